@@ -1,0 +1,195 @@
+"""Every way in which we or the caller can fail; a user's program that fails is an outcome, not an error.
+
+::
+
+    CodexError
+    |- InvalidRequest             the request cannot be carried out as it stands
+    |   |- UnknownLanguage        no runner has that name
+    |   |- LimitTooLoose          a limit above the server's ceiling
+    |   |- IllegalPath            a file's path would leave the workspace, or is given twice
+    |   `- IdempotencyMismatch    the Idempotency-Key was used with another body
+    |- Unauthenticated            no valid token
+    |- Forbidden                  the token lacks the scope
+    |- IdempotencyInFlight        the first request with that Idempotency-Key still runs
+    |- TooLarge                   the body is above the server's cap
+    |- RateLimited                this caller, by policy
+    |- Unavailable                this server, now
+    |   |- Busy                   the waiting room is full
+    |   |- Draining               the server is stopping
+    |   |- LanguageUnavailable    the language's interpreter is not on this machine
+    |   `- SandboxUnavailable     no sandbox could be made
+    |- SandboxFault               ours, after the program may have begun: its outcome is unknown
+    |   `- ProtocolViolation      a frame from the sandbox's side breaks the wire's rules
+    `- StartupError               at start only; never reaches a client
+        |- SettingsInvalid        one or more settings are wrong
+        `- IsolationTooWeak       this host cannot give the isolation that CODEX_MIN_ISOLATION asks for
+
+Each class has a ``slug`` (the ``code`` in a problem) and a ``title``; each message carries the cure.
+HTTP numbers are in ``api/problems.py``.
+"""
+
+from typing import ClassVar
+
+
+class CodexError(Exception):
+    """Root of the tree; never raised itself."""
+
+    slug: ClassVar[str] = "error"
+    title: ClassVar[str] = "Error"
+
+    @property
+    def detail(self) -> str:
+        """What happened and what to do, in a sentence or two."""
+        return str(self)
+
+
+class InvalidRequest(CodexError):
+    """The request cannot be carried out as it stands. ``pointer`` is a JSON Pointer to the part at fault."""
+
+    slug = "invalid-request"
+    title = "The request is not valid"
+
+    def __init__(self, detail: str, pointer: str = "") -> None:
+        super().__init__(detail)
+        self.pointer = pointer
+
+
+class UnknownLanguage(InvalidRequest):
+    """No runner has that name or alias."""
+
+    slug = "unknown-language"
+    title = "Unknown language"
+
+
+class LimitTooLoose(InvalidRequest):
+    """A requested limit is above the server's ceiling; a client can only tighten."""
+
+    slug = "limit-too-loose"
+    title = "A limit is above the server's ceiling"
+
+
+class IllegalPath(InvalidRequest):
+    """A file's path is absolute, climbs out of the workspace, or appears twice."""
+
+    slug = "illegal-path"
+    title = "A file's path is not allowed"
+
+
+class IdempotencyMismatch(InvalidRequest):
+    """The Idempotency-Key belongs to a request with another body."""
+
+    slug = "idempotency-mismatch"
+    title = "The Idempotency-Key was used for another request"
+
+
+class Unauthenticated(CodexError):
+    """No token, or one that is unknown, expired or revoked."""
+
+    slug = "unauthenticated"
+    title = "A valid bearer token is required"
+
+
+class Forbidden(CodexError):
+    """The token is valid but lacks the scope."""
+
+    slug = "forbidden"
+    title = "The token does not allow this"
+
+
+class IdempotencyInFlight(CodexError):
+    """The first request with this Idempotency-Key has not ended."""
+
+    slug = "idempotency-in-flight"
+    title = "A request with this Idempotency-Key is still running"
+
+
+class TooLarge(CodexError):
+    """The request's body is above the server's cap."""
+
+    slug = "too-large"
+    title = "The request is too large"
+
+
+class RateLimited(CodexError):
+    """This caller made more requests than its policy allows. ``retry_after`` in whole seconds."""
+
+    slug = "rate-limited"
+    title = "Too many requests"
+
+    def __init__(self, detail: str, retry_after: int) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class Unavailable(CodexError):
+    """This server cannot take the request now; nothing of it has begun. ``retry_after`` in whole seconds."""
+
+    slug = "unavailable"
+    title = "The server cannot take the request now"
+
+    def __init__(self, detail: str, retry_after: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class Busy(Unavailable):
+    """Every sandbox is in use and the waiting room is full, or the wait was too long."""
+
+    slug = "busy"
+    title = "The server is full"
+
+
+class Draining(Unavailable):
+    """The server is stopping: running executions finish, new ones are refused."""
+
+    slug = "draining"
+    title = "The server is stopping"
+
+
+class LanguageUnavailable(Unavailable):
+    """The runner is known, but its interpreter is not on this machine."""
+
+    slug = "language-unavailable"
+    title = "The language is not available on this server"
+
+
+class SandboxUnavailable(Unavailable):
+    """No sandbox could be made; the program has not begun."""
+
+    slug = "sandbox-unavailable"
+    title = "No sandbox could be made"
+
+
+class SandboxFault(CodexError):
+    """A sandbox died by our fault after the program may have begun: its outcome is unknown, and it is not run again."""
+
+    slug = "sandbox-fault"
+    title = "The sandbox was lost"
+
+
+class ProtocolViolation(SandboxFault):
+    """A frame from the sandbox's side breaks the wire's rules; the sandbox is destroyed."""
+
+    slug = "protocol-violation"
+    title = "The sandbox broke the protocol"
+
+
+class StartupError(CodexError):
+    """The server does not start. Shown on the terminal; never reaches a client."""
+
+    slug = "startup"
+    title = "The server cannot start"
+
+
+class SettingsInvalid(StartupError):
+    """One or more settings are wrong; the message names every one."""
+
+    slug = "settings-invalid"
+    title = "The settings are not valid"
+
+
+class IsolationTooWeak(StartupError):
+    """This host cannot give the isolation that is asked for; the message names the cause and its cure."""
+
+    slug = "isolation-too-weak"
+    title = "The isolation that is asked for cannot be reached"

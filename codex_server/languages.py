@@ -1,0 +1,193 @@
+"""What can run: each folder ``runners/<name>/`` with a ``runner.yaml`` is a language.
+
+``load_languages`` reads the folders and looks for each interpreter on this machine; ``Languages`` finds one by name.
+"""
+
+import difflib
+import re
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from codex_server.errors import LanguageUnavailable, StartupError, UnknownLanguage
+from codex_server.interpreters import Interpreter, find_interpreter
+
+PACKAGED_RUNNERS = Path(__file__).parent / "runners"
+CHECKOUT_RUNNERS = Path(__file__).parent.parent / "runners"
+SHARED_POOL = "python"
+"""The pool of every language without an agent: an armed warm interpreter can run or start any of them."""
+_VERSION_PROBE_SECONDS = 20
+_Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9+#.-]{0,31}$")]
+
+
+class Start(StrEnum):
+    """How a runner comes to run the user's code."""
+
+    FORK = "fork"
+    """In the warm interpreter that the sandbox was forked from (Python)."""
+    AGENT = "agent"
+    """By a program that is started while the sandbox is armed and then waits for the code (Node.js)."""
+    COMMAND = "command"
+    """By a program that is started when the code arrives (bash, perl, ruby, ...)."""
+
+
+class _VersionProbe(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    args: tuple[str, ...] = ("--version",)
+    pattern: str = r"(\d+(?:\.\d+)+)"
+
+
+class _RunnerFile(BaseModel):
+    """The shape of ``runner.yaml``; ``docs/runners.md`` explains each key."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: _Name
+    title: str = Field(min_length=1)
+    aliases: tuple[_Name, ...] = ()
+    file: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    program: str = Field(pattern=r"^[A-Za-z0-9_.+-]+$")
+    start: Start = Start.COMMAND
+    command: tuple[str, ...] = ("{program}", "{file}")
+    env: dict[str, str] = Field(default_factory=dict)
+    pool: _Name | None = None
+    version: _VersionProbe = Field(default_factory=_VersionProbe)
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """One runner, with the interpreter that was found for it.
+
+    ``command`` is a template: ``{program}`` is the interpreter, ``{runner}`` the runner's folder and ``{file}`` the
+    program's file, each as the guest sees it. ``pool`` names the pool that an agent shares with its kin.
+    """
+
+    name: str
+    title: str
+    aliases: tuple[str, ...]
+    file_name: str
+    start: Start
+    command: tuple[str, ...]
+    env: Mapping[str, str]
+    pool: str
+    folder: Path
+    interpreter: Interpreter | None
+    version: str | None
+
+    @property
+    def available(self) -> bool:
+        """Whether the interpreter is on this machine and told its version."""
+        return self.interpreter is not None and self.version is not None
+
+    def render_command(self, *, program: str, runner: str, file: str) -> tuple[str, ...]:
+        """The argv, with the three places of the template filled in."""
+        return tuple(part.format(program=program, runner=runner, file=file) for part in self.command)
+
+
+class Languages:
+    """All known languages, by name and alias."""
+
+    def __init__(self, languages: Iterable[Language]) -> None:
+        self._all = tuple(languages)
+        self._by_name: dict[str, Language] = {}
+        for language in self._all:
+            for name in (language.name, *language.aliases):
+                if name in self._by_name:
+                    raise StartupError(
+                        f"runners {self._by_name[name].name!r} and {language.name!r} both claim the name {name!r}; "
+                        f"take it out of one runner.yaml"
+                    )
+                self._by_name[name] = language
+
+    def __iter__(self) -> Iterator[Language]:
+        return iter(self._all)
+
+    def find(self, name: str) -> Language:
+        """The language with that name or alias, whatever its case.
+
+        Raises ``UnknownLanguage`` that lists what there is, ``LanguageUnavailable`` when its interpreter is missing.
+        """
+        language = self._by_name.get(name.lower())
+        if language is None:
+            raise UnknownLanguage(self._unknown(name), pointer="/language")
+        if not language.available:
+            raise LanguageUnavailable(
+                f"{language.title} is known to this server, but its interpreter is not installed on the machine; "
+                "`codex-server doctor` tells how to install it, GET /languages lists what is available",
+                retry_after=3600,
+            )
+        return language
+
+    def _unknown(self, name: str) -> str:
+        known = ", ".join(language.name for language in self._all if language.available)
+        near = difflib.get_close_matches(name.lower(), self._by_name, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return f"there is no language {name[:40]!r}.{hint} Available: {known}"
+
+
+def runner_folders(extra: Path | None = None) -> list[Path]:
+    """Every folder with a ``runner.yaml``: the shipped ones, then those of ``extra``."""
+    shipped = PACKAGED_RUNNERS if PACKAGED_RUNNERS.is_dir() else CHECKOUT_RUNNERS
+    roots = [shipped] if extra is None else [shipped, extra]
+    return [file.parent for root in roots for file in sorted(root.glob("*/runner.yaml"))]
+
+
+def load_languages(extra: Path | None = None) -> Languages:
+    """Read every runner and probe its interpreter's version (some tens of milliseconds each: call it at start).
+
+    Raises ``StartupError`` naming the file and the key when a ``runner.yaml`` is wrong.
+    """
+    return Languages(_load(folder) for folder in runner_folders(extra))
+
+
+def _load(folder: Path) -> Language:
+    spec = _read(folder / "runner.yaml")
+    interpreter = find_interpreter(spec.program)
+    return Language(
+        name=spec.name,
+        title=spec.title,
+        aliases=spec.aliases,
+        file_name=spec.file,
+        start=spec.start,
+        command=spec.command,
+        env=spec.env,
+        pool=spec.pool or (spec.name if spec.start is Start.AGENT else SHARED_POOL),
+        folder=folder.resolve(),
+        interpreter=interpreter,
+        version=_probe_version(interpreter, spec.version) if interpreter else None,
+    )
+
+
+def _read(file: Path) -> _RunnerFile:
+    try:
+        content: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+        return _RunnerFile.model_validate(content)
+    except (yaml.YAMLError, OSError) as error:
+        raise StartupError(f"{file} cannot be read: {error}; see docs/runners.md for its shape") from error
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
+        raise StartupError(f"{file} is not a valid runner: {wrong}; see docs/runners.md for its shape") from error
+
+
+def _probe_version(interpreter: Interpreter, probe: _VersionProbe) -> str | None:
+    try:
+        answer = subprocess.run(
+            [interpreter.path, *probe.args],
+            capture_output=True,
+            text=True,
+            timeout=_VERSION_PROBE_SECONDS,
+            env={"LC_ALL": "C", "PATH": "/usr/local/bin:/usr/bin:/bin"},
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    match = re.search(probe.pattern, answer.stdout + answer.stderr)
+    return match[1] if match else None

@@ -1,0 +1,43 @@
+"""What an execution may use. A request may tighten the server's limits and never loosen them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+from codex_server.errors import LimitTooLoose
+from codex_server.units import format_size
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The bounds of one execution. What the program observes at each is told beside it."""
+
+    wall_seconds: float = 10.0
+    """Everything in the sandbox is killed: status ``timed_out``."""
+    cpu_seconds: float = 30.0
+    """Processor time of all processes together; then killed: status ``timed_out``."""
+    memory_bytes: int = 512 * 2**20
+    """Resident memory of all processes, with files in the workspace and /tmp; then killed: ``memory_exceeded``."""
+    processes: int = 64
+    """Processes and threads together; ``fork`` then fails with EAGAIN."""
+    output_bytes: int = 64 * 2**10
+    """Kept of each stream, head and tail; the program goes on and does not notice."""
+    file_bytes: int = 32 * 2**20
+    """Largest file the program may write; ``write`` then fails with EFBIG."""
+
+    def tightened(self, wanted: Mapping[str, float]) -> Self:
+        """These limits with the ``wanted`` ones in their place.
+
+        Raises ``LimitTooLoose`` that names the first limit above its ceiling.
+        """
+        for name, value in wanted.items():
+            ceiling = getattr(self, name)
+            if value > ceiling:
+                shown = format_size(ceiling) if name.endswith("_bytes") else f"{ceiling:g}"
+                raise LimitTooLoose(
+                    f"limits.{name} is {value:g}, above this server's ceiling of {ceiling} ({shown}); "
+                    "ask for less, or leave it out to get the ceiling",
+                    pointer=f"/limits/{name}",
+                )
+        kinds = {field.name: type(getattr(self, field.name)) for field in fields(self)}
+        return replace(self, **{name: kinds[name](value) for name, value in wanted.items()})

@@ -1,0 +1,166 @@
+"""The words of the house: an execution goes in, a sandbox ends it, an outcome comes out.
+
+``Execution`` (what to run) -> ``Ending`` (what the kernel says became of it) -> ``Outcome`` (what the caller is told).
+Everything here is frozen and imports only the standard library.
+"""
+
+import signal as signals
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from codex_server.limits import Limits
+
+
+class Status(StrEnum):
+    """What became of an execution: a closed set."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SIGNALLED = "signalled"
+    TIMED_OUT = "timed_out"
+    MEMORY_EXCEEDED = "memory_exceeded"
+    OUTPUT_EXCEEDED = "output_exceeded"
+    CANCELLED = "cancelled"
+
+
+class Stop(StrEnum):
+    """Why the supervisor ended a program that had not ended by itself."""
+
+    WALL_TIME = "wall_time"
+    CPU_TIME = "cpu_time"
+    MEMORY = "memory"
+    OUTPUT = "output"
+    CANCELLED = "cancelled"
+
+
+class Stream(StrEnum):
+    """One of the program's two output streams."""
+
+    STDOUT = "stdout"
+    STDERR = "stderr"
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """A file to write into the workspace before the run; ``path`` is relative and was checked."""
+
+    path: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFile:
+    """A regular file that the program created or changed in the workspace."""
+
+    path: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedFile:
+    """Something in the workspace that is not handed back, and why (``reason`` is a sentence)."""
+
+    path: str
+    size: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One run of one piece of code: it travels the whole path unchanged."""
+
+    id: str
+    language: str
+    code: str
+    limits: Limits = field(default_factory=Limits)
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    stdin: bytes = b""
+    files: tuple[InputFile, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What the supervisor knows of a program that has ended; nothing in it was said by the guest.
+
+    Exactly one of ``exit_code`` (0 to 255) and ``signal`` (1 to 64) is set. ``oom_kills`` counts processes that the
+    kernel killed for memory. ``peak_memory_bytes`` is None where the host cannot measure it.
+    """
+
+    exit_code: int | None
+    signal: int | None
+    started_at: datetime
+    wall_seconds: float
+    cpu_seconds: float
+    peak_memory_bytes: int | None
+    stop: Stop | None = None
+    oom_kills: int = 0
+    files: tuple[OutputFile, ...] = ()
+    skipped_files: tuple[SkippedFile, ...] = ()
+
+    @property
+    def status(self) -> Status:
+        """The one word for this ending; a stop by the supervisor outranks how the processes died."""
+        if self.stop is not None:
+            return _STATUS_OF_STOP[self.stop]
+        if self.signal == signals.SIGKILL and self.oom_kills:
+            return Status.MEMORY_EXCEEDED
+        if self.signal == signals.SIGXCPU:
+            return Status.TIMED_OUT
+        if self.signal is not None:
+            return Status.SIGNALLED
+        return Status.SUCCEEDED if self.exit_code == 0 else Status.FAILED
+
+
+_STATUS_OF_STOP = {
+    Stop.WALL_TIME: Status.TIMED_OUT,
+    Stop.CPU_TIME: Status.TIMED_OUT,
+    Stop.MEMORY: Status.MEMORY_EXCEEDED,
+    Stop.OUTPUT: Status.OUTPUT_EXCEEDED,
+    Stop.CANCELLED: Status.CANCELLED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """What was kept of one output stream: valid text, whether bytes are missing from it, and how many there were."""
+
+    text: str = ""
+    truncated: bool = False
+    total_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an execution, as the caller is told it."""
+
+    execution_id: str
+    ending: Ending
+    stdout: Captured
+    stderr: Captured
+    queue_seconds: float
+    limits: Limits
+
+    @property
+    def status(self) -> Status:
+        """One word of the closed set."""
+        return self.ending.status
+
+    @property
+    def exit_code(self) -> int:
+        """The program's own code, or 128 + signal when a signal ended it (the shell's convention)."""
+        if self.ending.exit_code is not None:
+            return self.ending.exit_code
+        return 128 + (self.ending.signal or 0)
+
+    @property
+    def signal(self) -> str | None:
+        """``"SIGSEGV"`` and so on, or None when the program exited by itself."""
+        if self.ending.signal is None:
+            return None
+        try:
+            return signals.Signals(self.ending.signal).name
+        except ValueError:
+            return f"SIG{self.ending.signal}"

@@ -1,0 +1,1 @@
+"""Builders of sandboxes; they share the contract in ``base`` and do not know one another."""

@@ -1,0 +1,102 @@
+"""The contract between the executor and whatever builds sandboxes.
+
+A backend *arms* a sandbox: everything is made and confined, and it waits. It serves one execution and is destroyed.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from types import TracebackType
+from typing import Self
+
+from codex_server.languages import Language
+from codex_server.model import Ending, Execution, Stream
+
+OutputSink = Callable[[Stream, bytes], bool]
+"""Takes a chunk of output as it arrives, without blocking. False asks the sandbox to stop the program: it floods."""
+
+
+class IsolationLevel(IntEnum):
+    """How strongly a guest is kept in; a higher number is stronger. Nothing exists below ``CONFINED``."""
+
+    CONFINED = 1
+    """Landlock, seccomp and rlimits; no namespaces."""
+    NAMESPACES = 2
+    """Own user, pid, mount, network, ipc and uts namespaces, seccomp; memory is bounded by a watchdog."""
+    FULL = 3
+    """The same, a uid per sandbox, and cgroups that bound memory, processes and processor time."""
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """The level that a backend reached; ``shortfall`` says what keeps it from ``full``, and the cure."""
+
+    level: IsolationLevel
+    summary: str
+    shortfall: tuple[str, ...] = ()
+
+
+class Sandbox(ABC):
+    """An armed sandbox: it serves one execution and is then destroyed."""
+
+    @property
+    @abstractmethod
+    def alive(self) -> bool:
+        """Whether it can still be handed an execution."""
+
+    @abstractmethod
+    async def run(self, execution: Execution, language: Language, output: OutputSink) -> Ending:
+        """Run ``execution`` to its end; every limit is enforced from outside the guest.
+
+        Cancelling the caller's task kills everything in the sandbox. Raises ``SandboxUnavailable`` when the sandbox was
+        found dead before any of the user's code could have begun (the executor may then take another), and
+        ``SandboxFault`` when it was lost later.
+        """
+
+    @abstractmethod
+    async def destroy(self) -> None:
+        """Kill and free everything; safe to call twice, and after ``run``."""
+
+
+class Backend(ABC):
+    """A builder of sandboxes."""
+
+    name: str
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Make ready. Raises ``IsolationTooWeak`` or ``StartupError`` when the promises cannot be kept on this host."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """End and free everything that ``start`` and ``arm`` made."""
+
+    @property
+    @abstractmethod
+    def isolation(self) -> Isolation:
+        """The level that was reached; known after ``start``."""
+
+    @abstractmethod
+    def problem(self) -> str | None:
+        """What keeps the backend from arming sandboxes now, as a sentence, or None (for ``/readyz``)."""
+
+    @abstractmethod
+    def pool_key(self, language: Language) -> str:
+        """The name of the pool that serves ``language``; languages that can share armed sandboxes share it."""
+
+    @abstractmethod
+    async def arm(self, language: Language) -> Sandbox:
+        """A new armed sandbox. Raises ``SandboxUnavailable``; leaves nothing behind when it fails or is cancelled."""
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

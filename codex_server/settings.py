@@ -1,0 +1,210 @@
+"""The settings: read once, from flags, then the environment, then ``codex.toml``, then the defaults; then frozen.
+
+Each field is one row of the table in ``docs/settings.md`` (a test compares them); ``CODEX_`` and the field's name in
+capitals is its environment variable, the name itself its key in ``codex.toml``.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import limits as ratelimits
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from codex_server.errors import SettingsInvalid
+from codex_server.limits import Limits
+from codex_server.units import parse_size
+
+ENV_PREFIX = "CODEX_"
+CONFIG_FILE = "codex.toml"
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+Size = Annotated[int, BeforeValidator(lambda value: parse_size(value) if isinstance(value, str) else value)]
+
+
+def default_state_dir() -> Path:
+    """``$XDG_STATE_HOME/codex-server``, by default below ``~/.local/state``."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "codex-server"
+
+
+def _default_concurrency() -> int:
+    return max(4, 2 * len(os.sched_getaffinity(0)))
+
+
+def _parse_pool_sizes(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+    if not all(sign and size.strip().isdigit() for _, sign, size in pairs):
+        raise ValueError("write pairs of pool and number, for example python=4,javascript=2")
+    return {name.strip(): int(size) for name, _, size in pairs}
+
+
+class Settings(BaseSettings):
+    """Everything an operator can set; each description is what ``codex-server config`` and the documents show."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, toml_file=CONFIG_FILE, frozen=True, extra="forbid", hide_input_in_errors=True
+    )
+
+    host: str = Field("127.0.0.1", description="Address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one")
+    api_token: SecretStr | None = Field(
+        None, description="The one token to accept, in place of the stored ones; at least 16 characters"
+    )
+    allow_no_auth: bool = Field(False, description="Serve without any token; refused unless the address is loopback")
+    state_dir: Path = Field(default_factory=default_state_dir, description="Folder for what outlives a restart: tokens")
+    public_url: str | None = Field(
+        None, description="Address that callers use, for the start message and the OpenAPI document's servers"
+    )
+
+    backend: Literal["embedded"] = Field("embedded", description="Builder of sandboxes")
+    min_isolation: Literal["confined", "namespaces", "full"] = Field(
+        "namespaces", description="Refuse to start below this isolation level"
+    )
+    guest_ids: str = Field(
+        "1048576:65536",
+        pattern=r"^\d+:\d+$",
+        description="As root: first host id and number of ids that sandboxes may use (no account may own them)",
+    )
+    runners_dir: Path | None = Field(None, description="Folder with further runners, beside the shipped ones")
+
+    rate_limit: str = Field(
+        "60/minute", description="Executions for each token, in slowapi's syntax; empty for no limit"
+    )
+    max_concurrency: int = Field(
+        default_factory=_default_concurrency,
+        ge=1,
+        le=1000,
+        description="Executions at once; by default twice the processors, at least 4",
+    )
+    queue_length: int = Field(64, ge=0, le=100_000, description="Executions that may wait for a place; then 503")
+    queue_seconds: float = Field(10.0, gt=0, description="Longest wait for a place; then 503")
+    pool_sizes: Annotated[dict[str, int], NoDecode] = Field(
+        default_factory=lambda: {"python": 4, "javascript": 2},
+        description="Armed sandboxes kept ready in each pool; python serves every language without an agent",
+    )
+    drain_seconds: float = Field(30.0, ge=0, description="On SIGTERM: how long running executions may take to finish")
+
+    default_timeout: float = Field(10.0, ge=1, description="Wall seconds of a program when the request names none")
+    max_timeout: float = Field(
+        30.0, ge=1, le=86_400, description="Largest timeout that a request may ask for, in seconds"
+    )
+    max_cpu_seconds: float = Field(30.0, gt=0, description="Processor seconds of a program, all its processes together")
+    max_memory: Size = Field(512 * 2**20, ge=16 * 2**20, description="Memory of a program with its files")
+    max_processes: int = Field(64, ge=1, le=4096, description="Processes and threads of a program")
+    max_output: Size = Field(64 * 2**10, ge=64, description="Bytes kept of each output stream, head and tail")
+    max_flood: Size = Field(
+        64 * 2**20, ge=2**16, description="Bytes that a program may print in all before it is stopped"
+    )
+    max_file_size: Size = Field(32 * 2**20, ge=2**10, description="Largest file that a program may write")
+    max_workspace: Size = Field(64 * 2**20, ge=2**20, description="Size of the workspace, and of /tmp")
+
+    max_code: Size = Field(2**20, ge=1, description="Largest program, in bytes of UTF-8")
+    max_body: Size = Field(16 * 2**20, ge=2**10, description="Largest request body")
+    max_response: int = Field(
+        100_000, ge=10_000, description="Largest answer to /execute, in characters (ChatGPT refuses more than 100,000)"
+    )
+    max_inline_file: Size = Field(
+        32 * 2**10, ge=0, description="Largest file of the workspace that is handed back in the answer"
+    )
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least serious level to log")
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="json: one object a line; console: for eyes; auto: console on a terminal"
+    )
+
+    @field_validator("pool_sizes", mode="before")
+    @classmethod
+    def _pool_sizes(cls, value: Any) -> Any:
+        return _parse_pool_sizes(value)
+
+    @field_validator("pool_sizes")
+    @classmethod
+    def _pool_size_range(cls, value: dict[str, int]) -> dict[str, int]:
+        if any(not 0 <= size <= 256 for size in value.values()):
+            raise ValueError("each pool holds 0 to 256 sandboxes")
+        return value
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _rate_limit(cls, value: str) -> str:
+        if value:
+            try:
+                ratelimits.parse_many(value)
+            except ValueError:
+                raise ValueError(
+                    f"{value!r} is not a rate limit; write for example 60/minute or 5/second;1000/day"
+                ) from None
+        return value
+
+    @field_validator("api_token")
+    @classmethod
+    def _api_token(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < 16:
+            raise ValueError("a token needs at least 16 characters; leave it unset and one is made at the first start")
+        return value
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if self.default_timeout > self.max_timeout:
+            raise ValueError("default_timeout is above max_timeout")
+        if self.allow_no_auth and self.host not in _LOOPBACK:
+            raise ValueError(
+                f"allow_no_auth with host {self.host} would let anyone who reaches this machine run code; "
+                "listen on 127.0.0.1, or use tokens"
+            )
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then environment, then ``codex.toml`` in the current folder."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def ceilings(self) -> Limits:
+        """The limits that a request may only tighten; its wall time has a default below its ceiling."""
+        return Limits(
+            wall_seconds=self.max_timeout,
+            cpu_seconds=self.max_cpu_seconds,
+            memory_bytes=self.max_memory,
+            processes=self.max_processes,
+            output_bytes=self.max_output,
+            file_bytes=self.max_file_size,
+        )
+
+
+def load_settings(flags: Mapping[str, object] | None = None) -> Settings:
+    """The effective settings; ``flags`` (from the command line) win over everything else.
+
+    Raises ``SettingsInvalid`` with one message that names every setting that is wrong.
+    """
+    try:
+        return Settings(**dict(flags or {}))  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise SettingsInvalid("\n".join(["these settings are wrong:", *map(_explain, error.errors())])) from None
+    except (ValueError, OSError) as error:
+        raise SettingsInvalid(f"{CONFIG_FILE} cannot be read: {error}") from None
+
+
+def _explain(problem: Any) -> str:
+    name = ".".join(map(str, problem["loc"]))
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        return f"  {name}: there is no such setting; `codex-server config` lists them"
+    return f"  {ENV_PREFIX}{name.upper()} ({name}): {message}" if name else f"  {message}"
