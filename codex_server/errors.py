@@ -4,6 +4,7 @@
 
     CodexError
     |- InvalidRequest             the request cannot be carried out as it stands
+    |   |- InvalidCode            the code is empty, too long, or no text that a program can be
     |   |- UnknownLanguage        no runner has that name
     |   |- LimitTooLoose          a limit above the server's ceiling
     |   |- IllegalPath            a file's path would leave the workspace, or is given twice
@@ -52,6 +53,13 @@ class InvalidRequest(CodexError):
     def __init__(self, detail: str, pointer: str = "") -> None:
         super().__init__(detail)
         self.pointer = pointer
+
+
+class InvalidCode(InvalidRequest):
+    """The code is empty, above the server's cap, or carries what no program can: NUL or half a character."""
+
+    slug = "invalid-code"
+    title = "The code cannot be run"
 
 
 class UnknownLanguage(InvalidRequest):

@@ -110,6 +110,9 @@ class Settings(BaseSettings):
 
     max_code: Size = Field(2**20, ge=1, description="Largest program, in bytes of UTF-8")
     max_body: Size = Field(16 * 2**20, ge=2**10, description="Largest request body")
+    receive_seconds: float = Field(
+        20.0, gt=0, description="Longest wait for a request's header, and then for its body; then 408"
+    )
     max_response: int = Field(
         100_000, ge=10_000, description="Largest answer to /execute, in characters (ChatGPT refuses more than 100,000)"
     )
