@@ -1,0 +1,123 @@
+# One door for every command. `make help` lists them.
+#
+# `make serve` and `make test` need Python 3.11 or newer (with venv), make, and a package registry that pip can reach;
+# no root, no daemon, no other package. What they install goes into .venv; a stamp in it makes the next call immediate.
+
+SHELL := /bin/sh
+.SHELLFLAGS := -eu -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+
+override VENV := .venv
+ARGS ?=
+# The interpreter of the virtual environment; by default the first of these that is 3.11 or newer.
+PYTHON ?=
+PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
+
+RUN := $(VENV)/bin/python
+SERVE := $(VENV)/.ready-to-serve
+TEST := $(VENV)/.ready-to-test
+PIP_INSTALL := $(RUN) -m pip install --disable-pip-version-check --constraint requirements.lock
+
+# A virtual environment whose interpreter is gone (a moved folder, an upgraded system) is made anew.
+ifneq ($(wildcard $(VENV)/pyvenv.cfg),)
+$(shell $(RUN) -c '' >/dev/null 2>&1 || rm -rf $(VENV))
+endif
+
+# Finds the interpreter, or says what is missing and how to get it.
+define FIND_PYTHON
+found=; old=; \
+for candidate in $(or $(PYTHON),$(PYTHONS)); do \
+	path=$$(command -v "$$candidate" 2>/dev/null) || continue; \
+	if "$$path" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$path; break; fi; \
+	old="$$old $$candidate is $$("$$path" --version 2>&1 || true)."; \
+done; \
+if [ -z "$$found" ]; then \
+	echo "make: Codex Server needs Python 3.11 or newer, and there is none here.$$old" >&2; \
+	echo "      Install one (Debian 12, Ubuntu 24.04: apt install python3 python3-venv; Fedora: dnf install python3.12)," >&2; \
+	echo "      or name one: make $(or $(MAKECMDGOALS),serve) PYTHON=/path/to/python3" >&2; exit 1; \
+fi; \
+if ! "$$found" -c 'import venv, ensurepip' 2>/dev/null; then \
+	version=$$("$$found" -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	echo "make: $$found cannot make virtual environments: its modules venv and ensurepip are not installed." >&2; \
+	echo "      Install them (Debian, Ubuntu: apt install python3-venv, or python$$version-venv when that is not enough)," >&2; \
+	echo "      or name another interpreter: make $(or $(MAKECMDGOALS),serve) PYTHON=/path/to/python3" >&2; exit 1; \
+fi
+endef
+
+.PHONY: help
+help: ## Show this list
+	@echo 'make TARGET [ARGS="..."] [PYTHON=/path/to/python3]'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: serve
+serve: $(SERVE) ## Install what is needed and start the server on 127.0.0.1:8000 (ARGS="--port 9000")
+	@exec $(RUN) -m codex_server serve $(ARGS)
+
+.PHONY: test
+test: $(TEST) ## Install what tests need and run everything (ARGS="-k name tests/api")
+	@exec $(RUN) -m pytest $(ARGS)
+
+.PHONY: check
+check: $(TEST) ## Lint, format, types, floors, and that openapi.yaml and the generated pages are current
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(RUN) -m codex_server openapi --check openapi.yaml
+	$(RUN) docs/generate.py --check
+
+.PHONY: format
+format: $(TEST) ## Put the code into the house's format
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+.PHONY: bench
+bench: $(TEST) ## Measure against bare interpreters on this machine and print the ratios
+	@exec $(RUN) -m benchmarks $(ARGS)
+
+.PHONY: openapi
+openapi: $(SERVE) ## Write openapi.yaml anew from the app
+	$(RUN) -m codex_server openapi --output openapi.yaml
+
+.PHONY: docs
+docs: $(SERVE) ## Write the generated pages anew: docs/cli.md, docs/settings.md, the table in README.md
+	$(RUN) docs/generate.py
+
+.PHONY: setup
+setup: $(TEST) ## Only install, for serving and for tests
+
+.PHONY: wheel
+wheel: $(TEST) ## Build the wheel into dist/
+	$(RUN) -m pip wheel . --no-deps --no-build-isolation --wheel-dir dist
+
+.PHONY: lock
+lock: ## Resolve the dependencies anew and write requirements.lock
+	@$(FIND_PYTHON); \
+	fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
+	"$$found" -m venv "$$fresh"; \
+	"$$fresh/bin/python" -m pip install --disable-pip-version-check --editable '.[dev]'; \
+	{ sed -n '/^#/p' requirements.lock; \
+	  "$$fresh/bin/python" -m pip freeze --disable-pip-version-check --exclude-editable | sort -f; } > requirements.lock.new; \
+	mv requirements.lock.new requirements.lock
+
+.PHONY: clean
+clean: ## Remove the virtual environment, caches and builds (tokens and other state stay)
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis benchmarks/results
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(RUN):
+	@$(FIND_PYTHON); \
+	echo "Making $(VENV) with $$("$$found" --version)"; \
+	"$$found" -m venv $(VENV)
+
+$(SERVE): pyproject.toml requirements.lock | $(RUN)
+	@echo "Installing what the server needs into $(VENV) (the first time takes about a minute)"
+	@$(PIP_INSTALL) --editable .
+	@touch $@
+
+$(TEST): pyproject.toml requirements.lock | $(RUN)
+	@echo "Installing what the server and its tests need into $(VENV) (the first time takes about a minute)"
+	@$(PIP_INSTALL) --editable '.[dev]'
+	@touch $@ $(SERVE)
