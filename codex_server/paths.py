@@ -3,7 +3,7 @@
 Only text is looked at here, never the disk: whoever writes the files must still not follow a link out of the workspace.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from codex_server.errors import IllegalPath
 
@@ -22,7 +22,7 @@ def checked_path(path: str, pointer: str = "") -> str:
     """
     if problem := _problem(path):
         shown = path if len(path) <= 80 else path[:77] + "..."
-        raise IllegalPath(f"{ascii(shown)} {problem}; write a relative path such as data/input.csv", pointer)
+        raise IllegalPath(f"{shown!a} {problem}; write a relative path such as data/input.csv", pointer)
     return path
 
 
@@ -37,40 +37,38 @@ def check_paths_together(paths: Iterable[str], program: str) -> None:
     folders: dict[str, str] = {}
     for index, path in enumerate(paths):
         if clash := _clash(path, files, folders):
-            raise IllegalPath(f"{ascii(path)} {clash}; give each file a path of its own", f"/files/{index}/path")
+            raise IllegalPath(f"{path!a} {clash}; give each file a path of its own", f"/files/{index}/path")
         files[path] = "another file of this request is written"
         folders.update((parent, path) for parent in _parents(path))
 
 
 def _problem(path: str) -> str | None:
-    if not path:
-        return "is empty"
-    if any(0xD800 <= ord(char) <= 0xDFFF for char in path):
-        return "carries an unpaired surrogate"
-    if any(char < " " or char == "\x7f" for char in path):
-        return "carries a control character"
-    if path.startswith("/"):
-        return "is absolute"
-    parts = path.split("/")
-    if ".." in parts:
-        return "climbs with '..'"
-    if "" in parts or "." in parts:
-        return "has an empty part or a '.'"
-    if len(path.encode()) > MAX_PATH_BYTES:
-        return f"is longer than {MAX_PATH_BYTES} bytes"
-    if any(len(part.encode()) > MAX_NAME_BYTES for part in parts):
-        return f"has a part longer than {MAX_NAME_BYTES} bytes"
-    return None
+    return next((text for broken, text in _RULES if broken(path)), None)
+
+
+_RULES: tuple[tuple[Callable[[str], bool], str], ...] = (
+    (lambda path: not path, "is empty"),
+    (lambda path: any("\ud800" <= char <= "\udfff" for char in path), "carries an unpaired surrogate"),
+    (lambda path: any(char < " " or char == "\x7f" for char in path), "carries a control character"),
+    (lambda path: path.startswith("/"), "is absolute"),
+    (lambda path: ".." in path.split("/"), "climbs with '..'"),
+    (lambda path: not {"", "."}.isdisjoint(path.split("/")), "has an empty part or a '.'"),
+    (lambda path: len(path.encode()) > MAX_PATH_BYTES, f"is longer than {MAX_PATH_BYTES} bytes"),
+    (
+        lambda path: any(len(part.encode()) > MAX_NAME_BYTES for part in path.split("/")),
+        f"has a part longer than {MAX_NAME_BYTES} bytes",
+    ),
+)
 
 
 def _clash(path: str, files: dict[str, str], folders: dict[str, str]) -> str | None:
     if path in files:
         return f"is where {files[path]}"
     if path in folders:
-        return f"would be both a file and the folder of {ascii(folders[path])}"
+        return f"would be both a file and the folder of {folders[path]!a}"
     for parent in _parents(path):
         if parent in files:
-            return f"needs a folder {ascii(parent)} where {files[parent]}"
+            return f"needs a folder {parent!a} where {files[parent]}"
     return None
 
 
