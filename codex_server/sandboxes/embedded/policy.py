@@ -1,0 +1,351 @@
+"""What a guest may ask of the kernel: the one table to review. It needs no other file to be understood.
+
+How to read it. A system call is judged by name, in this order:
+
+1. A name that ``syscalls.py`` does not know (left out, or newer than its horizon) does not exist: ENOSYS.
+2. A call in a ``Group`` is refused with the group's errno.
+3. A call with ``Rule``s is refused by the first rule that its arguments break.
+4. Everything else is allowed.
+
+Outside the table stand only: another machine's calls (32-bit calls on a 64-bit kernel) kill the process, because their
+numbers mean other calls; x32 calls do not exist (ENOSYS). INVARIANT: everything else is answered with an errno, never
+with a signal, so that a program that merely asks goes on.
+
+The filter comes after namespaces, dropped capabilities and no-new-privileges. Much of what it refuses would fail
+without it; it is here so that the code behind those calls, where kernels have their holes, cannot be reached at all.
+
+``seccomp.py`` compiles this table for the kernel and for Docker; ``docs/syscall-policy.md`` is checked against it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from errno import EAFNOSUPPORT, ENOSYS, EPERM, EPROTONOSUPPORT
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Calls that are refused whatever their arguments."""
+
+    title: str
+    reason: str
+    calls: tuple[str, ...]
+    errno: int = EPERM
+
+
+class Values(Enum):
+    """How a rule reads its values."""
+
+    ONLY = "only"
+    """These are allowed, any other is refused."""
+    NEVER = "never"
+    """These are refused, any other is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A call that is judged by one of its arguments: ``argument & mask`` is compared with ``values``.
+
+    Arguments are numbered from 0 and are 64 bits wide. INVARIANT: where the kernel takes an ``int`` the mask keeps the
+    low 32 bits, so a value with rubbish in its upper half is judged as the kernel will understand it.
+    """
+
+    call: str
+    argument: int
+    mask: int
+    values: tuple[int, ...]
+    read: Values
+    reason: str
+    errno: int = EPERM
+
+    def __post_init__(self) -> None:
+        if not self.values or len(set(self.values)) < len(self.values):
+            raise ValueError(f"{self.call}: values are missing or given twice")
+        if not 0 < self.mask < 1 << 64 or any(value & ~self.mask for value in self.values):
+            raise ValueError(f"{self.call}: a value lies outside the mask, so it can never be met")
+
+    def refuses(self, arguments: Sequence[int]) -> bool:
+        """Whether a call with these six arguments breaks the rule."""
+        listed = arguments[self.argument] & self.mask in self.values
+        return listed is (self.read is Values.NEVER)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A set of groups and rules; groups go before rules, rules stand in the order in which they are judged."""
+
+    name: str
+    groups: tuple[Group, ...]
+    rules: tuple[Rule, ...]
+
+    def verdict(self, call: str | None, arguments: Sequence[int]) -> int:
+        """The errno that answers ``call``, or 0 when it is allowed; ``call`` is None for a number without a name."""
+        if call is None:
+            return ENOSYS
+        if call in self.refused:
+            return self.refused[call]
+        return next((rule.errno for rule in self.rules_of(call) if rule.refuses(arguments)), 0)
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """Each call of the groups, and its errno."""
+        return {call: group.errno for group in self.groups for call in group.calls}
+
+    def rules_of(self, call: str) -> tuple[Rule, ...]:
+        """The rules for ``call``, in order."""
+        return tuple(rule for rule in self.rules if rule.call == call)
+
+
+_INT = 0xFFFF_FFFF  # the kernel reads an int: the low half of the argument
+
+
+def _calls(words: str) -> tuple[str, ...]:
+    return tuple(words.split())
+
+
+_GROUPS: Final = (
+    Group(
+        "Namespaces",
+        "A new user namespace gives its maker every capability inside it: the usual first step out of a container.",
+        _calls("unshare setns"),
+    ),
+    Group(
+        "clone3",
+        "Its flags lie in memory, where a filter cannot read them. After ENOSYS the C library takes clone (below).",
+        _calls("clone3"),
+        ENOSYS,
+    ),
+    Group(
+        "Mounts and roots",
+        "The view of files is fixed before the guest starts; the mount table names the host's paths.",
+        _calls(
+            "mount umount2 pivot_root chroot open_tree open_tree_attr move_mount fsopen fsconfig fsmount fspick "
+            "mount_setattr statmount listmount listns"
+        ),
+    ),
+    Group(
+        "Other processes' insides",
+        "Reads, writes or steals from another process: its memory, registers, descriptors.",
+        _calls(
+            "ptrace process_vm_readv process_vm_writev process_madvise process_mrelease pidfd_getfd kcmp "
+            "perf_event_open"
+        ),
+    ),
+    Group(
+        "Kernel keyrings",
+        "Keyrings are not separated by a namespace of their own: they are shared with the host's user.",
+        _calls("keyctl add_key request_key"),
+    ),
+    Group(
+        "io_uring",
+        "Does file and socket operations past any filter of calls, and has been a steady source of kernel holes.",
+        _calls("io_uring_setup io_uring_enter io_uring_register"),
+    ),
+    Group(
+        "Programs for the kernel",
+        "Loads code into the kernel, or (userfaultfd) stops it halfway through a copy: the main tool of exploits.",
+        _calls("bpf userfaultfd init_module finit_module delete_module kexec_load kexec_file_load"),
+    ),
+    Group(
+        "Confinement of its own",
+        "A guest is confined already; a second filter, ruleset or label only adds kernel code within its reach.",
+        _calls(
+            "seccomp landlock_create_ruleset landlock_add_rule landlock_restrict_self lsm_get_self_attr "
+            "lsm_set_self_attr lsm_list_modules"
+        ),
+    ),
+    Group(
+        "Files past their paths",
+        "Opens a file by a handle, or watches whole file systems: both go around the guest's view of files.",
+        _calls("name_to_handle_at open_by_handle_at fanotify_init fanotify_mark"),
+    ),
+    Group(
+        "The machine",
+        "Changes the host for everybody: its clock, its name, its swap, its quotas, its power.",
+        _calls(
+            "clock_settime clock_adjtime adjtimex settimeofday sethostname setdomainname swapon swapoff quotactl "
+            "quotactl_fd acct reboot vhangup syslog"
+        ),
+    ),
+    Group(
+        "Flushes of every file system",
+        "Namespaces do not hold sync back: it writes out the host's disks, again and again if asked. fsync stays.",
+        _calls("sync syncfs"),
+    ),
+    Group(
+        "Placement of memory",
+        "Moves pages between the host's memory nodes, its own or another's; Docker refuses it too.",
+        _calls("mbind set_mempolicy set_mempolicy_home_node get_mempolicy migrate_pages move_pages"),
+    ),
+    Group(
+        "Secret memory",
+        "Takes pages out of the kernel's own map and keeps the host from sleeping; no program asks for it.",
+        _calls("memfd_secret"),
+    ),
+    Group(
+        "Processor internals",
+        "Segment tables and input/output ports of x86: no program of today needs them, exploits have.",
+        _calls("modify_ldt iopl ioperm"),
+    ),
+    Group(
+        "Old interfaces",
+        "Little used and little tested kernel code, which Docker refuses too.",
+        _calls("lookup_dcookie nfsservctl uselib ustat sysfs _sysctl query_module get_kernel_syms create_module"),
+    ),
+)
+
+_RULES: Final = (
+    Rule(
+        "clone",
+        0,
+        0x7E02_0000,
+        (0,),
+        Values.ONLY,
+        "Any of CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET makes a namespace; threads and "
+        "processes stay. (CLONE_NEWTIME, 0x80, is part of a signal's number here: only clone3 and unshare know it.)",
+    ),
+    Rule(
+        "socket",
+        0,
+        _INT,
+        (1, 2, 10),
+        Values.ONLY,
+        "Only AF_UNIX, AF_INET and AF_INET6. A network namespace does not hold AF_VSOCK (a way to the hypervisor) or "
+        "AF_ALG; AF_NETLINK, AF_PACKET and the rare families are large and bug-ridden.",
+        EAFNOSUPPORT,
+    ),
+    Rule(
+        "socket",
+        1,
+        0xF,
+        (1, 2, 5),
+        Values.ONLY,
+        "Only SOCK_STREAM, SOCK_DGRAM and SOCK_SEQPACKET (flags such as SOCK_CLOEXEC lie above the mask): no raw "
+        "packets, and no type that makes the kernel load a protocol module (SOCK_DCCP).",
+    ),
+    Rule(
+        "socket",
+        2,
+        _INT,
+        (0, 6, 17),
+        Values.ONLY,
+        "Only the family's default, TCP and UDP: others make the kernel load protocol modules (SCTP, L2TP) or have "
+        "little use here (MPTCP, ICMP).",
+        EPROTONOSUPPORT,
+    ),
+    Rule(
+        "socketpair",
+        0,
+        _INT,
+        (1,),
+        Values.ONLY,
+        "Only AF_UNIX knows pairs (AF_TIPC does too, and would be loaded).",
+        EAFNOSUPPORT,
+    ),
+    Rule(
+        "ioctl",
+        1,
+        _INT,
+        (0x5412, 0x541C, 0x5423),
+        Values.NEVER,
+        "TIOCSTI and TIOCLINUX type into a terminal as its user would; TIOCSETD has the kernel load line disciplines.",
+    ),
+    Rule(
+        "personality",
+        0,
+        _INT,
+        (0, 0xFFFF_FFFF),
+        Values.ONLY,
+        "Only Linux's own personality, and asking for the present one: others switch off address randomisation.",
+    ),
+    Rule(
+        "prctl",
+        0,
+        _INT,
+        (22,),
+        Values.NEVER,
+        "PR_SET_SECCOMP is the old door to what the group «Confinement of its own» refuses.",
+    ),
+    Rule(
+        "prlimit64",
+        0,
+        _INT,
+        (0,),
+        Values.ONLY,
+        "Only its own limits: a guest that shares its supervisor's uid could starve it to death.",
+    ),
+)
+
+ROOM: Final = Policy("room", _GROUPS, _RULES)
+"""For a guest in namespaces of its own (levels ``full`` and ``namespaces``), and for a container."""
+
+_NO_NAMESPACES: Final = (
+    Group(
+        "Sockets",
+        "There is no network namespace: loopback, the cloud's metadata address and UDP (which Landlock does not see) "
+        "are the host's, and so are sockets with a path, such as a container engine's. socketpair stays.",
+        _calls("socket"),
+        EAFNOSUPPORT,
+    ),
+    Group(
+        "Shared memory and queues by number or name",
+        "There is no ipc namespace: they are the host's. Memory shared by a file (/dev/shm, memfd) stays.",
+        _calls(
+            "shmget shmat shmctl shmdt semget semop semtimedop semctl msgget msgsnd msgrcv msgctl mq_open mq_unlink "
+            "mq_timedsend mq_timedreceive mq_notify mq_getsetattr"
+        ),
+    ),
+    Group(
+        "Watches on files",
+        "Landlock does not hold them: the names of files that other programs touch would be seen.",
+        _calls("inotify_init inotify_init1 inotify_add_watch inotify_rm_watch"),
+    ),
+)
+
+_NO_NAMESPACES_RULES: Final = (
+    Rule(
+        "socketpair",
+        1,
+        0xF,
+        (1, 5),
+        Values.ONLY,
+        "One end of a SOCK_DGRAM pair can still send to any socket that has a path on the host; stream pairs cannot.",
+    ),
+)
+
+CONFINED_OWN_UID: Final = Policy("confined, own uid", _GROUPS + _NO_NAMESPACES, _RULES + _NO_NAMESPACES_RULES)
+"""For a guest without namespaces (level ``confined``) whose uid owns no process and no file of anybody else."""
+
+_SHARED_UID: Final = (
+    Group(
+        "Modes, owners and attributes of files",
+        "Landlock does not hold them, and the server's files have the guest's uid: it could lock the server out.",
+        _calls(
+            "chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat setxattr lsetxattr fsetxattr setxattrat "
+            "removexattr lremovexattr fremovexattr removexattrat file_setattr"
+        ),
+    ),
+)
+
+_SELF_ONLY = "Only itself (0): the server's processes have the guest's uid, and it could slow them down."
+
+_SHARED_UID_RULES: Final = (
+    Rule("setpriority", 0, _INT, (0,), Values.ONLY, "Only one process: a group or a whole uid holds the server's too."),
+    Rule("setpriority", 1, _INT, (0,), Values.ONLY, _SELF_ONLY),
+    Rule("ioprio_set", 0, _INT, (1,), Values.ONLY, "Only one process: a group or a whole uid holds the server's too."),
+    Rule("ioprio_set", 1, _INT, (0,), Values.ONLY, _SELF_ONLY),
+    Rule("sched_setaffinity", 0, _INT, (0,), Values.ONLY, _SELF_ONLY),
+    Rule("sched_setscheduler", 0, _INT, (0,), Values.ONLY, _SELF_ONLY),
+    Rule("sched_setparam", 0, _INT, (0,), Values.ONLY, _SELF_ONLY),
+    Rule("sched_setattr", 0, _INT, (0,), Values.ONLY, _SELF_ONLY),
+)
+
+CONFINED: Final = Policy(
+    "confined",
+    CONFINED_OWN_UID.groups + _SHARED_UID,
+    CONFINED_OWN_UID.rules + _SHARED_UID_RULES,
+)
+"""For a guest without namespaces (level ``confined``) that runs with the server's own uid."""
+
+POLICIES: Final = (ROOM, CONFINED_OWN_UID, CONFINED)
