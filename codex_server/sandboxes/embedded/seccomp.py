@@ -183,8 +183,8 @@ def docker_profile(policy: Policy) -> dict[str, Any]:
     """The policy as a seccomp profile for Docker and other runtimes of OCI containers, for all our machines at once.
 
     It means the same as the compiled filter, with two differences that the format forces: a call that breaks the
-    second or a later rule of several gets ENOSYS instead of the rule's errno, and the runtime decides how another machine's
-    calls die.
+    second or a later rule of several gets ENOSYS instead of the rule's errno, and the runtime decides how
+    another machine's calls die.
     """
     calls = sorted({call for machine in syscalls.AUDIT_ARCH for call in syscalls.numbers(machine)})
     ruled = [call for call in calls if call not in policy.refused and policy.rules_of(call)]
