@@ -1,0 +1,405 @@
+"""Becomes the user's program inside an already warm, already confined Python interpreter.
+
+The zygote imports this file once and calls ``warm``; a forked worker calls ``rehearse`` while it waits and ``run`` when
+the code has come. Standard library only, CPython 3.11 or newer. What a program may observe is that of
+``python3 main.py``, and ``docs/runners.md`` lists the few differences.
+"""
+
+import _signal  # type: ignore[import-not-found]
+import _thread
+import atexit
+import contextlib
+import ctypes
+import gc
+import importlib
+import importlib.machinery
+import os
+import site
+import sys
+import time
+import types
+import weakref
+from collections.abc import Mapping
+from io import BufferedRandom, BufferedWriter, StringIO, TextIOWrapper
+from typing import Any, NoReturn
+
+# What plain snippets import, chosen by cost: all of it together is 35 ms of imports and 5 MiB that every worker shares.
+# Left out: asyncio (60 ms and 10 MiB by itself, few snippets use it), hashlib and ssl (4 MiB of OpenSSL whose state a
+# fork would share), multiprocessing (its authentication key would be equal in all workers), logging, unittest, sqlite3.
+PRELOADED = """
+    _strptime base64 bisect collections contextlib copy csv dataclasses datetime decimal enum fractions functools heapq
+    io itertools json linecache math operator pathlib random re shutil statistics string struct subprocess tempfile
+    textwrap threading time traceback types typing
+"""
+# Under these locales python3 speaks UTF-8; any other is left to a newly started interpreter.
+_UTF8_LOCALES = frozenset(("", "C", "POSIX", "C.UTF-8", "C.utf8"))
+_HONOURED = frozenset(("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH"))
+_TOY = """
+import json, sys
+class Toy:
+    def __init__(self, size): self.size = size
+    def __repr__(self): return f"{self.size:>4}"
+def toy(n): return n if n < 2 else toy(n - 1) + toy(n - 2)
+text = json.dumps({"a": [1, 2.5, None], "b": sorted({str(Toy(i)) for i in range(9)})})
+print(json.loads(text), sum(toy(n) for n in range(6)), *map(str.upper, text.split()))
+try: toy(text)
+except TypeError as error: seen = error
+raise ValueError("%s" % len(text)) from seen
+"""
+
+
+def warm() -> None:
+    """Import what a plain snippet needs anyway. Called once, in the zygote, while it has one thread."""
+    if sys.flags.no_site:
+        site.main()
+    for name in PRELOADED.split():
+        importlib.import_module(name)
+    _hide_frames()
+    gc.collect()
+    gc.freeze()
+
+
+def rehearse() -> None:
+    """Touch the memory that a first run touches, so that its page faults are paid before the code arrives."""
+    read, write = os.pipe()
+    streams = sys.stdout, sys.stderr
+    try:
+        for fd, mode in ((read, "r"), (write, "w")):
+            _open_stream(fd, mode, "<toy>", "surrogateescape", line_buffering=True).detach()
+        sys.stdout, sys.stderr = StringIO(), StringIO()
+        try:
+            exec(compile(_TOY, "<toy>", "exec", dont_inherit=True), {"__name__": "toy"})
+        except ValueError as error:
+            sys.__excepthook__(type(error), error, error.__traceback__)
+    finally:
+        sys.stdout, sys.stderr = streams
+        os.close(read)
+        os.close(write)
+    gc.collect()
+    gc.freeze()
+
+
+def run(file: str, args: list[str], env: dict[str, str]) -> NoReturn:
+    """Be ``python3 file args`` from here on; the process ends with that program's exit code.
+
+    Descriptors 0 to 2 are its streams and the current folder is kept. INVARIANT: the caller has closed every other
+    descriptor and finished all confinement; nothing of the caller runs again.
+    """
+    _cut_stack(sys._getframe())
+    try:
+        _live(file, args, env)
+    except BaseException as error:  # out of memory, or a signal between the program's end and ours
+        sys.__excepthook__(type(error), error, _without_own_frames(error.__traceback__))
+    finally:
+        os._exit(1)
+
+
+def _live(file: str, args: list[str], env: dict[str, str]) -> NoReturn:
+    _reset_signals()
+    if _needs_new_interpreter(env):
+        _start_new_interpreter(file, args, env)
+    _replace_environment(env)
+    _open_streams(unbuffered=bool(env.get("PYTHONUNBUFFERED")))
+    _reseed()
+    sys.dont_write_bytecode = bool(env.get("PYTHONDONTWRITEBYTECODE"))
+    sys.argv = [file, *args]
+    sys.orig_argv = [sys.executable, *sys.argv]
+    _forget_own_modules(file, env.get("PYTHONPATH", ""))
+    known = frozenset(sys.modules)
+    gc.freeze()  # before the program's own objects are made: they must stay collectable
+    namespace = _fresh_main(file)
+    code, interrupted = _execute(file, namespace)
+    del namespace
+    _finish(code, interrupted, known)
+
+
+# --- what a program finds when it starts ---
+
+
+def _needs_new_interpreter(env: Mapping[str, str]) -> bool:
+    """Whether a variable asks for what only an interpreter that is about to start can do (hash seed, locale, ...)."""
+    locale = env.get("LC_ALL") or env.get("LC_CTYPE") or env.get("LANG") or ""
+    special = (name for name in env if name.startswith("PYTHON") and name not in _HONOURED)
+    return locale not in _UTF8_LOCALES or any(env[name] for name in special)
+
+
+def _start_new_interpreter(file: str, args: list[str], env: dict[str, str]) -> NoReturn:
+    try:
+        os.execve(sys.executable, [sys.executable, file, *args], env)  # noqa: S606
+    except OSError as error:
+        message = f"python: the environment asks for a new interpreter, and {sys.executable!r} cannot start: {error}\n"
+        os.write(2, message.encode(errors="backslashreplace"))
+        os._exit(126)
+
+
+def _replace_environment(env: Mapping[str, str]) -> None:
+    """INVARIANT: the program's environment is ``env``; nothing of ours is left in it, nor in what subprocesses get."""
+    os.environ.clear()
+    os.environ.update(env)
+    if not env.get("LC_ALL") and (env.get("LC_CTYPE") or env.get("LANG") or "C") in ("C", "POSIX"):
+        os.environ["LC_CTYPE"] = "C.UTF-8"  # as python3 does at its start (PEP 538)
+    time.tzset()
+
+
+def _reset_signals() -> None:
+    """Handlers and mask as in a new interpreter."""
+    usual: dict[int, Any] = {
+        _signal.SIGINT: _signal.default_int_handler,
+        _signal.SIGPIPE: _signal.SIG_IGN,
+        _signal.SIGXFSZ: _signal.SIG_IGN,
+    }
+    for number in _signal.valid_signals():
+        wanted = usual.get(number, _signal.SIG_DFL)
+        if _signal.getsignal(number) not in (wanted, None) or number in usual:
+            _signal.signal(number, wanted)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+
+
+def _open_streams(unbuffered: bool) -> None:
+    """Standard streams as python3 opens them on pipes, but a line leaves as soon as it ends.
+
+    A program that is killed has then not lost what it printed; the price is 1.3 µs a line.
+    """
+    lines = not unbuffered
+    sys.stdin = sys.__stdin__ = _open_stream(0, "r", "<stdin>", "surrogateescape", line_buffering=False)  # type: ignore[misc]
+    sys.stdout = sys.__stdout__ = _open_stream(  # type: ignore[misc]
+        1, "w", "<stdout>", "surrogateescape", line_buffering=lines, write_through=unbuffered
+    )
+    sys.stderr = sys.__stderr__ = _open_stream(  # type: ignore[misc]
+        2, "w", "<stderr>", "backslashreplace", line_buffering=lines, write_through=unbuffered
+    )
+
+
+def _open_stream(
+    fd: int, mode: str, name: str, errors: str, *, line_buffering: bool, write_through: bool = False
+) -> TextIOWrapper:
+    buffer: Any = open(fd, mode + "b", 0 if write_through else -1, closefd=False)  # noqa: SIM115
+    getattr(buffer, "raw", buffer).name = name
+    stream = TextIOWrapper(buffer, "utf-8", errors, "\n", line_buffering, write_through)
+    stream.mode = mode  # type: ignore[misc]
+    return stream
+
+
+def _reseed() -> None:
+    """INVARIANT: two workers of one zygote share no randomness (``random`` sees to itself when it is forked)."""
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()
+    if "_ssl" in sys.modules:
+        sys.modules["_ssl"].RAND_add(os.urandom(32), 32.0)
+
+
+def _forget_own_modules(file: str, python_path: str) -> None:
+    """Take this module, the zygote's and their folders out of what the program can import; put its own folder first."""
+    main = getattr(sys.modules.get("__main__"), "__file__", None)
+    own = {os.path.dirname(os.path.abspath(path)) for path in (__file__, main) if path}
+    for name, module in list(sys.modules.items()):
+        origin = getattr(module, "__file__", None)
+        if name == __name__ or (origin and os.path.dirname(origin) in own):
+            del sys.modules[name]
+    extra = [os.path.abspath(entry) for entry in python_path.split(":")] if python_path else []
+    inherited = [entry for entry in sys.path if entry and entry not in own]
+    sys.path[:] = [os.path.dirname(os.path.realpath(file)), *extra, *inherited]
+    for entry in own:
+        sys.path_importer_cache.pop(entry, None)
+
+
+def _fresh_main(file: str) -> dict[str, Any]:
+    """The namespace of a new ``__main__`` module, with the names that python3 puts there, in its order."""
+    main = types.ModuleType("__main__")
+    namespace = main.__dict__
+    namespace["__loader__"] = importlib.machinery.SourceFileLoader("__main__", file)
+    if sys.version_info < (3, 14):
+        namespace["__annotations__"] = {}
+    namespace["__builtins__"] = sys.modules["builtins"]
+    namespace["__file__"] = file
+    namespace["__cached__"] = None
+    sys.modules["__main__"] = main
+    return namespace
+
+
+# --- the program itself ---
+
+
+def _execute(file: str, namespace: dict[str, Any]) -> tuple[int, bool]:
+    """Run the program; its exit code, and whether Ctrl-C (SIGINT) ended it."""
+    failure: BaseException | None = None
+    try:
+        with open(file, "rb") as stream:
+            source = stream.read()
+        exec(compile(source, file, "exec", dont_inherit=True), namespace)
+    except BaseException as error:
+        failure = error
+    if failure is None:
+        return 0, False
+    return _report(failure), type(failure) is KeyboardInterrupt
+
+
+def _report(failure: BaseException) -> int:
+    """Show an exception that nothing caught, as the interpreter does; the exit code it stands for."""
+    if isinstance(failure, SystemExit):
+        return _exit_code(failure.code)
+    failure.__traceback__ = trace = _without_own_frames(failure.__traceback__)
+    sys.last_type, sys.last_value, sys.last_traceback = type(failure), failure, trace
+    if sys.version_info >= (3, 12):
+        sys.last_exc = failure
+    try:
+        sys.excepthook(type(failure), failure, trace)
+    except SystemExit as leaving:
+        return _exit_code(leaving.code)
+    except BaseException as second:
+        _report_broken_hook(second, failure)
+    return 1
+
+
+def _report_broken_hook(second: BaseException, failure: BaseException) -> None:
+    second.__context__ = None
+    _complain("Error in sys.excepthook:", second)
+    _complain("\nOriginal exception was:", failure)
+
+
+def _complain(title: str, error: BaseException) -> None:
+    """Show ``title`` and the error on stderr; when that is gone too nothing can be said, as in python3."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(title + "\n")
+        sys.__excepthook__(type(error), error, _without_own_frames(error.__traceback__))
+
+
+def _exit_code(code: object) -> int:
+    """What ``SystemExit(code)`` means to the system: None is 0, a number itself, all else is printed and is 1."""
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return code if -(2**63) <= code < 2**63 else -1
+    if sys.stderr is not None:
+        sys.stderr.write(f"{code}\n")
+    return 1
+
+
+def _without_own_frames(trace: types.TracebackType | None) -> types.TracebackType | None:
+    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+        trace = trace.tb_next
+    return trace
+
+
+# --- the end ---
+
+
+def _finish(code: int, interrupted: bool, known: frozenset[str]) -> NoReturn:
+    """End as ``Py_FinalizeEx`` does, but leave what the zygote had loaded to the kernel: that is 3 ms less."""
+    if "threading" in sys.modules:
+        _join_threads(sys.modules["threading"])
+    atexit._run_exitfuncs()
+    flushed = _flush_streams()
+    _tear_down(known)
+    flushed = _flush_streams() and flushed
+    if _c_library is not None:
+        _c_library.fflush(None)  # what an extension module wrote with printf
+    if interrupted:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+        os.kill(os.getpid(), _signal.SIGINT)
+    os._exit((code if flushed else 120) & 0xFF)
+
+
+def _join_threads(threading: Any) -> None:
+    try:
+        threading._shutdown()
+    except BaseException as error:  # SIGINT, most likely
+        _complain(f"Exception ignored in: {threading!r}", error)
+
+
+def _flush_streams() -> bool:
+    """Whether everything that was printed has left; a failure on stdout is told on stderr."""
+    done = True
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None or getattr(stream, "closed", False):
+            continue
+        try:
+            stream.flush()
+        except BaseException as error:
+            done = False
+            if stream is sys.stdout:
+                place = "while flushing sys.stdout:" if sys.version_info >= (3, 14) else f"in: {stream!r}"
+                _complain(f"Exception ignored {place}", error)
+    return done
+
+
+def _tear_down(known: frozenset[str]) -> None:
+    """Let the program's objects go, so that ``__del__`` runs and open files are written, as at any exit."""
+    for name in ("path", "argv", "last_exc", "last_type", "last_value", "last_traceback", "meta_path"):
+        setattr(sys, name, None)
+    sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__
+    if _thread._count():
+        sys.setswitchinterval(1e6)  # python3 stops its daemon threads here
+    for name in set(sys.modules) - known | {"__main__"}:
+        _flush_files(getattr(sys.modules.get(name), "__dict__", {}))
+    alive = [
+        weakref.ref(sys.modules.pop(name)) for name in list(sys.modules) if name not in known or name == "__main__"
+    ]
+    gc.collect()
+    for reference in reversed(alive):
+        module = reference()
+        if module is not None:
+            _clear(vars(module))
+    gc.collect()
+
+
+def _flush_files(namespace: Mapping[str, Any]) -> None:
+    """Write what files left open hold; collecting a cycle may close the descriptor under the buffer (bpo-17852)."""
+    for value in list(namespace.values()):
+        if isinstance(value, (TextIOWrapper, BufferedWriter, BufferedRandom)) and not value.closed:
+            with contextlib.suppress(Exception):  # python3 says nothing of a full disk here either
+                value.flush()
+
+
+def _clear(namespace: dict[str, Any]) -> None:
+    """Names with one underscore first, then all others but ``__builtins__``: the interpreter's own order."""
+    for private in (True, False):
+        for name in list(namespace):
+            if (name.startswith("_") and not name.startswith("__")) is private and name != "__builtins__":
+                namespace[name] = None
+
+
+# --- frames: the program stands at the bottom of its stack ---
+
+_c_library: ctypes.CDLL | None = None
+_previous_offset: int | None = None
+_FRAME_POINTER = object.__basicsize__ + ctypes.sizeof(ctypes.c_void_p)
+
+
+def _hide_frames() -> None:
+    """Prepare that no frame of ours, nor of our callers, is seen by ``sys._getframe`` and all that builds on it.
+
+    CPython takes a frame that has not reached its RESUME instruction for one that does not exist yet and skips it
+    everywhere (3.11 to 3.14). On a later version nothing is changed, and only tracebacks are cleaned.
+    """
+    global _c_library, _previous_offset  # noqa: PLW0603
+    _c_library = ctypes.CDLL(None)
+    if not (3, 11) <= sys.version_info[:2] <= (3, 14) or object.__basicsize__ != 16:
+        return
+    opcode = importlib.import_module("opcode").opmap
+    resume, nop = opcode["RESUME"], opcode["NOP"]
+    for function in (run, _live, _execute, _report, _finish, _tear_down, _join_threads, _flush_streams):
+        code = bytearray(function.__code__.co_code)
+        for place in range(0, len(code), 2):
+            if code[place] == resume:
+                code[place] = nop
+        function.__code__ = function.__code__.replace(co_code=bytes(code))
+    _previous_offset = _find_previous()
+
+
+def _find_previous() -> int | None:
+    """Where an interpreter's frame keeps the address of its caller's: read from two frames, not from a table."""
+    child = sys._getframe()
+    parent = child.f_back
+    inner, outer = _word(id(child) + _FRAME_POINTER), _word(id(parent) + _FRAME_POINTER)
+    return next((offset for offset in range(0, 72, 8) if _word(inner.value + offset).value == outer.value), None)
+
+
+def _word(address: int) -> ctypes.c_size_t:
+    return ctypes.c_size_t.from_address(address)
+
+
+def _cut_stack(frame: types.FrameType) -> None:
+    """Make ``frame``, which never returns, the last one of the stack."""
+    if _previous_offset is not None:
+        _word(_word(id(frame) + _FRAME_POINTER).value + _previous_offset).value = 0
