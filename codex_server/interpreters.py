@@ -21,6 +21,7 @@ _SYSTEM_ROOTS = (Path("/usr"), Path("/bin"), Path("/sbin"))
 class Interpreter:
     """A program on the host. ``root`` is the folder that must be visible for it to work; None: the system's own."""
 
+    name: str
     path: Path
     root: Path | None = None
 
@@ -37,7 +38,7 @@ def _python() -> Interpreter:
     path = root / "bin" / name
     if not path.exists():
         path = Path(os.path.realpath(getattr(sys, "_base_executable", sys.executable)))
-    return Interpreter(path, None if _is_system(root) else root)
+    return Interpreter("python", path, None if _is_system(root) else root)
 
 
 def _node() -> Interpreter | None:
@@ -46,13 +47,13 @@ def _node() -> Interpreter | None:
         root = Path(wheel.submodule_search_locations[0]).resolve()
         path = root / "bin" / "node"
         if os.access(path, os.X_OK):
-            return Interpreter(path, root)
+            return Interpreter("node", path, root)
     return _system("node")
 
 
 def _system(program: str) -> Interpreter | None:
     found = shutil.which(program, path=SYSTEM_PATH)
-    return Interpreter(Path(found)) if found else None
+    return Interpreter(program, Path(found)) if found else None
 
 
 def _is_system(path: Path) -> bool:

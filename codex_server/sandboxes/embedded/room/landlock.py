@@ -46,18 +46,16 @@ def abi() -> int:
 def restrict(read_only: Sequence[str], read_write: Sequence[str]) -> None:
     """Confine this process for good; no-new-privileges must be set. Call it while there is one thread.
 
-    ``read_only`` paths (and all below them) may be read and executed, ``read_write`` paths also written, made and removed;
-    nothing else can be opened. Links are followed: the rule is for what a path leads to. TCP is refused altogether;
-    signals and abstract sockets reach only this process and its descendants. UDP and named sockets are not Landlock's:
-    the system call policy refuses them. Raises ``OSError``: for a kernel that speaks less than ``NEEDED_ABI``, or a path
-    that does not exist.
+    ``read_only`` paths (and all below them) may be read and executed, ``read_write`` paths also written, made and
+    removed; nothing else can be opened. Links are followed: the rule is for what a path leads to. TCP is refused
+    altogether; signals and abstract sockets reach only this process and its descendants. UDP and named sockets are not
+    Landlock's: the system call policy refuses them. Raises ``OSError``: for a kernel that speaks less than
+    ``NEEDED_ABI``, or a path that does not exist.
     """
     version = abi()
     if version < NEEDED_ABI:
-        raise OSError(
-            errno.EOPNOTSUPP,
-            f"Landlock version {NEEDED_ABI} (Linux 6.12) is needed to keep signals and sockets in; here it is {version}",
-        )
+        needed = f"Landlock version {NEEDED_ABI} (Linux 6.12) is needed to keep signals and sockets in"
+        raise OSError(errno.EOPNOTSUPP, f"{needed}; here it is {version}")
     handled = _UP_TO_VERSION_6 | (_RESOLVE_UNIX if version >= 9 else 0)
     attributes = struct.pack("=QQQ", handled, _TCP_BIND_AND_CONNECT, _ABSTRACT_SOCKETS_AND_SIGNALS)
     ruleset = _check("landlock_create_ruleset", _CREATE_RULESET, attributes, len(attributes), 0)

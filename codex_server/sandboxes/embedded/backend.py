@@ -1,0 +1,219 @@
+"""The embedded backend: chooses the strongest isolation that this host allows, keeps a zygote, arms slots."""
+
+import asyncio
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+from codex_server.errors import IsolationTooWeak, SandboxUnavailable, StartupError
+from codex_server.interpreters import Interpreter, find_interpreter
+from codex_server.languages import Language, Languages, Start
+from codex_server.sandboxes.base import Backend, Isolation, IsolationLevel, Sandbox
+from codex_server.sandboxes.embedded.causes import explain, read_host_facts
+from codex_server.sandboxes.embedded.cgroup import CgroupsUnavailable, CgroupTree, SlotCgroup, open_tree
+from codex_server.sandboxes.embedded.guestids import choose_guest_ids
+from codex_server.sandboxes.embedded.plans import HostParts, Plans, SlotPlan
+from codex_server.sandboxes.embedded.room import kernel
+from codex_server.sandboxes.embedded.slot import EmbeddedSandbox, SlotParts, SlotTerms
+from codex_server.sandboxes.embedded.zygote import LaunchFailed, Zygote
+from codex_server.settings import Settings
+
+_SPARE_SLOTS = 16
+_SUMMARIES = {
+    IsolationLevel.FULL: "user, pid, mount, network, ipc and uts namespaces, a uid per sandbox, seccomp, cgroups",
+    IsolationLevel.NAMESPACES: "user, pid, mount, network, ipc and uts namespaces, seccomp; a watchdog bounds memory",
+    IsolationLevel.CONFINED: "Landlock, seccomp and rlimits; no namespaces",
+}
+
+
+class EmbeddedBackend(Backend):
+    """Builds sandboxes from the kernel's own parts. ``most`` caps the level it takes (for tests of the lower ones)."""
+
+    name = "embedded"
+
+    def __init__(self, settings: Settings, languages: Languages, *, most: IsolationLevel = IsolationLevel.FULL) -> None:
+        self._settings = settings
+        self._languages = languages
+        self._most = most
+        self._least = IsolationLevel[settings.min_isolation.upper()]
+        self._slots = settings.max_concurrency + sum(settings.pool_sizes.values()) + _SPARE_SLOTS
+        self._free_numbers = list(range(self._slots))
+        self._zygote: Zygote | None = None
+        self._tree: CgroupTree | None = None
+        self._plans: Plans | None = None
+        self._isolation: Isolation | None = None
+        self._restarting = asyncio.Lock()
+        self._last_failure: str | None = None
+        self._closed = False
+        self._terms = SlotTerms(settings.ceilings, settings.max_inline_file, settings.max_response)
+        self._home: Path | None = None
+
+    async def start(self) -> None:
+        """See ``Backend.start``: tries the levels from the strongest down to ``CODEX_MIN_ISOLATION``."""
+        if not kernel.supported_machine():
+            raise StartupError(f"the embedded backend knows x86_64 and aarch64, not {os.uname().machine}")
+        python = find_interpreter("python")
+        if python is None or not os.access(python.path, os.X_OK):
+            raise StartupError("the Python interpreter that runs this server cannot be found; reinstall the server")
+        shortfall: list[str] = []
+        try:
+            await self._reach_some_level(python, shortfall)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _reach_some_level(self, python: Interpreter, shortfall: list[str]) -> None:
+        if self._most >= IsolationLevel.NAMESPACES and await self._reach_namespaces(python, shortfall):
+            return
+        if self._least <= IsolationLevel.CONFINED and await self._reach_confined(python, shortfall):
+            return
+        raise IsolationTooWeak(_refusal(self._least, shortfall))
+
+    async def _reach_namespaces(self, python: Interpreter, shortfall: list[str]) -> bool:
+        ids = choose_guest_ids(self._settings.guest_ids, self._slots)
+        self._tree = self._open_cgroups(shortfall)
+        if not ids.per_slot:
+            shortfall.append(
+                "all sandboxes share one uid with the server: run the server as root, or install newuidmap (package "
+                "uidmap) and give its account a range in /etc/subuid and /etc/subgid"
+            )
+        level = IsolationLevel.FULL if self._tree and ids.per_slot else IsolationLevel.NAMESPACES
+        if level < self._least:
+            return False
+        host = HostParts(python, ids, self._tree, self._slots)
+        return await self._prove(level, Plans.for_namespaces(self._settings, self._languages, host), shortfall)
+
+    def _open_cgroups(self, shortfall: list[str]) -> CgroupTree | None:
+        if self._most < IsolationLevel.FULL:
+            shortfall.append("cgroups are switched off for this backend")
+            return None
+        try:
+            return open_tree()
+        except CgroupsUnavailable as error:
+            shortfall.append(str(error))
+            return None
+
+    async def _reach_confined(self, python: Interpreter, shortfall: list[str]) -> bool:
+        if self._tree:
+            self._tree.close()
+            self._tree = None
+        self._home = Path(tempfile.mkdtemp(prefix="codex-sandboxes-"))
+        self._home.chmod(0o711)
+        ids = choose_guest_ids(self._settings.guest_ids, self._slots)
+        host = HostParts(python, ids, None, self._slots)
+        plans = Plans.for_confined(self._settings, self._languages, host, self._home)
+        return await self._prove(IsolationLevel.CONFINED, plans, shortfall)
+
+    async def _prove(self, level: IsolationLevel, plans: Plans, shortfall: list[str]) -> bool:
+        """Launch and arm for real: only what was seen to work is promised."""
+        self._plans = plans
+        try:
+            self._zygote = await plans.launch()
+            await (await self._arm(self._zygote, agent=None)).destroy()
+        except LaunchFailed as failure:
+            shortfall.append(explain(failure, read_host_facts()))
+        except SandboxUnavailable as error:
+            shortfall.append(f"{level}: {error}")
+        else:
+            self._isolation = Isolation(level, _SUMMARIES[level], tuple(shortfall))
+            return True
+        if self._zygote:
+            await self._zygote.close()
+            self._zygote = None
+        return False
+
+    async def close(self) -> None:
+        """See ``Backend.close``."""
+        self._closed = True
+        if self._zygote:
+            await self._zygote.close()
+            self._zygote = None
+        if self._tree:
+            await asyncio.to_thread(self._tree.close)
+            self._tree = None
+        if self._home:
+            with contextlib.suppress(OSError):
+                self._home.rmdir()
+            self._home = None
+
+    @property
+    def isolation(self) -> Isolation:
+        """See ``Backend.isolation``."""
+        if self._isolation is None:
+            raise StartupError("the backend was not started")
+        return self._isolation
+
+    def problem(self) -> str | None:
+        """See ``Backend.problem``."""
+        if self._zygote is not None and self._zygote.alive:
+            return None
+        return self._last_failure or "the zygote is being restarted"
+
+    def pool_key(self, language: Language) -> str:
+        """See ``Backend.pool_key``."""
+        return language.pool
+
+    async def arm(self, language: Language) -> Sandbox:
+        """See ``Backend.arm``."""
+        zygote = await self._living_zygote()
+        return await self._arm(zygote, agent=language if language.start is Start.AGENT else None)
+
+    async def _living_zygote(self) -> Zygote:
+        """The zygote, started again when it died: its slots died with it."""
+        async with self._restarting:
+            if self._closed or self._plans is None:
+                raise SandboxUnavailable("the backend is closed")
+            if self._zygote is None or not self._zygote.alive:
+                if self._zygote:
+                    await self._zygote.close()
+                    self._zygote = None
+                try:
+                    self._zygote = await self._plans.launch()
+                except LaunchFailed as failure:
+                    self._last_failure = f"the zygote cannot be started: {failure}"
+                    raise SandboxUnavailable(self._last_failure) from failure
+                self._last_failure = None
+            return self._zygote
+
+    async def _arm(self, zygote: Zygote, agent: Language | None) -> EmbeddedSandbox:
+        if not self._free_numbers or self._plans is None:
+            raise SandboxUnavailable("every sandbox of this server is in use; try again")
+        number = self._free_numbers.pop()
+        try:
+            return await self._arm_slot(zygote, self._plans.slot(number, agent))
+        except BaseException:
+            self._free_numbers.append(number)
+            raise
+
+    async def _arm_slot(self, zygote: Zygote, plan: SlotPlan) -> EmbeddedSandbox:
+        async with contextlib.AsyncExitStack() as undo:
+            cgroup, procs = self._make_cgroup(undo)
+            try:
+                channel, (pidfd, stdin, stdout, stderr) = await zygote.arm(plan.body, procs)
+            finally:
+                for descriptor in procs:
+                    os.close(descriptor)
+            undo.pop_all()
+        parts = SlotParts(plan.number, channel, pidfd, stdin, stdout, stderr, plan.environment, cgroup, plan.folder)
+        return EmbeddedSandbox(parts, self._terms, self._free_numbers.append)
+
+    def _make_cgroup(self, undo: contextlib.AsyncExitStack) -> tuple[SlotCgroup | None, list[int]]:
+        if self._tree is None:
+            return None, []
+        try:
+            cgroup = self._tree.slot()
+            undo.push_async_callback(cgroup.remove_soon)
+            cgroup.limit(self._terms.ceilings)
+            return cgroup, cgroup.open_procs()
+        except OSError as error:
+            raise SandboxUnavailable(f"a sandbox's cgroup cannot be made ({error.strerror}); try again") from error
+
+
+def _refusal(least: IsolationLevel, shortfall: list[str]) -> str:
+    lines = [f"this host does not allow isolation level {least} (CODEX_MIN_ISOLATION):"]
+    lines += [f"  - {cause}" for cause in shortfall]
+    if least > IsolationLevel.CONFINED:
+        lower = IsolationLevel(least - 1)
+        lines.append(f"Or accept less: CODEX_MIN_ISOLATION={lower} ({_SUMMARIES[lower]}).")
+    return "\n".join(lines)

@@ -1,0 +1,80 @@
+"""Why a level of isolation is out of reach on this host, and the cure: from the step that failed and its errno."""
+
+import errno
+from dataclasses import dataclass
+from pathlib import Path
+
+from codex_server.sandboxes.embedded.zygote import LaunchFailed
+
+_CONTAINER_CURE = (
+    "start the container with --security-opt seccomp=<this project's profile> --security-opt systempaths=unconfined "
+    "(no capability and no --privileged is needed), or run the server outside a container"
+)
+_APPARMOR_CURE = (
+    "AppArmor restricts unprivileged user namespaces: sysctl kernel.apparmor_restrict_unprivileged_userns=0, or an "
+    "AppArmor profile with `userns` for this server's Python"
+)
+_MOUNT_STEPS = ("mounts", "pivot", "tmpfs", "ids")
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What decides between causes that share an errno."""
+
+    seccomp_filtered: bool
+    """Whether this process itself runs under a seccomp filter, as in a container."""
+    userns_clone: str | None
+    """The value of the sysctl ``kernel.unprivileged_userns_clone`` (Debian's and Ubuntu's), if there is one."""
+    apparmor_restricts: bool
+    """Whether AppArmor takes capabilities from unprivileged user namespaces (Ubuntu 23.10 and later)."""
+
+
+def read_host_facts() -> HostFacts:
+    """The facts of this host, now."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return HostFacts(
+        seccomp_filtered="Seccomp:\t2" in status,
+        userns_clone=_sysctl("kernel/unprivileged_userns_clone"),
+        apparmor_restricts=_sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1",
+    )
+
+
+def _sysctl(name: str) -> str | None:
+    try:
+        return (Path("/proc/sys") / name).read_text(encoding="ascii").strip()
+    except OSError:
+        return None
+
+
+def explain(failure: LaunchFailed, facts: HostFacts) -> str:
+    """One sentence of cause and one of cure for a zygote that did not come up with namespaces."""
+    cause = f"namespaces: step {failure.step or 'start'!r} failed ({failure})"
+    return f"{cause}. To mend it: {_cure(failure, facts)}"
+
+
+def _cure(failure: LaunchFailed, facts: HostFacts) -> str:
+    """The first row that fits."""
+    denied = failure.errno in (errno.EPERM, errno.EACCES)
+    rows = (
+        (failure.errno == errno.ENOSPC, "allow user namespaces: sysctl user.max_user_namespaces=15000 (it is used up)"),
+        (failure.errno == errno.ENOSYS, "use Linux 5.12 or newer: this kernel lacks interfaces that are needed"),
+        (failure.step == "namespaces" and denied, _userns_cure(facts)),
+        (failure.step == "proc" and denied, "/proc is masked here, as in a container: " + _CONTAINER_CURE),
+        (denied and failure.step in _MOUNT_STEPS and facts.apparmor_restricts, _APPARMOR_CURE),
+        (denied and failure.step in _MOUNT_STEPS, _CONTAINER_CURE),
+        (
+            failure.step == "id-maps",
+            "set CODEX_GUEST_IDS to first:count of ids that this server may map and nobody owns",
+        ),
+    )
+    return next((cure for fits, cure in rows if fits), "run `codex-server doctor` and report what it prints")
+
+
+def _userns_cure(facts: HostFacts) -> str:
+    if facts.seccomp_filtered:
+        return "a seccomp filter forbids user namespaces, as in a container: " + _CONTAINER_CURE
+    if facts.userns_clone == "0":
+        return "allow user namespaces: sysctl kernel.unprivileged_userns_clone=1"
+    if facts.apparmor_restricts:
+        return _APPARMOR_CURE
+    return "allow unprivileged user namespaces on this host (a security module forbids them)"

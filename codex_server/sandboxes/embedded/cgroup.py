@@ -1,0 +1,203 @@
+"""Cgroups, version 2 or 1: one for each slot, below one folder for each server process.
+
+A slot joins while it is armed (joining can wait milliseconds for the kernel), through descriptors of ``cgroup.procs``
+that are opened here: the kernel checks the opener, so the unprivileged slot may write to them.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from codex_server.limits import Limits
+from codex_server.sandboxes.embedded.room.launcher import remove_cgroups
+
+_PREFIX = "codex-server-"
+_V1_CONTROLLERS = ("memory", "pids", "cpuacct")
+_V2_CONTROLLERS = frozenset({"memory", "pids"})
+
+
+class CgroupsUnavailable(Exception):
+    """This host lets us make no cgroups; the message says why and how to change it."""
+
+
+@dataclass(frozen=True, slots=True)
+class CgroupUsage:
+    """What a slot used, as its cgroup counted it."""
+
+    cpu_seconds: float
+    peak_memory_bytes: int | None
+    oom_kills: int
+
+
+class SlotCgroup:
+    """The cgroup of one slot: one folder, or one for each controller of version 1."""
+
+    def __init__(self, folders: Iterable[Path]) -> None:
+        self._folders = tuple(folders)
+        for folder in self._folders:
+            folder.mkdir()
+
+    def open_procs(self) -> list[int]:
+        """Descriptors to join by; the caller closes them."""
+        return [os.open(folder / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for folder in self._folders]
+
+    def limit(self, limits: Limits) -> None:
+        """Bound memory (without swap) and the number of processes; init is one more."""
+        values = {
+            "memory.max": limits.memory_bytes,
+            "memory.swap.max": 0,
+            "memory.limit_in_bytes": limits.memory_bytes,
+            "memory.memsw.limit_in_bytes": limits.memory_bytes,
+            "pids.max": limits.processes + 1,
+        }
+        for name, value in values.items():
+            if file := self._find(name):
+                file.write_text(str(value), encoding="ascii")
+
+    def usage(self) -> CgroupUsage:
+        """What was used until now."""
+        return CgroupUsage(self._cpu_seconds(), self._peak(), self._oom_kills())
+
+    async def remove_soon(self) -> None:
+        """Remove it. Its processes are dead, but the kernel may count one for a moment more."""
+        for pause in (0.0, 0.005, 0.02, 0.1, 0.5, 2.0, 5.0):
+            await asyncio.sleep(pause)
+            with contextlib.suppress(OSError):
+                return self._remove()
+        self._remove()
+
+    def _remove(self) -> None:
+        for folder in self._folders:
+            with contextlib.suppress(FileNotFoundError):
+                folder.rmdir()
+
+    def _find(self, name: str) -> Path | None:
+        return next((file for folder in self._folders if (file := folder / name).exists()), None)
+
+    def _cpu_seconds(self) -> float:
+        if file := self._find("cpuacct.usage"):
+            return int(file.read_text(encoding="ascii")) / 1e9
+        file = self._find("cpu.stat")
+        return _keyed(file, "usage_usec") / 1e6 if file else 0.0
+
+    def _peak(self) -> int | None:
+        file = self._find("memory.peak") or self._find("memory.max_usage_in_bytes")
+        return int(file.read_text(encoding="ascii")) if file else None
+
+    def _oom_kills(self) -> int:
+        file = self._find("memory.events") or self._find("memory.oom_control")
+        return _keyed(file, "oom_kill") if file else 0
+
+
+class CgroupTree:
+    """The folders below which this server makes its slots' cgroups."""
+
+    def __init__(self, parents: Iterable[Path]) -> None:
+        """Make this server's folders below ``parents``, and remove those of servers that are gone."""
+        name = f"{_PREFIX}{os.getpid()}-{_start_time(os.getpid())}-{secrets.token_hex(3)}"
+        self.folders = tuple(parent / name for parent in parents)
+        self._made = 0
+        for folder in self.folders:
+            _sweep(folder.parent)
+            folder.mkdir()
+            _delegate(folder)
+
+    def slot(self) -> SlotCgroup:
+        """A new cgroup. Raises ``OSError``."""
+        self._made += 1
+        return SlotCgroup(folder / f"slot-{self._made}" for folder in self.folders)
+
+    def close(self) -> None:
+        """Remove everything."""
+        remove_cgroups([str(folder) for folder in self.folders])
+
+
+def open_tree() -> CgroupTree:
+    """This server's tree. Raises ``CgroupsUnavailable``."""
+    try:
+        return CgroupTree(_v2_parent() or _v1_parents())
+    except OSError as error:
+        raise CgroupsUnavailable(
+            f"cgroups cannot be written here ({error.strerror}: {error.filename}); run the server as root, or as a "
+            "service with systemd's Delegate=yes, to have memory and processes bounded by the kernel"
+        ) from error
+
+
+def _v2_parent() -> list[Path]:
+    mount = _mounts().get("cgroup2")
+    if mount is None or not set((mount / "cgroup.controllers").read_text().split()) >= _V2_CONTROLLERS:
+        return []
+    own = mount / _own_paths()[""].lstrip("/")
+    if own != mount:
+        _move_self_to_leaf(own)
+    _delegate(own)
+    return [own]
+
+
+def _move_self_to_leaf(own: Path) -> None:
+    """A cgroup of version 2 with children that have controllers may hold no process itself."""
+    if (own / "cgroup.procs").read_text().split() == [str(os.getpid())]:
+        leaf = own / "codex-server-main"
+        leaf.mkdir(exist_ok=True)
+        (leaf / "cgroup.procs").write_text("0")
+
+
+def _delegate(folder: Path) -> None:
+    control = folder / "cgroup.subtree_control"
+    if control.exists():
+        control.write_text(" ".join(f"+{name}" for name in sorted(_V2_CONTROLLERS)))
+
+
+def _v1_parents() -> list[Path]:
+    mounts, own = _mounts(), _own_paths()
+    missing = [name for name in _V1_CONTROLLERS if name not in mounts or name not in own]
+    if missing:
+        raise CgroupsUnavailable(f"the kernel offers no cgroup controller {', '.join(missing)}")
+    return list(dict.fromkeys(mounts[name] / own[name].lstrip("/") for name in _V1_CONTROLLERS))
+
+
+def _mounts() -> dict[str, Path]:
+    """Where ``cgroup2`` and each controller of version 1 is mounted."""
+    found: dict[str, Path] = {}
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
+        before, _, after = line.partition(" - ")
+        kind, _, options = after.split(" ", 2)
+        if kind == "cgroup2":
+            found["cgroup2"] = Path(before.split()[4])
+        elif kind == "cgroup":
+            found |= {name: Path(before.split()[4]) for name in options.split(",")}
+    return found
+
+
+def _own_paths() -> dict[str, str]:
+    """This process's cgroup in each controller's hierarchy; version 2 is the empty name."""
+    rows = (line.split(":", 2) for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines())
+    return {name: path for _, names, path in rows for name in names.split(",")}
+
+
+def _keyed(file: Path, key: str) -> int:
+    match = re.search(rf"^{key} (\d+)$", file.read_text(encoding="ascii"), re.MULTILINE)
+    return int(match[1]) if match else 0
+
+
+def _start_time(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text(encoding="latin-1").rpartition(")")[2].split()[19]
+
+
+def _sweep(parent: Path) -> None:
+    """Remove the folders of servers that no longer run (killed without their launcher)."""
+    for folder in parent.glob(f"{_PREFIX}*-*"):
+        pid, start, *_ = folder.name.removeprefix(_PREFIX).split("-")
+        try:
+            gone = _start_time(int(pid)) != start
+        except ValueError:
+            continue
+        except OSError:
+            gone = True
+        if gone:
+            remove_cgroups([str(folder)])

@@ -1,0 +1,75 @@
+"""A frame socket in the event loop."""
+
+import asyncio
+import os
+import socket
+from typing import Any
+
+from codex_server.sandboxes.embedded.room import wire
+
+Frame = tuple[wire.Kind, dict[str, Any], list[int]]
+
+
+class Channel:
+    """The server's end of a frame socket; closing it tells the far side to end."""
+
+    def __init__(self, endpoint: socket.socket) -> None:
+        endpoint.setblocking(False)
+        self._socket = endpoint
+
+    def send(self, kind: wire.Kind, body: dict[str, Any], descriptors: tuple[int, ...] = ()) -> None:
+        """Send one frame at once. Raises ``wire.Closed``; ``BlockingIOError`` when the far side does not read."""
+        wire.send(self._socket, kind, body, descriptors)
+
+    async def receive(self) -> Frame:
+        """The next frame; the caller owns its descriptors. Raises ``wire.Closed`` or ``wire.BadFrame``."""
+        while True:
+            try:
+                return wire.receive(self._socket)
+            except BlockingIOError:
+                await _readable(self._socket.fileno())
+
+    def is_silent(self) -> bool:
+        """Whether nothing waits to be read, not even the other side's end."""
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def close(self) -> None:
+        """Close; safe to call twice."""
+        self._socket.close()
+
+
+async def _readable(descriptor: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    loop.add_reader(descriptor, _set, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(descriptor)
+
+
+async def wait_for_exit(pidfd: int, seconds: float) -> bool:
+    """Whether the process behind ``pidfd`` ended within ``seconds``."""
+    try:
+        async with asyncio.timeout(seconds):
+            await _readable(pidfd)
+    except TimeoutError:
+        return False
+    return True
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def close_all(descriptors: list[int]) -> None:
+    """Close every descriptor of a frame that nobody wants."""
+    for descriptor in descriptors:
+        os.close(descriptor)

@@ -1,0 +1,59 @@
+"""Which host ids guests run under: never the server's own where it can be avoided, and never host root."""
+
+import os
+import pwd
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from codex_server.sandboxes.embedded.rooms import FIRST_SLOT_ID, SINGLE_ID
+
+_TOOL_FOLDERS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class GuestIds:
+    """The map of a room's ids to host ids: (first inside, first on the host, how many)."""
+
+    uid_map: tuple[int, int, int]
+    gid_map: tuple[int, int, int]
+    map_tool: bool
+    """Whether ``newuidmap`` writes it (the server may not)."""
+
+    @property
+    def per_slot(self) -> bool:
+        """Whether each slot has an id of its own."""
+        return self.uid_map[2] > 1
+
+    @property
+    def zygote(self) -> int:
+        """The zygote's id inside the room."""
+        return self.uid_map[0]
+
+    def of_slot(self, number: int) -> int:
+        """The id, inside the room, of the worker in slot ``number``."""
+        return FIRST_SLOT_ID + number if self.per_slot else SINGLE_ID
+
+
+def choose_guest_ids(wanted: str, slots: int) -> GuestIds:
+    """As root: the range ``wanted`` (``first:count``); else the account's range of subordinate ids; else its own id."""
+    if os.geteuid() == 0:
+        first, count = map(int, wanted.split(":"))
+        return GuestIds((0, first, count), (0, first, count), map_tool=False)
+    needed = FIRST_SLOT_ID + slots
+    uids, gids = _subordinate("/etc/subuid", needed), _subordinate("/etc/subgid", needed)
+    tools = all(shutil.which(tool, path=_TOOL_FOLDERS) for tool in ("newuidmap", "newgidmap"))
+    if uids and gids and tools:
+        return GuestIds((0, *uids), (0, *gids), map_tool=True)
+    return GuestIds((SINGLE_ID, os.geteuid(), 1), (SINGLE_ID, os.getegid(), 1), map_tool=False)
+
+
+def _subordinate(file: str, needed: int) -> tuple[int, int] | None:
+    """The account's first range in /etc/subuid or /etc/subgid that holds ``needed`` ids."""
+    try:
+        names = {str(os.geteuid()), pwd.getpwuid(os.geteuid()).pw_name}
+        rows = [line.split(":") for line in Path(file).read_text(encoding="utf-8").splitlines()]
+    except (OSError, KeyError):
+        return None
+    ranges = ((int(row[1]), int(row[2])) for row in rows if len(row) == 3 and row[0] in names)
+    return next(((first, count) for first, count in ranges if count >= needed), None)

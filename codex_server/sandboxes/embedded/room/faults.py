@@ -1,0 +1,32 @@
+"""Which step failed on the far side: the server turns a step and its errno into a cause and a cure."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+class StepFailed(Exception):
+    """A step of building or arming failed; ``errno`` is None when it was not the kernel that refused."""
+
+    def __init__(self, step: str, errno: int | None, message: str) -> None:
+        super().__init__(f"{step}: {message}")
+        self.step = step
+        self.errno = errno
+        self.message = message
+
+    def as_body(self) -> dict[str, Any]:
+        """The body of a FAULT frame."""
+        return {"step": self.step, "errno": self.errno, "message": self.message[:2000]}
+
+
+@contextmanager
+def step(name: str) -> Iterator[None]:
+    """Name what is being done, so that a failure can be told apart."""
+    try:
+        yield
+    except StepFailed:
+        raise
+    except OSError as error:
+        raise StepFailed(name, error.errno, str(error)) from error
+    except Exception as error:
+        raise StepFailed(name, None, f"{type(error).__name__}: {error}") from error

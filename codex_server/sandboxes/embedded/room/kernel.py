@@ -1,0 +1,203 @@
+"""The few kernel interfaces that Python does not offer, each as a function that raises ``OSError``.
+
+Numbers are from the kernel's headers (``linux/mount.h``, ``sched.h``, ``prctl.h``, ``capability.h``, ``openat2.h``).
+"""
+
+import ctypes
+import errno
+import fcntl
+import os
+import socket
+import struct
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
+MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 0x20, 0x1000, 0x4000, 0x40000
+MNT_DETACH = 2
+
+_AT_FDCWD = -100
+_AT_EMPTY_PATH, _AT_RECURSIVE = 0x1000, 0x8000
+_OPEN_TREE_CLONE = 1
+_MOVE_MOUNT_F_EMPTY_PATH = 4
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_CAPBSET_DROP = 24
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_RAISE, _PR_CAP_AMBIENT_CLEAR_ALL = 2, 4
+
+_SECCOMP_SET_MODE_FILTER = 1
+_CAPABILITY_VERSION_3 = 0x20080522
+LAST_CAPABILITY = 63  # more than any kernel has: asking beyond the last one fails with EINVAL and ends the loop
+
+RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH = 1, 2, 4, 8
+
+_NUMBERS = {
+    "x86_64": {"clone": 56, "capget": 125, "capset": 126, "pivot_root": 155, "seccomp": 317},
+    "aarch64": {"clone": 220, "capget": 90, "capset": 91, "pivot_root": 41, "seccomp": 277},
+}
+_COMMON_NUMBERS = {"open_tree": 428, "move_mount": 429, "close_range": 436, "openat2": 437, "mount_setattr": 442}
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_fork_libc = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter's lock across a clone
+
+
+def supported_machine() -> bool:
+    """Whether this processor's system call numbers are known here."""
+    return os.uname().machine in _NUMBERS
+
+
+def _check(result: int, call: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{call}: {os.strerror(number)}")
+    return result
+
+
+def _syscall(name: str, *args: object) -> int:
+    number = _COMMON_NUMBERS.get(name) or _NUMBERS[os.uname().machine][name]
+    wide = [ctypes.c_long(value) if isinstance(value, int) else value for value in args]
+    return _check(_libc.syscall(ctypes.c_long(number), *wide), name)
+
+
+def clone(flags: int) -> int:
+    """Fork into new namespaces: 0 in the child, else its pid. Only for a single thread that soon calls ``execve``."""
+    number = ctypes.c_long(_NUMBERS[os.uname().machine]["clone"])
+    zero = ctypes.c_long(0)
+    return _check(_fork_libc.syscall(number, ctypes.c_long(flags | 17), zero, zero, zero, zero), "clone")
+
+
+def unshare(flags: int) -> None:
+    """Leave the namespaces named by ``flags`` for fresh ones."""
+    _check(_libc.unshare(ctypes.c_int(flags)), "unshare")
+
+
+def setns(fd: int, kind: int) -> None:
+    """Join the namespace behind ``fd``."""
+    _check(_libc.setns(ctypes.c_int(fd), ctypes.c_int(kind)), "setns")
+
+
+def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
+    """Mount ``source`` (a device, a path or a mere name) at ``target``."""
+    encoded = [None if text is None else os.fsencode(text) for text in (source, target, kind, data)]
+    result = _libc.mount(encoded[0], encoded[1], encoded[2], ctypes.c_ulong(flags), encoded[3])
+    _check(result, f"mount {kind or 'bind'} on {target}")
+
+
+def unmount(target: str, flags: int = MNT_DETACH) -> None:
+    """umount2(2)."""
+    _check(_libc.umount2(os.fsencode(target), ctypes.c_int(flags)), f"umount {target}")
+
+
+def pivot_root(new_root: str, put_old: str) -> None:
+    """Make ``new_root`` the root of this mount namespace; the old one appears at ``put_old``."""
+    _syscall("pivot_root", os.fsencode(new_root), os.fsencode(put_old))
+
+
+def clone_mount(path: str) -> int:
+    """A descriptor of a detached copy of the mounts at ``path`` and below."""
+    return _syscall("open_tree", _AT_FDCWD, os.fsencode(path), _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_RECURSIVE)
+
+
+def restrict_mount(fd: int, flags: int) -> None:
+    """Set ``flags`` (MS_RDONLY, MS_NOSUID, MS_NODEV: the same bits here) on a detached tree, recursively."""
+    attributes = struct.pack("QQQQ", flags, 0, 0, 0)
+    _syscall("mount_setattr", fd, b"", _AT_EMPTY_PATH | _AT_RECURSIVE, attributes, len(attributes))
+
+
+def attach_mount(fd: int, target: str) -> None:
+    """Put a detached tree at ``target``."""
+    _syscall("move_mount", fd, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
+
+
+def close_descriptors_from(first: int) -> None:
+    """Close every descriptor from ``first`` up."""
+    _syscall("close_range", first, 0xFFFFFFFF, 0)
+
+
+def open_beneath(folder: int, path: bytes, flags: int) -> int:
+    """Open ``path`` below ``folder``: no link is followed, no other file system is entered."""
+    resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV
+    how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, resolve)
+    return _syscall("openat2", folder, path, how, len(how))
+
+
+def _prctl(option: int, *args: int) -> int:
+    padded = [ctypes.c_ulong(value) for value in (*args, 0, 0, 0, 0)[:4]]
+    return _check(_libc.prctl(ctypes.c_int(option), *padded), f"prctl {option}")
+
+
+def die_with_parent() -> None:
+    """Be killed when the parent dies. A change of uid clears it."""
+    _prctl(_PR_SET_PDEATHSIG, 9)
+
+
+def set_dumpable(dumpable: bool) -> None:
+    """Whether processes of the same uid may look into this one through /proc and ptrace."""
+    _prctl(_PR_SET_DUMPABLE, int(dumpable))
+
+
+def adopt_orphans() -> None:
+    """Become the parent of orphaned descendants (in place of PID 1)."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def forbid_new_privileges() -> None:
+    """No exec may gain a privilege any more."""
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def drop_bounding_capabilities() -> None:
+    """No program started from here on can gain a capability."""
+    for capability in range(LAST_CAPABILITY):
+        try:
+            _prctl(_PR_CAPBSET_DROP, capability)
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                return
+            raise
+
+
+def keep_capabilities_across_exec() -> None:
+    """Make every capability that is held inheritable and ambient, so that a non-root uid keeps it across exec."""
+    header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
+    data = ctypes.create_string_buffer(24)
+    _syscall("capget", header, data)
+    effective, permitted, _, effective_high, permitted_high, _ = struct.unpack("6I", data.raw)
+    wanted = struct.pack("6I", effective, permitted, permitted, effective_high, permitted_high, permitted_high)
+    _syscall("capset", header, wanted)
+    held = permitted | permitted_high << 32
+    for capability in range(LAST_CAPABILITY):
+        if held >> capability & 1:
+            _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability)
+
+
+def drop_capabilities() -> None:
+    """Give up every capability, for good."""
+    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    _syscall("capset", struct.pack("Ii", _CAPABILITY_VERSION_3, 0), bytes(24))
+
+
+def load_seccomp(program: bytes) -> None:
+    """Install a BPF program (an array of ``struct sock_filter``) over this thread and its children."""
+    code = ctypes.create_string_buffer(program, len(program))
+    filter_struct = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
+    _syscall("seccomp", _SECCOMP_SET_MODE_FILTER, 0, filter_struct)
+
+
+def raise_loopback() -> None:
+    """Bring up ``lo`` in this network namespace."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        siocgifflags, siocsifflags, iff_up = 0x8913, 0x8914, 1
+        request = struct.pack("16sH14x", b"lo", 0)
+        flags = struct.unpack("16sH14x", fcntl.ioctl(probe, siocgifflags, request))[1]
+        fcntl.ioctl(probe, siocsifflags, struct.pack("16sH14x", b"lo", flags | iff_up))

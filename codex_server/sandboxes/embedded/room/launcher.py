@@ -1,0 +1,156 @@
+"""The launcher: starts the zygote in its own namespaces, then waits for the server's end to clean up after it.
+
+It runs on the host with the server's uid, holds no secret and reads one LAUNCH frame. Its arguments are descriptors: the
+control socket, which the zygote inherits as 3, and the lifeline, a pipe whose other end only the server holds.
+"""
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from . import building, kernel, wire
+from .faults import StepFailed, step
+
+CONTROL = 3
+_NAMESPACES = (
+    kernel.CLONE_NEWUSER
+    | kernel.CLONE_NEWPID
+    | kernel.CLONE_NEWNS
+    | kernel.CLONE_NEWNET
+    | kernel.CLONE_NEWIPC
+    | kernel.CLONE_NEWUTS
+)
+
+
+def main() -> None:
+    """Launch, wait, clean up; the exit status is the zygote's."""
+    control, lifeline = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
+    os.set_inheritable(lifeline, False)
+    try:
+        _, plan, _ = wire.receive(control)
+        child = _launch(plan, control)
+    except StepFailed as failure:
+        wire.send(control, wire.Kind.FAULT, failure.as_body())
+        sys.exit(1)
+    control.close()
+    status, server_gone = _outlive_server(child, lifeline)
+    if server_gone:
+        remove_cgroups(plan["cgroups"])
+        for folder in plan["folders"]:
+            shutil.rmtree(folder, ignore_errors=True)
+    sys.exit(os.waitstatus_to_exitcode(status) & 0xFF)
+
+
+def _launch(plan: dict[str, Any], control: socket.socket) -> int:
+    if plan["uid_map"] is None:
+        return _fork_confined(plan, control)
+    ready, go = os.pipe()
+    with step("namespaces"):
+        child = kernel.clone(_NAMESPACES)
+    if child == 0:
+        os.close(go)
+        _become_zygote(plan, control, ready)
+    os.close(ready)
+    try:
+        _write_maps(child, plan)
+        os.write(go, b"g")
+    except BaseException:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        raise
+    finally:
+        os.close(go)
+    return child
+
+
+def _become_zygote(plan: dict[str, Any], control: socket.socket, ready: int) -> None:
+    """In the child: wait for the id maps, build the room, exec the zygote; never returns."""
+    try:
+        if os.read(ready, 1) != b"g":
+            os._exit(1)
+        building.enter_room(plan)
+        _exec_zygote(plan, control)
+    except StepFailed as failure:
+        wire.send(control, wire.Kind.FAULT, failure.as_body())
+    finally:
+        os._exit(1)
+
+
+def _fork_confined(plan: dict[str, Any], control: socket.socket) -> int:
+    """The zygote of level ``confined``: an ordinary process; its slots confine themselves with Landlock."""
+    child = os.fork()
+    if child == 0:
+        try:
+            kernel.die_with_parent()
+            _exec_zygote(plan, control)
+        except StepFailed as failure:
+            wire.send(control, wire.Kind.FAULT, failure.as_body())
+        finally:
+            os._exit(1)
+    return child
+
+
+def _exec_zygote(plan: dict[str, Any], control: socket.socket) -> None:
+    with step("exec"):
+        if control.fileno() != CONTROL:
+            os.dup2(control.fileno(), CONTROL)
+        os.set_inheritable(CONTROL, True)
+        kernel.close_descriptors_from(CONTROL + 1)
+        os.execve(plan["argv"][0], plan["argv"], plan["env"])
+
+
+def _write_maps(child: int, plan: dict[str, Any]) -> None:
+    with step("id-maps"):
+        if plan["map_tool"]:
+            for tool, ids in (("newuidmap", plan["uid_map"]), ("newgidmap", plan["gid_map"])):
+                subprocess.run([tool, str(child), *map(str, ids)], check=True, capture_output=True, text=True)
+            return
+        if ids_are_own(plan):
+            Path(f"/proc/{child}/setgroups").write_text("deny")
+        for kind in ("uid", "gid"):
+            Path(f"/proc/{child}/{kind}_map").write_text(" ".join(map(str, plan[f"{kind}_map"])))
+
+
+def ids_are_own(plan: dict[str, Any]) -> bool:
+    """Whether the room has one id only: the server's own."""
+    return bool(plan["uid_map"][2] == 1)
+
+
+def _outlive_server(child: int, lifeline: int) -> tuple[int, bool]:
+    """Wait until the zygote ends, or the server does; then end the zygote. Its wait status, and which it was."""
+    zygote = os.pidfd_open(child)
+    poll = select.poll()
+    poll.register(zygote, select.POLLIN)
+    poll.register(lifeline, 0)  # only POLLHUP: nothing is ever written
+    server_gone = any(descriptor == lifeline for descriptor, _ in poll.poll())
+    # INVARIANT: nothing outlives the server: killing PID 1 of the room kills everything in it.
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(zygote, signal.SIGKILL)
+    return os.waitpid(child, 0)[1], server_gone
+
+
+def remove_cgroups(folders: list[str]) -> None:
+    """Remove each folder and the empty cgroups below it; processes that just died may hold one for a moment."""
+    for folder in folders:
+        for path, _, _ in os.walk(folder, topdown=False):
+            _remove_cgroup(path)
+
+
+def _remove_cgroup(path: str) -> None:
+    for _ in range(200):
+        try:
+            os.rmdir(path)
+        except FileNotFoundError:
+            return
+        except OSError:
+            time.sleep(0.01)
+        else:
+            return

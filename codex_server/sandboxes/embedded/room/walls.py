@@ -1,0 +1,162 @@
+"""What stands around a slot, at each isolation level: how to raise it, and how to kill everything inside."""
+
+import contextlib
+import os
+import resource
+import signal
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+from . import kernel, landlock
+from .faults import step
+
+_SLOT_NAMESPACES = (
+    kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWCGROUP
+)
+_TMPFS = kernel.MS_NOSUID | kernel.MS_NODEV
+_PAGE = resource.getpagesize()
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class NamespaceWalls:
+    """Own pid, mount, network, ipc, uts and cgroup namespaces; init is PID 1 in them."""
+
+    workspace = "/workspace"
+
+    def __init__(self, setup: dict[str, Any], body: dict[str, Any]) -> None:
+        self._setup = setup
+        self._uid = body["uid"]
+
+    def enter(self) -> None:
+        """Raise the walls around this process, before anything of the guest exists."""
+        with step("slot-namespaces"):
+            kernel.unshare(_SLOT_NAMESPACES)
+        with step("slot-mounts"):
+            self._mount()
+        with step("slot-network"):
+            kernel.raise_loopback()
+            socket.sethostname("sandbox")
+
+    def _mount(self) -> None:
+        size, inodes, uid = self._setup["workspace_bytes"], self._setup["inodes"], self._uid
+        own = f"mode=755,uid={uid},gid={uid}"
+        for folder, options in (("/workspace", own), ("/tmp", "mode=1777"), ("/dev/shm", "mode=1777")):  # noqa: S108
+            kernel.mount("tmpfs", folder, "tmpfs", _TMPFS, f"size={size},nr_inodes={inodes},{options}")
+        kernel.mount("proc", "/proc", "proc", _TMPFS | kernel.MS_NOEXEC)
+        for file in self._setup["masked"]:
+            if os.path.exists(file):
+                kernel.mount("/dev/null", file, None, kernel.MS_BIND)
+
+    def confine_worker(self) -> None:
+        """Nothing more: the namespaces were there before the worker."""
+
+    def kill_everyone(self) -> None:
+        """Kill every other process of the slot: to PID 1, ``-1`` is all of its namespace."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGKILL)
+
+    def members(self) -> Iterator[int]:
+        """The pids of the slot, without init's."""
+        return (int(name) for name in os.listdir("/proc") if name.isdigit() and name != "1")
+
+    def stored_bytes(self) -> int:
+        """Bytes of memory that files hold."""
+        total = 0
+        for folder in ("/workspace", "/tmp", "/dev/shm"):  # noqa: S108
+            status = os.statvfs(folder)
+            total += (status.f_blocks - status.f_bfree) * status.f_frsize
+        return total
+
+
+class LandlockWalls:
+    """No namespaces: Landlock and seccomp bound what the worker reaches; init adopts and hunts down its processes."""
+
+    def __init__(self, setup: dict[str, Any], body: dict[str, Any]) -> None:
+        self._setup = setup
+        self._uid = body["uid"]
+        self._folder = body["folder"]
+        self.workspace = os.path.join(self._folder, "workspace")
+
+    def enter(self) -> None:
+        """Adopt every orphan of the slot, and make the slot's own folders."""
+        with step("slot-folders"):
+            kernel.adopt_orphans()
+            for folder in (self.workspace, os.path.join(self._folder, "tmp")):
+                os.mkdir(folder, 0o700)
+                os.chown(folder, self._uid, self._uid)
+            os.chown(self._folder, self._uid, self._uid)
+
+    def confine_worker(self) -> None:
+        """In the worker, before its system calls are filtered."""
+        landlock.restrict(
+            read_only=self._setup["readable"], read_write=[self._folder, *self._setup["writable_devices"]]
+        )
+
+    def kill_everyone(self) -> None:
+        """Kill every descendant: first none of them may fork any more, then all die; until no child is left."""
+        while pids := list(self.members()):
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    resource.prlimit(pid, resource.RLIMIT_NPROC, (0, 0))
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            if not _reap_one():
+                return
+
+    def members(self) -> Iterator[int]:
+        """The pids of all descendants."""
+        waiting = [os.getpid()]
+        while waiting:
+            for pid in _children(waiting.pop()):
+                waiting.append(pid)
+                yield pid
+
+    def stored_bytes(self) -> int:
+        """Nothing: files are on the host's disk here."""
+        return 0
+
+
+Walls = NamespaceWalls | LandlockWalls
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
+                found += map(int, file.read().split())
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return found
+
+
+def _reap_one() -> bool:
+    try:
+        os.waitpid(-1, 0)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process and of its children that it has waited for; 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="latin-1") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return sum(map(int, fields[11:15])) / _TICKS
+
+
+def resident_bytes(pid: int, *, shared_fairly: bool) -> int:
+    """Memory of a process: all resident pages (cheap), or ``shared_fairly``: each page divided by its users (dear)."""
+    try:
+        if not shared_fairly:
+            with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+                return int(file.read().split()[1]) * _PAGE
+        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+            return next((int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:")), 0)
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return 0

@@ -1,0 +1,99 @@
+"""Frames between the server and the far side: one SEQPACKET message each, one closed set of kinds.
+
+A frame is a version byte, a kind byte and a JSON object, at most 128 KiB, with up to 16 descriptors beside it. Larger
+things (code, files) travel in a memfd. INVARIANT: the reader trusts nothing: size, version, kind and shape are checked,
+and descriptors that are not expected are closed.
+"""
+
+import array
+import json
+import os
+import socket
+from enum import IntEnum
+from typing import Any
+
+VERSION = 1
+MAX_FRAME = 128 * 1024
+MAX_DESCRIPTORS = 16
+_DESCRIPTOR_SPACE = socket.CMSG_SPACE(MAX_DESCRIPTORS * 4)
+
+
+class Kind(IntEnum):
+    """What a frame says."""
+
+    LAUNCH = 1  # server -> launcher: the room to build
+    READY = 2  # zygote or init -> server: armed and waiting
+    FAULT = 3  # any -> server: a step failed
+    ARM = 4  # server -> zygote: fork a slot
+    RUN = 5  # server -> init: the execution, in a memfd
+    STOP = 6  # server -> init: kill it and report
+    RESULT = 7  # init -> server: the ending; kept files in a memfd
+
+
+class BadFrame(Exception):
+    """The bytes are not a frame."""
+
+
+class Closed(Exception):
+    """The other side is gone."""
+
+
+def encode(kind: Kind, body: dict[str, Any]) -> bytes:
+    """The bytes of a frame. Raises ``BadFrame`` when it would be too large."""
+    frame = bytes((VERSION, kind)) + json.dumps(body, separators=(",", ":")).encode("ascii")
+    if len(frame) > MAX_FRAME:
+        raise BadFrame(f"a {kind.name} frame of {len(frame)} bytes is above {MAX_FRAME}")
+    return frame
+
+
+def decode(frame: bytes) -> tuple[Kind, dict[str, Any]]:
+    """The kind and body of a frame. Raises ``BadFrame`` for anything else than what ``encode`` makes."""
+    if len(frame) < 4 or len(frame) > MAX_FRAME:
+        raise BadFrame(f"a frame of {len(frame)} bytes")
+    if frame[0] != VERSION:
+        raise BadFrame(f"wire version {frame[0]}, expected {VERSION}")
+    try:
+        kind = Kind(frame[1])
+        body = json.loads(frame[2:].decode("ascii"))
+    except (ValueError, RecursionError) as error:
+        raise BadFrame(str(error)) from None
+    if not isinstance(body, dict):
+        raise BadFrame("the body is not an object")
+    return kind, body
+
+
+def send(channel: socket.socket, kind: Kind, body: dict[str, Any], descriptors: tuple[int, ...] = ()) -> None:
+    """Send one frame with ``descriptors`` beside it. Raises ``Closed`` when the other side is gone."""
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+    try:
+        channel.sendmsg([encode(kind, body)], ancillary, socket.MSG_NOSIGNAL)
+    except (BrokenPipeError, ConnectionResetError) as error:
+        raise Closed from error
+
+
+def receive(channel: socket.socket) -> tuple[Kind, dict[str, Any], list[int]]:
+    """The next frame and its descriptors, which the caller owns. Raises ``Closed``, ``BadFrame`` or BlockingIOError."""
+    try:
+        data, ancillary, flags, _ = channel.recvmsg(MAX_FRAME + 1, _DESCRIPTOR_SPACE, socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError as error:
+        raise Closed from error
+    descriptors = _descriptors(ancillary)
+    try:
+        if not data:
+            raise Closed
+        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            raise BadFrame("a frame was cut off")
+        kind, body = decode(data)
+    except (Closed, BadFrame):
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise
+    return kind, body, descriptors
+
+
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    found = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            found.frombytes(data[: len(data) - len(data) % found.itemsize])
+    return list(found)

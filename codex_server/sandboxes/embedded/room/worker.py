@@ -1,0 +1,102 @@
+"""The worker: confines itself for good, waits, and then becomes the user's program.
+
+INVARIANT: every confinement is complete before the first byte of user code is read. The order matters: what needs a
+privilege comes before the privileges go, and the system call filter comes last.
+"""
+
+import json
+import os
+import resource
+import signal
+import socket
+from types import ModuleType
+from typing import Any, NoReturn
+
+from . import kernel
+from .orders import Orders
+
+READY = b"R"
+_CHANNEL = 3
+_FIXED_LIMITS = {
+    resource.RLIMIT_CORE: (0, 0),
+    resource.RLIMIT_NOFILE: (1024, 1024),
+    resource.RLIMIT_STACK: (8 * 2**20, 64 * 2**20),
+    resource.RLIMIT_MEMLOCK: (2**16, 2**16),
+}
+
+
+def main(orders: Orders, channel: socket.socket, streams: tuple[int, int, int]) -> NoReturn:
+    """Confine this process, then serve the one request; never returns. ``streams`` become descriptors 0, 1 and 2."""
+    agent, body = orders.agent, orders.body
+    try:
+        _keep_only(channel, streams)
+        confine(orders)
+        os.chdir(orders.walls.workspace)
+        if body["agent"]:
+            os.set_inheritable(_CHANNEL, True)
+            os.execve(body["agent"][0], body["agent"], body["env"])
+        agent.rehearse()
+        _become_program(agent)
+    except BaseException as error:
+        with socket.socket(fileno=_CHANNEL) as answer:
+            answer.send(f"{type(error).__name__}: {error}".encode())
+    finally:
+        os._exit(1)
+
+
+def _keep_only(channel: socket.socket, streams: tuple[int, int, int]) -> None:
+    """INVARIANT: the guest has descriptors 0, 1 and 2, and the request's until it is read."""
+    for target, source in enumerate(streams):
+        os.dup2(source, target)
+    os.dup2(channel.detach(), _CHANNEL, inheritable=False)
+    kernel.close_descriptors_from(_CHANNEL + 1)
+
+
+def confine(orders: Orders) -> None:
+    """Give up every privilege, then every needless system call."""
+    os.setsid()
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    with open("/proc/self/oom_score_adj", "wb") as score:
+        score.write(b"1000")  # the guest dies for memory before its init does
+    for limit, value in _FIXED_LIMITS.items():
+        resource.setrlimit(limit, value)
+    if orders.setup["uid_per_slot"]:
+        _take_uid(orders.body["uid"])
+    kernel.drop_capabilities()
+    kernel.forbid_new_privileges()
+    kernel.set_dumpable(True)  # or the program could not read its own /proc/self
+    orders.walls.confine_worker()
+    kernel.load_seccomp(bytes.fromhex(orders.setup["seccomp"]))
+
+
+def _take_uid(uid: int) -> None:
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+
+
+def _become_program(agent: ModuleType) -> NoReturn:
+    """Wait for the request, then run it here or exec its command."""
+    request = _read_request()
+    if request["argv"]:
+        try:
+            os.execve(request["argv"][0], request["argv"], request["env"])
+        except (OSError, ValueError) as error:
+            os.write(2, f"{request['argv'][0]}: {error}\n".encode())
+            os._exit(126)
+    agent.run(request["file"], request["args"], request["env"])
+    os._exit(70)
+
+
+def _read_request() -> dict[str, Any]:
+    with socket.socket(fileno=_CHANNEL) as channel:
+        channel.send(READY)
+        parts = []
+        while part := channel.recv(2**16):
+            parts.append(part)
+    if not parts:
+        os._exit(0)
+    request: dict[str, Any] = json.loads(b"".join(parts))
+    return request

@@ -1,0 +1,184 @@
+"""Files in and out of the workspace: written before the guest exists, read after it is dead.
+
+INVARIANT: a path inside the workspace is never opened by name from outside it: every open goes through ``openat2`` with
+no link followed and no other file system entered, and only regular files are read, sizes taken from the descriptor.
+"""
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from . import kernel
+
+MAX_DEPTH = 32
+MAX_VISITED = 10_000
+MAX_LISTED = 200
+_LISTING_BYTES = 64 * 1024
+_KINDS = {
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+Identity = tuple[int, ...]
+
+
+class Part(NamedTuple):
+    """A file's content: ``size`` bytes of the payload from ``offset``."""
+
+    payload: int
+    offset: int
+    size: int
+
+
+def fill(root: str, payload: int, body: dict[str, Any], uid: int) -> tuple[bytes, dict[str, Identity]]:
+    """Write the code and the input files; the request for the worker, and what identifies each file as unchanged.
+
+    ``payload`` holds a JSON header of ``body["header_bytes"]``, then the content of each file in the header's order.
+    """
+    header = json.loads(os.pread(payload, body["header_bytes"], 0))
+    offset = body["header_bytes"]
+    folder = os.open(root, os.O_PATH | os.O_DIRECTORY)
+    written = {}
+    for path, size in header.pop("files"):
+        _write(folder, path, Part(payload, offset, size), uid)
+        offset += size
+        written[path] = _identity(os.stat(path, dir_fd=folder, follow_symlinks=False))
+    os.close(folder)
+    header["file"] = os.path.join(root, header["file"])
+    header["argv"] = [part.replace("\0file", header["file"]) for part in header["argv"]]
+    return json.dumps(header).encode("ascii"), written
+
+
+def _write(folder: int, path: str, part: Part, uid: int) -> None:
+    parents = path.split("/")[:-1]
+    for depth in range(1, len(parents) + 1):
+        parent = "/".join(parents[:depth])
+        try:
+            os.mkdir(parent, 0o755, dir_fd=folder)
+            os.chown(parent, uid, uid, dir_fd=folder)
+        except FileExistsError:
+            continue
+    target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=folder)
+    try:
+        offset, end = part.offset, part.offset + part.size
+        while offset < end:
+            offset += os.sendfile(target, part.payload, offset, end - offset)
+        os.fchown(target, uid, uid)
+    finally:
+        os.close(target)
+
+
+def collect(root: str, written: dict[str, Identity], body: dict[str, Any]) -> tuple[dict[str, Any], int | None]:
+    """What the program created or changed: a bounded listing, and a memfd with the content of the files kept."""
+    listing = _Listing(body["inline_bytes"], body["inline_total_bytes"])
+    top = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for parent, path, entry in _walk(top, listing):
+            listing.consider(parent, path, entry, written)
+    finally:
+        os.close(top)
+    return {"files": listing.files, "skipped": listing.skipped, "unlisted": listing.unlisted}, listing.content
+
+
+def _walk(top: int, listing: "_Listing") -> Iterator[tuple[int, bytes, "os.DirEntry[str]"]]:
+    """Every entry that is not a folder, with an open descriptor of the folder that holds it; bounded in all ways."""
+    waiting: list[tuple[bytes, int]] = [(b"", 0)]
+    visited = 0
+    while waiting:
+        path, depth = waiting.pop()
+        try:
+            folder = kernel.open_beneath(top, path or b".", _READ | os.O_DIRECTORY)
+        except OSError as error:
+            listing.skip(path, None, f"the folder cannot be opened ({os.strerror(error.errno or 0)})")
+            continue
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    visited += 1
+                    if visited > MAX_VISITED:
+                        listing.unlisted += 1
+                        return
+                    child = os.path.join(path, os.fsencode(entry.name))
+                    if not entry.is_dir(follow_symlinks=False):
+                        yield folder, child, entry
+                    elif depth + 1 >= MAX_DEPTH:
+                        listing.skip(child, None, f"a folder more than {MAX_DEPTH} levels deep")
+                    else:
+                        waiting.append((child, depth + 1))
+        finally:
+            os.close(folder)
+
+
+class _Listing:
+    """The files kept and those left out, within bounds of number and size."""
+
+    def __init__(self, inline_bytes: int, inline_total_bytes: int) -> None:
+        self.files: list[list[Any]] = []
+        self.skipped: list[list[Any]] = []
+        self.unlisted = 0
+        self.content: int | None = None
+        self._inline_bytes = inline_bytes
+        self._left_bytes = inline_total_bytes
+        self._listing_bytes = _LISTING_BYTES
+
+    def consider(self, parent: int, path: bytes, entry: "os.DirEntry[str]", written: dict[str, Identity]) -> None:
+        """Keep the file, or note why not; unchanged input files are passed over."""
+        status = os.stat(entry.name, dir_fd=parent, follow_symlinks=False)
+        if written.get(os.fsdecode(path)) == _identity(status):
+            return
+        if not stat.S_ISREG(status.st_mode):
+            self.skip(path, None, f"it is {_KINDS.get(stat.S_IFMT(status.st_mode), 'not a regular file')}")
+        elif status.st_size > self._inline_bytes:
+            self.skip(path, status.st_size, f"it is larger than {self._inline_bytes} bytes")
+        elif status.st_size > self._left_bytes or len(self.files) >= MAX_LISTED:
+            self.skip(path, status.st_size, "the files before it filled the answer")
+        elif self._has_room(path):
+            self._keep(parent, path, os.fsencode(entry.name))
+
+    def _keep(self, parent: int, path: bytes, name: bytes) -> None:
+        try:
+            file = kernel.open_beneath(parent, name, _READ)
+        except OSError as error:
+            self.skip(path, None, f"it cannot be read ({os.strerror(error.errno or 0)})")
+            return
+        with open(file, "rb", buffering=0) as source:
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                return
+            content = source.read(self._inline_bytes)
+        if self.content is None:
+            self.content = os.memfd_create("files", os.MFD_CLOEXEC)
+        os.write(self.content, content)
+        self._left_bytes -= len(content)
+        self.files.append([_shown(path), len(content)])
+
+    def skip(self, path: bytes, size: int | None, reason: str) -> None:
+        """Note something that is not handed back."""
+        if len(self.skipped) >= MAX_LISTED:
+            self.unlisted += 1
+        elif self._has_room(path):
+            self.skipped.append([_shown(path), size, reason])
+
+    def _has_room(self, path: bytes) -> bool:
+        self._listing_bytes -= 6 * len(path) + 100  # JSON may write a character as six
+        if self._listing_bytes < 0:
+            self.unlisted += 1
+            return False
+        return True
+
+
+def _identity(status: os.stat_result) -> Identity:
+    """Changes whenever the file is written or replaced; the guest cannot set a ctime."""
+    return (status.st_ino, status.st_size, status.st_ctime_ns)
+
+
+def _shown(path: bytes) -> str:
+    """The path as text; where it is not UTF-8, those bytes as ``%XX``."""
+    try:
+        return path.decode("utf-8")
+    except UnicodeDecodeError:
+        return "".join(chr(byte) if 0x20 < byte < 0x7F and byte != 0x25 else f"%{byte:02X}" for byte in path)

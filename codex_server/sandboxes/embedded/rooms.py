@@ -1,0 +1,157 @@
+"""What is in the room: the policy of what a guest can see of the host, as a list of entries (a pure function).
+
+A guest sees the system's programs and libraries, a few harmless files of ``/etc``, its interpreters below ``/opt``, and
+nothing else: no home, no ``/var``, no ``/sys``, no ``/run``, no device beyond the five harmless ones.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+
+from codex_server.interpreters import Interpreter
+from codex_server.languages import Language
+
+Entry = tuple[str, ...]
+"""``("bind", target, source)``, ``("device", target, source)``, ``("folder", target)``, ``("link", target, to)`` or
+``("file", target, content)``."""
+
+ROOM_CODE = "/opt/codex/room"
+FIRST_SLOT_ID = 10_000
+SINGLE_ID = 1000
+"""The guest's uid where the room has one id only."""
+
+_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+_ETC = (
+    "/etc/alternatives",
+    "/etc/fonts",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/etc/mime.types",
+    "/etc/perl",
+    "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf",
+    "/etc/terminfo",
+)
+_DEVICES = ("full", "null", "random", "urandom", "zero")
+_FOLDERS = ("/proc", "/tmp", "/workspace", "/run", "/sys", "/dev/shm", "/var")  # noqa: S108
+_LINKS = {
+    "/dev/fd": "/proc/self/fd",
+    "/dev/stdin": "/proc/self/fd/0",
+    "/dev/stdout": "/proc/self/fd/1",
+    "/dev/stderr": "/proc/self/fd/2",
+    "/var/tmp": "/tmp",  # noqa: S108
+}
+_LIBRARY_FOLDERS = ("/lib", "/lib64")
+
+MASKED = tuple(
+    f"/proc/{name}"
+    for name in (
+        "cmdline",
+        "config.gz",
+        "diskstats",
+        "kallsyms",
+        "keys",
+        "modules",
+        "partitions",
+        "swaps",
+        "timer_list",
+    )
+)
+"""Files of /proc that tell about the host and that no program needs."""
+
+
+def room_entries(languages: Iterable[Language], room_code: Path, slots: int) -> list[Entry]:
+    """Everything in the room, in the order in which it is placed; ``slots`` is the number of guest ids to name."""
+    known = [language for language in languages if language.interpreter is not None]
+    entries = [*_system(), *_etc(slots), *_devices()]
+    entries += [("folder", folder) for folder in _FOLDERS]
+    entries.append(("bind", ROOM_CODE, str(room_code)))
+    entries += [("bind", runner_folder(language), str(language.folder)) for language in known]
+    roots = {root: target for language in known for root, target in _opt_folder(language.interpreter)}
+    entries += [("bind", target, str(root)) for root, target in roots.items()]
+    return entries
+
+
+def runner_folder(language: Language) -> str:
+    """Where the guest sees the runner's folder."""
+    return f"/opt/runners/{language.name}"
+
+
+def guest_path(interpreter: Interpreter) -> str:
+    """The interpreter's path as the guest sees it: below ``/opt`` when it is not one of the system's."""
+    for root, target in _opt_folder(interpreter):
+        return str(PurePosixPath(target) / interpreter.path.relative_to(root))
+    return str(interpreter.path)
+
+
+def guest_environment(languages: Iterable[Language], temp: str = "/tmp") -> dict[str, str]:  # noqa: S108
+    """INVARIANT: the guest's environment is built from nothing; no variable of the server is in it."""
+    folders = {
+        str(PurePosixPath(guest_path(language.interpreter)).parent): None
+        for language in languages
+        if language.interpreter is not None and language.interpreter.root is not None
+    }
+    return {
+        "HOME": temp,
+        "LANG": "C.UTF-8",
+        "LOGNAME": "runner",
+        "PATH": ":".join([*folders, "/usr/local/bin", "/usr/bin", "/bin"]),
+        "SHELL": "/bin/sh",
+        "TMPDIR": temp,
+        "USER": "runner",
+    }
+
+
+def _opt_folder(interpreter: Interpreter | None) -> list[tuple[Path, str]]:
+    if interpreter is None or interpreter.root is None:
+        return []
+    return [(interpreter.root, f"/opt/{interpreter.name}")]
+
+
+def _system() -> list[Entry]:
+    entries: list[Entry] = []
+    for folder in map(Path, _SYSTEM):
+        if folder.is_symlink():
+            entries.append(("link", str(folder), str(folder.readlink())))
+        elif folder.is_dir():
+            entries.append(("bind", str(folder), str(folder)))
+    return entries
+
+
+def with_private_libraries(entries: list[Entry], libraries: Mapping[str, str]) -> list[Entry]:
+    """``entries`` with ``libraries`` (name -> guest path) where the dynamic loader looks by itself.
+
+    An interpreter outside the system's folders may need its own shared library, which it would look for at its old
+    place. Where ``/lib`` is a link, it becomes a folder of links to what it pointed to, and the libraries beside them.
+    """
+    if not libraries:
+        return entries
+    changed: list[Entry] = []
+    for entry in entries:
+        if entry[0] != "link" or entry[1] not in _LIBRARY_FOLDERS:
+            changed.append(entry)
+            continue
+        old = Path("/") / entry[2]
+        links = {name: str(old / name) for name in sorted(path.name for path in old.iterdir())} | dict(libraries)
+        changed += [("link", f"{entry[1]}/{name}", to) for name, to in links.items()]
+    return changed
+
+
+def _etc(slots: int) -> list[Entry]:
+    ids = [SINGLE_ID, *range(FIRST_SLOT_ID, FIRST_SLOT_ID + slots)]
+    users = ["root:x:0:0:root:/:/usr/sbin/nologin", *(f"runner:x:{i}:{i}::/tmp:/bin/sh" for i in ids)]
+    groups = ["root:x:0:", *(f"runner:x:{i}:" for i in ids)]
+    files = {
+        "/etc/passwd": "\n".join([*users, "nobody:x:65534:65534::/:/usr/sbin/nologin", ""]),
+        "/etc/group": "\n".join([*groups, "nogroup:x:65534:", ""]),
+        "/etc/hosts": "127.0.0.1 localhost sandbox\n::1 localhost\n",
+        "/etc/hostname": "sandbox\n",
+        "/etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
+        "/etc/resolv.conf": "",
+    }
+    entries: list[Entry] = [("file", path, content) for path, content in files.items()]
+    return entries + [("bind", path, path) for path in _ETC if Path(path).exists()]
+
+
+def _devices() -> list[Entry]:
+    devices: list[Entry] = [("device", f"/dev/{name}", f"/dev/{name}") for name in _DEVICES]
+    return devices + [("link", target, to) for target, to in _LINKS.items()]

@@ -1,0 +1,274 @@
+"""A slot as the server sees it: hand the execution to its init, enforce the limits from outside, tell the ending."""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from codex_server.errors import ProtocolViolation, SandboxFault, SandboxUnavailable
+from codex_server.languages import Language, Start
+from codex_server.limits import Limits
+from codex_server.model import Ending, Execution, OutputFile, SkippedFile, Stop, Stream
+from codex_server.sandboxes.base import OutputSink, Sandbox
+from codex_server.sandboxes.embedded.cgroup import CgroupUsage, SlotCgroup
+from codex_server.sandboxes.embedded.channel import Channel, close_all, wait_for_exit
+from codex_server.sandboxes.embedded.pipes import InputPipe, OutputPipe
+from codex_server.sandboxes.embedded.room import wire
+from codex_server.sandboxes.embedded.rooms import guest_path, runner_folder
+
+_HARD_KILL_SECONDS = 0.25
+"""How long an init may take to kill, reap and report before it is killed with everything in it."""
+_DEATH_SECONDS = 10.0
+_FILE_MARK = "\0file"
+
+
+@dataclass(frozen=True, slots=True)
+class SlotParts:
+    """Everything that belongs to one armed slot."""
+
+    number: int
+    channel: Channel
+    pidfd: int
+    stdin: int
+    stdout: int
+    stderr: int
+    environment: dict[str, str]
+    cgroup: SlotCgroup | None
+    folder: Path | None
+    """Its own folder on the host, at level ``confined``."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotTerms:
+    """What is the same for every slot of a backend."""
+
+    ceilings: Limits
+    inline_bytes: int
+    inline_total_bytes: int
+
+
+class EmbeddedSandbox(Sandbox):
+    """One armed slot: it serves one execution, then dies."""
+
+    def __init__(self, parts: SlotParts, terms: SlotTerms, on_freed: Callable[[int], None]) -> None:
+        self._parts = parts
+        self._terms = terms
+        self._on_freed = on_freed
+        self._streams = [parts.stdin, parts.stdout, parts.stderr]
+        self._stop: Stop | None = None
+        self._destroyed = False
+
+    @property
+    def alive(self) -> bool:
+        """An armed slot says nothing: any byte, or its end, means that it died."""
+        return not self._destroyed and self._parts.channel.is_silent()
+
+    async def run(self, execution: Execution, language: Language, output: OutputSink) -> Ending:
+        """See ``Sandbox.run``."""
+        started_at = datetime.now(UTC)
+        self._hand_over(execution, language)
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(execution.limits.wall_seconds, self._end, Stop.WALL_TIME)
+        stdin_end, *output_ends = self._streams
+        self._streams = []  # the pipes close them from here on
+        pipes = [
+            OutputPipe(descriptor, partial(self._take, output, stream))
+            for stream, descriptor in zip((Stream.STDOUT, Stream.STDERR), output_ends, strict=True)
+        ]
+        stdin = InputPipe(stdin_end, execution.stdin)
+        started = loop.time()
+        try:
+            result = await self._hear_result()
+            for pipe in pipes:
+                pipe.finish()
+            return self._ending(result, started_at, loop.time() - started)
+        finally:
+            timer.cancel()
+            stdin.close()
+            for pipe in pipes:
+                pipe.close()
+
+    def _hand_over(self, execution: Execution, language: Language) -> None:
+        """Send the execution. INVARIANT: raises ``SandboxUnavailable`` only while no byte of it has left."""
+        if not self.alive:
+            raise SandboxUnavailable("the sandbox died before it was used; try again")
+        if self._parts.cgroup and execution.limits != self._terms.ceilings:
+            self._parts.cgroup.limit(execution.limits)
+        payload, header_bytes = _payload(
+            execution, language, self._parts.environment, confined=self._parts.folder is not None
+        )
+        limits = execution.limits
+        body = {
+            "header_bytes": header_bytes,
+            "cpu_seconds": limits.cpu_seconds,
+            "memory_bytes": limits.memory_bytes,
+            "processes": limits.processes,
+            "file_bytes": limits.file_bytes,
+            "data_limit": language.start is not Start.AGENT,  # V8 reserves far more than it uses
+            "inline_bytes": self._terms.inline_bytes,
+            "inline_total_bytes": self._terms.inline_total_bytes,
+        }
+        try:
+            self._parts.channel.send(wire.Kind.RUN, body, (payload,))
+        except (wire.Closed, OSError) as error:
+            raise SandboxUnavailable("the sandbox died before it was used; try again") from error
+        finally:
+            os.close(payload)
+
+    def _take(self, output: OutputSink, stream: Stream, chunk: bytes) -> None:
+        if not output(stream, chunk):
+            self._end(Stop.OUTPUT)
+
+    def _end(self, reason: Stop) -> None:
+        """Two steps: ask the init to kill and report; if it does not, kill it with everything in it."""
+        if self._stop is not None or self._destroyed:
+            return
+        self._stop = reason
+        with contextlib.suppress(wire.Closed, OSError):
+            self._parts.channel.send(wire.Kind.STOP, {})
+        asyncio.get_running_loop().call_later(_HARD_KILL_SECONDS, self._kill)
+
+    def _kill(self) -> None:
+        # INVARIANT: killing the init, PID 1 of the slot, kills the whole tree, daemons and double forks too.
+        if not self._destroyed:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._parts.pidfd, signal.SIGKILL)
+
+    async def _hear_result(self) -> dict[str, Any] | None:
+        """The init's report with the kept files' content, or None when it died without one."""
+        try:
+            kind, body, descriptors = await self._parts.channel.receive()
+        except wire.Closed:
+            return None
+        except wire.BadFrame as error:
+            raise ProtocolViolation(f"the sandbox broke the protocol ({error})") from error
+        try:
+            if kind is not wire.Kind.RESULT:
+                raise SandboxFault(f"the sandbox failed while it served the program ({body.get('step', kind.name)})")
+            return body | {"content": _read_all(descriptors)}
+        finally:
+            close_all(descriptors)
+
+    def _ending(self, result: dict[str, Any] | None, started_at: datetime, wall_seconds: float) -> Ending:
+        usage = self._parts.cgroup.usage() if self._parts.cgroup else None
+        if result is None:
+            return self._ending_of_the_killed(usage, started_at, wall_seconds)
+        try:
+            return Ending(
+                exit_code=result["exit_code"],
+                signal=result["signal"],
+                started_at=started_at,
+                wall_seconds=float(result["wall_seconds"]),
+                cpu_seconds=usage.cpu_seconds if usage else float(result["cpu_seconds"]),
+                peak_memory_bytes=usage.peak_memory_bytes if usage else int(result["peak_memory_bytes"]),
+                stop=self._stop if result["stop"] == "asked" else result["stop"] and Stop(result["stop"]),
+                oom_kills=usage.oom_kills if usage else 0,
+                files=_files(result["files"], result["content"]),
+                skipped_files=_skipped(result),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ProtocolViolation(f"the sandbox's report is malformed ({error!r})") from error
+
+    def _ending_of_the_killed(self, usage: CgroupUsage | None, started_at: datetime, wall_seconds: float) -> Ending:
+        """The init died: by our hand, or for memory; anything else is a fault of ours."""
+        oom_kills = usage.oom_kills if usage else 0
+        if self._stop is None and not oom_kills:
+            raise SandboxFault("the sandbox was lost while the program ran; its outcome is unknown")
+        return Ending(
+            exit_code=None,
+            signal=signal.SIGKILL,
+            started_at=started_at,
+            wall_seconds=wall_seconds,
+            cpu_seconds=usage.cpu_seconds if usage else 0.0,
+            peak_memory_bytes=usage.peak_memory_bytes if usage else None,
+            stop=self._stop,
+            oom_kills=oom_kills,
+        )
+
+    async def destroy(self) -> None:
+        """See ``Sandbox.destroy``."""
+        if self._destroyed:
+            return
+        self._kill()
+        self._destroyed = True
+        self._parts.channel.close()
+        for descriptor in self._streams:
+            os.close(descriptor)
+        try:
+            if not await wait_for_exit(self._parts.pidfd, _DEATH_SECONDS):
+                return  # its id and cgroup stay taken: they are not given to another slot
+            if self._parts.cgroup:
+                await self._parts.cgroup.remove_soon()
+            if self._parts.folder:
+                await asyncio.to_thread(shutil.rmtree, self._parts.folder, ignore_errors=True)
+            self._on_freed(self._parts.number)
+        finally:
+            os.close(self._parts.pidfd)
+
+
+def _payload(
+    execution: Execution, language: Language, environment: dict[str, str], *, confined: bool
+) -> tuple[int, int]:
+    """A memfd with the header and every file's content, and the header's length."""
+    code = execution.code.encode()
+    contents = [code, *(file.content for file in execution.files)]
+    names = [language.file_name, *(file.path for file in execution.files)]
+    header = json.dumps(
+        {
+            "file": language.file_name,
+            "files": [[name, len(content)] for name, content in zip(names, contents, strict=True)],
+            "args": list(execution.args),
+            "argv": _argv(execution, language, confined=confined),
+            "env": environment | dict(language.env) | dict(execution.env),
+        }
+    ).encode("ascii")
+    payload = os.memfd_create("execution", os.MFD_CLOEXEC)
+    with open(payload, "wb", closefd=False) as file:
+        file.writelines([header, *contents])
+    return payload, len(header)
+
+
+def _argv(execution: Execution, language: Language, *, confined: bool) -> list[str]:
+    if language.start is not Start.COMMAND:
+        return []
+    return [*command_of(language, confined=confined, file=_FILE_MARK), *execution.args]
+
+
+def command_of(language: Language, *, confined: bool, file: str = "") -> list[str]:
+    """The language's command with paths as the guest sees them: its own room's, or the host's at level ``confined``."""
+    if language.interpreter is None:
+        raise SandboxUnavailable(f"{language.title} has no interpreter on this machine")
+    program = str(language.interpreter.path) if confined else guest_path(language.interpreter)
+    runner = str(language.folder) if confined else runner_folder(language)
+    return list(language.render_command(program=program, runner=runner, file=file))
+
+
+def _read_all(descriptors: list[int]) -> bytes:
+    if not descriptors:
+        return b""
+    return os.pread(descriptors[0], os.fstat(descriptors[0]).st_size, 0)
+
+
+def _files(listed: list[tuple[str, int]], content: bytes) -> tuple[OutputFile, ...]:
+    files, offset = [], 0
+    for path, size in listed:
+        if offset + size > len(content):
+            raise ValueError("files are shorter than listed")
+        files.append(OutputFile(path, content[offset : offset + size]))
+        offset += size
+    return tuple(files)
+
+
+def _skipped(result: dict[str, Any]) -> tuple[SkippedFile, ...]:
+    skipped = [SkippedFile(path, size, reason) for path, size, reason in result["skipped"]]
+    if result["unlisted"]:
+        skipped.append(SkippedFile("", None, f"{result['unlisted']} more entries are not listed"))
+    return tuple(skipped)

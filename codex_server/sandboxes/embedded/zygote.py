@@ -1,0 +1,139 @@
+"""A zygote as the server sees it: start it through a launcher, ask it for slots, end it."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import IO, Any
+
+from codex_server.errors import SandboxUnavailable
+from codex_server.sandboxes.embedded.channel import Channel, close_all
+from codex_server.sandboxes.embedded.room import wire
+
+ROOM_FOLDER = Path(__file__).parent / "room"
+_LAUNCH_SECONDS = 60.0
+_ARM_SECONDS = 30.0
+_END_SECONDS = 10.0
+_BOOT = "import sys; sys.path.insert(0, {path!r}); from room import {module}; {module}.main()"
+
+
+class LaunchFailed(Exception):
+    """The zygote did not come up: ``step`` and ``errno`` tell where (both None: it ended without a word)."""
+
+    def __init__(self, step: str | None, errno: int | None, message: str) -> None:
+        super().__init__(message)
+        self.step = step
+        self.errno = errno
+
+
+def boot_argv(interpreter: str, import_path: str, module: str) -> list[str]:
+    """Start ``module`` of the far side in ``interpreter``; ``import_path`` is the folder that holds ``room``."""
+    return [interpreter, "-B", "-c", _BOOT.format(path=import_path, module=module)]
+
+
+class Zygote:
+    """A running zygote and its launcher."""
+
+    def __init__(self, launcher: subprocess.Popen[bytes], channel: Channel, lifeline: int) -> None:
+        self._launcher = launcher
+        self._channel = channel
+        self._lifeline = lifeline
+
+    @classmethod
+    async def launch(cls, interpreter: str, plan: dict[str, Any], setup: dict[str, Any]) -> "Zygote":
+        """Start one and wait until it is warm. Raises ``LaunchFailed``."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * wire.MAX_FRAME)
+        held, lifeline = os.pipe()
+        with tempfile.TemporaryFile() as errors:
+            launcher = _start_launcher(interpreter, theirs, held, errors)
+            theirs.close()
+            os.close(held)
+            zygote = cls(launcher, Channel(ours), lifeline)
+            try:
+                await zygote._become_ready(plan, setup, errors)
+            except BaseException:
+                await zygote.close()
+                raise
+        return zygote
+
+    async def _become_ready(self, plan: dict[str, Any], setup: dict[str, Any], errors: IO[bytes]) -> None:
+        try:
+            self._channel.send(wire.Kind.LAUNCH, plan)
+            self._channel.send(wire.Kind.LAUNCH, setup)
+            async with asyncio.timeout(_LAUNCH_SECONDS):
+                kind, body, descriptors = await self._channel.receive()
+        except wire.Closed:
+            errors.seek(0)
+            said = errors.read(10_000).decode("utf-8", "replace").strip()
+            raise LaunchFailed(None, None, said or "it ended without a word") from None
+        except TimeoutError:
+            raise LaunchFailed(None, None, f"it was not ready after {_LAUNCH_SECONDS:g} s") from None
+        close_all(descriptors)
+        if kind is not wire.Kind.READY:
+            raise LaunchFailed(body.get("step"), body.get("errno"), str(body.get("message")))
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs; a dead zygote's slots are dead too."""
+        return self._channel.is_silent() and self._launcher.poll() is None
+
+    async def arm(self, body: dict[str, Any], cgroups: list[int]) -> tuple[Channel, list[int]]:
+        """Fork a slot: its channel, and the descriptors of its init, stdin, stdout and stderr.
+
+        Raises ``SandboxUnavailable``.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        channel = Channel(ours)
+        try:
+            self._channel.send(wire.Kind.ARM, body, (theirs.fileno(), *cgroups))
+            theirs.close()
+            async with asyncio.timeout(_ARM_SECONDS):
+                kind, answer, descriptors = await channel.receive()
+            if kind is not wire.Kind.READY or len(descriptors) != 4:
+                close_all(descriptors)
+                raise SandboxUnavailable(f"a sandbox could not be armed: {answer.get('message', kind.name)}")
+        except (wire.Closed, wire.BadFrame, OSError, TimeoutError) as error:
+            channel.close()
+            raise SandboxUnavailable(f"a sandbox could not be armed ({type(error).__name__})") from error
+        except BaseException:
+            channel.close()
+            raise
+        finally:
+            theirs.close()
+        return channel, descriptors
+
+    async def close(self) -> None:
+        """End it and wait: the launcher kills everything in the room and removes the cgroups."""
+        self._channel.close()
+        if self._lifeline >= 0:
+            os.close(self._lifeline)
+            self._lifeline = -1
+        try:
+            await asyncio.to_thread(self._launcher.wait, _END_SECONDS)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                self._launcher.send_signal(signal.SIGKILL)
+            await asyncio.to_thread(self._launcher.wait)
+
+
+def _start_launcher(
+    interpreter: str, control: socket.socket, lifeline: int, errors: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    argv = boot_argv(interpreter, str(ROOM_FOLDER.parent), "launcher")
+    # INVARIANT: the far side inherits no variable and no descriptor of the server but these two.
+    return subprocess.Popen(
+        [*argv, str(control.fileno()), str(lifeline)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=errors,
+        env={"LANG": "C.UTF-8", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+        cwd="/",
+        pass_fds=(control.fileno(), lifeline),
+        start_new_session=True,
+    )
