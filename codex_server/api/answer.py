@@ -1,0 +1,134 @@
+"""From an ``Outcome`` to the answer: every field, the first contract's names, a reason that a model can act on."""
+
+import base64
+import mimetypes
+import signal as signals
+from collections.abc import Callable, Mapping
+
+from codex_server.api.schemas import AnswerFile, ExecuteAnswer, LeftOutFile, Truncated, Usage
+from codex_server.model import Captured, Ending, Outcome, OutputFile, Status, Stop
+from codex_server.units import format_seconds, format_size
+
+_TYPES = mimetypes.MimeTypes()  # the standard library's own table: what the host has installed changes nothing
+
+
+def build_answer(outcome: Outcome, *, max_inline_file: int) -> ExecuteAnswer:
+    """The whole answer, however long; ``fitting.fit`` makes it as short as it must be."""
+    ending, reason = outcome.ending, explain(outcome)
+    stdout, stderr = outcome.stdout, outcome.stderr
+    inline = [file for file in ending.files if len(file.content) <= max_inline_file]
+    too_large = [file for file in ending.files if len(file.content) > max_inline_file]
+    return ExecuteAnswer(
+        execution_id=outcome.execution_id,
+        status=outcome.status,
+        output=stdout.text,
+        error=join_error(reason, stderr.text),
+        exit_code=outcome.exit_code,
+        signal=outcome.signal,
+        execution_time=round(ending.wall_seconds, 6),
+        timestamp=ending.started_at,
+        stdout=stdout.text,
+        stderr=stderr.text,
+        truncated=Truncated(stdout=stdout.truncated, stderr=stderr.truncated),
+        usage=_usage(outcome.queue_seconds, ending, stdout, stderr),
+        files=[_inline(file) for file in inline],
+        skipped_files=[
+            *(_left_out(file, max_inline_file) for file in too_large),
+            *(LeftOutFile(path=_text(f.path), size=f.size, reason=_text(f.reason)) for f in ending.skipped_files),
+        ],
+    )
+
+
+def explain(outcome: Outcome) -> str | None:
+    """Why the program did not go well, the reason first; None when it did."""
+    reasons = [_REASONS[outcome.status](outcome), _killed_children(outcome)]
+    return "\n".join(reason for reason in reasons if reason) or None
+
+
+def join_error(reason: str | None, stderr: str) -> str | None:
+    """The first contract's ``error``: the reason, then what the program wrote to standard error."""
+    return "\n".join(part for part in (reason, stderr) if part) or None
+
+
+def _timed_out(outcome: Outcome) -> str:
+    if outcome.ending.stop is Stop.WALL_TIME:
+        return f"Timed out after {format_seconds(outcome.limits.wall_seconds)}"
+    return f"Timed out: the limit of {format_seconds(outcome.limits.cpu_seconds)} of processor time was used up"
+
+
+def _out_of_memory(outcome: Outcome) -> str:
+    return f"Out of memory: limit {format_size(outcome.limits.memory_bytes)}"
+
+
+def _too_much_output(outcome: Outcome) -> str:
+    total = format_size(outcome.stdout.total_bytes + outcome.stderr.total_bytes)
+    return f"Too much output: stopped after {total}"
+
+
+def _signalled(outcome: Outcome) -> str:
+    try:
+        meaning = signals.strsignal(outcome.ending.signal or 0)
+    except ValueError:
+        meaning = None
+    return f"Killed by {outcome.signal}" + (f" ({meaning})" if meaning else "")
+
+
+_REASONS: Mapping[Status, Callable[[Outcome], str | None]] = {
+    Status.SUCCEEDED: lambda outcome: None,
+    Status.FAILED: lambda outcome: f"Exit code {outcome.exit_code}",
+    Status.SIGNALLED: _signalled,
+    Status.TIMED_OUT: _timed_out,
+    Status.MEMORY_EXCEEDED: _out_of_memory,
+    Status.OUTPUT_EXCEEDED: _too_much_output,
+    Status.CANCELLED: lambda outcome: "Cancelled before it ended",
+}
+
+
+def _killed_children(outcome: Outcome) -> str | None:
+    kills = outcome.ending.oom_kills
+    if not kills or outcome.status is Status.MEMORY_EXCEEDED:
+        return None
+    which = "one of the program's processes was" if kills == 1 else f"{kills} of the program's processes were"
+    return f"Out of memory: {which} killed, limit {format_size(outcome.limits.memory_bytes)}"
+
+
+def _usage(queue_seconds: float, ending: Ending, stdout: Captured, stderr: Captured) -> Usage:
+    return Usage(
+        queue_seconds=round(queue_seconds, 6),
+        wall_seconds=round(ending.wall_seconds, 6),
+        cpu_seconds=round(ending.cpu_seconds, 6),
+        peak_memory_bytes=ending.peak_memory_bytes,
+        stdout_bytes=stdout.total_bytes,
+        stderr_bytes=stderr.total_bytes,
+    )
+
+
+def _inline(file: OutputFile) -> AnswerFile:
+    text = _as_text(file.content)
+    guessed = _TYPES.guess_type(file.path)[0]
+    return AnswerFile(
+        path=_text(file.path),
+        size=len(file.content),
+        media_type=guessed or ("application/octet-stream" if text is None else "text/plain"),
+        content=base64.b64encode(file.content).decode() if text is None else text,
+        encoding="base64" if text is None else "utf-8",
+    )
+
+
+def _as_text(content: bytes) -> str | None:
+    if b"\0" in content:
+        return None
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _left_out(file: OutputFile, max_inline_file: int) -> LeftOutFile:
+    reason = f"larger than the {format_size(max_inline_file)} that an answer carries for one file"
+    return LeftOutFile(path=_text(file.path), size=len(file.content), reason=reason)
+
+
+def _text(name: str) -> str:
+    """A guest names its files as it likes; JSON takes only whole characters."""
+    return name.encode("utf-8", "replace").decode()

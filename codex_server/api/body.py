@@ -1,0 +1,99 @@
+"""Reading a request's body: within a size, within a time, as JSON."""
+
+import asyncio
+import json
+import re
+
+from fastapi import Request
+from pydantic_core import from_json
+from starlette.exceptions import HTTPException
+
+from codex_server.errors import InvalidCode, InvalidRequest, TooLarge
+from codex_server.units import format_seconds, format_size
+
+_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+_JSON_TYPE = re.compile(r"application/(?:[\w.+-]+\+)?json\s*(?:;\s*charset=\"?utf-?8\"?\s*)?", re.IGNORECASE)
+
+
+def check_is_json(request: Request) -> None:
+    """See that the header announces plain JSON. Raises HTTP 415.
+
+    INVARIANT: this is also what keeps a web page from calling a server without tokens: a browser asks permission
+    (and gets none) before it sends this type to another origin.
+    """
+    sent = request.headers.get("content-type", "")
+    if not _JSON_TYPE.fullmatch(sent.strip()):
+        shown = f"{sent[:80]!r}" if sent else "no Content-Type"
+        raise HTTPException(415, f"the body came as {shown}; send it with `Content-Type: application/json`")
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        raise HTTPException(415, f"the body is compressed ({encoding[:40]!r}); send it without Content-Encoding")
+
+
+async def read_body(request: Request, *, max_bytes: int, seconds: float) -> bytes:
+    """The whole body. Raises ``TooLarge``, HTTP 408 when it takes longer than ``seconds``, ``ClientDisconnect``."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > max_bytes:
+        raise _too_large(max_bytes)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(seconds):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > max_bytes:
+                    raise _too_large(max_bytes)
+    except TimeoutError:
+        raise HTTPException(
+            408,
+            f"the body did not arrive within {format_seconds(seconds)}; send it at once",
+            headers={"Connection": "close"},
+        ) from None
+    return bytes(body)
+
+
+def parse_object(body: bytes) -> dict[str, object]:
+    """The JSON object in ``body``. Raises HTTP 400 for what is no JSON, ``InvalidRequest`` for another value."""
+    try:
+        content: object = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        _refuse_half_characters(body)
+        raise HTTPException(400, f"the body is not JSON: {error}; send one JSON object in UTF-8") from None
+    if not isinstance(content, dict):
+        raise InvalidRequest('the body is JSON, but not an object; send for example {"code": "print(1)"}')
+    return content
+
+
+def _too_large(max_bytes: int) -> TooLarge:
+    return TooLarge(f"the body is above this server's cap of {format_size(max_bytes)}; send less")
+
+
+def _refuse_half_characters(body: bytes) -> None:
+    """Say which text has the unpaired surrogate, where that is what keeps ``body`` from being JSON."""
+    if not _SURROGATE_ESCAPE.search(body):
+        return
+    try:
+        pointer = _find_surrogate(json.loads(body), "")
+    except (ValueError, RecursionError):
+        return
+    if pointer is not None:
+        kind = InvalidCode if pointer == "/code" else InvalidRequest
+        raise kind("the text has an unpaired surrogate (half of a character); send whole Unicode characters", pointer)
+
+
+def _find_surrogate(value: object, pointer: str) -> str | None:
+    if isinstance(value, str):
+        return pointer if any("\ud800" <= char <= "\udfff" for char in value) else None
+    items: list[tuple[object, object]] = []
+    if isinstance(value, dict):
+        if any(_find_surrogate(key, "") is not None for key in value):
+            return pointer
+        items = list(value.items())
+    elif isinstance(value, list):
+        items = list(enumerate(value))
+    found = (_find_surrogate(child, f"{pointer}/{escape_pointer(str(name))}") for name, child in items)
+    return next((place for place in found if place is not None), None)
+
+
+def escape_pointer(name: str) -> str:
+    """One step of a JSON Pointer (RFC 6901)."""
+    return name.replace("~", "~0").replace("/", "~1")

@@ -1,0 +1,109 @@
+"""Who calls, and whether they may: the dependencies that guard a route."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import Depends, Request
+from slowapi.util import get_remote_address
+
+from codex_server.access.ratelimit import Allowance, Window
+from codex_server.access.tokens import Scope, Token
+from codex_server.api.exchange import exchange_of
+from codex_server.api.services import Services, TheServices
+from codex_server.errors import Forbidden, RateLimited, Unauthenticated
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever sent the request: ``key`` tells callers apart, ``name`` is for the log."""
+
+    key: str
+    name: str
+
+
+def caller_with(scope: Scope) -> Callable[[Request, Services], Caller]:
+    """A dependency: the caller, whose token must have ``scope``."""
+
+    def find(request: Request, services: TheServices) -> Caller:
+        caller = _anonymous(request, services) if services.verifier is None else _by_token(request, services, scope)
+        exchange_of(request).caller = caller.name
+        return caller
+
+    return find
+
+
+ExecutingCaller = Annotated[Caller, Depends(caller_with(Scope.EXECUTE))]
+MetricsCaller = Annotated[Caller, Depends(caller_with(Scope.METRICS))]
+
+
+def within_rate(request: Request, caller: ExecutingCaller, services: TheServices) -> None:
+    """A dependency: counts the request against the caller's policy, and puts the count on the answer.
+
+    Raises ``RateLimited``. The fields follow draft-ietf-httpapi-ratelimit-headers-11.
+    """
+    allowance = services.rate_limit.take(caller.key)
+    exchange_of(request).headers.update(rate_headers(allowance))
+    if allowance.retry_after is not None:
+        policies = " and ".join(f"{w.quota} in {w.seconds} s" for w in allowance.exhausted)
+        raise RateLimited(
+            f"this token may make {policies}, and did; wait {allowance.retry_after} s before the next",
+            allowance.retry_after,
+        )
+
+
+def rate_headers(allowance: Allowance) -> dict[str, str]:
+    """The two header fields that tell a caller where it stands; none where there is no policy."""
+    if not allowance.windows:
+        return {}
+    return {
+        "RateLimit-Policy": ", ".join(f'"{w.name}";q={w.quota};w={w.seconds}' for w in allowance.windows),
+        "RateLimit": ", ".join(_standing(window) for window in allowance.windows),
+    }
+
+
+def _standing(window: Window) -> str:
+    return f'"{window.name}";r={window.remaining};t={window.reset}'
+
+
+def _by_token(request: Request, services: Services, scope: Scope) -> Caller:
+    presented = _presented(request)
+    token: Token | None = services.verifier.verify(presented) if services.verifier and presented else None
+    if token is None:
+        what = "the token is unknown, expired or revoked" if presented else "there is no token"
+        raise Unauthenticated(f"{what}; send `Authorization: Bearer codex_...` with a token of this server")
+    if scope not in token.scopes:
+        raise Forbidden(f"the token {token.name!r} lacks the scope {scope.value!r}; use one that has it")
+    return Caller(token.id, token.name)
+
+
+def _presented(request: Request) -> str | None:
+    """The token in the header; one in the address is never read, for addresses end in logs and histories."""
+    kind, _, credentials = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer":
+        return credentials.strip() or None
+    return request.headers.get("x-api-key") or None
+
+
+def _anonymous(request: Request, services: Services) -> Caller:
+    """The caller of a server without tokens: told apart by address.
+
+    INVARIANT: a page in somebody's browser must not run code here. Browsers send ``Origin`` with each POST, and a
+    page that reached this server through a rebound name still tells its own origin.
+    """
+    origin = request.headers.get("origin")
+    if origin and not _is_own(origin, services.settings.public_url):
+        raise Forbidden("this server runs without tokens and takes no calls from pages of other origins; use tokens")
+    return Caller(f"address:{get_remote_address(request)}", "anonymous")
+
+
+def _is_own(origin: str, public_url: str | None) -> bool:
+    if public_url and origin == "{0.scheme}://{0.netloc}".format(urlsplit(public_url)):
+        return True
+    try:
+        return urlsplit(origin).hostname in _LOOPBACK
+    except ValueError:
+        return False

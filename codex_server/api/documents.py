@@ -1,0 +1,287 @@
+"""What the OpenAPI document says of each route: names, words, examples. Passed to the route's decorator."""
+
+from typing import Any
+
+from starlette.responses import PlainTextResponse
+
+from codex_server import __version__
+from codex_server.api.problems import MEDIA_TYPE, PAGE, Kind, kinds
+from codex_server.api.schemas import ExecuteAnswer, HealthAnswer, HomeAnswer, LanguagesAnswer, LiveAnswer, ReadyAnswer
+
+REQUEST_ID = "3f1c9a0e5b7d4c21"
+_BEARER: list[dict[str, list[str]]] = [{"BearerAuth": []}]
+_WHEN = "2026-11-21T12:00:00.123456Z"
+
+EXECUTE_ANSWER: dict[str, Any] = {
+    "execution_id": "exe_01k9vj3m8qz5x7c2d4f6g8h0jk",
+    "status": "succeeded",
+    "output": "Hello World\n",
+    "error": None,
+    "exit_code": 0,
+    "signal": None,
+    "execution_time": 0.004,
+    "timestamp": _WHEN,
+    "stdout": "Hello World\n",
+    "stderr": "",
+    "truncated": {"stdout": False, "stderr": False},
+    "usage": {
+        "queue_seconds": 0.0001,
+        "wall_seconds": 0.004,
+        "cpu_seconds": 0.003,
+        "peak_memory_bytes": 9437184,
+        "stdout_bytes": 12,
+        "stderr_bytes": 0,
+    },
+    "files": [],
+    "skipped_files": [],
+}
+_TIMED_OUT = EXECUTE_ANSWER | {
+    "status": "timed_out",
+    "output": "",
+    "error": "Timed out after 1 s",
+    "exit_code": 137,
+    "signal": "SIGKILL",
+    "execution_time": 1.0,
+    "stdout": "",
+    "usage": EXECUTE_ANSWER["usage"] | {"wall_seconds": 1.0, "stdout_bytes": 0},
+}
+_WITH_FILES = EXECUTE_ANSWER | {
+    "output": "3\n",
+    "stdout": "3\n",
+    "usage": EXECUTE_ANSWER["usage"] | {"stdout_bytes": 2},
+    "files": [{"path": "sum.txt", "size": 1, "media_type": "text/plain", "content": "3", "encoding": "utf-8"}],
+    "skipped_files": [
+        {"path": "big.bin", "size": 1048576, "reason": "larger than the 32 KiB that an answer carries for one file"}
+    ],
+}
+EXECUTE_REQUESTS: dict[str, dict[str, Any]] = {
+    "python": {"summary": "Python", "value": {"code": "print('Hello World')", "language": "python"}},
+    "javascript": {"summary": "JavaScript", "value": {"code": "console.log(2 + 2)", "language": "javascript"}},
+    "timeout": {
+        "summary": "A program that takes too long",
+        "value": {"code": "while True: pass", "language": "python", "timeout": 1},
+    },
+    "everything": {
+        "summary": "Every field",
+        "value": {
+            "code": "n = sum(map(int, open('in.csv').read().split(',')))\nopen('sum.txt', 'w').write(str(n))\nprint(n)",
+            "language": "python",
+            "timeout": 5,
+            "stdin": "typed\n",
+            "args": ["--verbose"],
+            "env": {"MODE": "test"},
+            "files": [{"path": "in.csv", "content": "1,2", "encoding": "utf-8"}],
+            "limits": {"memory_bytes": 134217728, "cpu_seconds": 2, "processes": 16},
+        },
+    },
+}
+_LANGUAGES: dict[str, Any] = {
+    "languages": [
+        {
+            "name": "python",
+            "title": "Python",
+            "version": "3.11.7",
+            "available": True,
+            "aliases": ["py", "python3"],
+            "file_name": "main.py",
+        }
+    ]
+}
+_HEALTH: dict[str, Any] = {
+    "status": "healthy",
+    "version": __version__,
+    "languages": ["bash", "javascript", "python", "typescript"],
+    "isolation": "full",
+    "timestamp": _WHEN,
+}
+_READY: dict[str, Any] = {
+    "status": "ready",
+    "reasons": [],
+    "isolation": "full",
+    "running": 1,
+    "queued": 0,
+    "armed": {"python": 4, "javascript": 2},
+}
+_NOT_READY = _READY | {"status": "not_ready", "reasons": ["no sandbox of the pool python stands ready yet"]}
+_PROBLEM_DETAILS: dict[str, str] = {
+    "invalid-request": "/timout: there is no field 'timout'; did you mean 'timeout'?",
+    "unknown-language": "there is no language 'pyton'. Did you mean 'python'? Available: bash, javascript, python",
+    "limit-too-loose": "timeout is 60, above this server's ceiling of 30 seconds; ask for less",
+    "illegal-path": "'../x' climbs with '..'; write a relative path such as data/input.csv",
+    "invalid-code": "the code is empty; send a program",
+}
+_POINTERS = {
+    "invalid-request": "/timout",
+    "unknown-language": "/language",
+    "limit-too-loose": "/timeout",
+    "illegal-path": "/files/0/path",
+    "invalid-code": "/code",
+}
+
+
+def _ok(description: str, examples: dict[str, Any]) -> dict[str, Any]:
+    shown = {name: {"value": value} for name, value in examples.items()}
+    return {"description": description, "content": {"application/json": {"examples": shown}}}
+
+
+def _problems(*slugs: str) -> dict[int | str, dict[str, Any]]:
+    """The answers by number, each with one example for each kind."""
+    known = {kind.slug: kind for kind in kinds()}
+    answers: dict[int | str, dict[str, Any]] = {}
+    for kind in (known[slug] for slug in slugs):
+        answer = answers.setdefault(kind.status, _problem_answer())
+        answer["description"] = "; ".join(filter(None, [answer["description"], kind.title]))
+        answer["content"][MEDIA_TYPE]["examples"][kind.slug] = {"value": problem_example(kind)}
+    return answers
+
+
+def _problem_answer() -> dict[str, Any]:
+    return {
+        "description": "",
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}},
+    }
+
+
+def problem_example(kind: Kind) -> dict[str, Any]:
+    """A problem of ``kind`` as a client gets it."""
+    detail = _PROBLEM_DETAILS.get(kind.slug, kind.meaning)
+    example: dict[str, Any] = {
+        "type": f"{PAGE}#{kind.slug}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": detail,
+        "instance": REQUEST_ID,
+        "code": kind.slug,
+    }
+    if pointer := _POINTERS.get(kind.slug):
+        example["errors"] = [{"pointer": pointer, "detail": detail}]
+    return example
+
+
+def _header(description: str, example: str) -> dict[str, Any]:
+    return {"description": description, "schema": {"type": "string"}, "example": example}
+
+
+_RATE_HEADERS = {
+    "RateLimit-Policy": _header("Executions (q) in so many seconds (w), after an IETF draft", '"minute";q=60;w=60'),
+    "RateLimit": _header("How many are left (r), and the seconds (t) until more come", '"minute";r=59;t=60'),
+    "Idempotency-Replayed": _header("`true` when this is the kept answer of an earlier request", "true"),
+}
+
+EXECUTE: dict[str, Any] = {
+    "operation_id": "executeCode",
+    "summary": "Execute code",
+    "tags": ["execution"],
+    "response_model": ExecuteAnswer,
+    "responses": {
+        200: _ok(
+            "The program ran; `status` tells how it went",
+            {"succeeded": EXECUTE_ANSWER, "timed_out": _TIMED_OUT, "files": _WITH_FILES},
+        )
+        | {"headers": _RATE_HEADERS},
+        **_problems(
+            "malformed-request",
+            "invalid-code",
+            "unknown-language",
+            "unauthenticated",
+            "forbidden",
+            "request-timeout",
+            "idempotency-in-flight",
+            "too-large",
+            "unsupported-media-type",
+            "invalid-request",
+            "limit-too-loose",
+            "illegal-path",
+            "idempotency-mismatch",
+            "rate-limited",
+            "internal",
+            "sandbox-fault",
+            "busy",
+            "draining",
+            "language-unavailable",
+            "sandbox-unavailable",
+        ),
+    },
+    "openapi_extra": {
+        "security": _BEARER,
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {"$ref": "#/components/schemas/ExecuteRequest"},
+                    "examples": EXECUTE_REQUESTS,
+                }
+            },
+        },
+    },
+}
+LANGUAGES: dict[str, Any] = {
+    "operation_id": "listLanguages",
+    "summary": "List supported languages",
+    "tags": ["execution"],
+    "response_model": LanguagesAnswer,
+    "responses": {200: _ok("List of supported languages", {"languages": _LANGUAGES})},
+}
+HEALTH: dict[str, Any] = {
+    "operation_id": "healthCheck",
+    "summary": "Health check",
+    "tags": ["operation"],
+    "response_model": HealthAnswer,
+    "responses": {200: _ok("Server is healthy, or says why not", {"healthy": _HEALTH})},
+}
+LIVE: dict[str, Any] = {
+    "operation_id": "liveness",
+    "summary": "Liveness",
+    "tags": ["operation"],
+    "response_model": LiveAnswer,
+    "responses": {200: _ok("The process answers", {"alive": {"status": "alive"}})},
+}
+READY: dict[str, Any] = {
+    "operation_id": "readiness",
+    "summary": "Readiness",
+    "tags": ["operation"],
+    "response_model": ReadyAnswer,
+    "responses": {
+        200: _ok("The server takes executions", {"ready": _READY}),
+        503: _ok("The server takes none now", {"not_ready": _NOT_READY})
+        | {
+            "content": {
+                "application/json": {
+                    "schema": {"$ref": "#/components/schemas/ReadyAnswer"},
+                    "examples": {"not_ready": {"value": _NOT_READY}},
+                }
+            }
+        },
+    },
+}
+HOME: dict[str, Any] = {
+    "operation_id": "home",
+    "summary": "Name, version, links",
+    "tags": ["operation"],
+    "response_model": HomeAnswer,
+    "responses": {
+        200: _ok(
+            "What this is, and where to go",
+            {"home": {"name": "Codex Server", "version": __version__, "links": {"execute": "/execute"}}},
+        )
+    },
+}
+METRICS: dict[str, Any] = {
+    "operation_id": "readMetrics",
+    "summary": "Metrics",
+    "tags": ["operation"],
+    "response_class": PlainTextResponse,
+    "responses": {
+        200: {
+            "description": "Numbers for Prometheus",
+            "content": {
+                "text/plain": {
+                    "schema": {"type": "string"},
+                    "example": 'codex_executions_total{backend="embedded",language="python",status="succeeded"} 1.0\n',
+                }
+            },
+        },
+        **_problems("unauthenticated", "forbidden"),
+    },
+    "openapi_extra": {"security": _BEARER},
+}

@@ -1,0 +1,30 @@
+"""The HTTP application without its services: routes, edges and document. ``codex_server.app`` puts the services in."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+from fastapi import FastAPI
+
+from codex_server import __version__
+from codex_server.api.middleware import Edge
+from codex_server.api.openapi import TITLE, install_document
+from codex_server.api.refusals import install_refusals
+from codex_server.api.routes import execute, health, home, languages, metrics, pages
+from codex_server.observe.metrics import Metrics
+from codex_server.settings import Settings
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+def build_door(settings: Settings, metrics_: Metrics, lifespan: Lifespan | None = None) -> FastAPI:
+    """The application; ``lifespan`` must set ``app.state.services`` before the first request."""
+    # FastAPI's own pages load their scripts from elsewhere; `pages` serves one that works offline.
+    app = FastAPI(title=TITLE, version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.state.metrics = metrics_
+    app.state.problem_base = (settings.public_url or "").rstrip("/")
+    app.add_middleware(Edge, metrics=metrics_)
+    install_refusals(app)
+    for module in (execute, languages, health, metrics, home, pages):
+        app.include_router(module.router)
+    install_document(app, settings)
+    return app

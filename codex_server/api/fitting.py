@@ -1,0 +1,116 @@
+"""Making an answer fit into so many characters of JSON: files give way first, then the middle of long streams.
+
+Pure. Sizes are characters of the encoded answer, for that is what ChatGPT counts: a control character costs six.
+"""
+
+import json
+
+from codex_server.api.answer import join_error
+from codex_server.api.schemas import ExecuteAnswer, LeftOutFile, Truncated
+
+_NO_ROOM = "left out to keep the answer within its size; print what matters, or write less"
+_LIST_SHARE = 10
+"""The list of files that are left out takes at most a tenth of the answer when room is short."""
+
+
+def fit(answer: ExecuteAnswer, reason: str | None, max_chars: int) -> ExecuteAnswer:
+    """``answer``, changed as little as makes its JSON at most ``max_chars`` long (10,000 or more).
+
+    ``reason`` is the part of ``error`` before standard error; it is never shortened.
+    """
+    if encoded_length(answer) <= max_chars:
+        return answer
+    answer = _leave_out_files(answer, max_chars)
+    if encoded_length(answer) <= max_chars:
+        return answer
+    return _shorten_streams(_shorten_list(answer, max_chars // _LIST_SHARE), reason, max_chars)
+
+
+def encode(answer: ExecuteAnswer) -> str:
+    """The JSON that goes out."""
+    return answer.model_dump_json()
+
+
+def encoded_length(answer: ExecuteAnswer) -> int:
+    """Characters of ``answer``'s JSON."""
+    return len(encode(answer))
+
+
+def shorten(text: str, room: int) -> str:
+    """``text`` when its JSON costs at most ``room`` characters, else head and tail with a mark between that tells."""
+    if _cost(text) <= room:
+        return text
+    kept = _most_kept(text, room - _cost(_mark(len(text))))
+    head = (kept + 1) // 2
+    return text[:head] + _mark(len(text) - kept) + text[len(text) - (kept - head) :]
+
+
+def _leave_out_files(answer: ExecuteAnswer, max_chars: int) -> ExecuteAnswer:
+    excess = encoded_length(answer) - max_chars
+    left_out = {}
+    for index in sorted(range(len(answer.files)), key=lambda i: len(answer.files[i].content), reverse=True):
+        if excess <= 0:
+            break
+        file = answer.files[index]
+        left_out[index] = LeftOutFile(path=file.path, size=file.size, reason=_NO_ROOM)
+        # The commas between entries make it one off at most, and only towards leaving out one more.
+        excess -= len(file.model_dump_json()) - len(left_out[index].model_dump_json()) - 1
+    return answer.model_copy(
+        update={
+            "files": [file for index, file in enumerate(answer.files) if index not in left_out],
+            "skipped_files": [*answer.skipped_files, *(left_out[index] for index in sorted(left_out))],
+        }
+    )
+
+
+def _shorten_list(answer: ExecuteAnswer, room: int) -> ExecuteAnswer:
+    used, kept = 0, 0
+    for entry in answer.skipped_files:
+        used += len(entry.model_dump_json()) + 1
+        if used > room:
+            break
+        kept += 1
+    if kept == len(answer.skipped_files):
+        return answer
+    more = len(answer.skipped_files) - kept
+    rest = LeftOutFile(path="*", size=None, reason=f"{more} more are not listed, to keep the answer within its size")
+    return answer.model_copy(update={"skipped_files": [*answer.skipped_files[:kept], rest]})
+
+
+def _shorten_streams(answer: ExecuteAnswer, reason: str | None, max_chars: int) -> ExecuteAnswer:
+    # Each stream is in the answer twice: stdout also as `output`, stderr also in `error`.
+    room = (max_chars - encoded_length(_with_streams(answer, "", "", reason or "."))) // 2
+    out_cost, err_cost = _cost(answer.stdout), _cost(answer.stderr)
+    stdout = shorten(answer.stdout, max(room // 2, room - err_cost))
+    stderr = shorten(answer.stderr, max(room // 2, room - out_cost))
+    return _with_streams(answer, stdout, stderr, reason)
+
+
+def _with_streams(answer: ExecuteAnswer, stdout: str, stderr: str, reason: str | None) -> ExecuteAnswer:
+    truncated = Truncated(
+        stdout=answer.truncated.stdout or stdout != answer.stdout,
+        stderr=answer.truncated.stderr or stderr != answer.stderr,
+    )
+    streams = {"stdout": stdout, "output": stdout, "stderr": stderr, "error": join_error(reason, stderr)}
+    return answer.model_copy(update={**streams, "truncated": truncated})
+
+
+def _most_kept(text: str, room: int) -> int:
+    """How many characters, half from each end, cost at most ``room``."""
+    low, high = 0, len(text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        head = (middle + 1) // 2
+        if _cost(text[:head]) + _cost(text[len(text) - (middle - head) :]) <= room:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _mark(count: int) -> str:
+    return f"\n[... {count} characters left out ...]\n"
+
+
+def _cost(text: str) -> int:
+    return len(json.dumps(text, ensure_ascii=False)) - 2

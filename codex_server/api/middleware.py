@@ -1,0 +1,83 @@
+"""The outermost edge: a request id on every answer, one log line and one measurement for each, no fault uncaught."""
+
+import logging
+import time
+
+import structlog
+from fastapi.routing import APIRoute
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from codex_server.api.exchange import Exchange, open_exchange
+from codex_server.api.refusals import internal_problem
+from codex_server.observe.metrics import Metrics
+
+_log = logging.getLogger("codex_server.http")
+_SAFETY = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+
+
+class Edge:
+    """Wraps every route. Answers ``HEAD`` as ``GET`` without the body."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or pass a lifespan or a WebSocket on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        method, exchange = scope["method"], open_exchange(scope)
+        answer = _Answer(send, exchange, bodiless=method == "HEAD")
+        if method == "HEAD":
+            scope["method"] = "GET"
+        with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
+            try:
+                await self._serve(scope, receive, answer)
+            finally:
+                self._note(scope, method, exchange, answer.status, time.perf_counter() - began)
+
+    async def _serve(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+        try:
+            await self._app(scope, receive, answer)
+        except Exception:
+            _log.exception("a route failed")
+            if answer.status is not None:
+                raise  # half an answer went out: only closing the connection tells the client
+            await internal_problem(Request(scope))(scope, receive, answer)
+
+    def _note(self, scope: Scope, method: str, exchange: Exchange, status: int | None, seconds: float) -> None:
+        route = scope.get("route")
+        template = route.path if isinstance(route, APIRoute) else "unmatched"
+        self._metrics.answered(template, method, status or 0, seconds)
+        facts = {
+            "method": method,
+            "route": template,
+            "status": status,
+            "seconds": round(seconds, 6),
+            "caller": exchange.caller,
+            **exchange.facts,
+        }
+        _log.info("request", extra=facts)
+
+
+class _Answer:
+    """``send`` with the exchange's headers added."""
+
+    def __init__(self, send: Send, exchange: Exchange, *, bodiless: bool) -> None:
+        self._send, self._exchange, self._bodiless = send, exchange, bodiless
+        self.status: int | None = None
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            for name, value in {**_SAFETY, **self._exchange.headers}.items():
+                headers.setdefault(name, value)
+            headers["X-Request-ID"] = self._exchange.request_id
+        elif self._bodiless and message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await self._send(message)

@@ -1,0 +1,88 @@
+"""The OpenAPI document: what FastAPI finds, with what it cannot know put in."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+
+from codex_server import __version__
+from codex_server.api.schemas import ExecuteRequest, Problem
+from codex_server.settings import Settings
+
+TITLE = "Codex Server"
+SUMMARY = "Runs the code that a model or a person sends, in a fresh sandbox without network."
+_TAGS = [
+    {"name": "execution", "description": "Run programs"},
+    {"name": "operation", "description": "How the server is"},
+]
+_REFERENCE = "#/components/schemas/{model}"
+
+
+def install_document(app: FastAPI, settings: Settings) -> None:
+    """Let ``app.openapi()`` (and ``/openapi.json``) give the whole document; it is made once."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = build_document(app, settings)
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way
+
+
+def build_document(app: FastAPI, settings: Settings) -> dict[str, Any]:
+    """The document of ``app``, with the ceilings of ``settings``."""
+    document = get_openapi(
+        title=TITLE,
+        version=__version__,
+        summary=SUMMARY,
+        description=f"{SUMMARY} Every refusal is a problem after RFC 9457.",
+        routes=app.routes,
+        tags=_TAGS,
+        servers=[_server(settings)],
+        license_info={"name": "MIT", "identifier": "MIT"},
+    )
+    components = document.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    schemas |= _our_schemas(settings)
+    components["schemas"] = dict(sorted(schemas.items()))
+    components["securitySchemes"] = {
+        "BearerAuth": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "A token of this server: `codex-server token create` makes one",
+        }
+    }
+    for path in document["paths"].values():
+        for operation in path.values():
+            _use_our_problems(operation)
+    return document
+
+
+def _server(settings: Settings) -> dict[str, str]:
+    if settings.public_url:
+        return {"url": settings.public_url.rstrip("/"), "description": "This server"}
+    return {"url": f"http://127.0.0.1:{settings.port}", "description": "This machine; CODEX_PUBLIC_URL names another"}
+
+
+def _our_schemas(settings: Settings) -> dict[str, Any]:
+    _, found = models_json_schema([(ExecuteRequest, "validation"), (Problem, "serialization")], ref_template=_REFERENCE)
+    schemas: dict[str, Any] = found["$defs"]
+    fields = schemas["ExecuteRequest"]["properties"]
+    fields["timeout"] |= {"default": settings.default_timeout, "maximum": settings.max_timeout}
+    fields["code"] |= {"maxLength": settings.max_code}
+    ceilings = settings.ceilings
+    for name, field in schemas["RequestLimits"]["properties"].items():
+        field["maximum"] = getattr(ceilings, name)
+    return schemas
+
+
+def _use_our_problems(operation: dict[str, Any]) -> None:
+    """FastAPI describes its own 422, which nobody ever gets."""
+    answers = operation["responses"]
+    content = answers.get("422", {}).get("content", {})
+    content.pop("application/json", None)
+    if "422" in answers and not content:
+        del answers["422"]

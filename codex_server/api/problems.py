@@ -1,0 +1,237 @@
+"""Refusals on the wire: RFC 9457 problems. The one table from our errors to HTTP numbers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from starlette.responses import JSONResponse
+
+from codex_server import errors
+
+MEDIA_TYPE = "application/problem+json"
+PAGE = "/problems"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of problem: a heading in ``docs/problems.md`` and on ``GET /problems``."""
+
+    slug: str
+    status: int
+    title: str
+    meaning: str
+    cure: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One part of the request at fault; ``pointer`` is a JSON Pointer into the body."""
+
+    pointer: str
+    detail: str
+
+
+STATUS_OF: Mapping[type[errors.CodexError], int] = {
+    # 400 for code and language, as the first contract documents it; 422 for everything else in the body.
+    errors.InvalidCode: 400,
+    errors.UnknownLanguage: 400,
+    errors.InvalidRequest: 422,
+    errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
+    errors.IdempotencyInFlight: 409,
+    errors.TooLarge: 413,
+    errors.RateLimited: 429,
+    errors.Unavailable: 503,
+    errors.SandboxFault: 500,
+}
+"""HTTP number by class; a class that is not here has its base's. ``StartupError`` never reaches a client."""
+
+_GUIDE: Mapping[type[errors.CodexError], tuple[str, str]] = {
+    errors.InvalidRequest: (
+        "The body is JSON, but a field is missing, unknown, of the wrong type or out of range; or a header is wrong.",
+        "`errors` lists each part at fault with a JSON Pointer. Mend these and send the request again.",
+    ),
+    errors.InvalidCode: (
+        "`code` is empty, longer than the server takes (`CODEX_MAX_CODE`), or carries NUL or an unpaired surrogate.",
+        "Send a program as plain Unicode text.",
+    ),
+    errors.UnknownLanguage: (
+        "No runner has that name or alias.",
+        "Take a name from `GET /languages`; the detail suggests the nearest one.",
+    ),
+    errors.LimitTooLoose: (
+        "`timeout` or a field of `limits` is above this server's ceiling. A request can only tighten limits.",
+        "Ask for no more than the ceiling that the detail names, or leave the field out to get it.",
+    ),
+    errors.IllegalPath: (
+        "A path in `files` is absolute, climbs with `..`, carries a control character, is given twice, is both a file "
+        "and a folder, or is the name under which the program itself is written (`main.py` for Python).",
+        "Give each file a relative path of its own, such as `data/input.csv`.",
+    ),
+    errors.IdempotencyMismatch: (
+        "The `Idempotency-Key` was used within the last day for a request with another body.",
+        "Use a new key for a new request; repeat a request with the very same body.",
+    ),
+    errors.Unauthenticated: (
+        "There is no token, or it is unknown, expired or revoked. A token in the address is never read.",
+        "Send `Authorization: Bearer codex_...` (or `X-API-Key: codex_...`). `codex-server token create` makes one.",
+    ),
+    errors.Forbidden: (
+        "The token is valid, but not for this: it lacks the scope. Or the server runs without tokens and a page of "
+        "another origin called it.",
+        "Use a token with the scope that the detail names: `codex-server token create --scope ...`.",
+    ),
+    errors.IdempotencyInFlight: (
+        "The first request with this `Idempotency-Key` has not ended.",
+        "Repeat the request after `Retry-After` seconds to get the first one's answer.",
+    ),
+    errors.TooLarge: (
+        "The body is above the server's cap (`CODEX_MAX_BODY`).",
+        "Send less, or raise the cap if the server is yours.",
+    ),
+    errors.RateLimited: (
+        "This token made more executions than its policy allows (`CODEX_RATE_LIMIT`).",
+        "Wait `Retry-After` seconds. `RateLimit` on each answer tells how many are left.",
+    ),
+    errors.Unavailable: (
+        "The server cannot take the request now. Nothing of it has begun.",
+        "Repeat it after `Retry-After` seconds.",
+    ),
+    errors.Busy: (
+        "Every sandbox is in use and the waiting room is full, or the wait was too long. Nothing has begun.",
+        "Repeat the request after `Retry-After` seconds; raise `CODEX_MAX_CONCURRENCY` if the machine has room.",
+    ),
+    errors.Draining: (
+        "The server is stopping: running executions finish, new ones are refused.",
+        "Repeat the request after `Retry-After` seconds, when the server is back or another one has taken over.",
+    ),
+    errors.LanguageUnavailable: (
+        "The language is known, but its interpreter is not on the server's machine.",
+        "`GET /languages` tells what is available; `codex-server doctor` on the machine tells what to install.",
+    ),
+    errors.SandboxUnavailable: (
+        "No sandbox could be made. Nothing has begun.",
+        "Repeat the request after `Retry-After` seconds. If it persists, `codex-server doctor` and the log tell why.",
+    ),
+    errors.SandboxFault: (
+        "The sandbox was lost after the program may have begun: what became of the program is unknown, and it is not "
+        "run again.",
+        "Repeat the request if running the program twice does no harm. The log has the cause under the request's id.",
+    ),
+    errors.ProtocolViolation: (
+        "The sandbox's side sent what it must not send, and was destroyed. What became of the program is unknown.",
+        "As for `sandbox-fault`. If it persists with the same program, report it: see `SECURITY.md`.",
+    ),
+}
+
+_HTTP_KINDS = (
+    Kind(
+        "malformed-request",
+        400,
+        "The request cannot be read",
+        "The body is not JSON, or the request breaks HTTP's rules.",
+        "Send one JSON object in UTF-8. The detail names the place.",
+    ),
+    Kind("not-found", 404, "There is nothing here", "No route has this path.", "`GET /` lists the routes."),
+    Kind(
+        "method-not-allowed",
+        405,
+        "The method is not allowed here",
+        "The path exists, but not for this method.",
+        "`Allow` names the methods that it takes.",
+    ),
+    Kind(
+        "request-timeout",
+        408,
+        "The request took too long to arrive",
+        "The body did not arrive within the server's time (`CODEX_RECEIVE_SECONDS`).",
+        "Send the whole body at once.",
+    ),
+    Kind(
+        "unsupported-media-type",
+        415,
+        "The body's type is not supported",
+        "The `Content-Type` is not JSON, or the body is compressed.",
+        "Send `Content-Type: application/json` and no `Content-Encoding`.",
+    ),
+    Kind(
+        "header-too-large",
+        431,
+        "The request's header is too large",
+        "The request line and header fields together are above the server's cap.",
+        "Send fewer or shorter header fields.",
+    ),
+    Kind(
+        "internal",
+        500,
+        "The server failed",
+        "A fault of the server itself. The answer tells nothing of its insides.",
+        "Report the `instance` to whoever runs the server: the log has the cause under that id.",
+    ),
+)
+
+_HIDDEN: Mapping[type[errors.CodexError], str] = {
+    errors.SandboxFault: "the sandbox was lost after the program may have begun, so it is not run again; "
+    "repeat the request if running the program twice does no harm",
+    errors.SandboxUnavailable: "no sandbox could be made, and nothing of the program has begun; repeat the request "
+    "in a moment, and if it persists ask whoever runs this server for the log under this request's id",
+}
+"""What a client is told in place of an error's own words, which may tell of the server's insides."""
+
+
+def client_errors(root: type[errors.CodexError] = errors.CodexError) -> list[type[errors.CodexError]]:
+    """Every class below ``root`` that may reach a client."""
+    found: list[type[errors.CodexError]] = []
+    for kind in root.__subclasses__():
+        # An edge may refine an error (and keep its slug); the words of the house are those in ``errors``.
+        if kind.__module__ == errors.__name__ and not issubclass(kind, errors.StartupError):
+            found += [kind, *client_errors(kind)]
+    return found
+
+
+def kinds() -> list[Kind]:
+    """Every kind of problem that a client can meet, by number and name."""
+    ours = [Kind(kind.slug, status_of(kind), kind.title, *_GUIDE[kind]) for kind in client_errors()]
+    return sorted([*ours, *_HTTP_KINDS], key=lambda kind: (kind.status, kind.slug))
+
+
+def status_of(kind: type[errors.CodexError]) -> int:
+    """The HTTP number of an error's class."""
+    return next(STATUS_OF[base] for base in kind.__mro__ if base in STATUS_OF)
+
+
+def kind_of_status(status: int) -> Kind:
+    """The kind for a number that the framework answers; a number of no kind of its own is told by its class."""
+    exact = {kind.status: kind for kind in _HTTP_KINDS}
+    return exact.get(status) or exact[400 if status < 500 else 500]
+
+
+def public_detail(error: errors.CodexError) -> str:
+    """What a client may read of ``error``."""
+    return next((text for kind, text in _HIDDEN.items() if isinstance(error, kind)), error.detail)
+
+
+def problem(
+    slug: str,
+    status: int,
+    title: str,
+    detail: str,
+    *,
+    instance: str,
+    base_url: str = "",
+    faults: Sequence[Fault] = (),
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """The answer that tells of a problem. ``type`` leads to the kind's paragraph on ``GET /problems``."""
+    content: dict[str, object] = {
+        "type": f"{base_url}{PAGE}#{slug}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": instance,
+        "code": slug,
+    }
+    if faults:
+        content["errors"] = [{"pointer": fault.pointer, "detail": fault.detail} for fault in faults]
+    return JSONResponse(
+        content, status, headers={"Cache-Control": "no-store", **(headers or {})}, media_type=MEDIA_TYPE
+    )

@@ -1,0 +1,130 @@
+"""From an exception that leaves a route to the problem that the client reads."""
+
+import logging
+from collections.abc import Sequence
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from codex_server import errors
+from codex_server.api.exchange import exchange_of
+from codex_server.api.problems import Fault, kind_of_status, problem, public_detail, status_of
+
+CLIENT_LEFT = 499
+"""The number in the log for a request whose client left; nobody reads the answer."""
+_log = logging.getLogger("codex_server.http")
+
+
+class FieldsInvalid(errors.InvalidRequest):
+    """One or more fields of the body are wrong; each is a ``Fault``."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        first = faults[0]
+        more = f" (and {len(faults) - 1} more, in `errors`)" if len(faults) > 1 else ""
+        super().__init__(f"{first.pointer or 'the body'}: {first.detail}{more}", first.pointer)
+        self.faults = tuple(faults)
+
+
+def install_refusals(app: FastAPI) -> None:
+    """Let every exception of a route become a problem."""
+    app.add_exception_handler(errors.CodexError, _refuse)
+    app.add_exception_handler(HTTPException, _refuse_http)
+    app.add_exception_handler(RequestValidationError, _refuse_parameters)
+    app.add_exception_handler(ClientDisconnect, _note_departure)
+
+
+def internal_problem(request: Request) -> Response:
+    """The answer to a fault of ours: nothing of its cause, but the id to find it by."""
+    return _http_problem(request, 500, "the server failed; the log has the cause under this request's id")
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    assert isinstance(error, errors.CodexError)  # noqa: S101 - the signature is Starlette's
+    status = status_of(type(error))
+    exchange = exchange_of(request)
+    exchange.facts["problem"] = error.slug
+    if status >= 500:
+        _log.warning(
+            "refused", extra={"problem": error.slug, "cause": error.detail}, exc_info=error if status == 500 else None
+        )
+    if not isinstance(error, errors.Unavailable):  # the executor counts those itself
+        request.app.state.metrics.rejected(error.slug)
+    return problem(
+        error.slug,
+        status,
+        error.title,
+        public_detail(error),
+        instance=exchange.request_id,
+        base_url=request.app.state.problem_base,
+        faults=_faults(error),
+        headers=_headers(error),
+    )
+
+
+def _faults(error: errors.CodexError) -> Sequence[Fault]:
+    if isinstance(error, FieldsInvalid):
+        return error.faults
+    if isinstance(error, errors.InvalidRequest) and error.pointer:
+        return [Fault(error.pointer, error.detail)]
+    return []
+
+
+def _headers(error: errors.CodexError) -> dict[str, str]:
+    headers = {}
+    if isinstance(error, errors.Unauthenticated):
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, errors.RateLimited | errors.Unavailable):
+        headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, errors.IdempotencyInFlight):
+        headers["Retry-After"] = "1"
+    return headers
+
+
+async def _refuse_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - the signature is Starlette's
+    headers = dict(error.headers or {})
+    detail = str(error.detail)
+    if error.status_code == 404:
+        detail = f"there is nothing at {request.url.path[:200]}; GET / lists what there is"
+    if error.status_code == 405:
+        headers["Allow"] = allow = _allowed(headers.get("Allow") or headers.get("allow", ""))
+        headers.pop("allow", None)
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers=headers)
+        detail = f"{request.url.path[:200]} takes {allow}"
+    return _http_problem(request, error.status_code, detail, headers)
+
+
+def _http_problem(request: Request, status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
+    kind, exchange = kind_of_status(status), exchange_of(request)
+    exchange.facts["problem"] = kind.slug
+    return problem(
+        kind.slug,
+        status,
+        kind.title,
+        detail,
+        instance=exchange.request_id,
+        base_url=request.app.state.problem_base,
+        headers=headers,
+    )
+
+
+def _allowed(methods: str) -> str:
+    names = {name.strip() for name in methods.split(",") if name.strip()} | {"OPTIONS"}
+    if "GET" in names:
+        names.add("HEAD")
+    return ", ".join(sorted(names))
+
+
+async def _refuse_parameters(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - the signature is Starlette's
+    faults = [Fault("/" + "/".join(map(str, fault["loc"])), str(fault["msg"])) for fault in error.errors()]
+    return await _refuse(request, FieldsInvalid(faults))
+
+
+async def _note_departure(request: Request, _error: Exception) -> Response:
+    exchange_of(request).facts["problem"] = "client-left"
+    return Response(status_code=CLIENT_LEFT)

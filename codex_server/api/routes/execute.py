@@ -1,0 +1,95 @@
+"""``POST /execute``: run a program and tell what became of it."""
+
+import hashlib
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Request
+from starlette.responses import Response
+
+from codex_server.access.idempotency import StoredAnswer
+from codex_server.api.answer import build_answer, explain
+from codex_server.api.body import check_is_json, parse_object, read_body
+from codex_server.api.callers import Caller, ExecutingCaller, within_rate
+from codex_server.api.departure import while_connected
+from codex_server.api.documents import EXECUTE
+from codex_server.api.exchange import exchange_of
+from codex_server.api.fitting import encode, fit
+from codex_server.api.intake import read_request, to_execution
+from codex_server.api.services import Services, TheServices
+from codex_server.model import Execution, Outcome
+
+router = APIRouter()
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        description="Repeat a request safely: the same key and body get the first answer again, for a day",
+        pattern=r"^[\x21-\x7e]{1,255}$",
+    ),
+]
+
+
+@router.post("/execute", dependencies=[Depends(within_rate)], **EXECUTE)
+async def execute_code(
+    request: Request, caller: ExecutingCaller, services: TheServices, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Run a program in a fresh sandbox without network. The answer's `status` tells how it went."""
+    check_is_json(request)
+    settings = services.settings
+    body = await read_body(request, max_bytes=settings.max_body, seconds=settings.receive_seconds)
+    execution = to_execution(read_request(parse_object(body)), settings, services.languages)
+    if idempotency_key is None:
+        return _answer(await _run(request, services, execution))
+    fingerprint = hashlib.sha256(body).digest()
+    return await _run_once(request, services, execution, (caller, idempotency_key, fingerprint))
+
+
+async def _run_once(
+    request: Request, services: Services, execution: Execution, once: tuple[Caller, str, bytes]
+) -> Response:
+    """Run it, or replay what the first request with the same key got."""
+    caller, key, fingerprint = once
+    store = services.idempotency
+    if stored := store.begin(caller.key, key, fingerprint):
+        return _answer(stored, {"Idempotency-Replayed": "true"})
+    try:
+        answer = await _run(request, services, execution)
+        store.finish(caller.key, key, answer)
+    finally:
+        store.abandon(caller.key, key)
+    return _answer(answer)
+
+
+async def _run(request: Request, services: Services, execution: Execution) -> StoredAnswer:
+    facts = exchange_of(request).facts
+    facts |= {
+        "execution_id": execution.id,
+        "language": execution.language,
+        "code_bytes": len(execution.code.encode()),
+        "code_sha256": hashlib.sha256(execution.code.encode()).hexdigest(),
+    }
+    outcome = await while_connected(request, services.executor.execute(execution))
+    facts |= _facts(outcome)
+    settings = services.settings
+    answer = build_answer(outcome, max_inline_file=settings.max_inline_file)
+    return StoredAnswer(200, encode(fit(answer, explain(outcome), settings.max_response)).encode())
+
+
+def _facts(outcome: Outcome) -> dict[str, object]:
+    return {
+        "outcome": outcome.status.value,
+        "exit_code": outcome.exit_code,
+        "stdout_bytes": outcome.stdout.total_bytes,
+        "stderr_bytes": outcome.stderr.total_bytes,
+        "wall_seconds": round(outcome.ending.wall_seconds, 6),
+    }
+
+
+def _answer(answer: StoredAnswer, headers: dict[str, str] | None = None) -> Response:
+    return Response(
+        answer.body,
+        answer.status,
+        headers={"Cache-Control": "no-store", **(headers or {})},
+        media_type="application/json",
+    )

@@ -1,0 +1,65 @@
+"""``GET /health``, ``/livez``, ``/readyz``: how the server is, for people and for whoever supervises it."""
+
+from datetime import UTC, datetime
+from typing import Literal
+
+from fastapi import APIRouter, Response
+
+from codex_server import __version__
+from codex_server.api.documents import HEALTH, LIVE, READY
+from codex_server.api.schemas import HealthAnswer, LiveAnswer, ReadyAnswer
+from codex_server.api.services import Services, TheServices
+
+router = APIRouter()
+
+
+@router.get("/health", **HEALTH)
+async def health_check(services: TheServices) -> HealthAnswer:
+    """How the server is, what it runs and how strongly it keeps programs in."""
+    return HealthAnswer(
+        status=_status(services),
+        version=__version__,
+        languages=[language.name for language in services.languages if language.available],
+        isolation=_isolation(services),
+        timestamp=datetime.now(UTC),
+    )
+
+
+@router.get("/livez", **LIVE)
+async def liveness() -> LiveAnswer:
+    """Whether the process answers. It looks at nothing else."""
+    return LiveAnswer()
+
+
+@router.get("/readyz", **READY)
+async def readiness(services: TheServices, response: Response) -> ReadyAnswer:
+    """Whether the server takes executions: 503 with the reasons while it does not, or is stopping."""
+    reasons = _reasons(services)
+    census = services.executor.census()
+    response.headers["Cache-Control"] = "no-store"
+    if reasons:
+        response.status_code = 503
+        response.headers["Retry-After"] = "1"
+    return ReadyAnswer(
+        status="not_ready" if reasons else "ready",
+        reasons=reasons,
+        isolation=_isolation(services),
+        running=census.running,
+        queued=census.queued,
+        armed=dict(census.armed),
+    )
+
+
+def _status(services: Services) -> Literal["healthy", "degraded", "draining"]:
+    if services.executor.draining:
+        return "draining"
+    return "degraded" if services.executor.not_ready() else "healthy"
+
+
+def _reasons(services: Services) -> list[str]:
+    draining = ["the server is stopping: running executions finish, new ones are refused"]
+    return draining if services.executor.draining else services.executor.not_ready()
+
+
+def _isolation(services: Services) -> Literal["confined", "namespaces", "full"]:
+    return str(services.backend.isolation.level)  # type: ignore[return-value]  # the enum's names are these words

@@ -1,0 +1,26 @@
+"""``GET /``: what this is, and where to go."""
+
+from fastapi import APIRouter
+
+from codex_server import __version__
+from codex_server.api.documents import HOME
+from codex_server.api.schemas import HomeAnswer
+
+router = APIRouter()
+LINKS = {
+    "execute": "/execute",
+    "languages": "/languages",
+    "health": "/health",
+    "liveness": "/livez",
+    "readiness": "/readyz",
+    "metrics": "/metrics",
+    "documentation": "/docs",
+    "openapi": "/openapi.json",
+    "problems": "/problems",
+}
+
+
+@router.get("/", **HOME)
+async def home() -> HomeAnswer:
+    """Name, version and the path of each route."""
+    return HomeAnswer(name="Codex Server", version=__version__, links=LINKS)

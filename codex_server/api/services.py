@@ -1,0 +1,37 @@
+"""What the routes work with: built and closed by the composition root."""
+
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from codex_server.access.idempotency import IdempotencyStore
+from codex_server.access.ratelimit import RateLimit
+from codex_server.access.tokens import Verifier
+from codex_server.execution.executor import Executor
+from codex_server.languages import Languages
+from codex_server.observe.metrics import Metrics
+from codex_server.sandboxes.base import Backend
+from codex_server.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything that lives as long as the server. ``verifier`` is None where the server runs without tokens."""
+
+    settings: Settings
+    languages: Languages
+    backend: Backend
+    executor: Executor
+    verifier: Verifier | None
+    rate_limit: RateLimit
+    idempotency: IdempotencyStore
+    metrics: Metrics
+
+
+def services_of(request: Request) -> Services:
+    """The services of the app that serves ``request``."""
+    return cast("Services", request.app.state.services)
+
+
+TheServices = Annotated[Services, Depends(services_of)]

@@ -1,0 +1,91 @@
+"""The composition root: ``create_app(settings)`` builds everything that the server is made of, and closes it."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from codex_server.access.idempotency import IdempotencyStore
+from codex_server.access.ratelimit import RateLimit
+from codex_server.access.tokens import FixedToken, TokenStore, Verifier
+from codex_server.api.door import build_door
+from codex_server.api.services import Services
+from codex_server.execution.executor import Executor
+from codex_server.languages import Languages, load_languages
+from codex_server.observe.metrics import Metrics
+from codex_server.sandboxes.base import Backend
+from codex_server.settings import Settings
+
+_log = logging.getLogger("codex_server.app")
+
+
+def create_app(settings: Settings, *, backend: Backend | None = None) -> FastAPI:
+    """The server as an ASGI application; nothing is started before its lifespan is.
+
+    The lifespan raises a ``StartupError`` when the server cannot keep its promises on this host. ``backend`` stands in
+    place of the one that the settings name.
+    """
+    metrics = Metrics(backend.name if backend else settings.backend)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        verifier = _verifier(settings)
+        languages = await asyncio.to_thread(load_languages, settings.runners_dir)
+        chosen = backend or _backend(settings, languages)
+        async with chosen:
+            executor = Executor(chosen, languages, settings, metrics=metrics)
+            try:
+                await executor.start()
+                metrics.watch(executor.census)
+                app.state.services = Services(
+                    settings=settings,
+                    languages=languages,
+                    backend=chosen,
+                    executor=executor,
+                    verifier=verifier,
+                    rate_limit=RateLimit(settings.rate_limit),
+                    idempotency=IdempotencyStore(),
+                    metrics=metrics,
+                )
+                yield
+                await begin_drain(app)
+            finally:
+                await executor.close()
+
+    return build_door(settings, metrics, lifespan)
+
+
+def begin_drain(app: FastAPI) -> asyncio.Task[None]:
+    """Refuse new executions from now on, and let the running ones finish.
+
+    Call it on SIGTERM, before the server stops listening: ``/readyz`` then tells a balancer to look elsewhere, and
+    callers get a 503 instead of a refused connection. The task ends when nothing runs any more, at the latest after
+    ``drain_seconds``; stop listening then. Further calls return the same task.
+    """
+    state = app.state
+    if not hasattr(state, "draining"):
+        services: Services = state.services
+        _log.info("draining", extra={"running": services.executor.census().running})
+        state.draining = asyncio.ensure_future(services.executor.drain(services.settings.drain_seconds))
+    task: asyncio.Task[None] = state.draining
+    return task
+
+
+def _verifier(settings: Settings) -> Verifier | None:
+    if settings.allow_no_auth:
+        return None
+    if settings.api_token is not None:
+        return FixedToken(settings.api_token.get_secret_value())
+    store = TokenStore(settings.state_dir)
+    if not store.list():
+        _log.warning("there is no token yet, so nobody can call; make one: codex-server token create")
+    return store
+
+
+def _backend(settings: Settings, languages: Languages) -> Backend:
+    # Imported when chosen: each back end has its own needs, and the document or another back end has none of them.
+    from codex_server.sandboxes.embedded.backend import EmbeddedBackend  # noqa: PLC0415
+
+    return EmbeddedBackend(settings, languages)

@@ -1,0 +1,76 @@
+"""Log lines: one JSON object each, or coloured columns for eyes.
+
+Every module logs through the standard library (``logging.getLogger("codex_server...")``, facts in ``extra``), so
+nothing is set up at import; ``configure_logging`` gives every line, uvicorn's too, one shape.
+"""
+
+import logging
+import re
+import sys
+from typing import Literal, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+_SECRET = re.compile(r"codex_[A-Za-z0-9_-]{43}|(?i:bearer)\s+[^\s\"',]+")
+
+
+Shape = Literal["auto", "json", "console"]
+
+
+def configure_logging(*, level: str, shape: Shape, stream: TextIO | None = None) -> None:
+    """Send every log line from ``level`` up to ``stream`` (standard error) in ``shape``. For ``serve``, once."""
+    stream = stream or sys.stderr
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_formatter(_resolve(shape, stream), colours=stream.isatty()))
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+    # uvicorn's own access line would carry the query string and none of our facts; the middleware writes a better one.
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = name != "uvicorn.access"
+
+
+def mask_secrets(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+    """Put ``***`` in place of anything that looks like a token.
+
+    INVARIANT: the last step before a line is written, over every text in it, tracebacks included.
+    """
+    for key, value in event.items():
+        if isinstance(value, str):
+            event[key] = _SECRET.sub("***", value)
+    return event
+
+
+def _resolve(shape: Shape, stream: TextIO) -> Literal["json", "console"]:
+    if shape == "auto":
+        return "console" if stream.isatty() else "json"
+    return shape
+
+
+def _formatter(shape: Literal["json", "console"], *, colours: bool) -> logging.Formatter:
+    renderer: Processor
+    if shape == "json":
+        renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
+    else:
+        renderer = structlog.dev.ConsoleRenderer(colors=colours)
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.add_logger_name,
+            structlog.stdlib.ExtraAdder(),
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+            structlog.processors.StackInfoRenderer(),
+        ],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            mask_secrets,
+            renderer,
+        ],
+    )
