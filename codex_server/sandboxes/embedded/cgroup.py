@@ -39,6 +39,7 @@ class SlotCgroup:
 
     def __init__(self, folders: Iterable[Path]) -> None:
         self._folders = tuple(folders)
+        self._cpu_before = 0.0
         for folder in self._folders:
             folder.mkdir()
 
@@ -59,9 +60,13 @@ class SlotCgroup:
             if file := self._find(name):
                 file.write_text(str(value), encoding="ascii")
 
+    def begin(self) -> None:
+        """Count processor time from here: what arming took is not the program's."""
+        self._cpu_before = self._cpu_seconds()
+
     def usage(self) -> CgroupUsage:
-        """What was used until now."""
-        return CgroupUsage(self._cpu_seconds(), self._peak(), self._oom_kills())
+        """What was used since ``begin``; the peak of memory includes the armed sandbox itself."""
+        return CgroupUsage(self._cpu_seconds() - self._cpu_before, self._peak(), self._oom_kills())
 
     async def remove_soon(self) -> None:
         """Remove it. Its processes are dead, but the kernel may count one for a moment more."""

@@ -100,8 +100,10 @@ class EmbeddedSandbox(Sandbox):
         """Send the execution. INVARIANT: raises ``SandboxUnavailable`` only while no byte of it has left."""
         if not self.alive:
             raise SandboxUnavailable("the sandbox died before it was used; try again")
-        if self._parts.cgroup and execution.limits != self._terms.ceilings:
-            self._parts.cgroup.limit(execution.limits)
+        if self._parts.cgroup:
+            self._parts.cgroup.begin()
+            if execution.limits != self._terms.ceilings:
+                self._parts.cgroup.limit(execution.limits)
         payload, header_bytes = _payload(
             execution, language, self._parts.environment, confined=self._parts.folder is not None
         )
@@ -152,7 +154,7 @@ class EmbeddedSandbox(Sandbox):
             raise ProtocolViolation(f"the sandbox broke the protocol ({error})") from error
         try:
             if kind is not wire.Kind.RESULT:
-                raise SandboxFault(f"the sandbox failed while it served the program ({body.get('step', kind.name)})")
+                raise SandboxFault(f"the sandbox failed while it served the program: {body.get('message', kind.name)}")
             return body | {"content": _read_all(descriptors)}
         finally:
             close_all(descriptors)

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from . import kernel, wire, worker, workspace
 from .faults import StepFailed, step
 from .orders import Orders
-from .walls import LandlockWalls, NamespaceWalls, Walls, cpu_seconds, resident_bytes
+from .walls import LandlockWalls, NamespaceWalls, Walls, cpu_seconds, end_everyone, resident_bytes
 
 SLOT = 3
 _TICK_MILLISECONDS = 100
@@ -27,15 +27,15 @@ def main(setup: dict[str, Any], agent: ModuleType, body: dict[str, Any], descrip
     walls: Walls = NamespaceWalls(setup, body) if setup["namespaces"] else LandlockWalls(setup, body)
     channel = _take_channel(descriptors[0])
     try:
-        init = Init(Orders(setup, body, agent, walls), channel)
-        init.arm(descriptors[1:])
-        init.serve()
+        with step("init"):
+            init = Init(Orders(setup, body, agent, walls), channel)
+            init.arm(descriptors[1:])
+            init.serve()
     except StepFailed as failure:
-        wire.send(channel, wire.Kind.FAULT, failure.as_body())
-    except wire.Closed:
-        pass
+        if not isinstance(failure.__cause__, wire.Closed):
+            wire.send(channel, wire.Kind.FAULT, failure.as_body())
     finally:
-        walls.kill_everyone()
+        end_everyone(walls)
         os._exit(0)
 
 
@@ -109,8 +109,10 @@ class Init:
         self._hand_over(header)
         self._watch(body)
         wall = time.monotonic() - started
-        self._end_everyone()
-        self._report(wall, body, written)
+        # INVARIANT: nothing of the guest is alive when its workspace is read and its ending told.
+        ended = end_everyone(self._walls)
+        status = ended[self._worker] if self._status is None else self._status
+        self._report(status, wall, body, written)
 
     def _wait_for_request(self) -> bool:
         """False when the worker died while it waited: then this slot is of no use."""
@@ -134,8 +136,7 @@ class Init:
         }
         if not self._setup["cgroups"] and body["data_limit"]:
             rows[resource.RLIMIT_DATA] = (body["memory_bytes"],) * 2
-        for limit, value in rows.items():
-            resource.prlimit(self._worker, limit, value)
+        self._walls.limit(self._worker, rows)
 
     def _hand_over(self, header: bytes) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # a dead worker's wait status tells the rest
@@ -183,20 +184,7 @@ class Init:
             if pid == self._worker:
                 self._status = status
 
-    def _end_everyone(self) -> None:
-        """INVARIANT: nothing of the guest is alive when its workspace is read and its ending told."""
-        self._walls.kill_everyone()
-        while True:
-            try:
-                pid, status = os.waitpid(-1, 0)
-            except ChildProcessError:
-                return
-            if pid == self._worker:
-                self._status = status
-            self._walls.kill_everyone()
-
-    def _report(self, wall: float, body: dict[str, Any], written: dict[str, tuple[int, ...]]) -> None:
-        status = self._status or 0
+    def _report(self, status: int, wall: float, body: dict[str, Any], written: dict[str, tuple[int, ...]]) -> None:
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         with step("collect"):
             listing, content = workspace.collect(self._walls.workspace, written, body)

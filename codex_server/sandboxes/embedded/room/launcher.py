@@ -1,7 +1,7 @@
 """The launcher: starts the zygote in its own namespaces, then waits for the server's end to clean up after it.
 
-It runs on the host with the server's uid, holds no secret and reads one LAUNCH frame. Its arguments are descriptors: the
-control socket, which the zygote inherits as 3, and the lifeline, a pipe whose other end only the server holds.
+It runs on the host with the server's uid, holds no secret and reads one LAUNCH frame. Its arguments are descriptors:
+the control socket, which the zygote inherits as 3, and the lifeline, a pipe whose other end only the server holds.
 """
 
 import contextlib

@@ -5,7 +5,7 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import kernel, landlock
@@ -51,6 +51,10 @@ class NamespaceWalls:
     def confine_worker(self) -> None:
         """Nothing more: the namespaces were there before the worker."""
 
+    def limit(self, worker: int, limits: dict[int, tuple[int, int]]) -> None:
+        """Set the worker's resource limits (init may: it is privileged in its user namespace)."""
+        _set_limits(worker, limits)
+
     def kill_everyone(self) -> None:
         """Kill every other process of the slot: to PID 1, ``-1`` is all of its namespace."""
         with contextlib.suppress(ProcessLookupError):
@@ -75,6 +79,7 @@ class LandlockWalls:
     def __init__(self, setup: dict[str, Any], body: dict[str, Any]) -> None:
         self._setup = setup
         self._uid = body["uid"]
+        self._own_uid = setup["uid_per_slot"]
         self._folder = body["folder"]
         self.workspace = os.path.join(self._folder, "workspace")
 
@@ -93,17 +98,45 @@ class LandlockWalls:
             read_only=self._setup["readable"], read_write=[self._folder, *self._setup["writable_devices"]]
         )
 
+    def limit(self, worker: int, limits: dict[int, tuple[int, int]]) -> None:
+        """Set the worker's resource limits; a container's root may not do that to another uid, that uid itself may."""
+        if self._own_uid:
+            self._as_guest(lambda: _set_limits(worker, limits))
+        else:
+            _set_limits(worker, limits)
+
     def kill_everyone(self) -> None:
-        """Kill every descendant: first none of them may fork any more, then all die; until no child is left."""
-        while pids := list(self.members()):
-            for pid in pids:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    resource.prlimit(pid, resource.RLIMIT_NPROC, (0, 0))
-            for pid in pids:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            if not _reap_one():
-                return
+        """Kill everything in the slot: what has its uid at one stroke, or else one descendant after the other."""
+        if self._own_uid:
+            self._as_guest(lambda: os.kill(-1, signal.SIGKILL))
+        else:
+            self._hunt()
+
+    def _as_guest(self, action: Callable[[], None]) -> None:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                take_uid(self._uid)
+                action()
+            except ProcessLookupError:
+                os._exit(0)
+            except OSError as error:
+                os._exit(error.errno or 1)
+            finally:
+                os._exit(0)
+        failure = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if failure > 0:
+            raise OSError(failure, os.strerror(failure))
+
+    def _hunt(self) -> None:
+        """First none of them may fork any more, then all die. Called again after each death, it leaves nobody."""
+        pids = list(self.members())
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                resource.prlimit(pid, resource.RLIMIT_NPROC, (0, 0))
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def members(self) -> Iterator[int]:
         """The pids of all descendants."""
@@ -121,6 +154,30 @@ class LandlockWalls:
 Walls = NamespaceWalls | LandlockWalls
 
 
+def end_everyone(walls: Walls) -> dict[int, int]:
+    """Kill everything in the slot and wait until nothing is left; the wait status of each child."""
+    ended = {}
+    while True:
+        walls.kill_everyone()
+        try:
+            pid, status = os.waitpid(-1, 0)
+        except ChildProcessError:
+            return ended
+        ended[pid] = status
+
+
+def take_uid(uid: int) -> None:
+    """Become ``uid`` for good, with no group but its own."""
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+
+
+def _set_limits(pid: int, limits: dict[int, tuple[int, int]]) -> None:
+    for limit, value in limits.items():
+        resource.prlimit(pid, limit, value)
+
+
 def _children(pid: int) -> list[int]:
     found: list[int] = []
     try:
@@ -130,14 +187,6 @@ def _children(pid: int) -> list[int]:
     except (FileNotFoundError, ProcessLookupError):
         pass
     return found
-
-
-def _reap_one() -> bool:
-    try:
-        os.waitpid(-1, 0)
-    except ChildProcessError:
-        return False
-    return True
 
 
 def cpu_seconds(pid: int) -> float:

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from . import kernel
 from .orders import Orders
+from .walls import take_uid
 
 READY = b"R"
 _CHANNEL = 3
@@ -55,6 +56,7 @@ def _keep_only(channel: socket.socket, streams: tuple[int, int, int]) -> None:
 def confine(orders: Orders) -> None:
     """Give up every privilege, then every needless system call."""
     os.setsid()
+    kernel.set_dumpable(True)  # its own /proc/self belongs to it again; init's inherited setting had closed it
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGCHLD, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
@@ -63,18 +65,12 @@ def confine(orders: Orders) -> None:
     for limit, value in _FIXED_LIMITS.items():
         resource.setrlimit(limit, value)
     if orders.setup["uid_per_slot"]:
-        _take_uid(orders.body["uid"])
+        take_uid(orders.body["uid"])
     kernel.drop_capabilities()
     kernel.forbid_new_privileges()
-    kernel.set_dumpable(True)  # or the program could not read its own /proc/self
+    kernel.set_dumpable(True)  # the change of uid had closed it once more
     orders.walls.confine_worker()
     kernel.load_seccomp(bytes.fromhex(orders.setup["seccomp"]))
-
-
-def _take_uid(uid: int) -> None:
-    os.setgroups([])
-    os.setresgid(uid, uid, uid)
-    os.setresuid(uid, uid, uid)
 
 
 def _become_program(agent: ModuleType) -> NoReturn:
