@@ -1,0 +1,122 @@
+"""``codex-server config``: every setting, its effective value, and where that comes from."""
+
+import difflib
+import json
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from codex_server.cli.flags import SetFlags, gather_flags, settings_from_flags
+from codex_server.cli.table import render_table
+from codex_server.units import format_size
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+    from codex_server.settings import Settings
+
+MASK = "********"
+
+
+@dataclass(frozen=True, slots=True)
+class SettingRow:
+    """One setting as it is in force; ``shown`` is its value as a person writes it.
+
+    ``source`` is ``flag``, the name of its variable, ``codex.toml`` or ``default``.
+    """
+
+    name: str
+    value: Any
+    shown: str
+    source: str
+    env: str
+    meaning: str
+
+
+def explain_settings(
+    settings: "Settings", *, flags: Iterable[str], environ: Mapping[str, str], file_keys: Iterable[str]
+) -> list[SettingRow]:
+    """Each setting with its value and source; a secret that is set shows as a mask."""
+    from pydantic import SecretStr
+
+    from codex_server.settings import ENV_PREFIX
+
+    values = settings.model_dump(mode="json")
+    variables = {name.upper() for name in environ}
+    rows: list[SettingRow] = []
+    for name, field in type(settings).model_fields.items():
+        env = ENV_PREFIX + name.upper()
+        sources = (("flag", name in flags), (env, env in variables), ("codex.toml", name in file_keys))
+        source = next((label for label, present in sources if present), "default")
+        value: Any = MASK if isinstance(getattr(settings, name), SecretStr) else values[name]
+        shown = show_size(value) if is_size(field) else show_value(value)
+        rows.append(SettingRow(name, value, shown, source, env, field.description or ""))
+    return rows
+
+
+def misspelt_variables(environ: Mapping[str, str]) -> list[str]:
+    """A warning for each variable whose name is nearly that of a setting: it has no effect, and was meant to."""
+    from codex_server.settings import ENV_PREFIX, Settings
+
+    known = [ENV_PREFIX + name.upper() for name in Settings.model_fields]
+    warnings = []
+    for name in sorted(environ):
+        near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.88)
+        if near and name.upper() not in known:
+            warnings.append(f"the variable {name} has no effect; did you mean {near[0]}?")
+    return warnings
+
+
+def read_file_keys(file: Path) -> frozenset[str]:
+    """The settings that ``codex.toml`` sets; none when there is no such file."""
+    return frozenset(tomllib.loads(file.read_text(encoding="utf-8"))) if file.is_file() else frozenset()
+
+
+def config(
+    assignments: SetFlags = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs")] = False,
+) -> None:
+    """Print every setting, its value in force and where that comes from; secrets are masked.
+
+    A flag wins over the environment, the environment over codex.toml in the current folder, and that over the default.
+    """
+    from codex_server.settings import CONFIG_FILE
+
+    flags = gather_flags(assignments)
+    settings = settings_from_flags(flags)
+    rows = explain_settings(settings, flags=flags, environ=os.environ, file_keys=read_file_keys(Path(CONFIG_FILE)))
+    if as_json:
+        typer.echo(json.dumps({row.name: asdict(row) for row in rows}, indent=2))
+    else:
+        header = ("setting", "value", "comes from")
+        typer.echo(render_table(header, [(row.name, row.shown, row.source) for row in rows]))
+    for warning in misspelt_variables(os.environ):
+        typer.echo(f"codex-server: {warning}", err=True)
+
+
+def is_size(field: "FieldInfo") -> bool:
+    """Whether the setting is a number of bytes that may be written as ``64MiB``."""
+    from codex_server.settings import Size
+
+    return any(part in Size.__metadata__ for part in field.metadata)  # type: ignore[attr-defined]
+
+
+def show_size(count: int) -> str:
+    """Bytes as the settings accept them: ``512MiB``."""
+    return format_size(count).replace(" ", "")
+
+
+def show_value(value: Any) -> str:
+    """A setting's value as it would be written in the environment."""
+    if value is None or value == "":
+        return "(none)"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return ",".join(f"{key}={item}" for key, item in value.items())
+    return f"{value:g}" if isinstance(value, float) else str(value)

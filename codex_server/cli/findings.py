@@ -1,0 +1,161 @@
+"""What ``codex-server doctor`` looks at on this host; each finding says what its lack means and how to mend it."""
+
+import os
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from codex_server.languages import Language
+from codex_server.sandboxes.base import Isolation, IsolationLevel
+from codex_server.sandboxes.embedded.room import landlock
+
+_CGROUP_ROOT = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One fact. ``consequence`` and ``cure`` are set where something is missing, and only there."""
+
+    name: str
+    found: str
+    consequence: str | None = None
+    cure: str | None = None
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing is missing."""
+        return self.consequence is None
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What the kernel says, read once; None where it has no such file."""
+
+    release: str
+    machine: str
+    root: bool
+    max_user_namespaces: str | None
+    userns_clone: str | None
+    apparmor_restricts: str | None
+    cgroup_version: int | None
+    seccomp_actions: str | None
+    landlock_abi: int
+
+
+def read_host() -> Host:
+    """The facts of this host, now."""
+    return Host(
+        release=platform.release(),
+        machine=platform.machine(),
+        root=os.geteuid() == 0,
+        max_user_namespaces=_sysctl("user/max_user_namespaces"),
+        userns_clone=_sysctl("kernel/unprivileged_userns_clone"),
+        apparmor_restricts=_sysctl("kernel/apparmor_restrict_unprivileged_userns"),
+        cgroup_version=_cgroup_version(),
+        seccomp_actions=_sysctl("kernel/seccomp/actions_avail"),
+        landlock_abi=landlock.abi(),
+    )
+
+
+def examine_host(host: Host) -> list[Finding]:
+    """The kernel and the four things that the embedded sandbox is made of."""
+    return [_kernel(host), _user_namespaces(host), _cgroups(host), _seccomp(host), _landlock(host)]
+
+
+def examine_languages(languages: Iterable[Language]) -> list[Finding]:
+    """Each language's interpreter and its version."""
+    return [_language(language) for language in languages]
+
+
+def examine_level(reached: Isolation | None, refusal: str | None, least: IsolationLevel) -> Finding:
+    """The level that a sandbox reached when one was made just now, against the one that is asked for."""
+    if reached is None:
+        return Finding("isolation", "none", "no code can be run here", refusal)
+    found = f"{reached.level}: {reached.summary}"
+    if reached.level < least:
+        return Finding(
+            "isolation",
+            found,
+            f"the server refuses to start: CODEX_MIN_ISOLATION asks for {least}",
+            "; ".join([*reached.shortfall, f"or accept this with CODEX_MIN_ISOLATION={reached.level}"]),
+        )
+    if reached.shortfall:
+        return Finding("isolation", found, f"it is not {IsolationLevel.FULL}", "; ".join(reached.shortfall))
+    return Finding("isolation", found)
+
+
+def _kernel(host: Host) -> Finding:
+    system = f"Linux {host.release} {host.machine}, as {'root' if host.root else 'an ordinary user'}"
+    if host.machine not in ("x86_64", "aarch64"):
+        return Finding("kernel", system, "the embedded sandbox does not run", "use a machine with x86_64 or aarch64")
+    if _version(host.release) < (5, 12):
+        return Finding("kernel", system, "the embedded sandbox does not run", "use Linux 5.12 or newer")
+    return Finding("kernel", system)
+
+
+def _user_namespaces(host: Host) -> Finding:
+    name, lost = "user namespaces", "the levels full and namespaces are out of reach"
+    if host.max_user_namespaces in (None, "0"):
+        return Finding(name, "switched off", lost, "sysctl user.max_user_namespaces=15000")
+    if host.root:
+        return Finding(name, "allowed for root")
+    if host.userns_clone == "0":
+        return Finding(name, "forbidden to ordinary users", lost, "sysctl kernel.unprivileged_userns_clone=1")
+    if host.apparmor_restricts == "1":
+        cure = "sysctl kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile with `userns` for Python"
+        return Finding(name, "restricted by AppArmor", lost, cure)
+    return Finding(name, "allowed")
+
+
+def _cgroups(host: Host) -> Finding:
+    lost = "a watchdog bounds memory instead, more coarsely: level namespaces at most"
+    if host.cgroup_version is None:
+        return Finding("cgroups", "not mounted", lost, f"mount cgroup2 at {_CGROUP_ROOT}")
+    if not host.root:
+        cure = "run the server as root, or as a service with systemd's Delegate=yes"
+        return Finding("cgroups", f"version {host.cgroup_version}, perhaps not ours to write", lost, cure)
+    return Finding("cgroups", f"version {host.cgroup_version}")
+
+
+def _seccomp(host: Host) -> Finding:
+    if host.seccomp_actions is None:
+        return Finding("seccomp", "absent", "no code can be run here", "use a kernel with CONFIG_SECCOMP_FILTER")
+    return Finding("seccomp", "filters are available")
+
+
+def _landlock(host: Host) -> Finding:
+    if host.landlock_abi >= landlock.NEEDED_ABI:
+        return Finding("Landlock", f"version {host.landlock_abi}")
+    found = f"version {host.landlock_abi}" if host.landlock_abi else "absent"
+    lost = "the level confined is out of reach; full and namespaces do not need it"
+    return Finding("Landlock", found, lost, "use Linux 6.12 or newer with landlock in its list of security modules")
+
+
+def _language(language: Language) -> Finding:
+    if language.interpreter and language.version:
+        return Finding(language.name, f"{language.version}, {language.interpreter.path}")
+    lost = f"requests for {language.name} get 503"
+    if language.interpreter:
+        cure = f"{language.interpreter.path} does not tell its version; mend or reinstall it"
+        return Finding(language.name, "broken", lost, cure)
+    return Finding(language.name, "not installed", lost, f"install {language.title} from the distribution")
+
+
+def _cgroup_version() -> int | None:
+    if (_CGROUP_ROOT / "cgroup.controllers").exists():
+        return 2
+    return 1 if (_CGROUP_ROOT / "memory").exists() else None
+
+
+def _sysctl(name: str) -> str | None:
+    try:
+        return (Path("/proc/sys") / name).read_text(encoding="ascii").strip()
+    except OSError:
+        return None
+
+
+def _version(release: str) -> tuple[int, int]:
+    major, _, rest = release.partition(".")
+    minor = rest.partition(".")[0]
+    return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else (0, 0)

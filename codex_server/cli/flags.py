@@ -1,0 +1,57 @@
+"""Flags that set settings: those every command shares, and how they become one mapping.
+
+A flag wins over the environment, which wins over ``codex.toml``.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from codex_server.errors import SettingsInvalid
+
+if TYPE_CHECKING:
+    from codex_server.settings import Settings
+
+SetFlags = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Any setting of `codex-server config`; may be given many times"),
+]
+StateDirFlag = Annotated[
+    Path | None, typer.Option("--state-dir", metavar="FOLDER", help="Folder for what outlives a restart: tokens")
+]
+MinIsolationFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--min-isolation", metavar="LEVEL", help="Refuse to run below this level: confined, namespaces or full"
+    ),
+]
+
+
+def gather_flags(assignments: Iterable[str] | None, **named: object) -> dict[str, object]:
+    """The settings that flags set: the ``named`` ones that were given, over those of ``--set``."""
+    given = {name: value for name, value in named.items() if value is not None}
+    return {**dict(map(_parse_assignment, assignments or ())), **given}
+
+
+def settings_from_flags(flags: Mapping[str, object]) -> "Settings":
+    """The effective settings. Raises ``SettingsInvalid`` that names every wrong one."""
+    from codex_server.settings import load_settings
+
+    return load_settings(flags)
+
+
+def _parse_assignment(text: str) -> tuple[str, str]:
+    from codex_server.settings import ENV_PREFIX, Settings
+
+    name, sign, value = text.partition("=")
+    name = name.strip().lower().replace("-", "_").removeprefix(ENV_PREFIX.lower())
+    if sign and name in Settings.model_fields:
+        return name, value
+    if not sign:
+        raise SettingsInvalid(f"--set {text} has no value; write --set NAME=VALUE, for example --set max_timeout=60")
+    near = difflib.get_close_matches(name, Settings.model_fields, n=1)
+    hint = f"did you mean {near[0]}?" if near else "`codex-server config` lists them"
+    raise SettingsInvalid(f"--set {text}: there is no setting {name!r}; {hint}")

@@ -1,0 +1,88 @@
+"""What ``codex-server serve`` says once it answers: where, how strongly isolated, and how to make the first call."""
+
+import json
+import shlex
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from codex_server import __version__
+from codex_server.sandboxes.base import Isolation
+
+if TYPE_CHECKING:
+    from codex_server.settings import Settings
+
+_BODY = json.dumps({"code": "print(6 * 7)"})
+
+
+class TokenSource(StrEnum):
+    """Where the tokens are that the server accepts."""
+
+    STORE = "store"
+    """In the state folder."""
+    SETTING = "setting"
+    """The one of ``CODEX_API_TOKEN``."""
+    NONE = "none"
+    """No token is asked for (``allow_no_auth``)."""
+
+    @classmethod
+    def of(cls, settings: "Settings") -> Self:
+        """As ``settings`` say."""
+        if settings.api_token is not None:
+            return cls("setting")
+        return cls("none") if settings.allow_no_auth else cls("store")
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """The facts of the start message. ``token`` is None unless this start made it: it is shown this once."""
+
+    url: str
+    public_url: str | None
+    isolation: Isolation
+    token: str | None
+    token_source: TokenSource
+    state_dir: Path
+    seconds: float
+
+
+def render_greeting(greeting: Greeting) -> str:
+    """The whole message; its ``curl`` line works when pasted, where the token is not known with it in ``$TOKEN``."""
+    known = greeting.token is not None or greeting.token_source is TokenSource.NONE
+    lines = [
+        f"Codex Server {__version__} answers at {greeting.url} after {greeting.seconds:.1f} s",
+        *([f"  public     {greeting.public_url}"] if greeting.public_url else []),
+        f"  isolation  {greeting.isolation.level}: {greeting.isolation.summary}",
+        *(f"             {shortfall}" for shortfall in greeting.isolation.shortfall),
+        f"  documents  {greeting.url}/docs",
+        *_token_lines(greeting),
+        "",
+        "Try it:" if known else "Try it, with a token in the variable TOKEN:",
+        "",
+        f"  {curl_line(greeting)}",
+        "",
+        "Ctrl-C stops it: running executions finish first.",
+    ]
+    return "\n".join(lines)
+
+
+def curl_line(greeting: Greeting) -> str:
+    """One call to ``/execute``."""
+    call = f"curl -sS {greeting.url}/execute"
+    if greeting.token_source is not TokenSource.NONE:
+        call += f' -H "Authorization: Bearer {greeting.token or "$TOKEN"}"'
+    return f"{call} -H 'Content-Type: application/json' -d {shlex.quote(_BODY)}"
+
+
+def _token_lines(greeting: Greeting) -> list[str]:
+    if greeting.token_source is TokenSource.NONE:
+        return ["  token      none is asked for: whoever reaches this address runs code here"]
+    if greeting.token_source is TokenSource.SETTING:
+        return ["  token      the one in CODEX_API_TOKEN"]
+    if greeting.token:
+        return [f"  token      {greeting.token}", "             shown this once: only its hash is kept"]
+    return [
+        f"  token      made before, in {greeting.state_dir}: `codex-server token list` shows the names,",
+        "             `codex-server token create NAME` makes another",
+    ]

@@ -1,0 +1,49 @@
+"""``codex-server languages``: what can run on this machine."""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from codex_server.cli.flags import SetFlags, gather_flags, settings_from_flags
+from codex_server.cli.table import render_table
+
+if TYPE_CHECKING:
+    from codex_server.languages import Language
+
+
+def describe_language(language: "Language") -> dict[str, Any]:
+    """A language as ``--json`` shows it; ``interpreter`` is None when this machine has none."""
+    return {
+        "name": language.name,
+        "title": language.title,
+        "version": language.version,
+        "available": language.available,
+        "aliases": list(language.aliases),
+        "interpreter": str(language.interpreter.path) if language.interpreter else None,
+        "runner": str(language.folder),
+    }
+
+
+def languages(
+    assignments: SetFlags = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs")] = False,
+) -> None:
+    """List what can run here: each language, its version as the interpreter tells it, and its other names."""
+    from codex_server.languages import load_languages
+
+    settings = settings_from_flags(gather_flags(assignments))
+    found = list(load_languages(settings.runners_dir))
+    if as_json:
+        typer.echo(json.dumps({"languages": [describe_language(language) for language in found]}, indent=2))
+        return
+    rows = [
+        (
+            language.name,
+            language.version or "-",
+            ", ".join(language.aliases) or "-",
+            str(language.interpreter.path) if language.interpreter else "not on this machine: `codex-server doctor`",
+        )
+        for language in found
+    ]
+    typer.echo(render_table(("language", "version", "other names", "interpreter"), rows))

@@ -1,0 +1,102 @@
+"""The ``codex-server`` command: its subcommands, and how an error of ours looks on a terminal."""
+
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from codex_server import __version__
+from codex_server.cli import config, doctor, languages, openapi, run, serve, token
+from codex_server.errors import CodexError, SettingsInvalid
+
+EXIT_ERROR = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="codex-server",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _examples(*lines: str) -> str:
+    """An epilog that the help page keeps line by line."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"codex-server {__version__}")
+        raise typer.Exit
+
+
+@app.callback(
+    epilog=_examples("codex-server serve", "codex-server run -c 'print(6 * 7)'", "codex-server COMMAND --help")
+)
+def describe(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit")
+    ] = False,
+) -> None:
+    """Run the code that a model or a person sends, safely and at once."""
+
+
+def _register(group: typer.Typer, command: Callable[..., None], *examples: str, name: str | None = None) -> None:
+    settings = {"allow_interspersed_args": False} if command is run.run else None
+    group.command(name, epilog=_examples(*examples), context_settings=settings)(command)
+
+
+_register(
+    app,
+    serve.serve,
+    "codex-server serve",
+    "codex-server serve --host 0.0.0.0 --port 9000 --min-isolation full",
+    "codex-server serve --set max_timeout=60 --set pool_sizes=python=8,javascript=2",
+)
+_register(
+    app,
+    run.run,
+    "codex-server run hello.py",
+    "codex-server run -l javascript -c 'console.log(6 * 7)'",
+    "echo 'one two' | codex-server run -c 'print(input().split())'",
+    "codex-server run --timeout 5 tool.sh first second",
+)
+_register(app, doctor.doctor, "codex-server doctor", "codex-server doctor --json | python3 -m json.tool")
+_register(app, languages.languages, "codex-server languages", "codex-server languages --json")
+_register(
+    app,
+    config.config,
+    "codex-server config",
+    "CODEX_MAX_TIMEOUT=60 codex-server config",
+    "codex-server config --set port=9000 --json",
+)
+_register(app, openapi.openapi, "codex-server openapi > openapi.yaml", "codex-server openapi --check openapi.yaml")
+
+_tokens = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+_register(
+    _tokens, token.create, "codex-server token create chatgpt", "codex-server token create ci --expires-in-days 30"
+)
+_register(_tokens, token.list_tokens, "codex-server token list", name="list")
+_register(_tokens, token.revoke, "codex-server token revoke chatgpt")
+app.add_typer(
+    _tokens,
+    name="token",
+    help="Make, list and revoke the bearer tokens that callers show.",
+    epilog=_examples("codex-server token create chatgpt", "codex-server token list"),
+)
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one message on stderr, without a traceback."""
+    try:
+        app(prog_name="codex-server")
+    except CodexError as error:
+        print(f"codex-server: {error.detail}", file=sys.stderr)
+        sys.exit(EXIT_USAGE if isinstance(error, SettingsInvalid) else EXIT_ERROR)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)

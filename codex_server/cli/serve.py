@@ -1,0 +1,116 @@
+"""``codex-server serve``: listen, say where, and stop without losing an execution."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+import time
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from codex_server.cli.flags import MinIsolationFlag, SetFlags, StateDirFlag, gather_flags, settings_from_flags
+
+if TYPE_CHECKING:
+    from codex_server.api.services import Services
+    from codex_server.settings import Settings
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Address to listen on")] = None,
+    port: Annotated[int | None, typer.Option(metavar="NUMBER", help="Port to listen on; 0 takes a free one")] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(metavar="TOKEN", help="The one token to accept (visible in `ps`: CODEX_API_TOKEN is better)"),
+    ] = None,
+    backend: Annotated[str | None, typer.Option(metavar="NAME", help="Builder of sandboxes: embedded")] = None,
+    min_isolation: MinIsolationFlag = None,
+    state_dir: StateDirFlag = None,
+    assignments: SetFlags = None,
+) -> None:
+    """Start the server; the first start makes a token and prints it once.
+
+    On SIGTERM or Ctrl-C running executions finish (up to the setting drain_seconds) while new ones get 503; a second
+    signal stops at once. The exit code is 0 after a stop, 1 when the server cannot start, 2 when a setting is wrong.
+    """
+    from codex_server.cli.config import misspelt_variables
+
+    named = {"host": host, "port": port, "api_token": token, "backend": backend}
+    flags = gather_flags(assignments, **named, min_isolation=min_isolation, state_dir=state_dir)
+    settings = settings_from_flags(flags)
+    for warning in misspelt_variables(os.environ):
+        print(f"codex-server: {warning}", file=sys.stderr)
+    run_server(settings)
+
+
+def run_server(settings: "Settings") -> None:
+    """Serve until a signal; returns once nothing of the server is left."""
+    import uvloop
+
+    from codex_server.cli.listener import bind_listener
+    from codex_server.observe.logging import configure_logging
+
+    begun = time.monotonic()
+    with bind_listener(settings.host, settings.port) as listener:
+        configure_logging(level=settings.log_level, shape=settings.log_format)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings, listener, begun))
+
+
+async def _serve(settings: "Settings", listener: socket.socket, begun: float) -> None:
+    from codex_server.app import begin_drain, create_app
+    from codex_server.cli.graceful import GracefulServer
+
+    app = create_app(settings)
+    server = GracefulServer(app, lambda: begin_drain(app))
+    with server.signals_handled(), _first_token(settings) as first:
+        async with app.router.lifespan_context(app) as state:
+            await server.serve_until_signal(
+                listener, state or {}, on_ready=lambda: _greet(app.state.services, listener, begun, first.take())
+            )
+
+
+class FirstToken:
+    """The token that this start made, until it was shown; None when there was one already."""
+
+    def __init__(self, token: str | None) -> None:
+        self._token = token
+
+    def take(self) -> str | None:
+        """The token, the first time."""
+        token, self._token = self._token, None
+        return token
+
+
+@contextlib.contextmanager
+def _first_token(settings: "Settings") -> Generator[FirstToken]:
+    """Makes the first token; shows it even when the start fails, for it cannot be shown later."""
+    from codex_server.access.tokens import TokenStore
+    from codex_server.cli.greeting import TokenSource
+
+    stored = TokenSource.of(settings) is TokenSource.STORE
+    first = FirstToken(TokenStore(settings.state_dir).ensure_first_token() if stored else None)
+    try:
+        yield first
+    finally:
+        if token := first.take():
+            print(f"The first token was made, and is shown this once: {token}", flush=True)
+
+
+def _greet(services: "Services", listener: socket.socket, begun: float, token: str | None) -> None:
+    from codex_server.cli.greeting import Greeting, TokenSource, render_greeting
+    from codex_server.cli.listener import base_url
+
+    settings = services.settings
+    greeting = Greeting(
+        url=base_url(settings.host, listener.getsockname()[1]),
+        public_url=settings.public_url,
+        isolation=services.backend.isolation,
+        token=token,
+        token_source=TokenSource.of(settings),
+        state_dir=settings.state_dir,
+        seconds=time.monotonic() - begun,
+    )
+    print(render_greeting(greeting), flush=True)

@@ -1,0 +1,127 @@
+"""Writes the pages that come from the code: docs/cli.md, docs/settings.md and the settings table in README.md.
+
+``make docs`` runs it; ``--check`` writes nothing and fails when a page is not what it should be.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic.fields import FieldInfo
+from typer.main import get_command
+
+from codex_server.cli.config import is_size, show_size, show_value
+from codex_server.cli.main import app
+from codex_server.settings import ENV_PREFIX, Settings
+
+ROOT = Path(__file__).parent.parent
+HELP_WIDTH = 100
+IMPORTANT = (
+    "host", "port", "api_token", "state_dir", "min_isolation", "rate_limit", "max_timeout", "max_memory",
+    "max_concurrency", "pool_sizes", "public_url",
+)  # fmt: skip
+BEGIN = "<!-- settings: from the code, by `make docs` -->"
+END = "<!-- end of settings -->"
+SHOWN_DEFAULTS = {
+    "state_dir": "`~/.local/state/codex-server`",
+    "max_concurrency": "twice the processors, at least 4",
+}
+"""Defaults that depend on the machine, in words."""
+WRITTEN = "This page is written by `make docs` from the code; a test compares them.\n"
+
+
+def pages() -> dict[Path, str]:
+    """Every generated page with the content it should have."""
+    return {
+        ROOT / "docs" / "cli.md": cli_page(),
+        ROOT / "docs" / "settings.md": settings_page(),
+        ROOT / "README.md": replace_block((ROOT / "README.md").read_text(encoding="utf-8"), settings_table(IMPORTANT)),
+    }
+
+
+def cli_page() -> str:
+    """The ``--help`` page of every command."""
+    sections = [f"## `{name}`\n\n```text\n{text}\n```\n" for name, text in help_pages(get_command(app), "codex-server")]
+    return "\n".join(["# The command line\n", WRITTEN, *sections])
+
+
+def help_pages(command: Any, path: str) -> Iterator[tuple[str, str]]:
+    """``(path, help)`` of ``command`` and of all below it, as a terminal of ``HELP_WIDTH`` columns shows it."""
+    context = command.make_context(
+        path, [], resilient_parsing=True, terminal_width=HELP_WIDTH, max_content_width=HELP_WIDTH
+    )
+    yield path, command.get_help(context).strip()
+    for name, child in getattr(command, "commands", {}).items():
+        yield from help_pages(child, f"{path} {name}")
+
+
+def settings_page() -> str:
+    """One row for each setting."""
+    return f"""# Settings
+
+{WRITTEN}
+A flag wins over the environment, the environment over `codex.toml` in the folder where the server is started, and that
+over the default. The most used have flags of their own (`codex-server serve --help`); `--set NAME=VALUE` sets any.
+`codex-server config` shows the values in force and where each comes from. A wrong value stops the start with one
+message that names every wrong one. Sizes are written `64MiB`, `1GiB`, `500kB` (decimal) or as a number of bytes.
+
+{settings_table(tuple(Settings.model_fields))}
+
+The same in `codex.toml`:
+
+```toml
+port = 9000
+min_isolation = "full"
+max_memory = "1GiB"
+pool_sizes = {{ python = 8, javascript = 2 }}
+```
+"""
+
+
+def settings_table(names: tuple[str, ...]) -> str:
+    """A Markdown table of the settings ``names``."""
+    rows = [
+        f"| `{name}` | `{ENV_PREFIX}{name.upper()}` | {show_default(name, field)} | {field.description} |"
+        for name, field in Settings.model_fields.items()
+        if name in names
+    ]
+    return "\n".join(["| setting | variable | default | meaning |", "| --- | --- | --- | --- |", *rows])
+
+
+def show_default(name: str, field: FieldInfo) -> str:
+    """The default as a person would write it; sizes with a unit."""
+    if name in SHOWN_DEFAULTS:
+        return SHOWN_DEFAULTS[name]
+    value = field.get_default(call_default_factory=True)
+    if value in (None, ""):
+        return "none"
+    return f"`{show_size(value) if is_size(field) else show_value(value)}`"
+
+
+def replace_block(text: str, table: str) -> str:
+    """``text`` with ``table`` between the two marks."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        sys.exit(f"README.md has lost its marks {BEGIN} and {END}; put them back around the settings table")
+    return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
+
+
+def main() -> None:
+    """Write the pages, or with ``--check`` name those that are out of date."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail when a page is out of date")
+    only_check = parser.parse_args().check
+    stale = [path for path, text in pages().items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
+    for path in stale:
+        if not only_check:
+            path.write_text(pages()[path], encoding="utf-8")
+        sys.stdout.write(f"{'out of date' if only_check else 'written'}: {path.relative_to(ROOT)}\n")
+    if stale and only_check:
+        sys.exit("run `make docs` and commit the result")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+from codex_server.cli.greeting import Greeting, TokenSource, curl_line, render_greeting
+from codex_server.sandboxes.base import Isolation, IsolationLevel
+from codex_server.settings import load_settings
+
+TOKEN = "codex_" + "x" * 43
+FIRST = Greeting(
+    url="http://127.0.0.1:8000",
+    public_url=None,
+    isolation=Isolation(IsolationLevel.NAMESPACES, "own namespaces", ("no cgroups here: do this",)),
+    token=TOKEN,
+    token_source=TokenSource.STORE,
+    state_dir=Path("/state"),
+    seconds=1.23,
+)
+
+
+def test_the_first_start_shows_the_token_the_level_what_it_lacks_and_the_documents():
+    text = render_greeting(FIRST)
+    for part in ("http://127.0.0.1:8000", TOKEN, "namespaces: own namespaces", "no cgroups here", "/docs", "1.2 s"):
+        assert part in text
+
+
+def test_the_curl_line_is_one_shell_command_with_the_token_and_a_json_body():
+    words = shlex.split(curl_line(FIRST))
+    assert words[:3] == ["curl", "-sS", "http://127.0.0.1:8000/execute"]
+    assert f"Authorization: Bearer {TOKEN}" in words
+    assert words[-1] == '{"code": "print(6 * 7)"}'
+
+
+def test_a_later_start_shows_no_token_but_where_they_are_and_how_to_make_one():
+    text = render_greeting(replace(FIRST, token=None))
+    assert "codex_" not in text
+    assert "/state" in text
+    assert "codex-server token create NAME" in text
+    assert '"Authorization: Bearer $TOKEN"' in text
+
+
+def test_a_token_from_the_environment_is_named_and_not_shown():
+    text = render_greeting(replace(FIRST, token=None, token_source=TokenSource.SETTING))
+    assert "the one in CODEX_API_TOKEN" in text
+
+
+def test_a_server_without_tokens_says_so_and_its_curl_line_has_none():
+    text = render_greeting(replace(FIRST, token=None, token_source=TokenSource.NONE))
+    assert "whoever reaches this address runs code here" in text
+    assert "Authorization" not in text
+
+
+def test_the_token_source_follows_the_settings():
+    assert TokenSource.of(load_settings()) is TokenSource.STORE
+    assert TokenSource.of(load_settings({"api_token": "x" * 16})) is TokenSource.SETTING
+    assert TokenSource.of(load_settings({"allow_no_auth": True})) is TokenSource.NONE
