@@ -156,7 +156,7 @@ Walls = NamespaceWalls | LandlockWalls
 
 def end_everyone(walls: Walls) -> dict[int, int]:
     """Kill everything in the slot and wait until nothing is left; the wait status of each child."""
-    ended = {}
+    ended: dict[int, int] = {}
     while True:
         walls.kill_everyone()
         try:
