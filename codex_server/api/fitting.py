@@ -7,6 +7,7 @@ import json
 
 from codex_server.api.answer import join_error
 from codex_server.api.schemas import ExecuteAnswer, LeftOutFile, Truncated
+from codex_server.execution.capture import mark
 
 _NO_ROOM = "left out to keep the answer within its size; print what matters, or write less"
 _LIST_SHARE = 10
@@ -36,13 +37,16 @@ def encoded_length(answer: ExecuteAnswer) -> int:
     return len(encode(answer))
 
 
-def shorten(text: str, room: int) -> str:
-    """``text`` when its JSON costs at most ``room`` characters, else head and tail with a mark between that tells."""
+def shorten(text: str, room: int, total_bytes: int) -> str:
+    """``text`` when its JSON costs at most ``room`` characters, else its head and tail with a mark between.
+
+    The mark tells how many of the stream's ``total_bytes`` are left out, here and before.
+    """
     if _cost(text) <= room:
         return text
-    kept = _most_kept(text, room - _cost(_mark(len(text))))
-    head = (kept + 1) // 2
-    return text[:head] + _mark(len(text) - kept) + text[len(text) - (kept - head) :]
+    kept = _most_kept(text, room - _cost(mark(max(total_bytes, len(text)))))
+    head, tail = text[: (kept + 1) // 2], text[len(text) - kept // 2 :]
+    return head + mark(max(1, total_bytes - len(head.encode()) - len(tail.encode()))) + tail
 
 
 def _leave_out_files(answer: ExecuteAnswer, max_chars: int) -> ExecuteAnswer:
@@ -81,8 +85,8 @@ def _shorten_streams(answer: ExecuteAnswer, reason: str | None, max_chars: int) 
     # Each stream is in the answer twice: stdout also as `output`, stderr also in `error`.
     room = (max_chars - encoded_length(_with_streams(answer, "", "", reason or "."))) // 2
     out_cost, err_cost = _cost(answer.stdout), _cost(answer.stderr)
-    stdout = shorten(answer.stdout, max(room // 2, room - err_cost))
-    stderr = shorten(answer.stderr, max(room // 2, room - out_cost))
+    stdout = shorten(answer.stdout, max(room // 2, room - err_cost), answer.usage.stdout_bytes)
+    stderr = shorten(answer.stderr, max(room // 2, room - out_cost), answer.usage.stderr_bytes)
     return _with_streams(answer, stdout, stderr, reason)
 
 
@@ -100,16 +104,11 @@ def _most_kept(text: str, room: int) -> int:
     low, high = 0, len(text)
     while low < high:
         middle = (low + high + 1) // 2
-        head = (middle + 1) // 2
-        if _cost(text[:head]) + _cost(text[len(text) - (middle - head) :]) <= room:
+        if _cost(text[: (middle + 1) // 2]) + _cost(text[len(text) - middle // 2 :]) <= room:
             low = middle
         else:
             high = middle - 1
     return low
-
-
-def _mark(count: int) -> str:
-    return f"\n[... {count} characters left out ...]\n"
 
 
 def _cost(text: str) -> int:

@@ -33,7 +33,7 @@ class Edge:
         method, exchange = scope["method"], open_exchange(scope)
         answer = _Answer(send, exchange, bodiless=method == "HEAD")
         if method == "HEAD":
-            scope["method"] = "GET"
+            scope = {**scope, "method": "GET"}  # a copy: the server looks at its own to know that no body follows
         with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
             try:
                 await self._serve(scope, receive, answer)

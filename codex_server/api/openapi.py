@@ -7,6 +7,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from codex_server import __version__
+from codex_server.api.documents import EXECUTE
 from codex_server.api.schemas import ExecuteRequest, Problem
 from codex_server.settings import Settings
 
@@ -58,6 +59,10 @@ def build_document(app: FastAPI, settings: Settings) -> dict[str, Any]:
     for path in document["paths"].values():
         for operation in path.values():
             _use_our_problems(operation)
+            _simplify_parameters(operation)
+    # FastAPI drops every null, also those that an example is about.
+    answer = document["paths"]["/execute"]["post"]["responses"]["200"]["content"]["application/json"]
+    answer["examples"] = EXECUTE["responses"][200]["content"]["application/json"]["examples"]
     return document
 
 
@@ -86,3 +91,13 @@ def _use_our_problems(operation: dict[str, Any]) -> None:
     content.pop("application/json", None)
     if "422" in answers and not content:
         del answers["422"]
+
+
+def _simplify_parameters(operation: dict[str, Any]) -> None:
+    """A parameter that may be left out is no parameter that may be null."""
+    for parameter in operation.get("parameters", []):
+        schema = parameter["schema"]
+        for choice in schema.pop("anyOf", []):
+            if choice != {"type": "null"}:
+                schema |= choice
+        schema.pop("description", None)

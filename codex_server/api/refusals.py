@@ -43,6 +43,9 @@ def internal_problem(request: Request) -> Response:
 
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.CodexError)  # noqa: S101 - the signature is Starlette's
+    if isinstance(error, errors.StartupError):  # the token file was damaged while the server runs
+        _log.error("the server lost what it needs", extra={"cause": error.detail})
+        return internal_problem(request)
     status = status_of(type(error))
     exchange = exchange_of(request)
     exchange.facts["problem"] = error.slug
