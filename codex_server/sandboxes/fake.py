@@ -1,0 +1,291 @@
+"""A back end in memory, for the tests of everything above it; it passes the same contract as the real ones.
+
+The code of an execution is a script, one word and its argument a line; an empty line or one with # is skipped:
+
+    print TEXT / error TEXT     a line on stdout / stderr
+    bytes HEX / error-bytes HEX bytes on stdout / stderr
+    flood COUNT                 that many bytes on stdout, in chunks of 64 KiB
+    stdin                       standard input, on stdout
+    args / env                  the arguments / the environment as JSON, on stdout
+    cat PATH                    a file of the workspace, on stdout
+    write PATH TEXT             a file in the workspace
+    skip PATH REASON            something in the workspace that is not handed back
+    cpu SECONDS                 use processor time (none is used: the clock is told so)
+    oom                         be killed for memory
+    exit CODE / signal NUMBER   end
+    hang                        reach the wall time, at once
+    wait NAME                   until the test sets ``backend.event(NAME)``, at most the wall time
+    die                         lose the sandbox: ``SandboxFault``
+
+Another word ends the script with exit code 2 and a line on stderr. A script that comes to its end exits with 0.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from signal import SIGKILL
+
+from codex_server.errors import SandboxFault, SandboxUnavailable
+from codex_server.interpreters import Interpreter
+from codex_server.languages import Language, Languages, Start
+from codex_server.model import Ending, Execution, OutputFile, SkippedFile, Stop, Stream
+from codex_server.sandboxes.base import Backend, Isolation, IsolationLevel, OutputSink, Sandbox
+
+_CHUNK = 64 * 2**10
+
+
+class FakeBackend(Backend):
+    """Arms fake sandboxes, and keeps account of them. A test sets the public fields to bring bad luck."""
+
+    name = "fake"
+
+    def __init__(self) -> None:
+        self.arms_that_fail = 0
+        """So many of the next calls of ``arm`` raise ``SandboxUnavailable``."""
+        self.runs_that_find_death = 0
+        """So many of the next calls of ``Sandbox.run`` raise ``SandboxUnavailable``."""
+        self.trouble: str | None = None
+        """What ``problem`` answers."""
+        self.arming: Callable[[], asyncio.Future[None]] | None = None
+        """Awaited by ``arm`` when set: lets a test hold arming up."""
+        self.armed: list[FakeSandbox] = []
+        """Every sandbox ever armed, oldest first."""
+        self.executions: list[Execution] = []
+        """Every execution whose code began."""
+        self.started = False
+        self._events: dict[str, asyncio.Event] = {}
+
+    @property
+    def living(self) -> "list[FakeSandbox]":
+        """Sandboxes that were armed and are not destroyed: empty when nothing leaked."""
+        return [sandbox for sandbox in self.armed if not sandbox.destroyed]
+
+    def event(self, name: str) -> asyncio.Event:
+        """The event that the word ``wait NAME`` of a script waits for."""
+        return self._events.setdefault(name, asyncio.Event())
+
+    async def start(self) -> None:
+        """Nothing to make ready."""
+        self.started = True
+
+    async def close(self) -> None:
+        """Destroy what the caller left; a test asks ``living`` before."""
+        self.started = False
+        for sandbox in self.living:
+            await sandbox.destroy()
+
+    @property
+    def isolation(self) -> Isolation:
+        """Full: nothing is run."""
+        return Isolation(IsolationLevel.FULL, "nothing is run, so nothing can get out")
+
+    def problem(self) -> str | None:
+        """``trouble``, as the test set it."""
+        return self.trouble
+
+    def pool_key(self, language: Language) -> str:
+        """As the runner says."""
+        return language.pool
+
+    async def arm(self, language: Language) -> Sandbox:
+        """A sandbox that serves one script."""
+        await (self.arming() if self.arming else asyncio.sleep(0))
+        if self.arms_that_fail:
+            self.arms_that_fail -= 1
+            raise SandboxUnavailable(f"the fake was told not to arm a sandbox for {language.name}")
+        sandbox = FakeSandbox(self)
+        self.armed.append(sandbox)
+        return sandbox
+
+
+class FakeSandbox(Sandbox):
+    """Interprets one script. ``dead`` may be set by a test: it died while it waited."""
+
+    def __init__(self, backend: FakeBackend) -> None:
+        self._backend = backend
+        self.dead = False
+        self.used = False
+        self.destroyed = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether it waits for its one script."""
+        return not (self.dead or self.used or self.destroyed)
+
+    async def run(self, execution: Execution, language: Language, output: OutputSink) -> Ending:
+        """Interpret the script."""
+        if not self.alive:
+            raise SandboxUnavailable("the fake sandbox was found dead")
+        self.used = True
+        if self._backend.runs_that_find_death:
+            self._backend.runs_that_find_death -= 1
+            raise SandboxUnavailable("the fake sandbox was told to be dead")
+        self._backend.executions.append(execution)
+        return await _Script(execution, output, self._backend.event).run()
+
+    async def destroy(self) -> None:
+        """Take it off the account."""
+        self.destroyed = True
+        await asyncio.sleep(0)
+
+
+class _End(Exception):
+    """The script ends here, so."""
+
+    def __init__(self, exit_code: int | None = None, signal: int | None = None, stop: Stop | None = None) -> None:
+        super().__init__()
+        self.exit_code = exit_code
+        self.signal = signal
+        self.stop = stop
+
+
+class _Script:
+    def __init__(self, execution: Execution, output: OutputSink, event: Callable[[str], asyncio.Event]) -> None:
+        self._execution = execution
+        self._output = output
+        self._event = event
+        self._inputs = {file.path: file.content for file in execution.files}
+        self._files: dict[str, bytes] = {}
+        self._skipped: list[SkippedFile] = []
+        self._cpu_seconds = 0.0
+        self._oom_kills = 0
+
+    async def run(self) -> Ending:
+        started_at, began = datetime.now(UTC), time.monotonic()
+        end = await self._end()
+        hung = end.stop is Stop.WALL_TIME
+        return Ending(
+            exit_code=end.exit_code,
+            signal=end.signal,
+            started_at=started_at,
+            wall_seconds=self._execution.limits.wall_seconds if hung else time.monotonic() - began,
+            cpu_seconds=self._cpu_seconds,
+            peak_memory_bytes=2**20,
+            stop=end.stop,
+            oom_kills=self._oom_kills,
+            files=tuple(OutputFile(path, content) for path, content in sorted(self._files.items())),
+            skipped_files=tuple(self._skipped),
+        )
+
+    async def _end(self) -> _End:
+        try:
+            for line in self._execution.code.splitlines():
+                word, _, rest = line.strip().partition(" ")
+                if word and not word.startswith("#"):
+                    await self._do(word, rest)
+        except _End as end:
+            return end
+        return _End(exit_code=0)
+
+    async def _do(self, word: str, rest: str) -> None:
+        if word == "wait":
+            await self._wait(rest)
+        elif word in _WORDS:
+            _WORDS[word](self, rest)
+        else:
+            self._write(f"the fake does not know the word {word!r}\n".encode(), Stream.STDERR)
+            raise _End(exit_code=2)
+
+    async def _wait(self, name: str) -> None:
+        try:
+            async with asyncio.timeout(self._execution.limits.wall_seconds):
+                await self._event(name).wait()
+        except TimeoutError:
+            raise _End(signal=SIGKILL, stop=Stop.WALL_TIME) from None
+
+    def _write(self, data: bytes, stream: Stream = Stream.STDOUT) -> None:
+        for start in range(0, len(data), _CHUNK):
+            if not self._output(stream, data[start : start + _CHUNK]):
+                raise _End(signal=SIGKILL, stop=Stop.OUTPUT)
+
+    def _json(self, value: object) -> None:
+        self._write(json.dumps(value, sort_keys=True).encode() + b"\n")
+
+    def _cat(self, path: str) -> None:
+        content = {**self._inputs, **self._files}.get(path)
+        if content is None:
+            self._write(f"there is no file {path}\n".encode(), Stream.STDERR)
+            raise _End(exit_code=1)
+        self._write(content)
+
+    def _save(self, rest: str) -> None:
+        path, _, text = rest.partition(" ")
+        self._files[path] = text.encode()
+
+    def _skip(self, rest: str) -> None:
+        path, _, reason = rest.partition(" ")
+        self._skipped.append(SkippedFile(path, None, reason))
+
+    def _spend(self, rest: str) -> None:
+        self._cpu_seconds += float(rest)
+        if self._cpu_seconds > self._execution.limits.cpu_seconds:
+            raise _End(signal=SIGKILL, stop=Stop.CPU_TIME)
+
+    def _oom(self, _: str) -> None:
+        self._oom_kills += 1
+        raise _End(signal=SIGKILL)
+
+    def _exit(self, rest: str) -> None:
+        raise _End(exit_code=int(rest) & 0xFF)
+
+    def _signal(self, rest: str) -> None:
+        raise _End(signal=int(rest))
+
+    def _hang(self, _: str) -> None:
+        raise _End(signal=SIGKILL, stop=Stop.WALL_TIME)
+
+    def _die(self, _: str) -> None:
+        raise SandboxFault("the fake sandbox was lost")
+
+
+_WORDS: dict[str, Callable[[_Script, str], None]] = {
+    "print": lambda script, rest: script._write(f"{rest}\n".encode()),
+    "error": lambda script, rest: script._write(f"{rest}\n".encode(), Stream.STDERR),
+    "bytes": lambda script, rest: script._write(bytes.fromhex(rest)),
+    "error-bytes": lambda script, rest: script._write(bytes.fromhex(rest), Stream.STDERR),
+    "flood": lambda script, rest: script._write(b"x" * int(rest)),
+    "stdin": lambda script, _: script._write(script._execution.stdin),
+    "args": lambda script, _: script._json(list(script._execution.args)),
+    "env": lambda script, _: script._json(dict(script._execution.env)),
+    "cat": _Script._cat,
+    "write": _Script._save,
+    "skip": _Script._skip,
+    "cpu": _Script._spend,
+    "oom": _Script._oom,
+    "exit": _Script._exit,
+    "signal": _Script._signal,
+    "hang": _Script._hang,
+    "die": _Script._die,
+}
+
+
+def fake_languages() -> Languages:
+    """Python, JavaScript, TypeScript and Bash as though this machine had them, and Cobol, which it has not."""
+    return Languages(
+        [
+            _language("python", "python", ("py", "python3")),
+            _language("javascript", "javascript", ("js", "node")),
+            _language("typescript", "javascript", ("ts",)),
+            _language("bash", "python", ("sh",)),
+            _language("cobol", "python", (), available=False),
+        ]
+    )
+
+
+def _language(name: str, pool: str, aliases: tuple[str, ...], *, available: bool = True) -> Language:
+    return Language(
+        name=name,
+        title=name.capitalize(),
+        aliases=aliases,
+        file_name=f"main.{name}",
+        start=Start.COMMAND,
+        command=("{program}", "{file}"),
+        env={},
+        pool=pool,
+        folder=Path(f"/nonexistent/{name}"),
+        interpreter=Interpreter(f"/nonexistent/bin/{name}", Path(f"/nonexistent/bin/{name}")) if available else None,
+        version="1.2.3" if available else None,
+    )
