@@ -1,0 +1,132 @@
+'use strict';
+// Becomes the user's program inside a Node.js that is already started and already confined.
+//
+// Node loads this file before its main program (`node --require agent.cjs armed`). It warms up, says so with one byte
+// on descriptor 3, and blocks there until the request has come. Then it takes every trace of itself away and returns:
+// Node goes on to run its main program, which is now the user's file, by Node's own code and on Node's own stack.
+//
+// The request is one JSON object {"file", "args", "env"}, ended by the end of the stream. Node.js 18 or newer.
+// `armed.ts` in the place of `armed` rehearses TypeScript too: 12 MiB more, 45 ms less for the program.
+
+const CHANNEL = 3;
+const C_LOCALES = new Set(['C', 'POSIX', 'C.UTF-8', 'C.utf8', 'en_US.UTF-8']);
+const STARTUP_VARIABLES = /^(?:NODE_(?!ENV$|PATH$)|OPENSSL_CONF$|SSL_CERT_)/;
+
+const fs = require('fs');
+const path = require('path');
+const Module = require('module');
+
+// A worker thread or a child of the user's program may inherit the option `--require`: nothing to do there.
+const placeholder = path.basename(process.argv[1] ?? '');
+forget();
+if (placeholder === 'armed' || placeholder === 'armed.ts') {
+  process.title = 'node'; // and /proc/self/cmdline with it
+  quietly(rehearse);
+  fs.writeSync(CHANNEL, 'R');
+  const text = fs.readFileSync(CHANNEL, 'utf8');
+  fs.closeSync(CHANNEL); // INVARIANT: the program inherits no channel to the supervisor
+  if (text === '') process.exit(0); // the sandbox is not needed any more
+  become(JSON.parse(text));
+}
+
+/** Leave no trace of this file where a program could meet it. */
+function forget() {
+  delete Module._cache[__filename];
+  for (const [key, value] of Object.entries(Module._pathCache)) {
+    if (value === __filename) delete Module._pathCache[key];
+  }
+  process.execArgv.length = 0;
+  if (process._preload_modules) process._preload_modules.length = 0;
+}
+
+/** Run `action`; warnings of it are dropped, and its failure only means that the program starts a little slower. */
+function quietly(action) {
+  const warn = process.emitWarning;
+  process.emitWarning = () => {};
+  try {
+    action();
+  } catch {
+    // A later Node may have changed what is rehearsed.
+  } finally {
+    process.emitWarning = warn;
+  }
+}
+
+/** Load and compile what `console.log` needs, without touching the real streams: 7.4 ms become 1.5 ms (Node 24). */
+function rehearse() {
+  require('tty');
+  const { Socket } = require('net');
+  const nothing = () => 0;
+  const handle = { close: nothing, getAsyncId: () => 1, shutdown: nothing, readStart: nothing, readStop: nothing };
+  for (const name of ['writeUtf8String', 'writeLatin1String', 'writeBuffer', 'writev']) handle[name] = nothing;
+  const stream = new Socket({ handle, readable: false, writable: true });
+  const rehearsal = new console.Console(stream, stream);
+  rehearsal.log('%s', 'text', 1, [1], { a: 1 });
+  rehearsal.error(new Error('text'));
+  stream.destroy();
+  if (placeholder === 'armed.ts') Module.stripTypeScriptTypes('const x: number = 1');
+}
+
+/** Be `node file args` from here on. */
+function become({ file, args, env }) {
+  if (needsNewNode(env)) return startNewNode([], file, args, env);
+  replaceEnvironment(env);
+  if (file.endsWith('.ts') && !process.features.typescript) {
+    const why = `this Node.js (${process.version}) cannot run TypeScript; the server needs 22.18 or newer for it\n`;
+    fs.writeSync(2, why);
+    process.exit(1);
+  }
+  const flag = flagForModules(file);
+  if (flag) return startNewNode([flag], file, args, env);
+  process.argv.splice(1, Infinity, file, ...args);
+  const found = Object.getOwnPropertyDescriptor(Module, 'runMain');
+  Object.defineProperty(Module, 'runMain', {
+    configurable: true,
+    get() {
+      Object.defineProperty(Module, 'runMain', found);
+      return found.value.bind(Module, file); // a bound function has no frame of its own in a stack trace
+    },
+  });
+}
+
+/** INVARIANT: the program's environment is `env`; nothing of the agent's is left in it. */
+function replaceEnvironment(env) {
+  for (const name of Object.keys(process.env)) {
+    if (!Object.hasOwn(env, name)) delete process.env[name];
+  }
+  for (const [name, value] of Object.entries(env)) {
+    if (process.env[name] !== value) process.env[name] = value;
+  }
+  if (env.NODE_PATH) Module._initPaths();
+}
+
+/** Whether a variable asks for what only a Node that is about to start can do (options, certificates, locale). */
+function needsNewNode(env) {
+  const locale = env.LC_ALL || env.LC_MESSAGES || env.LANG || 'C';
+  return !C_LOCALES.has(locale) || Object.keys(env).some((name) => env[name] !== '' && STARTUP_VARIABLES.test(name));
+}
+
+/** The option that an older Node needs to run this file as an ES module, if it is not CommonJS. */
+function flagForModules(file) {
+  if (process.features.require_module || !file.endsWith('.js')) return undefined;
+  try {
+    new (require('vm').Script)(Module.wrap(fs.readFileSync(file, 'utf8')), { filename: file });
+    return undefined;
+  } catch {
+    const known = process.allowedNodeEnvironmentFlags;
+    if (known.has('--experimental-detect-module')) return '--experimental-detect-module';
+    return known.has('--experimental-default-type') ? '--experimental-default-type=module' : undefined;
+  }
+}
+
+/** Start over as `node file args` with that environment. */
+function startNewNode(flags, file, args, env) {
+  const argv = [...flags, file, ...args];
+  process.emitWarning = () => {};
+  if (process.execve) process.execve(process.execPath, [process.execPath, ...argv], env);
+  const { spawnSync } = require('child_process');
+  const { status, signal, error } = spawnSync(process.execPath, argv, { env, stdio: 'inherit' });
+  if (error) throw error;
+  if (signal) process.kill(process.pid, signal);
+  process.exit(status ?? 1);
+}
