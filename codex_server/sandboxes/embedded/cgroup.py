@@ -34,31 +34,49 @@ class CgroupUsage:
     oom_kills: int
 
 
+class Layout:
+    """Which files the cgroups of this host have, learned from the first one: looking each time would cost more."""
+
+    def __init__(self) -> None:
+        self._indexes: dict[str, int | None] = {}
+
+    def find(self, folders: tuple[str, ...], *names: str) -> str | None:
+        """The path of the first of ``names`` that exists in one of ``folders``."""
+        for name in names:
+            if name not in self._indexes:
+                holders = (index for index, folder in enumerate(folders) if Path(folder, name).exists())
+                self._indexes[name] = next(holders, None)
+            index = self._indexes[name]
+            if index is not None:
+                return f"{folders[index]}/{name}"
+        return None
+
+
 class SlotCgroup:
     """The cgroup of one slot: one folder, or one for each controller of version 1."""
 
-    def __init__(self, folders: Iterable[Path]) -> None:
-        self._folders = tuple(folders)
+    def __init__(self, folders: Iterable[Path], layout: Layout) -> None:
+        self._folders = tuple(map(str, folders))
+        self._layout = layout
         self._cpu_before = 0.0
         for folder in self._folders:
-            folder.mkdir()
+            os.mkdir(folder)  # noqa: PTH102 - pathlib costs more than the call, and this is on every execution's way
 
     def open_procs(self) -> list[int]:
         """Descriptors to join by; the caller closes them."""
-        return [os.open(folder / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for folder in self._folders]
+        return [os.open(f"{folder}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for folder in self._folders]
 
     def limit(self, limits: Limits) -> None:
         """Bound memory (without swap) and the number of processes; init is one more."""
-        values = {
-            "memory.max": limits.memory_bytes,
-            "memory.swap.max": 0,
-            "memory.limit_in_bytes": limits.memory_bytes,
-            "memory.memsw.limit_in_bytes": limits.memory_bytes,
-            "pids.max": limits.processes + 1,
-        }
-        for name, value in values.items():
-            if file := self._find(name):
-                file.write_text(str(value), encoding="ascii")
+        for name, value in (
+            ("memory.max", limits.memory_bytes),
+            ("memory.swap.max", 0),
+            ("memory.limit_in_bytes", limits.memory_bytes),
+            ("memory.memsw.limit_in_bytes", limits.memory_bytes),
+            ("pids.max", limits.processes + 1),
+        ):
+            if file := self._layout.find(self._folders, name):
+                _write(file, value)
 
     def begin(self) -> None:
         """Count processor time from here: what arming took is not the program's."""
@@ -79,23 +97,20 @@ class SlotCgroup:
     def _remove(self) -> None:
         for folder in self._folders:
             with contextlib.suppress(FileNotFoundError):
-                folder.rmdir()
-
-    def _find(self, name: str) -> Path | None:
-        return next((file for folder in self._folders if (file := folder / name).exists()), None)
+                os.rmdir(folder)  # noqa: PTH106 - as above
 
     def _cpu_seconds(self) -> float:
-        if file := self._find("cpuacct.usage"):
-            return int(file.read_text(encoding="ascii")) / 1e9
-        file = self._find("cpu.stat")
+        if file := self._layout.find(self._folders, "cpuacct.usage"):
+            return int(_read(file)) / 1e9
+        file = self._layout.find(self._folders, "cpu.stat")
         return _keyed(file, "usage_usec") / 1e6 if file else 0.0
 
     def _peak(self) -> int | None:
-        file = self._find("memory.peak") or self._find("memory.max_usage_in_bytes")
-        return int(file.read_text(encoding="ascii")) if file else None
+        file = self._layout.find(self._folders, "memory.peak", "memory.max_usage_in_bytes")
+        return int(_read(file)) if file else None
 
     def _oom_kills(self) -> int:
-        file = self._find("memory.events") or self._find("memory.oom_control")
+        file = self._layout.find(self._folders, "memory.events", "memory.oom_control")
         return _keyed(file, "oom_kill") if file else 0
 
 
@@ -107,6 +122,7 @@ class CgroupTree:
         name = f"{_PREFIX}{os.getpid()}-{_start_time(os.getpid())}-{secrets.token_hex(3)}"
         self.folders = tuple(parent / name for parent in parents)
         self._made = 0
+        self._layout = Layout()
         for folder in self.folders:
             _sweep(folder.parent)
             folder.mkdir()
@@ -115,7 +131,7 @@ class CgroupTree:
     def slot(self) -> SlotCgroup:
         """A new cgroup. Raises ``OSError``."""
         self._made += 1
-        return SlotCgroup(folder / f"slot-{self._made}" for folder in self.folders)
+        return SlotCgroup((folder / f"slot-{self._made}" for folder in self.folders), self._layout)
 
     def close(self) -> None:
         """Remove everything."""
@@ -185,8 +201,24 @@ def _own_paths() -> dict[str, str]:
     return {name: path for _, names, path in rows for name in names.split(",")}
 
 
-def _keyed(file: Path, key: str) -> int:
-    match = re.search(rf"^{key} (\d+)$", file.read_text(encoding="ascii"), re.MULTILINE)
+def _read(file: str) -> str:
+    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, 4096).decode("ascii")
+    finally:
+        os.close(descriptor)
+
+
+def _write(file: str, value: int) -> None:
+    descriptor = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, str(value).encode("ascii"))
+    finally:
+        os.close(descriptor)
+
+
+def _keyed(file: str, key: str) -> int:
+    match = re.search(rf"^{key} (\d+)$", _read(file), re.MULTILINE)
     return int(match[1]) if match else 0
 
 
