@@ -40,7 +40,8 @@ def doctor(
     least = IsolationLevel[settings.min_isolation.upper()]
     languages = load_languages(settings.runners_dir)
     reached, refusal = reach_level(settings, languages)
-    host, found = examine_host(read_host()), examine_languages(languages)
+    host = examine_host(read_host(), reached.level if reached else None)
+    found = examine_languages(languages)
     level = examine_level(reached, refusal, least)
     would_start = reached is not None and reached.level >= least
     if as_json:

@@ -58,9 +58,9 @@ def read_host() -> Host:
     )
 
 
-def examine_host(host: Host) -> list[Finding]:
-    """The kernel and the four things that the embedded sandbox is made of."""
-    return [_kernel(host), _user_namespaces(host), _cgroups(host), _seccomp(host), _landlock(host)]
+def examine_host(host: Host, reached: IsolationLevel | None) -> list[Finding]:
+    """The kernel and the four things that the embedded sandbox is made of; ``reached`` is what they gave just now."""
+    return [_kernel(host), _user_namespaces(host), _cgroups(host, reached), _seccomp(host), _landlock(host)]
 
 
 def examine_languages(languages: Iterable[Language]) -> list[Finding]:
@@ -108,13 +108,13 @@ def _user_namespaces(host: Host) -> Finding:
     return Finding(name, "allowed")
 
 
-def _cgroups(host: Host) -> Finding:
+def _cgroups(host: Host, reached: IsolationLevel | None) -> Finding:
     lost = "a watchdog bounds memory instead, more coarsely: level namespaces at most"
     if host.cgroup_version is None:
         return Finding("cgroups", "not mounted", lost, f"mount cgroup2 at {_CGROUP_ROOT}")
-    if not host.root:
+    if reached is not IsolationLevel.FULL and not host.root:
         cure = "run the server as root, or as a service with systemd's Delegate=yes"
-        return Finding("cgroups", f"version {host.cgroup_version}, perhaps not ours to write", lost, cure)
+        return Finding("cgroups", f"version {host.cgroup_version}, not delegated to this user", lost, cure)
     return Finding("cgroups", f"version {host.cgroup_version}")
 
 

@@ -64,7 +64,8 @@ _register(
     "codex-server run hello.py",
     "codex-server run -l javascript -c 'console.log(6 * 7)'",
     "echo 'one two' | codex-server run -c 'print(input().split())'",
-    "codex-server run --timeout 5 tool.sh first second",
+    "codex-server run --timeout 5 tool.sh first --second",
+    "codex-server run -c 'import sys; print(sys.argv)' -- --for-the-program",
 )
 _register(app, doctor.doctor, "codex-server doctor", "codex-server doctor --json | python3 -m json.tool")
 _register(app, languages.languages, "codex-server languages", "codex-server languages --json")

@@ -1,0 +1,239 @@
+"""``codex-server serve`` as a process of its own: what it prints, how it stops, what it leaves behind."""
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import pytest
+
+TOKEN = "a-token-for-these-tests"
+HEADERS = {"Authorization": f"Bearer {TOKEN}"}
+SECONDS = 60
+"""Guards against a hang; nothing is judged by it."""
+
+
+@dataclass
+class Served:
+    process: subprocess.Popen[str]
+    greeting: str
+    url: str
+
+    def get(self, path: str) -> httpx2.Response:
+        return httpx2.get(self.url + path, timeout=SECONDS)
+
+    def execute(self, code: str) -> httpx2.Response:
+        return httpx2.post(self.url + "/execute", json={"code": code}, headers=HEADERS, timeout=SECONDS)
+
+    def wait_until(self, path: str, seen) -> httpx2.Response:
+        while not seen(response := self.get(path)):
+            assert self.process.poll() is None
+        return response
+
+    def end(self, *signals: signal.Signals) -> int:
+        for number in signals:
+            self.process.send_signal(number)
+        return self.process.wait(SECONDS)
+
+
+def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "codex_server", "serve", "--port", "0", "--min-isolation", "confined", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
+@contextlib.contextmanager
+def serving(*arguments: str, **environment: str) -> Iterator[Served]:
+    process = start(*arguments, **environment)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    errors: list[str] = []
+    reader = threading.Thread(target=lambda: errors.extend(process.stderr or ()))
+    reader.start()
+    try:
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if "Ctrl-C" in line:
+                break
+        greeting = "".join(lines)
+        url = re.search(r"http://[\d.]+:\d+", greeting)
+        assert url, (greeting, process.wait(SECONDS), errors)
+        yield Served(process, greeting, url[0])
+    finally:
+        process.kill()
+        process.wait(SECONDS)
+        reader.join()
+        process.stdout.close()
+        process.stderr.close()
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    with serving(CODEX_API_TOKEN=TOKEN) as server:
+        yield server
+
+
+def descendants(pid: int) -> set[int]:
+    children = set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+    return children.union(*map(descendants, children))
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def in_background(call) -> tuple[threading.Thread, list[httpx2.Response]]:
+    answers: list[httpx2.Response] = []
+    thread = threading.Thread(target=lambda: answers.append(call()))
+    thread.start()
+    return thread, answers
+
+
+def test_the_first_start_prints_a_token_and_a_curl_line_that_works():
+    with serving() as server:
+        line = next(line.strip() for line in server.greeting.splitlines() if line.startswith("  curl "))
+        token = re.search(r"codex_[\w-]{43}", server.greeting)
+        assert token
+        if shutil.which("curl"):
+            answer = json.loads(subprocess.run(["sh", "-c", line], capture_output=True, check=True).stdout)
+        else:
+            words = shlex.split(line)
+            headers = dict(word.split(": ") for word in words if ": " in word and not word.startswith("{"))
+            answer = httpx2.post(words[2], content=words[-1], headers=headers, timeout=SECONDS).json()
+        assert (answer["status"], answer["stdout"]) == ("succeeded", "42\n")
+        assert server.end(signal.SIGTERM) == 0
+
+
+def test_a_later_start_keeps_the_token_and_does_not_show_it():
+    with serving() as server:
+        token = re.search(r"codex_[\w-]{43}", server.greeting)
+        assert token
+        server.end(signal.SIGTERM)
+    with serving() as server:
+        assert "codex_" not in server.greeting.replace("codex_server", "")
+        assert "token create NAME" in server.greeting
+        headers = {"Authorization": f"Bearer {token[0]}"}
+        answer = httpx2.post(server.url + "/execute", json={"code": "1"}, headers=headers, timeout=SECONDS)
+        assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_with_exit_code_0_and_leaves_no_process(served: Served, number: signal.Signals):
+    assert served.execute("print(1)").json()["stdout"] == "1\n"
+    family = descendants(served.process.pid)
+    assert family
+    assert served.end(number) == 0
+    while any(map(is_alive, family)):
+        pass
+
+
+def test_while_it_drains_a_running_execution_finishes_and_new_ones_are_refused(served: Served):
+    thread, answers = in_background(lambda: served.execute("import time; time.sleep(3); print('finished')"))
+    served.wait_until("/readyz", lambda response: response.json()["running"] == 1)
+    served.process.send_signal(signal.SIGTERM)
+    served.wait_until("/readyz", lambda response: response.status_code == 503)
+    refused = served.execute("print(1)")
+    assert (refused.status_code, refused.json()["code"]) == (503, "draining")
+    thread.join(SECONDS)
+    assert answers[0].json()["stdout"] == "finished\n"
+    assert served.process.wait(SECONDS) == 0
+
+
+def test_a_second_signal_stops_at_once_whatever_still_runs(served: Served):
+    thread, _ = in_background(lambda: _try(served))
+    served.wait_until("/readyz", lambda response: response.json()["running"] == 1)
+    family = descendants(served.process.pid)
+    served.process.send_signal(signal.SIGTERM)
+    served.wait_until("/readyz", lambda response: response.status_code == 503)
+    assert served.end(signal.SIGTERM) == 0
+    thread.join(SECONDS)
+    while any(map(is_alive, family)):
+        pass
+
+
+def test_the_end_of_the_drain_cuts_off_what_still_runs():
+    with serving("--set", "drain_seconds=0.2", CODEX_API_TOKEN=TOKEN) as server:
+        thread, _ = in_background(lambda: _try(server))
+        server.wait_until("/readyz", lambda response: response.json()["running"] == 1)
+        assert server.end(signal.SIGTERM) == 0
+        thread.join(SECONDS)
+
+
+def test_nothing_survives_a_killed_server(served: Served):
+    thread, _ = in_background(lambda: _try(served))
+    served.wait_until("/readyz", lambda response: response.json()["running"] == 1)
+    family = descendants(served.process.pid)
+    served.process.kill()
+    thread.join(SECONDS)
+    while any(map(is_alive, family)):
+        pass
+
+
+def test_a_second_server_on_the_port_says_so_in_one_line(served: Served):
+    port = served.url.rpartition(":")[2]
+    second = start("--port", port)
+    output, errors = second.communicate(timeout=SECONDS)
+    assert (second.returncode, output) == (1, "")
+    assert errors.count("\n") == 1
+    assert f"port {port} on 127.0.0.1 is in use" in errors
+    assert served.get("/livez").status_code == 200
+
+
+def test_wrong_settings_are_one_message_and_exit_code_2():
+    process = start("--set", "max_memory=lots", CODEX_RATE_LIMIT="often")
+    output, errors = process.communicate(timeout=SECONDS)
+    assert (process.returncode, output) == (2, "")
+    assert "CODEX_MAX_MEMORY" in errors
+    assert "CODEX_RATE_LIMIT" in errors
+    assert "Traceback" not in errors
+
+
+def test_a_misspelt_variable_is_pointed_out():
+    process = start("--host", "192.0.2.1", CODEX_MIN_ISOLATOIN="full")
+    assert "did you mean CODEX_MIN_ISOLATION?" in process.communicate(timeout=SECONDS)[1]
+
+
+def test_an_ipv6_address_is_served_and_printed_as_a_url():
+    with contextlib.closing(socket.socket(socket.AF_INET6)) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            pytest.skip("this machine has no IPv6 loopback")
+    process = start("--host", "::1", CODEX_API_TOKEN=TOKEN)
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    try:
+        url = re.search(r"http://\[::1\]:\d+", first)
+        assert url, first
+        assert httpx2.get(url[0] + "/livez", timeout=SECONDS).status_code == 200
+    finally:
+        process.terminate()
+        process.communicate(timeout=SECONDS)
+
+
+def _try(server: Served) -> httpx2.Response | None:
+    """An execution that outlasts the server: its connection ends in an error."""
+    try:
+        return server.execute("import time; time.sleep(20)")
+    except httpx2.HTTPError:
+        return None
