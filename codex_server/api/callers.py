@@ -1,6 +1,6 @@
 """Who calls, and whether they may: the dependencies that guard a route."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -25,10 +25,10 @@ class Caller:
     name: str
 
 
-def caller_with(scope: Scope) -> Callable[[Request, Services], Caller]:
+def caller_with(scope: Scope) -> Callable[[Request, Services], Awaitable[Caller]]:
     """A dependency: the caller, whose token must have ``scope``."""
 
-    def find(request: Request, services: TheServices) -> Caller:
+    async def find(request: Request, services: TheServices) -> Caller:
         caller = _anonymous(request, services) if services.verifier is None else _by_token(request, services, scope)
         exchange_of(request).caller = caller.name
         return caller
@@ -40,7 +40,7 @@ ExecutingCaller = Annotated[Caller, Depends(caller_with(Scope.EXECUTE))]
 MetricsCaller = Annotated[Caller, Depends(caller_with(Scope.METRICS))]
 
 
-def within_rate(request: Request, caller: ExecutingCaller, services: TheServices) -> None:
+async def within_rate(request: Request, caller: ExecutingCaller, services: TheServices) -> None:
     """A dependency: counts the request against the caller's policy, and puts the count on the answer.
 
     Raises ``RateLimited``. The fields follow draft-ietf-httpapi-ratelimit-headers-11.

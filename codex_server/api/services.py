@@ -29,8 +29,8 @@ class Services:
     metrics: Metrics
 
 
-def services_of(request: Request) -> Services:
-    """The services of the app that serves ``request``."""
+async def services_of(request: Request) -> Services:
+    """The services of the app that serves ``request``; async, because FastAPI takes a thread for each plain function."""
     return cast("Services", request.app.state.services)
 
 
