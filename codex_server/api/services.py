@@ -30,7 +30,7 @@ class Services:
 
 
 async def services_of(request: Request) -> Services:
-    """The services of the app that serves ``request``; async, because FastAPI takes a thread for each plain function."""
+    """The services of the app. Async, because FastAPI takes a thread for each plain function."""
     return cast("Services", request.app.state.services)
 
 
