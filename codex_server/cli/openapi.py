@@ -3,13 +3,11 @@
 import difflib
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from codex_server.errors import StartupError
-
-HEADER = "# Generated from the app by `make openapi`; a test compares them.\n"
 
 
 def openapi(
@@ -23,7 +21,7 @@ def openapi(
 
     A running server hands out its own, with its own limits and address, at /openapi.json.
     """
-    text = render_document(build_document(), as_json=as_json)
+    text = render_document(as_json=as_json)
     if check is not None:
         compare_document(check, text)
     elif output is not None:
@@ -32,22 +30,14 @@ def openapi(
         typer.echo(text, nl=False)
 
 
-def build_document() -> dict[str, Any]:
-    """The document of an app with the default settings, whatever this machine's environment says."""
-    from codex_server.app import create_app
-    from codex_server.settings import Settings
-
-    return create_app(Settings.model_construct()).openapi()
-
-
-def render_document(document: dict[str, Any], *, as_json: bool = False) -> str:
-    """``document`` as text, its keys in the app's order."""
+def render_document(*, as_json: bool = False) -> str:
+    """The document as text, whatever this machine's environment says."""
     import yaml
 
-    if as_json:
-        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    text: str = yaml.dump(document, Dumper=_dumper(), sort_keys=False, allow_unicode=True, width=110)
-    return HEADER + text
+    from codex_server.api.__main__ import document_as_yaml
+
+    text = document_as_yaml()
+    return json.dumps(yaml.safe_load(text), indent=2, ensure_ascii=False) + "\n" if as_json else text
 
 
 def compare_document(file: Path, text: str) -> None:
@@ -58,21 +48,3 @@ def compare_document(file: Path, text: str) -> None:
     lines = difflib.unified_diff(held.splitlines(), text.splitlines(), str(file), "the app", lineterm="", n=1)
     shown = "\n".join(list(lines)[:40])
     raise StartupError(f"{file} is not what the app says; run `make openapi` and commit it\n{shown}")
-
-
-def _dumper() -> type[Any]:
-    """A dumper that writes long texts as blocks and knows no anchors, so that a diff of the file reads well."""
-    import yaml
-
-    class Dumper(yaml.SafeDumper):
-        """Plain YAML, no aliases."""
-
-        def ignore_aliases(self, data: Any) -> bool:
-            """Write each value where it is used."""
-            return True
-
-    def represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
-
-    Dumper.add_representer(str, represent_text)
-    return Dumper
