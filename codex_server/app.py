@@ -21,27 +21,27 @@ from codex_server.settings import Settings
 _log = logging.getLogger("codex_server.app")
 
 
-def create_app(settings: Settings, *, backend: Backend | None = None) -> FastAPI:
+def create_app(settings: Settings, *, backend: Backend | None = None, languages: Languages | None = None) -> FastAPI:
     """The server as an ASGI application; nothing is started before its lifespan is.
 
-    The lifespan raises a ``StartupError`` when the server cannot keep its promises on this host. ``backend`` stands in
-    place of the one that the settings name.
+    The lifespan raises a ``StartupError`` when the server cannot keep its promises on this host. ``backend`` and
+    ``languages`` stand in place of those that the settings name.
     """
     metrics = Metrics(backend.name if backend else settings.backend)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         verifier = _verifier(settings)
-        languages = await asyncio.to_thread(load_languages, settings.runners_dir)
-        chosen = backend or _backend(settings, languages)
+        known = languages if languages is not None else await asyncio.to_thread(load_languages, settings.runners_dir)
+        chosen = backend or _backend(settings, known)
         async with chosen:
-            executor = Executor(chosen, languages, settings, metrics=metrics)
+            executor = Executor(chosen, known, settings, metrics=metrics)
             try:
                 await executor.start()
                 metrics.watch(executor.census)
                 app.state.services = Services(
                     settings=settings,
-                    languages=languages,
+                    languages=known,
                     backend=chosen,
                     executor=executor,
                     verifier=verifier,

@@ -34,7 +34,7 @@ async def liveness() -> LiveAnswer:
 @router.get("/readyz", **READY)
 async def readiness(services: TheServices, response: Response) -> ReadyAnswer:
     """Whether the server takes executions: 503 with the reasons while it does not, or is stopping."""
-    reasons = _reasons(services)
+    reasons = services.executor.not_ready()
     census = services.executor.census()
     response.headers["Cache-Control"] = "no-store"
     if reasons:
@@ -54,11 +54,6 @@ def _status(services: Services) -> Literal["healthy", "degraded", "draining"]:
     if services.executor.draining:
         return "draining"
     return "degraded" if services.executor.not_ready() else "healthy"
-
-
-def _reasons(services: Services) -> list[str]:
-    draining = ["the server is stopping: running executions finish, new ones are refused"]
-    return draining if services.executor.draining else services.executor.not_ready()
 
 
 def _isolation(services: Services) -> Literal["confined", "namespaces", "full"]:

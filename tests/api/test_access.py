@@ -1,0 +1,142 @@
+"""Who may call: tokens in the header, scopes, and a server without tokens."""
+
+import pytest
+
+from codex_server.access.tokens import Scope, TokenStore
+
+pytestmark = pytest.mark.anyio
+BODY = {"code": "print 1"}
+
+
+@pytest.fixture
+async def stored(open_door, tmp_path):
+    """A door whose tokens are in its state folder, and the store."""
+    store = TokenStore(tmp_path / "state")
+    store.ensure_first_token()
+    async with open_door(api_token=None) as door:
+        yield door, store
+
+
+async def call(door, path="/execute", **headers):
+    if path == "/execute":
+        return await door.client.post(path, json=BODY, headers=headers)
+    return await door.client.get(path, headers=headers)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": ""},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Bearer "},
+        {"Authorization": "Bearer codex_wrong"},
+        {"Authorization": "Basic dGVzdDp0ZXN0"},
+        {"Authorization": "codex_" + "t" * 43},
+        {"X-API-Key": "codex_wrong"},
+    ],
+)
+async def test_without_a_valid_token_the_answer_is_401_and_says_how(door, headers):
+    answer = await call(door, **headers)
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert answer.json()["code"] == "unauthenticated"
+    assert "Authorization: Bearer" in answer.json()["detail"]
+    assert door.backend.executions == []
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+async def test_a_stored_token_is_taken(stored, scheme):
+    door, store = stored
+    secret, _ = store.create("ci")
+    assert (await call(door, Authorization=f"{scheme} {secret}")).status_code == 200
+
+
+async def test_the_key_header_is_taken_too(stored):
+    door, store = stored
+    secret, _ = store.create("ci")
+    assert (await call(door, **{"X-API-Key": secret})).status_code == 200
+
+
+async def test_a_token_in_the_address_is_not_read(stored):
+    door, store = stored
+    secret, _ = store.create("ci")
+    for name in ("token", "access_token", "api_key", "authorization"):
+        answer = await door.client.post("/execute", params={name: secret}, json=BODY)
+        assert answer.status_code == 401
+
+
+async def test_a_revoked_token_is_refused_at_once_without_a_restart(stored):
+    door, store = stored
+    secret, _ = store.create("ci")
+    assert (await call(door, Authorization=f"Bearer {secret}")).status_code == 200
+    store.revoke("ci")
+    assert (await call(door, Authorization=f"Bearer {secret}")).status_code == 401
+
+
+async def test_a_token_without_the_scope_is_forbidden(stored):
+    door, store = stored
+    reader, _ = store.create("reader", [Scope.METRICS])
+    runner, _ = store.create("runner", [Scope.EXECUTE])
+    assert (await call(door, Authorization=f"Bearer {reader}")).status_code == 403
+    assert (await call(door, "/metrics", Authorization=f"Bearer {reader}")).status_code == 200
+    refused = await call(door, "/metrics", Authorization=f"Bearer {runner}")
+    assert refused.status_code == 403
+    assert "'metrics'" in refused.json()["detail"]
+
+
+async def test_the_token_of_the_environment_replaces_the_stored_ones(open_door, tmp_path):
+    secret, _ = TokenStore(tmp_path / "state").create("ci")
+    async with open_door() as door:
+        assert (await call(door, Authorization=f"Bearer {secret}")).status_code == 401
+        assert (await door.execute("print 1")).status_code == 200
+
+
+async def test_a_token_file_damaged_while_serving_opens_nothing_and_tells_nothing(stored, tmp_path, caplog):
+    door, store = stored
+    secret, _ = store.create("ci")
+    (tmp_path / "state" / "tokens.json").write_text("{")
+    answer = await call(door, Authorization=f"Bearer {secret}")
+    assert answer.status_code == 500
+    assert str(tmp_path) not in answer.text
+    assert "damaged" in "".join(str(getattr(record, "cause", "")) for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/health", "/livez", "/readyz", "/languages", "/docs", "/openapi.json", "/problems"]
+)
+async def test_what_tells_of_the_server_is_open(door, path):
+    assert (await door.client.get(path)).status_code == 200
+
+
+async def test_without_tokens_everything_is_open(open_door):
+    async with open_door(allow_no_auth=True) as door:
+        assert (await call(door)).status_code == 200
+        assert (await call(door, "/metrics")).status_code == 200
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://127.0.0.1.evil.example", "null", "http://[::"])
+async def test_without_tokens_a_page_of_another_origin_runs_nothing(open_door, origin):
+    async with open_door(allow_no_auth=True) as door:
+        answer = await call(door, Origin=origin)
+        assert answer.status_code == 403
+        assert door.backend.executions == []
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://127.0.0.1:8000", "http://localhost:3000", "http://[::1]:8000", "https://box.example"]
+)
+async def test_without_tokens_the_servers_own_pages_may_call(open_door, origin):
+    async with open_door(allow_no_auth=True, public_url="https://box.example/") as door:
+        assert (await call(door, Origin=origin)).status_code == 200
+
+
+async def test_with_tokens_the_origin_does_not_matter(door):
+    assert (await door.execute("print 1", headers={"Origin": "https://chat.example"})).status_code == 200
+
+
+async def test_no_answer_invites_other_origins(door):
+    answer = await door.client.options(
+        "/execute", headers={"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    )
+    assert not [name for name in answer.headers if name.startswith("access-control-")]

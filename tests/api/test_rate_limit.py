@@ -1,0 +1,91 @@
+"""How often a token may execute: 429, and the fields that tell before it comes to that."""
+
+import pytest
+import time_machine
+from fastapi.routing import iter_route_contexts
+
+from codex_server.access.tokens import TokenStore
+from codex_server.api.callers import within_rate
+
+pytestmark = pytest.mark.anyio
+LIMITED = {"/execute"}
+"""Every route that runs code."""
+
+
+async def test_above_the_policy_the_answer_is_429_and_says_when_to_come_back(open_door):
+    with time_machine.travel(1_000_000, tick=False) as clock:
+        async with open_door(rate_limit="2/minute") as door:
+            answers = [await door.execute("print 1") for _ in range(3)]
+            assert [answer.status_code for answer in answers] == [200, 200, 429]
+            assert [answer.headers["ratelimit"] for answer in answers] == [
+                '"minute";r=1;t=60',
+                '"minute";r=0;t=60',
+                '"minute";r=0;t=60',
+            ]
+            assert {answer.headers["ratelimit-policy"] for answer in answers} == {'"minute";q=2;w=60'}
+            assert answers[2].headers["retry-after"] == "60"
+            assert answers[2].json()["code"] == "rate-limited"
+            assert len(door.backend.executions) == 2
+            clock.shift(61)
+            assert (await door.execute("print 1")).status_code == 200
+
+
+async def test_several_policies_are_all_told(open_door):
+    async with open_door(rate_limit="5/second;1000/day") as door:
+        answer = await door.execute("print 1")
+    assert answer.headers["ratelimit-policy"] == '"second";q=5;w=1, "day";q=1000;w=86400'
+    assert answer.headers["ratelimit"] == '"second";r=4;t=1, "day";r=999;t=86400'
+
+
+async def test_refusals_carry_the_count_too(open_door):
+    async with open_door(rate_limit="9/hour") as door:
+        answer = await door.execute("print 1", timeout=99)
+    assert answer.status_code == 422
+    assert answer.headers["ratelimit"].startswith('"hour";r=8;')
+
+
+async def test_each_token_has_its_own_count(open_door, tmp_path):
+    store = TokenStore(tmp_path / "state")
+    one, two = store.create("one")[0], store.create("two")[0]
+    async with open_door(api_token=None, rate_limit="1/hour") as door:
+
+        async def call(token):
+            headers = {"Authorization": f"Bearer {token}"}
+            return (await door.client.post("/execute", json={"code": "print 1"}, headers=headers)).status_code
+
+        assert [await call(one), await call(one), await call(two), await call(two)] == [200, 429, 200, 429]
+
+
+async def test_a_call_without_a_token_counts_for_nobody(open_door):
+    async with open_door(rate_limit="1/hour") as door:
+        for _ in range(3):
+            assert (await door.client.post("/execute", json={"code": "p"})).status_code == 401
+        assert (await door.execute("print 1")).status_code == 200
+
+
+async def test_without_tokens_each_address_has_its_own_count(open_door):
+    async with open_door(allow_no_auth=True, rate_limit="1/hour") as door:
+        assert (await door.client.post("/execute", json={"code": "print 1"})).status_code == 200
+        assert (await door.client.post("/execute", json={"code": "print 1"})).status_code == 429
+
+
+async def test_without_a_policy_there_are_no_fields(door):
+    answer = await door.execute("print 1")
+    assert not [name for name in answer.headers if name.startswith("ratelimit")]
+
+
+async def test_every_route_that_runs_code_is_limited_and_no_other(make_app):
+    app, _ = make_app()
+    limited = set()
+    for context in iter_route_contexts(app.routes):
+        dependant = getattr(context, "dependant", None) or getattr(context.route, "dependant", None)
+        calls = [each.call for each in dependant.dependencies] if dependant else []
+        if within_rate in calls:
+            limited.add(context.path)
+    assert limited == LIMITED
+
+
+@pytest.mark.parametrize("path", ["/health", "/livez", "/readyz", "/languages"])
+async def test_looking_is_not_limited(open_door, path):
+    async with open_door(rate_limit="1/hour") as door:
+        assert [(await door.client.get(path)).status_code for _ in range(3)] == [200] * 3

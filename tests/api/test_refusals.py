@@ -1,0 +1,281 @@
+"""What ``POST /execute`` refuses, each with its number, its word, its place and its cure; and nothing is run."""
+
+import base64
+import json
+
+import pytest
+
+pytestmark = pytest.mark.anyio
+
+
+async def refused(door, answer, status, code, pointer=None):
+    """The problem, seen to be whole."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["cache-control"] == "no-store"
+    body = answer.json()
+    assert body["code"] == code
+    assert body["status"] == status
+    assert body["type"] == f"/problems#{code}"
+    assert body["instance"] == answer.headers["x-request-id"]
+    assert len(body["detail"]) > 15
+    if pointer is not None:
+        assert pointer in [fault["pointer"] for fault in body["errors"]]
+    assert door.backend.executions == []
+    return body
+
+
+async def test_an_unknown_field_is_refused_with_the_nearest_name(door):
+    body = await refused(door, await door.execute("print 1", timout=3), 422, "invalid-request", "/timout")
+    assert "did you mean 'timeout'?" in body["detail"]
+
+
+async def test_an_unknown_field_far_from_any_is_told_what_there_is(door):
+    body = await refused(door, await door.execute("print 1", zzz=3), 422, "invalid-request", "/zzz")
+    assert "code, language, timeout" in body["detail"]
+
+
+async def test_unknown_fields_inside_limits_and_files_are_refused_too(door):
+    answer = await door.execute("p", limits={"memory": 1}, files=[{"path": "a", "content": "", "mode": 1}])
+    body = await refused(door, answer, 422, "invalid-request", "/limits/memory")
+    details = {fault["pointer"]: fault["detail"] for fault in body["errors"]}
+    assert "memory_bytes" in details["/limits/memory"]
+    assert "path, content, encoding" in details["/files/0/mode"]
+
+
+async def test_every_field_at_fault_is_named_at_once(door):
+    answer = await door.post(json.dumps({"stdin": 1, "args": "x", "env": {"A": 1}, "timeout": "10"}))
+    body = await refused(door, answer, 422, "invalid-request")
+    assert {fault["pointer"] for fault in body["errors"]} == {"/code", "/stdin", "/args", "/env/A", "/timeout"}
+    assert "and 4 more" in body["detail"]
+
+
+async def test_null_is_told_to_be_left_out(door):
+    body = await refused(door, await door.execute("p", stdin=None), 422, "invalid-request", "/stdin")
+    assert "leave the field out" in body["detail"]
+
+
+async def test_a_pointer_escapes_what_json_pointers_must(door):
+    await refused(door, await door.execute("p", **{"a/b~c": 1}), 422, "invalid-request", "/a~1b~0c")
+
+
+async def test_a_thousand_faults_are_not_all_listed(door):
+    answer = await door.execute("p", **{f"f{n}": 1 for n in range(1000)})
+    body = await refused(door, answer, 422, "invalid-request")
+    assert len(body["errors"]) == 20
+
+
+async def test_a_huge_unknown_name_is_not_sent_back(door):
+    answer = await door.execute("p", **{"x" * 100_000: 1})
+    await refused(door, answer, 422, "invalid-request")
+    assert len(answer.text) < 2000
+
+
+async def test_an_unknown_language_is_told_the_nearest_and_what_is_available(door):
+    answer = await door.execute("p", language="pyton")
+    body = await refused(door, answer, 400, "unknown-language", "/language")
+    assert "'python'" in body["detail"]
+    assert "bash" in body["detail"]
+
+
+async def test_a_language_without_interpreter_is_unavailable(door):
+    answer = await door.execute("p", language="cobol")
+    await refused(door, answer, 503, "language-unavailable")
+    assert answer.headers["retry-after"] == "3600"
+
+
+@pytest.mark.parametrize(("code", "word"), [("", "empty"), ("a\0b", "NUL")])
+async def test_code_that_no_program_can_be_is_refused(door, code, word):
+    body = await refused(door, await door.execute(code), 400, "invalid-code", "/code")
+    assert word in body["detail"]
+
+
+async def test_code_over_the_limit_is_counted_in_bytes(open_door):
+    async with open_door(max_code=10) as door:
+        await refused(door, await door.execute("é" * 6), 400, "invalid-code", "/code")
+        assert (await door.execute("#éééé")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "pointer"),
+    [
+        (rb'{"code": "\ud800"}', 400, "invalid-code", "/code"),
+        (rb'{"code": "\udc00\ud800"}', 400, "invalid-code", "/code"),
+        (rb'{"code": "p", "stdin": "a\ud83d"}', 422, "invalid-request", "/stdin"),
+        (rb'{"code": "p", "args": ["a", "\udfff"]}', 422, "invalid-request", "/args/1"),
+        (rb'{"code": "p", "env": {"\ud800": "x"}}', 422, "invalid-request", "/env"),
+    ],
+)
+async def test_half_of_a_character_is_refused_with_its_place(door, body, status, code, pointer):
+    problem = await refused(door, await door.post(body), status, code, pointer)
+    assert "surrogate" in problem["detail"]
+
+
+async def test_a_whole_character_written_as_two_escapes_is_taken(door):
+    answer = await door.post(rb'{"code": "print \ud83d\ude00"}')
+    assert answer.json()["stdout"] == "😀\n"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"code",
+        b'{"code": "p"',
+        b'{"code": "p"}}',
+        b"{'code': 'p'}",
+        b'{"code": "\xff"}',
+        b'{"code": "a\nb"}',
+        b'{"code": "p", "timeout": NaN}',
+        b"[" * 100_000,
+        b'{"a":' * 50_000,
+        b'\xef\xbb\xbf{"code": "p"}',
+        b'{"code": "p", "timeout": ' + b"9" * 5000 + b"}",
+        '{"code": "p"}'.encode("utf-16"),
+    ],
+)
+async def test_broken_json_is_a_malformed_request(door, body):
+    await refused(door, await door.post(body), 400, "malformed-request")
+
+
+@pytest.mark.parametrize("body", [b"[]", b'"code"', b"1", b"null", b"true"])
+async def test_json_that_is_no_object_is_refused(door, body):
+    await refused(door, await door.post(body), 422, "invalid-request")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["text/plain", "application/x-www-form-urlencoded", "application/jsonx", "application/json; charset=latin-1", ""],
+)
+async def test_another_content_type_is_refused(door, kind):
+    answer = await door.post(b'{"code": "p"}', headers={"Content-Type": kind})
+    body = await refused(door, answer, 415, "unsupported-media-type")
+    assert "application/json" in body["detail"]
+
+
+async def test_a_compressed_body_is_refused(door):
+    answer = await door.post(b"x", headers={"Content-Encoding": "gzip"})
+    await refused(door, answer, 415, "unsupported-media-type")
+
+
+@pytest.mark.parametrize("timeout", [0, 0.99, -1, True, "10", [10], {}])
+async def test_a_timeout_that_is_none_is_refused(door, timeout):
+    await refused(door, await door.execute("p", timeout=timeout), 422, "invalid-request", "/timeout")
+
+
+async def test_an_infinite_timeout_is_refused(door):
+    await refused(door, await door.post(b'{"code": "p", "timeout": 1e999}'), 422, "invalid-request", "/timeout")
+
+
+@pytest.mark.parametrize("timeout", [30.001, 31, 1e300])
+async def test_a_timeout_above_the_ceiling_names_the_ceiling(door, timeout):
+    body = await refused(door, await door.execute("p", timeout=timeout), 422, "limit-too-loose", "/timeout")
+    assert "30 seconds" in body["detail"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "ceiling"),
+    [
+        ("memory_bytes", 2**30, "512 MiB"),
+        ("cpu_seconds", 30.5, "30"),
+        ("processes", 65, "64"),
+        ("output_bytes", 2**20, "64 KiB"),
+        ("file_bytes", 2**40, "32 MiB"),
+    ],
+)
+async def test_a_loosened_limit_names_the_ceiling(door, name, value, ceiling):
+    answer = await door.execute("p", limits={name: value})
+    body = await refused(door, answer, 422, "limit-too-loose", f"/limits/{name}")
+    assert ceiling in body["detail"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("memory_bytes", 0),
+        ("memory_bytes", -1),
+        ("memory_bytes", 1.5 * 2**24 + 0.5),
+        ("cpu_seconds", 0),
+        ("processes", 0),
+        ("processes", True),
+        ("output_bytes", 1),
+        ("file_bytes", -1),
+        ("wall_seconds", 1),
+    ],
+)
+async def test_a_limit_that_is_none_is_refused(door, name, value):
+    await refused(door, await door.execute("p", limits={name: value}), 422, "invalid-request", f"/limits/{name}")
+
+
+@pytest.mark.parametrize(
+    ("env", "pointer"),
+    [({"": "x"}, "/env/"), ({"A=B": "x"}, "/env/A=B"), ({"A\0": "x"}, "/env/A\0"), ({"A": "\0"}, "/env/A")],
+)
+async def test_a_variable_that_no_program_can_have_is_refused(door, env, pointer):
+    await refused(door, await door.execute("p", env=env), 422, "invalid-request", pointer)
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointer"),
+    [
+        ({"args": ["a", "b\0"]}, "/args/1"),
+        ({"args": ["x" * 2**17]}, "/args/0"),
+        ({"args": ["x"] * 1025}, "/args"),
+        ({"args": ["x" * 100_000] * 11}, "/args"),
+        ({"env": {"A": "x" * 2**17}}, "/env/A"),
+    ],
+)
+async def test_words_that_the_kernel_hands_to_no_program_are_refused(door, fields, pointer):
+    await refused(door, await door.execute("p", **fields), 422, "invalid-request", pointer)
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../../x", "", ".", "a//b", "a\0b", "x" * 256])
+async def test_a_path_out_of_the_workspace_is_refused(door, path):
+    answer = await door.execute("p", files=[{"path": "ok", "content": ""}, {"path": path, "content": ""}])
+    await refused(door, answer, 422, "illegal-path", "/files/1/path")
+
+
+@pytest.mark.parametrize(
+    "paths", [["a", "a"], ["a", "a/b"], ["a/b", "a"], ["x", "main.python"], ["x", "main.python/y"]]
+)
+async def test_paths_that_collide_are_refused(door, paths):
+    answer = await door.execute("p", files=[{"path": path, "content": ""} for path in paths])
+    await refused(door, answer, 422, "illegal-path", "/files/1/path")
+
+
+@pytest.mark.parametrize("content", ["@", "YQ", "YQ==\n", "YQ==YQ==", "é", "_-8="])
+async def test_bad_base64_is_refused(door, content):
+    answer = await door.execute("p", files=[{"path": "a", "content": content, "encoding": "base64"}])
+    await refused(door, answer, 422, "invalid-request", "/files/0/content")
+
+
+async def test_an_unknown_encoding_is_refused(door):
+    answer = await door.execute("p", files=[{"path": "a", "content": "", "encoding": "hex"}])
+    await refused(door, answer, 422, "invalid-request", "/files/0/encoding")
+
+
+async def test_files_that_the_workspace_cannot_hold_are_refused(open_door):
+    async with open_door(max_workspace="1MiB") as door:
+        half = base64.b64encode(bytes(600_000)).decode()
+        files = [{"path": name, "content": half, "encoding": "base64"} for name in "ab"]
+        await refused(door, await door.execute("p", files=files), 422, "invalid-request", "/files")
+
+
+async def test_too_many_files_are_refused(door):
+    files = [{"path": str(n), "content": ""} for n in range(1001)]
+    await refused(door, await door.execute("p", files=files), 422, "invalid-request", "/files")
+
+
+async def test_a_body_over_the_cap_is_refused_by_its_announced_length(open_door):
+    async with open_door(max_body=2048) as door:
+        body = await refused(door, await door.execute("x" * 3000), 413, "too-large")
+        assert "2 KiB" in body["detail"]
+
+
+async def test_a_body_at_the_cap_is_taken(open_door):
+    async with open_door(max_body=2048) as door:
+        start, end = b'{"code": "print 1"', b"}"
+        body = start + b" " * (2048 - len(start + end)) + end
+        assert (await door.post(body)).status_code == 200
+        assert (await door.post(body + b" ")).status_code == 413
