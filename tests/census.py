@@ -1,0 +1,156 @@
+"""What this process has around it on the host: taken before and after a test, two censuses must be equal.
+
+Counted are this process's descriptors and descendants, every process that bears a guest's mark wherever it hangs, this
+machine's mounts, the cgroups of this server, and what lies in the temporary folders.
+"""
+
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+GUEST_IDS = range(1_048_576, 1_048_576 + 65_536)
+"""The host ids of guests when the server is root: the default of CODEX_GUEST_IDS."""
+_SHARED_TEMP = ("/tmp", "/var/tmp", "/dev/shm")
+_CGROUP_ROOT = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Census:
+    """The host at one moment; each part is a set of lines that read well in a difference."""
+
+    descriptors: frozenset[str]
+    descendants: frozenset[str]
+    strays: frozenset[str]
+    mounts: frozenset[str]
+    cgroups: frozenset[str]
+    files: frozenset[str]
+
+    @classmethod
+    def take(cls) -> "Census":
+        """Count."""
+        return cls(
+            descriptors=frozenset(_descriptors()),
+            descendants=frozenset(f"{pid} {_name(pid)}" for pid in descendants(os.getpid())),
+            strays=frozenset(f"{pid} {_name(pid)}" for pid in _strays()),
+            mounts=frozenset(Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()),
+            cgroups=frozenset(map(str, cgroups_of(os.getpid()))),
+            files=frozenset(_files()),
+        )
+
+    def differences(self, other: "Census") -> list[str]:
+        """What ``other`` has more (+) or less (-) than this one."""
+        found = []
+        for field in fields(self):
+            mine, theirs = getattr(self, field.name), getattr(other, field.name)
+            found += [f"{field.name}: + {line}" for line in sorted(theirs - mine)]
+            found += [f"{field.name}: - {line}" for line in sorted(mine - theirs)]
+        return found
+
+
+def assert_clean_since(before: Census, seconds: float = 5.0) -> None:
+    """The host is as it was at ``before``, within a moment: the kernel and the zygote may still bury the dead."""
+    if not until(lambda: not before.differences(Census.take()), seconds):
+        left = "\n".join(before.differences(Census.take()))
+        raise AssertionError(f"the host is not as it was:\n{left}")
+
+
+def until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+    """Whether ``condition`` came true within ``seconds``: asked again and again, so it returns as soon as it is."""
+    pause, deadline = threading.Event(), time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        pause.wait(0.005)
+    return True
+
+
+def descendants(pid: int) -> list[int]:
+    """Every process below ``pid``, zombies too."""
+    found, waiting = [], [pid]
+    while waiting:
+        below = _children(waiting.pop())
+        found += below
+        waiting += below
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether ``pid`` runs (a zombie does not)."""
+    try:
+        return _stat(pid)[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def cgroups_of(pid: int) -> list[Path]:
+    """Every cgroup that the server ``pid`` made."""
+    found = []
+    for top, folders, _ in os.walk(_CGROUP_ROOT):
+        for folder in list(folders):
+            if folder.startswith(f"codex-server-{pid}-"):
+                folders.remove(folder)
+                found += [Path(path) for path, _, _ in os.walk(Path(top, folder))]
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            found += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text(encoding="ascii").split())
+    except OSError:
+        pass
+    return found
+
+
+def _descriptors() -> Iterable[str]:
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            yield f"{name} -> {os.readlink(f'/proc/self/fd/{name}')}"
+        except FileNotFoundError:  # the listing's own
+            continue
+
+
+def _strays() -> Iterable[int]:
+    """Processes of guests, by uid or by the folder they stand in."""
+    home = tempfile.gettempdir() + "/"
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            guest = os.stat(f"/proc/{name}").st_uid in GUEST_IDS or _status_uid(int(name)) in GUEST_IDS
+            if guest or os.readlink(f"/proc/{name}/cwd").startswith(home):
+                yield int(name)
+        except OSError:
+            continue
+
+
+def _status_uid(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Uid:"))
+
+
+def _stat(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/stat").read_text(encoding="latin-1").rpartition(")")[2].split()
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")[:100]
+    except OSError:
+        return "gone"
+
+
+def _files() -> Iterable[str]:
+    """Everything in this session's temporary folder, and what guests own in the shared ones."""
+    for top, folders, names in os.walk(tempfile.gettempdir()):
+        yield from (os.path.join(top, name) for name in (*folders, *names))
+    for folder in _SHARED_TEMP:
+        for entry in os.scandir(folder) if os.path.isdir(folder) else ():
+            try:
+                if entry.stat(follow_symlinks=False).st_uid in GUEST_IDS:
+                    yield entry.path
+            except FileNotFoundError:
+                continue

@@ -1,0 +1,122 @@
+"""Houses for guests, one for each isolation level that this host allows, and the proof after each test.
+
+A test takes ``house`` and runs once at each level of its ``levels`` mark (all, without one). What the host cannot offer
+is a skip that names the cause; ``CODEX_REQUIRE_LEVELS=full,namespaces`` makes those skips failures.
+"""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from codex_server.errors import StartupError
+from codex_server.languages import Languages, load_languages
+from codex_server.sandboxes.base import IsolationLevel
+from tests.census import Census, assert_clean_since
+from tests.escape.guesthouse import Guesthouse, Host
+
+ALL_LEVELS = ("full", "namespaces", "confined")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "levels(*names): the isolation levels at which the promise holds")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "level" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("levels")
+        metafunc.parametrize("level", mark.args if mark else ALL_LEVELS)
+
+
+@pytest.fixture(scope="session")
+def runner(temporary_folder: Path) -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as runner:
+        runner.get_loop()
+        yield runner
+
+
+@pytest.fixture(scope="session")
+def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where everything temporary of this session goes, so that nothing of others is counted."""
+    tmp_path_factory.getbasetemp()  # pytest's own folder stays where it is
+    folder = Path(tempfile.mkdtemp(prefix="codex-escape-"))
+    folder.chmod(0o711)
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    yield folder
+    tempfile.tempdir = before
+    folder.rmdir()
+
+
+@pytest.fixture(scope="session")
+def languages() -> Languages:
+    return load_languages()
+
+
+@pytest.fixture(scope="session")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """The baits; they stand before any backend starts, so that all of it could be inherited."""
+    before = dict(os.environ)
+    host = Host(tmp_path_factory.mktemp("host"))
+    for folder in list(host.folder.parents)[:-2]:
+        folder.chmod(0o755)
+    yield host
+    host.close()
+    os.environ.clear()
+    os.environ.update(before)
+
+
+class Houses:
+    """Opens each level's house when it is first asked for."""
+
+    def __init__(self, runner: asyncio.Runner, languages: Languages, closing: ExitStack) -> None:
+        self._runner, self._languages, self._closing = runner, languages, closing
+        self._known: dict[str, Guesthouse | str] = {}
+
+    def at(self, level: str) -> Guesthouse:
+        """The house of that level, or a skip that says why there is none."""
+        if level not in self._known:
+            self._known[level] = self._open(level)
+        house = self._known[level]
+        if isinstance(house, Guesthouse):
+            return house
+        message = f"level {level} is out of reach here: {house}"
+        if level in os.environ.get("CODEX_REQUIRE_LEVELS", "").split(","):
+            pytest.fail(message)
+        pytest.skip(message)
+
+    def _open(self, level: str) -> Guesthouse | str:
+        house = self.new(level)
+        try:
+            house.open()
+        except StartupError as error:
+            return str(error)
+        self._closing.callback(house.close)
+        return house
+
+    def new(self, level: str, **settings: object) -> Guesthouse:
+        """Another house, not yet open."""
+        return Guesthouse(self._runner, self._languages, IsolationLevel[level.upper()], **settings)
+
+
+@pytest.fixture(scope="session")
+def houses(runner: asyncio.Runner, languages: Languages, host: Host) -> Iterator[Houses]:
+    with ExitStack() as closing:
+        yield Houses(runner, languages, closing)
+
+
+@pytest.fixture
+def house(houses: Houses, host: Host, level: str) -> Iterator[Guesthouse]:
+    """An open house. After the test the next execution is right, and the host is as it was."""
+    house = houses.at(level)
+    before = Census.take()
+    yield house
+    after = house.python("import os; print(6 * 7, sorted(os.listdir()), sys.stdin.read())", stdin=b"heard")
+    assert (after.status, after.stdout, after.stderr) == ("succeeded", "42 ['main.py'] heard\n", "")
+    assert host.victim.poll() is None
+    assert host.knocks == []
+    assert host.secret_file.read_text() == host.SECRET
+    assert_clean_since(before)
