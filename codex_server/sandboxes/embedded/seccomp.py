@@ -53,7 +53,8 @@ def compile_filter(policy: Policy, machine: str) -> bytes:
             f"Run the server on {known}."
         )
     program = _Program()
-    start = program.before(program.search(_runs(policy, machine)), _LOAD, _NUMBER_AT)
+    program.search(_runs(policy, machine))
+    start = program.emit(_LOAD, _NUMBER_AT)
     # INVARIANT: numbers mean nothing before the machine is known: another machine's call ends the process.
     program.branch(_IF_EQUAL, syscalls.AUDIT_ARCH[machine], start, program.answer(KILL_PROCESS))
     program.emit(_LOAD, _ARCH_AT)
@@ -96,18 +97,11 @@ class _Program:
         self.code.append((code, then, otherwise, k))
         return self.top
 
-    def before(self, target: int, code: int, k: int) -> int:
-        """An instruction after which the program goes on at ``target``."""
-        if target != self.top:
-            self.emit(_JUMP, self.top - target)
-        return self.emit(code, k)
-
     def answer(self, action: int) -> int:
-        """The place of an instruction that ends with ``action``; shared while it is within reach."""
-        place = self.answers.get(action)
-        if place is None or self.top - place > _REACH - 2:
-            place = self.answers[action] = self.emit(_RETURN, action)
-        return place
+        """The place of the one instruction that ends with ``action``."""
+        if action not in self.answers:
+            self.answers[action] = self.emit(_RETURN, action)
+        return self.answers[action]
 
     def branch(self, test: int, k: int, then: int, otherwise: int) -> int:
         """Compare what is loaded with ``k``; go on at one of two places."""
@@ -160,15 +154,15 @@ class _Program:
             for half in reversed(halves):
                 hit = place = self.branch(_IF_EQUAL, value >> 32 * half & _WORD, hit, miss)
                 if len(halves) > 1 or value == rule.values[0]:
-                    hit = place = self._load(place, rule, half)
+                    hit = place = self._load(rule, half)
         return place
 
-    def _load(self, target: int, rule: Rule, half: int) -> int:
-        """Load half of the rule's argument, keep what the mask keeps, go on at ``target``."""
+    def _load(self, rule: Rule, half: int) -> int:
+        """Load half of the rule's argument and keep what the mask keeps, in front of the newest instruction."""
         mask = rule.mask >> 32 * half & _WORD
         if mask != _WORD:
-            target = self.before(target, _AND, mask)
-        return self.before(target, _LOAD, _ARGUMENTS_AT + 8 * rule.argument + 4 * half)
+            self.emit(_AND, mask)
+        return self.emit(_LOAD, _ARGUMENTS_AT + 8 * rule.argument + 4 * half)
 
     def packed(self) -> bytes:
         """The program as the kernel reads it: ``struct sock_filter`` in the machine's byte order."""

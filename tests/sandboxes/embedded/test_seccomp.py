@@ -156,6 +156,34 @@ def test_any_policy_compiles_to_what_it_means(policy, machine, data):
         assert answer == promised(policy, machine, number, arguments)
 
 
+@by_machine
+def test_a_policy_longer_than_the_reach_of_a_jump_compiles_too(machine):
+    groups = tuple(Group(call, "any", (call,), 1 + place % 133) for place, call in enumerate(KNOWN) if place % 3)
+    judged = [call for place, call in enumerate(KNOWN) if place % 3 == 0]
+    rules = [
+        Rule(call, place % 6, 2**64 - 1, (place, 2**40 + place, 2**63), read, "any", 1 + place % 133)
+        for place, call in enumerate(judged)
+        for read in (Values.NEVER, Values.ONLY)
+    ]
+    policy = Policy("long", groups, tuple(rules))
+    program = compile_filter(policy, machine)
+    assert len(program) // 8 > 3 * 255
+    table = syscalls.numbers(machine)
+    known = [table[call] for call in KNOWN if call in table]
+    for number in [*known, 400, syscalls.HORIZON + 1, WORD]:
+        for value in (0, 2**63, *range(number, number + 3), 2**40):
+            arguments = (value,) * 6
+            answer = interpret(program, syscalls.AUDIT_ARCH[machine], number, arguments)
+            assert answer == promised(policy, machine, number, arguments)
+
+
+def test_a_policy_without_entries_still_ends_at_the_horizon():
+    program = compile_filter(Policy("empty", (), ()), "x86_64")
+    arch = syscalls.AUDIT_ARCH["x86_64"]
+    assert interpret(program, arch, syscalls.numbers("x86_64")["mount"], (0,) * 6) == ALLOW
+    assert interpret(program, arch, syscalls.HORIZON + 1, (0,) * 6) == ERRNO | errno.ENOSYS
+
+
 @by_policy
 @by_machine
 def test_the_filter_is_short_and_always_the_same(policy, machine):
@@ -271,6 +299,15 @@ TRIED = [
 def test_the_kernel_judges_arguments_as_promised():
     given_back = answers(ROOM, [(call, *arguments) for call, arguments, _ in TRIED])
     assert given_back == [answer for _, _, answer in TRIED]
+
+
+@linux_here
+@pytest.mark.parametrize("policy", POLICIES[1:], ids=lambda policy: policy.name)
+def test_without_namespaces_no_socket_can_be_made_that_could_be_connected(policy):
+    kinds = [(family, kind, 0) for family in (1, 2, 10, 16, 40) for kind in (1, 2, 3, 5)]
+    assert set(answers(policy, [("socket", *kind) for kind in kinds])) == {errno.EAFNOSUPPORT}
+    assert answers(policy, [("socketpair", 1, 2, 0, 0), ("socketpair", 1, 2 | 0o2000000, 0, 0)]) == [errno.EPERM] * 2
+    assert answers(policy, [("socketpair", 1, 1, 0, 0)]) == [errno.EFAULT]  # reached
 
 
 @linux_here
