@@ -223,7 +223,7 @@ def expected_tables() -> str:
 def test_the_document_lists_every_refused_call_its_answer_and_the_reason():
     written = DOCUMENT.read_text().partition(START)[2].partition(END)[0]
     assert written == expected_tables(), (
-        f"run: python {Path(__file__).name} (it rewrites the tables of {DOCUMENT.name})"
+        f"run: python tests/sandboxes/embedded/{Path(__file__).name} (it rewrites the tables)"
     )
 
 

@@ -1,0 +1,137 @@
+"""The Docker profile means what the policy means, in our reading and in libseccomp's, which container runtimes use."""
+
+import ctypes
+import errno
+import json
+import os
+import tempfile
+from functools import cache
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codex_server.sandboxes.embedded import syscalls
+from codex_server.sandboxes.embedded.policy import CONFINED, POLICIES, ROOM, Policy, Rule, Values
+from codex_server.sandboxes.embedded.seccomp import ALLOW, ERRNO, docker_profile
+from tests.sandboxes.embedded.bpf import KNOWN, MACHINES, interpret, six_arguments
+
+HERE = os.uname().machine
+
+by_policy = pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.name)
+
+
+def docker_answer(profile: dict, call: str, arguments: tuple[int, ...]) -> int:
+    """The errno that the profile gives, or 0; it must not say two things."""
+    found = set()
+    for entry in profile["syscalls"]:
+        if call in entry["names"]:
+            conditions = entry.get("args", [])
+            assert all(condition["op"] == "SCMP_CMP_MASKED_EQ" for condition in conditions)
+            if all(arguments[one["index"]] & one["value"] == one["valueTwo"] for one in conditions):
+                found.add(entry.get("errnoRet", 0))
+    assert len(found) <= 1
+    return found.pop() if found else profile["defaultErrnoRet"]
+
+
+@cache
+def profile_of(policy: Policy) -> dict:
+    return docker_profile(policy)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.sampled_from(POLICIES), st.sampled_from([*KNOWN, *[rule.call for rule in CONFINED.rules] * 8]), six_arguments)
+def test_the_docker_profile_means_the_same(policy, call, arguments):
+    answer, meant = docker_answer(profile_of(policy), call, arguments), policy.verdict(call, arguments)
+    rules = () if call in policy.refused else policy.rules_of(call)
+    breaks_a_later_rule = meant and rules and not rules[0].refuses(arguments)
+    assert answer == (errno.ENOSYS if breaks_a_later_rule else meant)
+
+
+@by_policy
+def test_the_docker_profile_has_the_shape_that_docker_reads(policy):
+    profile = json.loads(json.dumps(docker_profile(policy)))
+    assert profile["defaultAction"] == "SCMP_ACT_ERRNO"
+    assert profile["defaultErrnoRet"] == errno.ENOSYS
+    assert [arch["architecture"] for arch in profile["archMap"]] == ["SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"]
+    assert all(arch["subArchitectures"] == [] for arch in profile["archMap"])
+    for entry in profile["syscalls"]:
+        assert set(entry) <= {"names", "action", "errnoRet", "args"}
+        assert entry["names"]
+        assert set(entry["names"]) <= set(KNOWN)
+        assert (entry["action"] == "SCMP_ACT_ERRNO") is ("errnoRet" in entry)
+        assert entry["action"] in ("SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO")
+        for condition in entry.get("args", []):
+            assert set(condition) == {"index", "value", "valueTwo", "op"}
+        indexes = [condition["index"] for condition in entry.get("args", [])]
+        assert len(indexes) == len(set(indexes))
+    unconditional = [name for entry in profile["syscalls"] if "args" not in entry for name in entry["names"]]
+    assert len(unconditional) == len(set(unconditional))
+
+
+def test_the_docker_profile_answers_clone3_by_name():
+    entries = [entry for entry in docker_profile(ROOM)["syscalls"] if "clone3" in entry["names"]]
+    assert entries == [{"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOSYS}]
+
+
+def test_two_rules_for_one_argument_do_not_fit_docker():
+    twice = (
+        Rule("ioctl", 1, 0xF, (1,), Values.NEVER, "one"),
+        Rule("ioctl", 1, 0xF0, (0,), Values.ONLY, "two"),
+    )
+    with pytest.raises(ValueError, match="two rules for one argument"):
+        docker_profile(Policy("any", (), twice))
+
+
+class Comparison(ctypes.Structure):
+    _fields_ = (("arg", ctypes.c_uint), ("op", ctypes.c_int), ("a", ctypes.c_uint64), ("b", ctypes.c_uint64))
+
+
+def libseccomp() -> ctypes.CDLL:
+    try:
+        library = ctypes.CDLL("libseccomp.so.2")
+    except OSError:
+        pytest.skip("libseccomp is not installed here")
+    library.seccomp_init.restype = ctypes.c_void_p
+    return library
+
+
+def as_a_runtime_builds_it(profile: dict) -> bytes:
+    """What runc does with a profile: unknown names are left out, an action equal to the default is left out."""
+    library = libseccomp()
+    default = ERRNO | profile["defaultErrnoRet"]
+    context = ctypes.c_void_p(library.seccomp_init(ctypes.c_uint32(default)))
+    for entry in profile["syscalls"]:
+        action = ERRNO | entry["errnoRet"] if "errnoRet" in entry else ALLOW
+        if action == default:
+            continue
+        conditions = [Comparison(one["index"], 7, one["value"], one["valueTwo"]) for one in entry.get("args", [])]
+        for name in entry["names"]:
+            number = library.seccomp_syscall_resolve_name(name.encode())
+            if number != -1:
+                array = (Comparison * len(conditions))(*conditions)
+                code = library.seccomp_rule_add_array(context, ctypes.c_uint32(action), number, len(conditions), array)
+                assert code == 0, (name, os.strerror(-code))
+    with tempfile.TemporaryFile() as file:
+        assert library.seccomp_export_bpf(context, file.fileno()) == 0
+        library.seccomp_release(context)
+        file.seek(0)
+        return file.read()
+
+
+@pytest.mark.skipif(HERE not in MACHINES, reason=f"there is no table of system calls for {HERE}")
+def test_libseccomp_makes_the_same_filter_of_the_docker_profile():
+    program = as_a_runtime_builds_it(docker_profile(ROOM))
+    library = libseccomp()
+
+    @settings(max_examples=500, deadline=None)
+    @given(st.sampled_from([*KNOWN, *[rule.call for rule in ROOM.rules] * 8]), six_arguments)
+    def same(call, arguments):
+        number = syscalls.numbers(HERE).get(call)
+        if number is None or library.seccomp_syscall_resolve_name(call.encode()) != number:
+            return
+        answer = interpret(program, syscalls.AUDIT_ARCH[HERE], number, arguments)
+        meant = docker_answer(profile_of(ROOM), call, arguments)
+        assert answer == (ERRNO | meant if meant else ALLOW)
+
+    same()
