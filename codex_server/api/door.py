@@ -19,7 +19,10 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 def build_door(settings: Settings, metrics_: Metrics, lifespan: Lifespan | None = None) -> FastAPI:
     """The application; ``lifespan`` must set ``app.state.services`` before the first request."""
     # FastAPI's own pages load their scripts from elsewhere; `pages` serves one that works offline.
-    app = FastAPI(title=TITLE, version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    # A path with a slash too many is a 404: a redirect would repeat the caller's Host, and tokens would follow it.
+    app = FastAPI(
+        title=TITLE, version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan
+    )
     app.state.metrics = metrics_
     app.state.problem_base = (settings.public_url or "").rstrip("/")
     app.add_middleware(Edge, metrics=metrics_)

@@ -10,6 +10,8 @@ from codex_server.api.schemas import ExecuteAnswer, LeftOutFile, Truncated
 from codex_server.execution.capture import mark
 
 _NO_ROOM = "left out to keep the answer within its size; print what matters, or write less"
+_SLACK = 8
+"""What hangs on the streams may cost so much: two `false` for `true`, a line break in `error`, quotes for null."""
 _LIST_SHARE = 10
 """The list of files that are left out takes at most a tenth of the answer when room is short."""
 
@@ -83,7 +85,7 @@ def _shorten_list(answer: ExecuteAnswer, room: int) -> ExecuteAnswer:
 
 def _shorten_streams(answer: ExecuteAnswer, reason: str | None, max_chars: int) -> ExecuteAnswer:
     # Each stream is in the answer twice: stdout also as `output`, stderr also in `error`.
-    room = (max_chars - encoded_length(_with_streams(answer, "", "", reason or "."))) // 2
+    room = (max_chars - encoded_length(_with_streams(answer, "", "", reason)) - _SLACK) // 2
     out_cost, err_cost = _cost(answer.stdout), _cost(answer.stderr)
     stdout = shorten(answer.stdout, max(room // 2, room - err_cost), answer.usage.stdout_bytes)
     stderr = shorten(answer.stderr, max(room // 2, room - out_cost), answer.usage.stderr_bytes)

@@ -1,0 +1,114 @@
+"""``api/fitting.py``: an answer within its size, changed as little as that takes."""
+
+import json
+from datetime import UTC, datetime
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codex_server.api.answer import join_error
+from codex_server.api.fitting import encode, encoded_length, fit, shorten
+from codex_server.api.schemas import AnswerFile, ExecuteAnswer, LeftOutFile, Truncated, Usage
+from codex_server.model import Status
+
+ROOM = 10_000
+TEXTS = st.one_of(
+    st.text(max_size=50),
+    st.builds(lambda text, times: text * times, st.text(min_size=1, max_size=8), st.integers(0, 4000)),
+    st.sampled_from(["\x00" * 9000, '"' * 9000, "\n" * 20_000, "é" * 20_000, "😀" * 20_000, "x" * 70_000]),
+)
+NAMES = st.one_of(st.text(min_size=1, max_size=20), st.sampled_from(["\x01" * 200, "p" * 500]))
+FILES = st.lists(st.tuples(NAMES, TEXTS), max_size=40)
+SKIPPED = st.lists(st.tuples(NAMES, st.text(max_size=100)), max_size=300)
+
+
+def answer(stdout="", stderr="", reason=None, files=(), skipped=()):
+    return ExecuteAnswer(
+        execution_id="exe_" + "0" * 26,
+        status=Status.FAILED,
+        output=stdout,
+        error=join_error(reason, stderr),
+        exit_code=1,
+        signal=None,
+        execution_time=0.123456,
+        timestamp=datetime(2026, 1, 1, tzinfo=UTC),
+        stdout=stdout,
+        stderr=stderr,
+        truncated=Truncated(stdout=False, stderr=False),
+        usage=Usage(
+            queue_seconds=0.1,
+            wall_seconds=0.1,
+            cpu_seconds=0.1,
+            peak_memory_bytes=1,
+            stdout_bytes=len(stdout.encode()),
+            stderr_bytes=len(stderr.encode()),
+        ),
+        files=[
+            AnswerFile(path=path, size=len(text.encode()), media_type="text/plain", content=text, encoding="utf-8")
+            for path, text in files
+        ],
+        skipped_files=[LeftOutFile(path=path, size=None, reason=reason_) for path, reason_ in skipped],
+    )
+
+
+@settings(deadline=None, max_examples=150)
+@given(TEXTS, TEXTS, st.sampled_from([None, "Exit code 1"]), FILES, SKIPPED)
+def test_whatever_is_in_it_the_answer_fits_and_tells_what_is_missing(stdout, stderr, reason, files, skipped):
+    whole = answer(stdout, stderr, reason, files, skipped)
+    fitted = fit(whole, reason, ROOM)
+    assert encoded_length(fitted) <= ROOM
+    assert json.loads(encode(fitted))
+    assert fitted.output == fitted.stdout
+    assert fitted.error == join_error(reason, fitted.stderr)
+    assert fitted.truncated.stdout == (fitted.stdout != stdout)
+    assert fitted.truncated.stderr == (fitted.stderr != stderr)
+    told = len(fitted.files) + len(fitted.skipped_files)
+    assert told == len(files) + len(skipped) or fitted.skipped_files[-1].path == "*"
+    if encoded_length(whole) <= ROOM:
+        assert fitted == whole
+
+
+@settings(deadline=None)
+@given(TEXTS, st.integers(200, 50_000))
+def test_a_shortened_text_is_a_head_a_mark_and_a_tail_within_its_room(text, room):
+    short = shorten(text, room, len(text.encode()))
+    assert len(json.dumps(short, ensure_ascii=False)) - 2 <= room
+    if short != text:
+        head, _, rest = short.partition("\n[... ")
+        _, _, tail = rest.partition(" bytes left out ...]\n")
+        assert text.startswith(head)
+        assert text.endswith(tail)
+
+
+def test_a_shortened_text_uses_its_room_and_counts_what_is_left_out():
+    short = shorten("a" * 5000 + "b" * 5000, 1000, 12_345)
+    assert 990 <= len(short.replace("\n", "\\n")) <= 1000
+    kept = short.count("a") + short.count("b") - "bytes".count("b")
+    assert f"[... {12_345 - kept:,} bytes left out ...]" in short
+
+
+def test_one_stream_may_use_the_room_that_the_other_leaves():
+    fitted = fit(answer("x" * 20_000, "short"), None, ROOM)
+    assert fitted.stderr == "short"
+    assert encoded_length(fitted) > ROOM - 50
+
+
+def test_two_long_streams_share_the_room():
+    fitted = fit(answer("x" * 20_000, "y" * 20_000), None, ROOM)
+    assert abs(len(fitted.stdout) - len(fitted.stderr)) < 20
+
+
+def test_the_largest_files_give_way_first_and_streams_stay_whole():
+    fitted = fit(answer("out", "", None, [("small", "s"), ("large", "l" * 9000), ("middle", "m" * 2000)]), None, ROOM)
+    assert [file.path for file in fitted.files] == ["small", "middle"]
+    assert [file.path for file in fitted.skipped_files] == ["large"]
+    assert "left out" in fitted.skipped_files[0].reason
+    assert fitted.stdout == "out"
+    assert not fitted.truncated.stdout
+
+
+def test_a_list_of_thousands_of_files_is_cut_and_says_so():
+    fitted = fit(answer("x" * 20_000, skipped=[(f"f{n}", "why") for n in range(5000)]), None, ROOM)
+    assert fitted.skipped_files[0].path == "f0"
+    assert fitted.skipped_files[-1].path == "*"
+    assert f"{5000 - (len(fitted.skipped_files) - 1)} more" in fitted.skipped_files[-1].reason

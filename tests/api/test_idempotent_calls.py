@@ -1,0 +1,95 @@
+"""``Idempotency-Key`` on ``POST /execute``."""
+
+import asyncio
+
+import pytest
+
+from codex_server.access.tokens import TokenStore
+
+pytestmark = pytest.mark.anyio
+KEY = {"Idempotency-Key": "order-1"}
+
+
+async def test_the_same_request_again_gets_the_same_answer_and_runs_nothing(door):
+    first = await door.execute("print 1", headers=KEY)
+    second = await door.execute("print 1", headers=KEY)
+    assert second.text == first.text
+    assert "idempotency-replayed" not in first.headers
+    assert second.headers["idempotency-replayed"] == "true"
+    assert second.headers["cache-control"] == "no-store"
+    assert second.headers["x-request-id"] != first.headers["x-request-id"]
+    assert len(door.backend.executions) == 1
+
+
+async def test_without_a_key_each_request_runs(door):
+    await door.execute("print 1")
+    await door.execute("print 1")
+    assert len(door.backend.executions) == 2
+
+
+async def test_a_failed_program_is_replayed_too(door):
+    first = await door.execute("exit 1", headers=KEY)
+    assert (await door.execute("exit 1", headers=KEY)).text == first.text
+
+
+async def test_the_key_with_another_body_is_refused(door):
+    await door.execute("print 1", headers=KEY)
+    answer = await door.execute("print 2", headers=KEY)
+    assert answer.status_code == 422
+    assert answer.json()["code"] == "idempotency-mismatch"
+    assert len(door.backend.executions) == 1
+
+
+async def test_of_many_at_once_one_runs_and_the_others_are_told_to_wait(door):
+    calls = [asyncio.ensure_future(door.execute("wait go\nprint 1", headers=KEY)) for _ in range(20)]
+    done, running = await asyncio.wait(calls, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+    while len(running) > 1:
+        more, running = await asyncio.wait(running, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        assert more
+        done |= more
+    assert {call.result().status_code for call in done} == {409}
+    assert {call.result().json()["code"] for call in done} == {"idempotency-in-flight"}
+    assert {call.result().headers["retry-after"] for call in done} == {"1"}
+    door.backend.event("go").set()
+    (first,) = [await call for call in running]
+    assert first.status_code == 200
+    assert (await door.execute("wait go\nprint 1", headers=KEY)).text == first.text
+    assert len(door.backend.executions) == 1
+
+
+async def test_an_answer_of_500_frees_the_key(door):
+    assert (await door.execute("die", headers=KEY)).status_code == 500
+    assert (await door.execute("print 1", headers=KEY)).status_code == 200
+
+
+async def test_a_refused_request_uses_no_key(door):
+    assert (await door.execute("print 1", timeout=99, headers=KEY)).status_code == 422
+    assert (await door.execute("print 1", headers=KEY)).status_code == 200
+
+
+async def test_a_cancelled_first_request_frees_the_key(door):
+    call = asyncio.ensure_future(door.execute("wait never", headers=KEY))
+    while not door.backend.executions:
+        await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert (await door.execute("print 1", headers=KEY)).status_code == 200
+
+
+async def test_a_key_belongs_to_its_token(open_door, tmp_path):
+    store = TokenStore(tmp_path / "state")
+    tokens = [store.create(name)[0] for name in ("one", "two")]
+    async with open_door(api_token=None) as door:
+        for number, token in enumerate(tokens):
+            headers = KEY | {"Authorization": f"Bearer {token}"}
+            answer = await door.client.post("/execute", json={"code": f"print {number}"}, headers=headers)
+            assert answer.json()["stdout"] == f"{number}\n"
+
+
+@pytest.mark.parametrize("key", ["", "a b", "x" * 256, "caf\u00e9"])
+async def test_a_key_that_is_none_is_refused(door, key):
+    answer = await door.execute("print 1", headers={"Idempotency-Key": key.encode("latin-1")})
+    assert answer.status_code == 422
+    assert answer.json()["code"] == "invalid-request"
+    assert answer.json()["errors"][0]["pointer"] == "/header/Idempotency-Key"

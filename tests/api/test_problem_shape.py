@@ -1,0 +1,129 @@
+"""Every refusal of every route has one shape."""
+
+import pytest
+from starlette.exceptions import HTTPException
+
+from codex_server import errors
+from codex_server.api.problems import kinds
+from codex_server.api.schemas import Problem
+
+pytestmark = pytest.mark.anyio
+
+
+def whole(answer):
+    assert answer.headers["content-type"] == "application/problem+json", answer.text
+    body = answer.json()
+    Problem.model_validate(body)
+    assert body["status"] == answer.status_code
+    assert body["instance"] == answer.headers["x-request-id"]
+    assert body["type"] == f"/problems#{body['code']}"
+    known = {kind.slug: kind for kind in kinds()}[body["code"]]
+    assert (body["title"], body["status"]) == (known.title, known.status)
+    return body
+
+
+async def test_every_path_refuses_wrong_methods_with_the_right_ones(door):
+    paths = [*door.app.openapi()["paths"], "/docs", "/problems", "/openapi.json"]
+    for path in paths:
+        for method in ("PUT", "PATCH", "DELETE", "TRACE", "BREW", "GET" if path == "/execute" else "POST"):
+            answer = await door.client.request(method, path)
+            assert answer.status_code == 405, (method, path)
+            assert whole(answer)["code"] == "method-not-allowed"
+            assert "OPTIONS" in answer.headers["allow"]
+            assert method not in answer.headers["allow"].split(", ")
+
+
+async def test_options_tells_the_methods(door):
+    answer = await door.client.options("/execute")
+    assert (answer.status_code, answer.headers["allow"], answer.text) == (204, "OPTIONS, POST", "")
+    assert (await door.client.options("/health")).headers["allow"] == "GET, HEAD, OPTIONS"
+
+
+async def test_head_answers_as_get_without_the_body(door):
+    for path in ("/", "/health", "/livez", "/readyz", "/languages", "/docs", "/openapi.json"):
+        answer = await door.client.head(path)
+        assert answer.status_code == 200, path
+        assert answer.text == ""
+        assert int(answer.headers["content-length"]) > 0
+
+
+@pytest.mark.parametrize(
+    "path", ["/nope", "/execute/", "/execute/x", "/.env", "/docs/../x", "/%2e%2e/etc/passwd", "/" + "x" * 5000]
+)
+async def test_an_unknown_path_is_a_problem(door, path):
+    answer = await door.client.get(path)
+    assert answer.status_code == 404
+    assert whole(answer)["code"] == "not-found"
+    assert len(answer.text) < 1000
+
+
+async def test_a_fault_of_ours_tells_its_id_and_nothing_else(door, caplog, monkeypatch):
+    def broken(*_args):
+        raise RuntimeError("secret /root/path")
+
+    monkeypatch.setattr("codex_server.api.routes.execute.to_execution", broken)
+    answer = await door.execute("print 1")
+    assert answer.status_code == 500
+    assert whole(answer)["code"] == "internal"
+    assert "secret" not in answer.text
+    assert "RuntimeError: secret /root/path" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(errors.SandboxFault("at /sys/fs/cgroup"), 500), (errors.ProtocolViolation("frame 7 of /x"), 500)],
+)
+async def test_a_lost_sandbox_tells_nothing_of_the_inside(door, monkeypatch, caplog, error, status):
+    async def lost(*_args):
+        raise error
+
+    monkeypatch.setattr(door.app.state.services.executor, "execute", lost, raising=False)
+    answer = await door.execute("print 1")
+    assert answer.status_code == status
+    body = whole(answer)
+    assert body["code"] == error.slug
+    assert str(error) not in answer.text
+    assert str(error) in "".join(str(getattr(record, "cause", "")) for record in caplog.records)
+
+
+async def test_a_sandbox_that_cannot_be_made_is_503_with_retry_after(door):
+    door.backend.runs_that_find_death = 100
+    answer = await door.execute("print 1")
+    assert answer.status_code == 503
+    assert whole(answer)["code"] == "sandbox-unavailable"
+    assert int(answer.headers["retry-after"]) >= 1
+    assert "fake" not in answer.text
+
+
+async def test_an_error_of_the_framework_is_a_problem_too(door, monkeypatch):
+    def broken(*_args):
+        raise HTTPException(418, "teapot")
+
+    monkeypatch.setattr("codex_server.api.routes.execute.check_is_json", broken)
+    answer = await door.execute("print 1")
+    assert answer.status_code == 418
+    assert answer.json()["code"] == "malformed-request"
+
+
+@pytest.mark.parametrize("sent", ["abc", "A.b_c-9", "x" * 64])
+async def test_a_well_formed_request_id_is_kept(door, sent):
+    answer = await door.client.get("/nope", headers={"X-Request-ID": sent})
+    assert answer.headers["x-request-id"] == sent
+    assert answer.json()["instance"] == sent
+
+
+@pytest.mark.parametrize("sent", ["", "x" * 65, "a b", 'a"b', "<script>", "a/b", "é".encode()])
+async def test_another_request_id_is_replaced(door, sent):
+    answer = await door.client.get("/health", headers={"X-Request-ID": sent})
+    assert len(answer.headers["x-request-id"]) == 32
+
+
+async def test_each_request_has_an_id_of_its_own(door):
+    answers = [await door.client.get("/livez") for _ in range(3)]
+    assert len({answer.headers["x-request-id"] for answer in answers}) == 3
+
+
+async def test_with_a_public_address_the_type_is_a_whole_url(open_door):
+    async with open_door(public_url="https://box.example/") as door:
+        answer = await door.client.get("/nope")
+    assert answer.json()["type"] == "https://box.example/problems#not-found"

@@ -1,0 +1,275 @@
+"""Clients that leave, that are slow, that never end, that come in crowds: over a real server on loopback."""
+
+import asyncio
+import json
+
+import httpx2
+import pytest
+
+pytestmark = pytest.mark.anyio
+TOKEN = "codex_" + "t" * 43
+
+
+class Wire:
+    """A client that sends what it likes, as slowly as it likes."""
+
+    def __init__(self, reader, writer):
+        self.reader, self.writer = reader, writer
+
+    async def send(self, data):
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def answer(self):
+        """Status and body of the next answer; None when the server closed without one."""
+        async with asyncio.timeout(10):
+            head = await self.reader.readuntil(b"\r\n\r\n")
+            lines = head.decode().split("\r\n")
+            fields = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
+            body = await self.reader.readexactly(int(fields.get("content-length", 0)))
+        return int(lines[0].split()[1]), fields, body
+
+    async def closed(self):
+        """Wait until the server has closed the connection."""
+        async with asyncio.timeout(10):
+            try:
+                while await self.reader.read(65536):
+                    pass
+            except ConnectionResetError:
+                pass
+
+    def leave(self):
+        self.writer.transport.abort()
+
+
+@pytest.fixture
+async def dial():
+    """Connect to a door; hung up at the end of the test."""
+    wires = []
+
+    async def dial_(door):
+        wires.append(Wire(*await asyncio.open_connection("127.0.0.1", door.port)))
+        return wires[-1]
+
+    yield dial_
+    for wire in wires:
+        wire.leave()
+        await asyncio.gather(wire.writer.wait_closed(), return_exceptions=True)
+
+
+def request(body, *, length=None, more=""):
+    head = f"POST /execute HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body) if length is None else length}\r\n{more}\r\n".encode() + body
+
+
+def script(code):
+    return json.dumps({"code": code}).encode()
+
+
+async def until(condition):
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+async def test_a_client_that_leaves_cancels_its_program(serve, dial):
+    async with serve(pool_sizes={"python": 0, "javascript": 0}) as door:
+        wire = await dial(door)
+        await wire.send(request(script("wait never")))
+        await until(lambda: door.backend.executions)
+        assert len(door.backend.living) == 1
+        wire.leave()
+        await until(lambda: not door.backend.living)
+        assert door.app.state.services.executor.census().running == 0
+        answer = await door.execute("print still here")
+        assert answer.json()["stdout"] == "still here\n"
+
+
+async def test_a_client_that_leaves_while_it_waits_for_a_place_frees_the_queue(serve, dial):
+    async with serve(max_concurrency=1) as door:
+        executor = door.app.state.services.executor
+        runs, waits = await dial(door), await dial(door)
+        await runs.send(request(script("wait go")))
+        await until(lambda: executor.census().running == 1)
+        await waits.send(request(script("print never run")))
+        await until(lambda: executor.census().queued == 1)
+        waits.leave()
+        await until(lambda: executor.census().queued == 0)
+        door.backend.event("go").set()
+        assert (await runs.answer())[0] == 200
+        assert len(door.backend.executions) == 1
+
+
+async def test_a_client_that_leaves_in_the_middle_of_its_body_runs_nothing(serve, caplog, dial):
+    caplog.set_level("INFO")
+    async with serve() as door:
+        wire = await dial(door)
+        await wire.send(request(script("print 1"), length=1000))
+        await until(lambda: door.app.state.services)
+        wire.leave()
+        await until(lambda: any(getattr(record, "status", None) == 499 for record in caplog.records))
+        assert door.backend.executions == []
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_a_body_that_never_ends_is_refused_in_time(serve, dial):
+    async with serve(receive_seconds=0.05) as door:
+        wire = await dial(door)
+        await wire.send(request(b"{", length=1000))
+        status, fields, body = await wire.answer()
+        assert status == 408
+        assert fields["content-type"] == "application/problem+json"
+        assert json.loads(body)["code"] == "request-timeout"
+        await wire.closed()
+
+
+async def test_a_header_that_never_ends_is_refused_in_time(serve, dial):
+    async with serve(receive_seconds=0.05) as door:
+        wire = await dial(door)
+        await wire.send(b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+        status, fields, body = await wire.answer()
+        assert status == 408
+        assert fields["content-type"] == "application/problem+json"
+        assert json.loads(body)["code"] == "request-timeout"
+        await wire.closed()
+
+
+async def test_a_connection_that_says_nothing_is_closed_in_time(serve, dial):
+    async with serve(receive_seconds=0.05) as door:
+        await (await dial(door)).closed()
+
+
+async def test_dripping_empty_lines_does_not_hold_a_connection(serve, dial):
+    async with serve(receive_seconds=0.2) as door:
+        wire = await dial(door)
+        await wire.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await wire.answer())[0] == 200
+
+        async def drip():
+            while True:
+                await wire.send(b"\r\n")
+                await asyncio.sleep(0)
+
+        dripping = asyncio.ensure_future(drip())
+        await wire.closed()
+        dripping.cancel()
+        await asyncio.gather(dripping, return_exceptions=True)
+
+
+async def test_a_header_without_measure_is_refused(serve, dial):
+    async with serve() as door:
+        wire = await dial(door)
+        await wire.send(b"GET /health HTTP/1.1\r\nHost: x\r\n" + b"X-Much: " + b"y" * 70_000 + b"\r\n\r\n")
+        status, _, body = await wire.answer()
+        assert status == 431
+        assert json.loads(body)["code"] == "header-too-large"
+        await wire.closed()
+
+
+async def test_an_address_without_measure_is_refused(serve, dial):
+    async with serve() as door:
+        wire = await dial(door)
+        await wire.send(b"GET /" + b"y" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await wire.answer())[0] == 431
+
+
+@pytest.mark.parametrize("sent", [b"hello\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00", b"GET / HTTP/9.9\r\n\r\n"])
+async def test_what_is_not_http_is_a_problem(serve, sent, dial):
+    async with serve() as door:
+        wire = await dial(door)
+        await wire.send(sent)
+        status, fields, body = await wire.answer()
+        assert status == 400
+        assert fields["content-type"] == "application/problem+json"
+        assert json.loads(body)["code"] == "malformed-request"
+        await wire.closed()
+
+
+async def test_a_chunked_body_over_the_cap_is_refused_while_it_comes(serve):
+    async with serve(max_body=2048) as door:
+
+        async def chunks():
+            for _ in range(1000):
+                yield b" " * 1000
+
+        headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+        answer = await door.client.post("/execute", content=chunks(), headers=headers)
+        assert answer.status_code == 413
+        assert answer.json()["code"] == "too-large"
+
+
+async def test_a_chunked_body_is_taken(serve):
+    async with serve() as door:
+
+        async def chunks():
+            for byte in script("print piece by piece"):
+                yield bytes([byte])
+
+        headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+        answer = await door.client.post("/execute", content=chunks(), headers=headers)
+        assert answer.json()["stdout"] == "piece by piece\n"
+
+
+async def test_a_refusal_before_the_body_does_not_ask_for_the_body(serve, dial):
+    async with serve() as door:
+        wire = await dial(door)
+        await wire.send(b"POST /execute HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\nExpect: 100-continue\r\n\r\n")
+        assert (await wire.answer())[0] == 401
+
+
+async def test_a_body_that_nobody_reads_does_not_hold_the_connection(serve, monkeypatch, dial):
+    monkeypatch.setattr("codex_server.api.protocol.LINGER_SECONDS", 0.05)
+    async with serve() as door:
+        wire = await dial(door)
+        await wire.send(b"POST /execute HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\nxxx")
+        assert (await wire.answer())[0] == 401
+        await wire.closed()
+
+
+async def test_after_an_early_refusal_the_connection_serves_on(serve, dial):
+    async with serve() as door:
+        wire = await dial(door)
+        await wire.send(b"POST /execute HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n")
+        assert (await wire.answer())[0] == 401
+        await wire.send(b"x" * 200_000 + request(script("print next")))
+        status, _, body = await wire.answer()
+        assert (status, json.loads(body)["stdout"]) == (200, "next\n")
+
+
+async def test_head_over_a_socket_sends_no_body(serve, dial):
+    async with serve() as door:
+        wire = await dial(door)
+        await wire.send(b"HEAD /health HTTP/1.1\r\nHost: x\r\n\r\nGET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(10):
+            head = await wire.reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200")
+        assert (await wire.answer())[2] == b'{"status":"alive"}'
+
+
+async def test_a_hundred_clients_at_once_all_get_their_own_answer(serve):
+    async with serve(queue_length=200, max_concurrency=4) as door:
+        limits = httpx2.Limits(max_connections=100)
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{door.port}", timeout=60, limits=limits) as client:
+
+            async def one(number):
+                headers = {"Authorization": f"Bearer {TOKEN}"}
+                answer = await client.post("/execute", json={"code": f"print {number}"}, headers=headers)
+                return answer.status_code, answer.json()["stdout"]
+
+            answers = await asyncio.gather(*(one(number) for number in range(100)))
+        assert answers == [(200, f"{number}\n") for number in range(100)]
+
+
+async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(serve):
+    async with serve(queue_length=1, max_concurrency=1) as door:
+        executor = door.app.state.services.executor
+        calls = [asyncio.ensure_future(door.execute("wait go"))]
+        await until(lambda: executor.census().running == 1)
+        calls.append(asyncio.ensure_future(door.execute("wait go")))
+        await until(lambda: executor.census().queued == 1)
+        refused = await door.execute("print 1")
+        assert refused.status_code == 503
+        assert refused.json()["code"] == "busy"
+        assert int(refused.headers["retry-after"]) >= 1
+        door.backend.event("go").set()
+        assert [(await call).status_code for call in calls] == [200, 200]
