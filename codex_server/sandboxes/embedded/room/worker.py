@@ -4,6 +4,7 @@ INVARIANT: every confinement is complete before the first byte of user code is r
 privilege comes before the privileges go, and the system call filter comes last.
 """
 
+import gc
 import json
 import os
 import resource
@@ -37,6 +38,7 @@ def main(orders: Orders, channel: socket.socket, streams: tuple[int, int, int]) 
             os.set_inheritable(_CHANNEL, True)
             os.execve(body["agent"][0], body["agent"], body["env"])
         agent.rehearse()
+        gc.enable()  # init had switched it off
         _become_program(agent)
     except BaseException as error:
         with socket.socket(fileno=_CHANNEL) as answer:

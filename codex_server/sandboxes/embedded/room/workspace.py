@@ -73,10 +73,20 @@ def _write(folder: int, path: str, part: Part, uid: int) -> None:
         os.close(target)
 
 
-def collect(root: str, written: dict[str, Identity], body: dict[str, Any]) -> tuple[dict[str, Any], int | None]:
-    """What the program created or changed: a bounded listing, and a memfd with the content of the files kept."""
+def open_folder(root: str) -> int:
+    """The workspace itself, to be collected later.
+
+    INVARIANT: it is opened before the guest runs: afterwards its name may lead elsewhere (level ``confined``).
+    """
+    return os.open(root, _READ | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def collect(top: int, written: dict[str, Identity], body: dict[str, Any]) -> tuple[dict[str, Any], int | None]:
+    """What the program created or changed below ``top``, which is closed.
+
+    A bounded listing, and a memfd with the content of the files kept.
+    """
     listing = _Listing(body["inline_bytes"], body["inline_total_bytes"])
-    top = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for parent, path, entry in _walk(top, listing):
             listing.consider(parent, path, entry, written)
