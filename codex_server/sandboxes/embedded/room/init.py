@@ -81,7 +81,7 @@ class Init:
     def _rehearse(self) -> None:
         """Do once, with nothing in it, what a run will do: the page faults of a forked process are paid here."""
         bounds = {"inline_bytes": 0, "inline_total_bytes": 0}
-        listing, _ = workspace.collect(self._walls.workspace, {}, bounds)
+        listing, _ = workspace.collect(workspace.open_folder(self._walls.workspace), {}, bounds)
         payload = os.memfd_create("rehearsal", os.MFD_CLOEXEC)
         header = b'{"file":"","files":[],"args":[],"argv":[],"env":{}}'
         os.write(payload, header)
@@ -127,9 +127,12 @@ class Init:
         # INVARIANT: nothing of the guest is alive when its workspace is read and its ending told.
         ended = end_everyone(self._walls)
         status = ended[self._worker] if self._status is None else self._status
+        if self._stop is None and _ended_for_cpu(status) and _own_children_cpu() >= body["cpu_seconds"] - _TICK_SECONDS:
+            self._stop = "cpu_time"  # by RLIMIT_CPU; a program can also send itself that signal
         with step("collect"):
             listing, content = workspace.collect(folder, written, body)
-        self._report(status, wall, body, listing, content)
+        kept = (content,) if content is not None else ()
+        wire.send(self._channel, wire.Kind.RESULT, self._result(status, wall, listing), kept)
 
     def _wait_for_request(self) -> bool:
         """False when the worker died while it waited: then this slot is of no use."""
@@ -204,12 +207,6 @@ class Init:
             if pid == self._worker:
                 self._status = status
 
-    def _report(self, status: int, wall: float, body: dict[str, Any], written: dict[str, tuple[int, ...]]) -> None:
-        with step("collect"):
-            listing, content = workspace.collect(self._walls.workspace, written, body)
-        descriptors = (content,) if content is not None else ()
-        wire.send(self._channel, wire.Kind.RESULT, self._result(status, wall, listing), descriptors)
-
     def _result(self, status: int, wall: float, listing: dict[str, Any]) -> dict[str, Any]:
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         return {
@@ -217,7 +214,7 @@ class Init:
             "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
             "stop": self._stop,
             "wall_seconds": wall,
-            "cpu_seconds": cpu,
+            "cpu_seconds": usage.ru_utime + usage.ru_stime,
             "peak_memory_bytes": usage.ru_maxrss * 1024,
             **listing,
         }

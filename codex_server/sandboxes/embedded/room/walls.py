@@ -207,5 +207,7 @@ def resident_bytes(pid: int, *, shared_fairly: bool) -> int:
                 return int(file.read().split()[1]) * _PAGE
         with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
             return next((int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:")), 0)
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
+    except PermissionError:  # it made itself undumpable, which must not hide it
+        return resident_bytes(pid, shared_fairly=False) if shared_fairly else 0
+    except (FileNotFoundError, ProcessLookupError):
         return 0
