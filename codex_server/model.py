@@ -107,8 +107,6 @@ class Ending:
             return _STATUS_OF_STOP[self.stop]
         if self.signal == signals.SIGKILL and self.oom_kills:
             return Status.MEMORY_EXCEEDED
-        if self.signal == signals.SIGXCPU:
-            return Status.TIMED_OUT
         if self.signal is not None:
             return Status.SIGNALLED
         return Status.SUCCEEDED if self.exit_code == 0 else Status.FAILED
