@@ -14,7 +14,7 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Whole = Annotated[int, BeforeValidator(_whole)]
+Whole = BeforeValidator(_whole)
 Seconds = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -32,11 +32,11 @@ class RequestFile(BaseModel):
 class RequestLimits(TypedDict, total=False):
     """Limits to tighten; one that is left out is the server's."""
 
-    memory_bytes: Annotated[Whole, Field(ge=16 * 2**20, description="Memory of all processes, with files")]
+    memory_bytes: Annotated[int, Field(ge=16 * 2**20, description="Memory of all processes, with files"), Whole]
     cpu_seconds: Annotated[Seconds, Field(gt=0, description="Processor time of all processes together")]
-    processes: Annotated[Whole, Field(ge=1, description="Processes and threads together")]
-    output_bytes: Annotated[Whole, Field(ge=64, description="Bytes kept of each stream, head and tail")]
-    file_bytes: Annotated[Whole, Field(ge=0, description="Largest file that the program may write")]
+    processes: Annotated[int, Field(ge=1, description="Processes and threads together"), Whole]
+    output_bytes: Annotated[int, Field(ge=64, description="Bytes kept of each stream, head and tail"), Whole]
+    file_bytes: Annotated[int, Field(ge=0, description="Largest file that the program may write"), Whole]
 
 
 class ExecuteRequest(BaseModel):

@@ -88,4 +88,4 @@ async def test_every_route_that_runs_code_is_limited_and_no_other(make_app):
 @pytest.mark.parametrize("path", ["/health", "/livez", "/readyz", "/languages"])
 async def test_looking_is_not_limited(open_door, path):
     async with open_door(rate_limit="1/hour") as door:
-        assert [(await door.client.get(path)).status_code for _ in range(3)] == [200] * 3
+        assert 429 not in [(await door.client.get(path)).status_code for _ in range(3)]
