@@ -20,7 +20,7 @@ from .walls import take_uid
 READY = b"R"
 _CHANNEL = 3
 _FIXED_LIMITS = {
-    resource.RLIMIT_CORE: (0, 0),
+    resource.RLIMIT_CORE: (1, 1),  # no core at all: a limit of 0 does not hold where the host pipes cores to a program
     resource.RLIMIT_NOFILE: (1024, 1024),
     resource.RLIMIT_STACK: (8 * 2**20, 64 * 2**20),
     resource.RLIMIT_MEMLOCK: (2**16, 2**16),
