@@ -50,7 +50,7 @@ def create_app(settings: Settings, *, backend: Backend | None = None, languages:
                     metrics=metrics,
                 )
                 yield
-                await begin_drain(app)
+                await _ended(begin_drain(app))
             finally:
                 await executor.close()
 
@@ -71,6 +71,13 @@ def begin_drain(app: FastAPI) -> asyncio.Task[None]:
         state.draining = asyncio.ensure_future(services.executor.drain(services.settings.drain_seconds))
     task: asyncio.Task[None] = state.draining
     return task
+
+
+async def _ended(drain: asyncio.Task[None]) -> None:
+    """Wait for ``drain``; whoever cancelled it is in a hurry, and what still runs is cancelled next."""
+    await asyncio.wait({drain})
+    if not drain.cancelled():
+        drain.result()
 
 
 def _verifier(settings: Settings) -> Verifier | None:

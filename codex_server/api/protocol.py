@@ -5,6 +5,7 @@ Pass ``guarded(seconds)`` to ``uvicorn.Config(http=...)``. Refusals at this leve
 
 import asyncio
 import secrets
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -44,6 +45,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn does
         """Begin to wait for the first header."""
         super().connection_made(transport)
+        _send_at_once(transport)
         self._expect_by(self.receive_seconds, self._header_is_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -129,3 +131,14 @@ class GuardedProtocol(HttpToolsProtocol):
         reason = kind.title.encode("ascii")
         self.transport.write(b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (status, reason, head, bytes(answer.body)))
         self.transport.close()
+
+
+def _send_at_once(transport: asyncio.Transport) -> None:
+    """Have the kernel send each write at once.
+
+    asyncio asks for it only where the listener names its protocol, which ``socket.create_server`` does not; uvicorn
+    writes head and body apart, so the body would else wait 40 ms for the client to acknowledge the head.
+    """
+    connection = transport.get_extra_info("socket")
+    if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -97,6 +97,15 @@ async def test_the_end_of_the_lifespan_drains_and_closes_everything(make_app):
     assert backend.living == []
 
 
+async def test_a_drain_that_is_cut_short_still_ends_in_order(open_door):
+    async with open_door() as door:
+        running = asyncio.ensure_future(door.execute("print so far\nwait never"))
+        while not door.backend.executions:
+            await asyncio.sleep(0)
+        begin_drain(door.app).cancel()
+    assert (await running).json()["status"] == "cancelled"
+
+
 async def test_a_back_end_that_cannot_start_stops_the_start(make_app, monkeypatch):
     app, backend = make_app()
 

@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+import socket
 
 import httpx2
 import pytest
+
+from codex_server.api.protocol import GuardedProtocol
 
 pytestmark = pytest.mark.anyio
 TOKEN = "codex_" + "t" * 43
@@ -244,6 +247,21 @@ async def test_head_over_a_socket_sends_no_body(serve, dial):
             head = await wire.reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200")
         assert (await wire.answer())[2] == b'{"status":"alive"}'
+
+
+async def test_no_answer_waits_for_an_acknowledgement(serve, dial, monkeypatch):
+    seen = []
+    made = GuardedProtocol.connection_made
+
+    def note(self, transport):
+        made(self, transport)
+        seen.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    monkeypatch.setattr(GuardedProtocol, "connection_made", note)
+    async with serve() as door:
+        await dial(door)
+        await until(lambda: seen)
+    assert seen == [1]
 
 
 async def test_a_hundred_clients_at_once_all_get_their_own_answer(serve):
