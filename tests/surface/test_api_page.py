@@ -1,0 +1,52 @@
+"""``docs/api.md`` names every route, field, status and limit that the code has."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from codex_server.api.__main__ import main
+from codex_server.api.door import build_door
+from codex_server.api.intake import MAX_ARGS
+from codex_server.api.schemas import ExecuteAnswer, ExecuteRequest, HealthAnswer, LanguageAnswer, RequestLimits, Usage
+from codex_server.model import Status
+from codex_server.observe.metrics import Metrics
+from codex_server.settings import Settings
+
+TEXT = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+_PROSE = re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL)
+WORDS = set(re.findall(r"[a-z_]+", " ".join(re.findall(r"`([^`]+)`", _PROSE))))
+
+
+def test_every_route_is_named():
+    app = build_door(Settings.model_construct(), Metrics("fake"))
+    for path in app.openapi()["paths"]:
+        assert re.search(rf"(GET|POST) {path}[`\n]", TEXT), path
+
+
+@pytest.mark.parametrize("model", [ExecuteRequest, ExecuteAnswer, Usage, HealthAnswer, LanguageAnswer])
+def test_every_field_is_named(model):
+    assert set(model.model_fields) <= WORDS
+
+
+def test_every_limit_and_status_is_named():
+    assert set(RequestLimits.__annotations__) <= WORDS
+    assert {status.value for status in Status} <= WORDS
+
+
+def test_the_settings_that_it_names_exist():
+    named = {name.lower() for name in re.findall(r"CODEX_([A-Z_]+)", TEXT)} - {"token"}
+    assert named <= set(Settings.model_fields)
+
+
+def test_its_numbers_are_the_defaults():
+    settings = Settings.model_construct()
+    assert f"number, 1 to {settings.max_timeout:g} | {settings.default_timeout:g} |" in TEXT
+    assert f"under {settings.max_response:,} characters" in TEXT
+    assert f"at most {MAX_ARGS}," in TEXT
+    assert (settings.max_code, settings.max_inline_file) == (2**20, 32 * 2**10)
+
+
+def test_another_word_to_the_generator_is_told_the_right_ones(capsys):
+    assert main(["nonsense"]) == 2
+    assert "openapi|problems" in capsys.readouterr().err
