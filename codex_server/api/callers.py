@@ -1,4 +1,8 @@
-"""Who calls, and whether they may: the dependencies that guard a route."""
+"""Who calls, and whether they may: the dependencies that guard a route.
+
+They are coroutines although they wait for nothing: FastAPI hands a plain function to a thread, which costs more than
+the function, and the stores behind these belong to the event loop's thread.
+"""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass

@@ -15,6 +15,8 @@ from codex_server.api.problems import Fault, kind_of_status, problem, public_det
 
 CLIENT_LEFT = 499
 """The number in the log for a request whose client left; nobody reads the answer."""
+_CURIOSITY = frozenset({404, 405})
+"""Not worth counting as a refusal."""
 _log = logging.getLogger("codex_server.http")
 
 
@@ -104,6 +106,8 @@ async def _refuse_http(request: Request, error: Exception) -> Response:
 def _http_problem(request: Request, status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
     kind, exchange = kind_of_status(status), exchange_of(request)
     exchange.facts["problem"] = kind.slug
+    if status not in _CURIOSITY:
+        request.app.state.metrics.rejected(kind.slug)
     return problem(
         kind.slug,
         status,

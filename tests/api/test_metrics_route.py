@@ -39,6 +39,7 @@ async def test_refusals_are_counted_once_each(open_door):
         await door.execute("print 1", language="nope")
         await door.execute("print 1", timeout=99)
         await door.execute("die")
+        await door.client.get("/nope")
         await door.execute("print 1")
         await door.execute("print 1")
         seen = await samples(door)

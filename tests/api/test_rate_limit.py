@@ -1,5 +1,7 @@
 """How often a token may execute: 429, and the fields that tell before it comes to that."""
 
+import inspect
+
 import pytest
 import time_machine
 from fastapi.routing import iter_route_contexts
@@ -89,3 +91,16 @@ async def test_every_route_that_runs_code_is_limited_and_no_other(make_app):
 async def test_looking_is_not_limited(open_door, path):
     async with open_door(rate_limit="1/hour") as door:
         assert 429 not in [(await door.client.get(path)).status_code for _ in range(3)]
+
+
+async def test_no_dependency_of_a_route_is_handed_to_a_thread(make_app):
+    app, _ = make_app()
+
+    def calls(dependant):
+        yield from ([dependant.call] if dependant.call else [])
+        for each in dependant.dependencies:
+            yield from calls(each)
+
+    for context in iter_route_contexts(app.routes):
+        if dependant := getattr(context.route, "dependant", None):
+            assert all(inspect.iscoroutinefunction(call) for call in calls(dependant)), context.path
