@@ -34,6 +34,11 @@ PRELOADED = """
 # Under these locales python3 speaks UTF-8; any other is left to a newly started interpreter.
 _UTF8_LOCALES = frozenset(("", "C", "POSIX", "C.UTF-8", "C.utf8"))
 _HONOURED = frozenset(("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH"))
+# What python3 itself has imported when a program starts: a file of that name beside the program does not replace it.
+_ALWAYS_LOADED = frozenset(
+    ["_collections_abc", "_sitebuiltins", "abc", "builtins", "codecs", "encodings", "genericpath", "io", "os"]
+    + ["posixpath", "site", "stat", "sys", "zipimport"]
+)
 _TOY = """
 import json, sys
 class Toy:
@@ -201,6 +206,14 @@ def _forget_own_modules(file: str, python_path: str) -> None:
     sys.path[:] = [os.path.dirname(os.path.realpath(file)), *extra, *inherited]
     for entry in own:
         sys.path_importer_cache.pop(entry, None)
+    _forget_shadowed(os.listdir(sys.path[0]))
+
+
+def _forget_shadowed(beside: list[str]) -> None:
+    """A module beside the program goes before the library's of that name, though the latter is loaded already."""
+    shadows = {entry.partition(".")[0] for entry in beside} - _ALWAYS_LOADED
+    for name in [name for name in sys.modules if name.partition(".")[0] in shadows]:
+        del sys.modules[name]
 
 
 def _fresh_main(file: str) -> dict[str, Any]:
@@ -291,7 +304,7 @@ def _finish(code: int, interrupted: bool, known: frozenset[str]) -> NoReturn:
     atexit._run_exitfuncs()
     flushed = _flush_streams()
     _tear_down(known)
-    flushed = _flush_streams() and flushed
+    flushed = flushed and _flush_streams()
     if _c_library is not None:
         _c_library.fflush(None)  # what an extension module wrote with printf
     if interrupted:
