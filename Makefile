@@ -82,7 +82,7 @@ openapi: $(SERVE) ## Write openapi.yaml anew from the app
 	$(RUN) -m codex_server openapi --output openapi.yaml
 
 .PHONY: docs
-docs: $(SERVE) ## Write the generated pages anew: docs/cli.md, docs/settings.md, the table in README.md
+docs: $(SERVE) ## Write the generated pages anew: docs/cli.md, settings.md, problems.md, the table in README.md
 	$(RUN) docs/generate.py
 
 .PHONY: setup

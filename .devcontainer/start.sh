@@ -37,6 +37,6 @@ if [[ -n ${CODESPACE_NAME:-} ]]; then
   if command -v gh >/dev/null && gh codespace ports visibility "$port:public" --codespace "$CODESPACE_NAME"; then
     echo "Public at $CODEX_PUBLIC_URL (whoever has a token can run code there)"
   else
-    echo "Port $port is private: make it public in the tab PORTS (right-click, Port Visibility, Public)."
+    echo "Port $port is private. To open it: tab PORTS, right-click on it, Port Visibility, Public."
   fi
 fi

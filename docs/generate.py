@@ -1,4 +1,4 @@
-"""Writes the pages that come from the code: docs/cli.md, docs/settings.md and the settings table in README.md.
+"""Writes the pages that come from the code: docs/cli.md, docs/settings.md, docs/problems.md, the table in README.md.
 
 ``make docs`` runs it; ``--check`` writes nothing and fails when a page is not what it should be.
 """
@@ -12,6 +12,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from typer.main import get_command
 
+from codex_server.api.guide import as_markdown
 from codex_server.cli.config import is_size, show_size, show_value
 from codex_server.cli.main import app
 from codex_server.settings import ENV_PREFIX, Settings
@@ -37,6 +38,7 @@ def pages() -> dict[Path, str]:
     return {
         ROOT / "docs" / "cli.md": cli_page(),
         ROOT / "docs" / "settings.md": settings_page(),
+        ROOT / "docs" / "problems.md": as_markdown(),
         ROOT / "README.md": replace_block((ROOT / "README.md").read_text(encoding="utf-8"), settings_table(IMPORTANT)),
     }
 
@@ -109,19 +111,25 @@ def replace_block(text: str, table: str) -> str:
     return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
 
 
-def main() -> None:
-    """Write the pages, or with ``--check`` name those that are out of date."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail when a page is out of date")
-    only_check = parser.parse_args().check
-    stale = [path for path, text in pages().items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
-    for path in stale:
+def refresh(*, only_check: bool) -> int:
+    """Write each page that is out of date, or only name it; the exit code."""
+    stale = {path: text for path, text in pages().items() if not path.is_file() or path.read_text("utf-8") != text}
+    for path, text in stale.items():
         if not only_check:
-            path.write_text(pages()[path], encoding="utf-8")
+            path.write_text(text, encoding="utf-8")
         sys.stdout.write(f"{'out of date' if only_check else 'written'}: {path.relative_to(ROOT)}\n")
     if stale and only_check:
-        sys.exit("run `make docs` and commit the result")
+        sys.stderr.write("run `make docs` and commit the result\n")
+        return 1
+    return 0
+
+
+def main() -> int:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail when a page is out of date")
+    return refresh(only_check=parser.parse_args().check)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,0 +1,34 @@
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MODULES = sorted((ROOT / "codex_server").rglob("*.py"))
+FORBIDDEN = {"utils", "util", "helpers", "helper", "common", "manager", "managers", "misc"}
+
+
+def test_every_module_imports_only_from_floors_below_its_own():
+    command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_a_module_is_named_after_its_one_noun():
+    assert not [path for path in MODULES if path.stem in FORBIDDEN]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_module_and_no_function_is_long(path: Path):
+    text = path.read_text()
+    assert text.count("\n") < 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < 60, node.name
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.read_text().strip()], ids=lambda p: p.stem)
+def test_every_module_says_its_one_job(path: Path):
+    assert ast.get_docstring(ast.parse(path.read_text())), path
