@@ -19,7 +19,7 @@ _PRECEDENCE_SECONDS = 0.05
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 30.0
 _CLOSE_SECONDS = 10.0
-_MOST_BEING_DESTROYED = 64
+_MOST_BEING_DESTROYED = 8
 """Above this many, a checkout first waits: making sandboxes must not outrun destroying them."""
 
 
