@@ -1,8 +1,10 @@
 """Clients that leave, that are slow, that never end, that come in crowds: over a real server on loopback."""
 
 import asyncio
+import contextlib
 import json
 import socket
+from contextlib import asynccontextmanager
 
 import httpx2
 import pytest
@@ -67,6 +69,22 @@ def request(body, *, length=None, more=""):
 
 def script(code):
     return json.dumps({"code": code}).encode()
+
+
+@asynccontextmanager
+async def dripping(wire, data):
+    """Go on sending ``data``, until the server hangs up or the block ends."""
+
+    async def drip():
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await wire.send(data)
+                await asyncio.sleep(0)
+
+    task = asyncio.ensure_future(drip())
+    yield
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def until(condition):
@@ -147,16 +165,8 @@ async def test_dripping_empty_lines_does_not_hold_a_connection(serve, dial):
         wire = await dial(door)
         await wire.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (await wire.answer())[0] == 200
-
-        async def drip():
-            while True:
-                await wire.send(b"\r\n")
-                await asyncio.sleep(0)
-
-        dripping = asyncio.ensure_future(drip())
-        await wire.closed()
-        dripping.cancel()
-        await asyncio.gather(dripping, return_exceptions=True)
+        async with dripping(wire, b"\r\n"):
+            await wire.closed()
 
 
 async def test_a_header_without_measure_is_refused(serve, dial):
@@ -224,9 +234,10 @@ async def test_a_body_that_nobody_reads_does_not_hold_the_connection(serve, monk
     monkeypatch.setattr("codex_server.api.protocol.LINGER_SECONDS", 0.05)
     async with serve() as door:
         wire = await dial(door)
-        await wire.send(b"POST /execute HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\nxxx")
+        await wire.send(b"POST /execute HTTP/1.1\r\nHost: x\r\nContent-Length: 900000000\r\n\r\nxxx")
         assert (await wire.answer())[0] == 401
-        await wire.closed()
+        async with dripping(wire, b"x"):
+            await wire.closed()
 
 
 async def test_after_an_early_refusal_the_connection_serves_on(serve, dial):
