@@ -1,0 +1,85 @@
+"""One stage for each backend and level that this machine can offer.
+
+What it cannot offer is a skip that names the cause; ``CODEX_REQUIRE_LEVELS=full,namespaces`` makes it a failure.
+"""
+
+import asyncio
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from codex_server.errors import StartupError
+from codex_server.languages import Languages, load_languages
+from codex_server.sandboxes.base import Backend, IsolationLevel
+from codex_server.sandboxes.fake import FakeBackend, fake_languages
+from codex_server.settings import Settings
+from tests.contract.case import LEVELS
+from tests.contract.stage import Stage
+
+EMBEDDED = [f"embedded-{level}" for level in LEVELS]
+PERL = "name: perl\ntitle: Perl\naliases: [pl]\nfile: main.pl\nprogram: perl\n"
+_OPTIONS = {"max_flood": 4 * 2**20, "pool_sizes": {"python": 2, "javascript": 1}}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that takes ``stage`` and names no backend runs on every embedded level."""
+    marks = metafunc.definition.iter_markers("parametrize")
+    if "stage" in metafunc.fixturenames and not any("stage" in mark.args[0] for mark in marks):
+        metafunc.parametrize("stage", EMBEDDED, indirect=True)
+
+
+@pytest.fixture(scope="module")
+def real_languages(tmp_path_factory: pytest.TempPathFactory) -> Languages:
+    """The shipped runners, and a folder beside them that is a language with no Python at all."""
+    extra = tmp_path_factory.mktemp("runners")
+    (extra / "perl").mkdir()
+    (extra / "perl" / "runner.yaml").write_text(PERL, encoding="utf-8")
+    for folder in (extra, *list(extra.parents)[:2]):
+        folder.chmod(0o755)
+    return load_languages(extra)
+
+
+@pytest.fixture(scope="module")
+def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    name: str = request.param
+    # The settings are read when the stage is built: for a module, before the fixture that clears them for each test.
+    with pytest.MonkeyPatch.context() as clean, asyncio.Runner() as runner:
+        for variable in [name for name in os.environ if name.startswith("CODEX_") and name != "CODEX_REQUIRE_LEVELS"]:
+            clean.delenv(variable)
+        clean.setenv("CANARY_OF_THE_HOST", "it sang")
+        yield from _stage(name, runner, request)
+
+
+def _stage(name: str, runner: asyncio.Runner, request: pytest.FixtureRequest) -> Iterator[Stage]:
+    level = name.partition("-")[2]
+    backend: Backend
+    if name == "fake":
+        languages, settings = fake_languages(), Settings(**_OPTIONS)  # type: ignore[arg-type]
+        backend = FakeBackend()
+    else:
+        from codex_server.sandboxes.embedded.backend import EmbeddedBackend
+
+        languages = request.getfixturevalue("real_languages")
+        settings = Settings(min_isolation=level, **_OPTIONS)  # type: ignore[arg-type]
+        backend = EmbeddedBackend(settings, languages, most=IsolationLevel[level.upper()])
+    try:
+        runner.run(backend.start())
+    except StartupError as error:
+        _not_here(name, level, error)
+    stage = Stage(name, runner, backend, languages, settings)
+    try:
+        runner.run(stage.executor.start())
+        yield stage
+        runner.run(stage.executor.close())
+        if isinstance(backend, FakeBackend):
+            assert backend.living == [], "the executor left sandboxes"
+    finally:
+        runner.run(backend.close())
+
+
+def _not_here(name: str, level: str, error: StartupError) -> None:
+    message = f"{name} is out of reach here: {error}"
+    if level in os.environ.get("CODEX_REQUIRE_LEVELS", "").split(","):
+        pytest.fail(message)
+    pytest.skip(message)
