@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from codex_server.settings import Settings
 
 _WIDTH = 110
-_MARKS = {True: "ok  ", False: "LACK"}
+_MARKS = {"ok": "ok  ", "note": "note", "lack": "LACK"}
 
 
 def doctor(
@@ -46,7 +46,7 @@ def doctor(
     would_start = reached is not None and reached.level >= least
     if as_json:
         shown = {"would_start": would_start, "isolation": str(reached.level) if reached else None}
-        findings = [{**asdict(finding), "good": finding.good} for finding in [*host, *found, level]]
+        findings = [{**asdict(finding), "verdict": finding.verdict} for finding in [*host, *found, level]]
         typer.echo(json.dumps({**shown, "findings": findings}, indent=2))
     else:
         typer.echo("\n\n".join(map(render_findings, (host, found, [level]))))
@@ -71,7 +71,7 @@ def render_findings(findings: "Iterable[Finding]") -> str:
     """One line for each, and below it what its lack means and the cure."""
     lines = []
     for finding in findings:
-        lines.append(f"{_MARKS[finding.good]}  {finding.name:16}  {finding.found}")
+        lines.append(f"{_MARKS[finding.verdict]}  {finding.name:16}  {finding.found}")
         if finding.consequence:
             lines += _indented("so: ", finding.consequence)
         if finding.cure:

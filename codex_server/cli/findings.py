@@ -5,6 +5,7 @@ import platform
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from codex_server.languages import Language
 from codex_server.sandboxes.base import Isolation, IsolationLevel
@@ -21,11 +22,15 @@ class Finding:
     found: str
     consequence: str | None = None
     cure: str | None = None
+    bearable: bool = False
+    """Whether the server starts without what is missing."""
 
     @property
-    def good(self) -> bool:
-        """Whether nothing is missing."""
-        return self.consequence is None
+    def verdict(self) -> Literal["ok", "note", "lack"]:
+        """``ok``: nothing is missing; ``note``: the server starts without it; ``lack``: it does not."""
+        if self.consequence is None:
+            return "ok"
+        return "note" if self.bearable else "lack"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,13 @@ def read_host() -> Host:
 
 def examine_host(host: Host, reached: IsolationLevel | None) -> list[Finding]:
     """The kernel and the four things that the embedded sandbox is made of; ``reached`` is what they gave just now."""
-    return [_kernel(host), _user_namespaces(host), _cgroups(host, reached), _seccomp(host), _landlock(host)]
+    return [
+        _kernel(host),
+        _user_namespaces(host, reached),
+        _cgroups(host, reached),
+        _seccomp(host),
+        _landlock(host, reached),
+    ]
 
 
 def examine_languages(languages: Iterable[Language]) -> list[Finding]:
@@ -81,7 +92,9 @@ def examine_level(reached: Isolation | None, refusal: str | None, least: Isolati
             "; ".join([*reached.shortfall, f"or accept this with CODEX_MIN_ISOLATION={reached.level}"]),
         )
     if reached.shortfall:
-        return Finding("isolation", found, f"it is not {IsolationLevel.FULL}", "; ".join(reached.shortfall))
+        return Finding(
+            "isolation", found, f"it is not {IsolationLevel.FULL}", "; ".join(reached.shortfall), bearable=True
+        )
     return Finding("isolation", found)
 
 
@@ -94,27 +107,38 @@ def _kernel(host: Host) -> Finding:
     return Finding("kernel", system)
 
 
-def _user_namespaces(host: Host) -> Finding:
-    name, lost = "user namespaces", "the levels full and namespaces are out of reach"
+def _user_namespaces(host: Host, reached: IsolationLevel | None) -> Finding:
+    fault = _user_namespaces_fault(host)
+    if fault is None:
+        return Finding("user namespaces", "allowed for root" if host.root else "allowed")
+    found, cure = fault
+    lost = "the levels full and namespaces are out of reach"
+    return Finding("user namespaces", found, lost, cure, bearable=reached is not None)
+
+
+def _user_namespaces_fault(host: Host) -> tuple[str, str] | None:
+    """What forbids them, and the cure."""
     if host.max_user_namespaces in (None, "0"):
-        return Finding(name, "switched off", lost, "sysctl user.max_user_namespaces=15000")
+        return "switched off", "sysctl user.max_user_namespaces=15000"
     if host.root:
-        return Finding(name, "allowed for root")
+        return None
     if host.userns_clone == "0":
-        return Finding(name, "forbidden to ordinary users", lost, "sysctl kernel.unprivileged_userns_clone=1")
+        return "forbidden to ordinary users", "sysctl kernel.unprivileged_userns_clone=1"
     if host.apparmor_restricts == "1":
         cure = "sysctl kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile with `userns` for Python"
-        return Finding(name, "restricted by AppArmor", lost, cure)
-    return Finding(name, "allowed")
+        return "restricted by AppArmor", cure
+    return None
 
 
 def _cgroups(host: Host, reached: IsolationLevel | None) -> Finding:
     lost = "a watchdog bounds memory instead, more coarsely: level namespaces at most"
     if host.cgroup_version is None:
-        return Finding("cgroups", "not mounted", lost, f"mount cgroup2 at {_CGROUP_ROOT}")
+        return Finding("cgroups", "not mounted", lost, f"mount cgroup2 at {_CGROUP_ROOT}", bearable=True)
     if reached is not IsolationLevel.FULL and not host.root:
         cure = "run the server as root, or as a service with systemd's Delegate=yes"
-        return Finding("cgroups", f"version {host.cgroup_version}, not delegated to this user", lost, cure)
+        return Finding(
+            "cgroups", f"version {host.cgroup_version}, not delegated to this user", lost, cure, bearable=True
+        )
     return Finding("cgroups", f"version {host.cgroup_version}")
 
 
@@ -124,12 +148,13 @@ def _seccomp(host: Host) -> Finding:
     return Finding("seccomp", "filters are available")
 
 
-def _landlock(host: Host) -> Finding:
+def _landlock(host: Host, reached: IsolationLevel | None) -> Finding:
     if host.landlock_abi >= landlock.NEEDED_ABI:
         return Finding("Landlock", f"version {host.landlock_abi}")
     found = f"version {host.landlock_abi}" if host.landlock_abi else "absent"
     lost = "the level confined is out of reach; full and namespaces do not need it"
-    return Finding("Landlock", found, lost, "use Linux 6.12 or newer with landlock in its list of security modules")
+    cure = "use Linux 6.12 or newer with landlock in its list of security modules"
+    return Finding("Landlock", found, lost, cure, bearable=reached is not None)
 
 
 def _language(language: Language) -> Finding:
@@ -138,8 +163,10 @@ def _language(language: Language) -> Finding:
     lost = f"requests for {language.name} get 503"
     if language.interpreter:
         cure = f"{language.interpreter.path} does not tell its version; mend or reinstall it"
-        return Finding(language.name, "broken", lost, cure)
-    return Finding(language.name, "not installed", lost, f"install {language.title} from the distribution")
+        return Finding(language.name, "broken", lost, cure, bearable=True)
+    return Finding(
+        language.name, "not installed", lost, f"install {language.title} from the distribution", bearable=True
+    )
 
 
 def _cgroup_version() -> int | None:

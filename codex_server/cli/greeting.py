@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import textwrap
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -54,7 +55,7 @@ def render_greeting(greeting: Greeting) -> str:
         f"Codex Server {__version__} answers at {greeting.url} after {greeting.seconds:.1f} s",
         *([f"  public     {greeting.public_url}"] if greeting.public_url else []),
         f"  isolation  {greeting.isolation.level}: {greeting.isolation.summary}",
-        *(f"             {shortfall}" for shortfall in greeting.isolation.shortfall),
+        *_wrapped("not stronger because " + "; ".join(greeting.isolation.shortfall), when=greeting.isolation.shortfall),
         f"  documents  {greeting.url}/docs",
         *_token_lines(greeting),
         "",
@@ -73,6 +74,11 @@ def curl_line(greeting: Greeting) -> str:
     if greeting.token_source is not TokenSource.NONE:
         call += f' -H "Authorization: Bearer {greeting.token or "$TOKEN"}"'
     return f"{call} -H 'Content-Type: application/json' -d {shlex.quote(_BODY)}"
+
+
+def _wrapped(text: str, when: object) -> list[str]:
+    margin = " " * 13
+    return textwrap.wrap(text, 110, initial_indent=margin, subsequent_indent=margin) if when else []
 
 
 def _token_lines(greeting: Greeting) -> list[str]:

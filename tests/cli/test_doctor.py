@@ -25,7 +25,7 @@ ROOT = replace(HOST, root=True)
 
 
 def test_a_host_that_has_everything_lacks_nothing():
-    assert all(finding.good for finding in examine_host(ROOT, None))
+    assert all(finding.verdict == "ok" for finding in examine_host(ROOT, None))
 
 
 @pytest.mark.parametrize(
@@ -43,18 +43,19 @@ def test_a_host_that_has_everything_lacks_nothing():
     ],
 )
 def test_each_missing_thing_names_its_consequence_and_its_cure(host: Host, name: str, cure: str):
-    (finding,) = [finding for finding in examine_host(host, IsolationLevel.FULL) if not finding.good]
+    (finding,) = [finding for finding in examine_host(host, IsolationLevel.FULL) if finding.verdict != "ok"]
     assert finding.name == name
     assert finding.consequence
+    assert finding.verdict == ("lack" if name in ("kernel", "seccomp") else "note")
     assert cure in str(finding.cure)
 
 
 def test_what_restricts_ordinary_users_does_not_restrict_root():
-    assert all(f.good for f in examine_host(replace(ROOT, userns_clone="0", apparmor_restricts="1"), None))
+    assert all(f.verdict == "ok" for f in examine_host(replace(ROOT, userns_clone="0", apparmor_restricts="1"), None))
 
 
 def test_an_ordinary_user_without_delegated_cgroups_learns_how_to_get_them():
-    (finding,) = [f for f in examine_host(HOST, IsolationLevel.NAMESPACES) if not f.good]
+    (finding,) = [f for f in examine_host(HOST, IsolationLevel.NAMESPACES) if f.verdict != "ok"]
     assert (finding.name, "Delegate=yes" in str(finding.cure)) == ("cgroups", True)
 
 
@@ -71,6 +72,12 @@ def test_a_level_below_the_one_that_is_asked_for_says_how_to_reach_or_accept_it(
     assert finding.cure == "namespaces: do this; or accept this with CODEX_MIN_ISOLATION=confined"
 
 
+def test_a_level_that_is_enough_but_not_full_is_a_note():
+    reached = Isolation(IsolationLevel.NAMESPACES, "namespaces", ("no cgroups",))
+    assert examine_level(reached, None, IsolationLevel.NAMESPACES).verdict == "note"
+    assert examine_level(reached, None, IsolationLevel.FULL).verdict == "lack"
+
+
 def test_no_level_at_all_shows_the_refusal():
     assert examine_level(None, "why not", IsolationLevel.CONFINED).cure == "why not"
 
@@ -78,7 +85,7 @@ def test_no_level_at_all_shows_the_refusal():
 def test_each_lack_is_shown_with_its_cure_below_it():
     text = render_findings(examine_host(replace(ROOT, landlock_abi=0), None))
     assert "ok    kernel" in text
-    assert "LACK  Landlock          absent" in text
+    assert "LACK  Landlock          absent" in text  # no level was reached without it
     assert "cure: use Linux 6.12" in text
 
 
