@@ -11,6 +11,8 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+from codex_server.api.protocol import guarded
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LINGER_SECONDS = 2
 """For connections that are still open when the drain is over."""
@@ -23,11 +25,11 @@ class GracefulServer(uvicorn.Server):
     ``begin_drain`` makes the app refuse new executions; its task ends when none runs any more.
     """
 
-    def __init__(self, app: FastAPI, begin_drain: Callable[[], asyncio.Task[None]]) -> None:
+    def __init__(self, app: FastAPI, begin_drain: Callable[[], asyncio.Task[None]], *, receive_seconds: float) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=guarded(receive_seconds),  # type: ignore[arg-type]  # uvicorn calls it, as it would a class
                 ws="none",
                 lifespan="off",  # the caller runs it: an error at start then reaches the caller as it is
                 log_config=None,

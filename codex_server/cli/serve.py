@@ -64,7 +64,7 @@ async def _serve(settings: "Settings", listener: socket.socket, begun: float) ->
     from codex_server.cli.graceful import GracefulServer
 
     app = create_app(settings)
-    server = GracefulServer(app, lambda: begin_drain(app))
+    server = GracefulServer(app, lambda: begin_drain(app), receive_seconds=settings.receive_seconds)
     with server.signals_handled(), _first_token(settings) as first:
         async with app.router.lifespan_context(app) as state:
             await server.serve_until_signal(
