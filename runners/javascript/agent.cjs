@@ -39,16 +39,16 @@ function forget() {
   if (process._preload_modules) process._preload_modules.length = 0;
 }
 
-/** Run `action`; warnings of it are dropped, and its failure only means that the program starts a little slower. */
+/** Run `action`, whose failure only means that the program starts a little slower; it warns nobody, queues nothing. */
 function quietly(action) {
-  const warn = process.emitWarning;
-  process.emitWarning = () => {};
+  const kept = ['emitWarning', 'nextTick', 'stderr'].map((name) => [name, Object.getOwnPropertyDescriptor(process, name)]);
+  for (const [name] of kept) Object.defineProperty(process, name, { configurable: true, value: () => {} });
   try {
     action();
   } catch {
     // A later Node may have changed what is rehearsed.
   } finally {
-    process.emitWarning = warn;
+    for (const [name, property] of kept) Object.defineProperty(process, name, property);
   }
 }
 
@@ -91,12 +91,8 @@ function become({ file, args, env }) {
 
 /** INVARIANT: the program's environment is `env`; nothing of the agent's is left in it. */
 function replaceEnvironment(env) {
-  for (const name of Object.keys(process.env)) {
-    if (!Object.hasOwn(env, name)) delete process.env[name];
-  }
-  for (const [name, value] of Object.entries(env)) {
-    if (process.env[name] !== value) process.env[name] = value;
-  }
+  for (const name of Object.keys(process.env)) delete process.env[name];
+  Object.assign(process.env, env);
   if (env.NODE_PATH) Module._initPaths();
 }
 

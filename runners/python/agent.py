@@ -35,10 +35,8 @@ PRELOADED = """
 _UTF8_LOCALES = frozenset(("", "C", "POSIX", "C.UTF-8", "C.utf8"))
 _HONOURED = frozenset(("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH"))
 # What python3 itself has imported when a program starts: a file of that name beside the program does not replace it.
-_ALWAYS_LOADED = frozenset(
-    ["_collections_abc", "_sitebuiltins", "abc", "builtins", "codecs", "encodings", "genericpath", "io", "os"]
-    + ["posixpath", "site", "stat", "sys", "zipimport"]
-)
+_ALWAYS_LOADED = {"_collections_abc", "_sitebuiltins", "abc", "builtins", "codecs", "encodings", "genericpath", "io"}
+_ALWAYS_LOADED |= {"os", "posixpath", "site", "stat", "sys", "zipimport"}
 _TOY = """
 import json, sys
 class Toy:
@@ -331,9 +329,14 @@ def _flush_streams() -> bool:
         except BaseException as error:
             done = False
             if stream is sys.stdout:
-                place = "while flushing sys.stdout:" if sys.version_info >= (3, 14) else f"in: {stream!r}"
-                _complain(f"Exception ignored {place}", error)
+                _complain(f"Exception ignored {_place_of_flush(stream)}", error)
     return done
+
+
+def _place_of_flush(stream: object) -> str:
+    if sys.version_info >= (3, 14):
+        return "while flushing sys.stdout:"
+    return "on flushing sys.stdout:" if sys.version_info >= (3, 13) else f"in: {stream!r}"
 
 
 def _tear_down(known: frozenset[str]) -> None:

@@ -42,8 +42,8 @@ class Result:
     stderr: str
 
     def without_addresses(self) -> "Result":
-        """The same, comparable with another run: no memory addresses or thread numbers."""
-        pattern = r"0x[0-9a-f]{6,}|\b\d{15}\b"
+        """The same, comparable with another run: no memory addresses, thread numbers or process ids."""
+        pattern = r"0x[0-9a-f]{6,}|\b\d{15}\b|(?<=\(node:)\d+(?=\))"
         return Result(self.code, re.sub(pattern, "0x", self.stdout), re.sub(pattern, "0x", self.stderr))
 
 
@@ -138,9 +138,17 @@ class WarmPython:
 
 
 def run_armed_node(
-    node: Path, file: Path, program: Program, placeholder: str = "armed", flags: Sequence[str] = ()
+    node: Path,
+    file: Path,
+    program: Program,
+    placeholder: str = "armed",
+    flags: Sequence[str] = (),
+    request: bytes | None = None,
 ) -> Result:
     """Arm Node.js with the agent, wait until it is ready, then hand it the program."""
+    if request is None:
+        described = {"file": str(file), "args": list(program.args), "env": program.environment}
+        request = json.dumps(described).encode()
     ours, theirs = socket.socketpair()
     with ExitStack() as stack:
         stack.enter_context(ours)
@@ -157,8 +165,7 @@ def run_armed_node(
         theirs.close()
         ours.settimeout(HANG_SECONDS)
         assert ours.recv(1) == b"R", streams.collect()
-        request = {"file": str(file), "args": list(program.args), "env": program.environment}
-        ours.sendall(json.dumps(request).encode())
+        ours.sendall(request)
         ours.shutdown(socket.SHUT_WR)
         _, status = os.waitpid(worker, 0)
         return Result(os.waitstatus_to_exitcode(status), *streams.collect())

@@ -59,6 +59,10 @@ def test_bytecode_is_not_written_when_the_environment_says_so(warm, tmp_path):
     assert (tmp_path / "w" / "__pycache__").exists()
 
 
+def test_exit_code_beyond_the_machine_s_integers_is_255(warm, tmp_path):
+    assert run_warm(warm, "import sys; sys.exit(2 ** 200)", tmp_path / "w").code == 255
+
+
 @pytest.mark.parametrize(
     "code",
     [

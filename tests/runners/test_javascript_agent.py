@@ -1,0 +1,99 @@
+"""The JavaScript agent against plain ``node``: the same streams and the same end, program by program.
+
+Every Node.js of this machine that the server could use takes part: the pinned one and the system's.
+"""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from codex_server.interpreters import SYSTEM_PATH, find_interpreter
+from tests.runners.comparison import Program, Result, lay_out, run_armed_node, run_bare
+from tests.runners.javascript_programs import PROGRAMS, TYPESCRIPT
+
+
+def find_nodes() -> dict[str, Path]:
+    pinned = find_interpreter("node")
+    found = {"pinned": pinned.path} if pinned else {}
+    for folder in SYSTEM_PATH.split(":"):
+        system = (Path(folder) / "node").resolve()
+        if system.exists() and system not in found.values():
+            found.setdefault("system", system)
+    return found
+
+
+NODES = find_nodes()
+
+
+@pytest.fixture(params=NODES)
+def node(request) -> Path:
+    return NODES[request.param]
+
+
+@pytest.fixture
+def typescript_node(node) -> Path:
+    if ask(node, "process.features.typescript ?? ''") != "strip":
+        pytest.skip(f"{node} cannot strip types")
+    return node
+
+
+def ask(node: Path, expression: str) -> str:
+    return subprocess.check_output([node, "-p", expression], text=True).strip()
+
+
+def compare(node: Path, program: Program, workspace: Path, file: str, **armed) -> None:
+    bare = run_bare(["/bin/sh", "-c", 'exec "$0" "$@"', node, lay_out(program, workspace, file)], program, workspace)
+    here = run_armed_node(node, lay_out(program, workspace, file), program, **armed)
+    assert here.without_addresses() == bare.without_addresses()
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_program_comes_out_as_under_plain_node(name, node, tmp_path):
+    compare(node, PROGRAMS[name], tmp_path / "workspace", "main.js")
+
+
+@pytest.mark.parametrize("name", TYPESCRIPT)
+def test_typescript_comes_out_as_under_plain_node(name, typescript_node, tmp_path):
+    compare(typescript_node, TYPESCRIPT[name], tmp_path / "workspace", "main.ts")
+
+
+def test_rehearsed_typescript_says_nothing_of_experiments(typescript_node, tmp_path):
+    compare(typescript_node, TYPESCRIPT["types"], tmp_path / "workspace", "main.ts", placeholder="armed.ts")
+
+
+def test_node_that_cannot_strip_types_says_what_is_needed(node, tmp_path):
+    if ask(node, "process.features.typescript ?? ''"):
+        pytest.skip(f"{node} can strip types")
+    program = Program("const x: number = 1")
+    result = run_armed_node(node, lay_out(program, tmp_path / "w", "main.ts"), program)
+    assert result.code == 1
+    assert "cannot run TypeScript; the server needs 22.18 or newer" in result.stderr
+
+
+def test_module_syntax_is_found_by_a_node_that_does_not_look_for_it(node, tmp_path):
+    flags = ["--no-experimental-detect-module", "--no-experimental-require-module"]
+    program = Program("import fs from 'fs'; console.log(typeof fs.readFileSync, process.argv.length)", args=["a"])
+    result = run_armed_node(node, lay_out(program, tmp_path / "w", "main.js"), program, flags=flags)
+    assert (result.code, result.stdout) == (0, "function 3\n")
+
+
+def test_exit_code_and_signal_pass_through_a_newly_started_node(node, tmp_path):
+    around = {"env": {"NODE_OPTIONS": "--no-warnings"}}
+    program = Program("process.exit(7)", **around)
+    assert run_armed_node(node, lay_out(program, tmp_path / "w", "main.js"), program).code == 7
+    program = Program("process.kill(process.pid, 'SIGKILL')", **around)
+    assert run_armed_node(node, lay_out(program, tmp_path / "w", "main.js"), program).code == -9
+
+
+def test_armed_node_that_is_not_needed_ends_quietly(node, tmp_path):
+    program = Program("")
+    result = run_armed_node(node, lay_out(program, tmp_path / "w", "main.js"), program, request=b"")
+    assert result == Result(0, "", "")
+
+
+def test_two_programs_share_no_randomness(node, tmp_path):
+    program = Program("console.log(Math.random(), crypto.randomUUID())")
+    file = lay_out(program, tmp_path / "w", "main.js")
+    first, second = (run_armed_node(node, file, program).stdout.split() for _ in range(2))
+    assert not set(first) & set(second)
