@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import textwrap
 from dataclasses import dataclass
 from enum import StrEnum
@@ -46,6 +47,17 @@ class Greeting:
     token_source: TokenSource
     state_dir: Path
     seconds: float
+    command: str
+    """How this person calls ``codex-server``."""
+
+
+def own_command(executable: Path, folder: Path, path: str | None) -> str:
+    """``codex-server`` when it is on the search ``path``, else where it is, seen from ``folder``."""
+    beside = executable.parent / "codex-server"
+    found = shutil.which("codex-server", path=path)
+    if found and Path(found).resolve() == beside.resolve():
+        return "codex-server"
+    return str(beside.relative_to(folder) if beside.is_relative_to(folder) else beside)
 
 
 def render_greeting(greeting: Greeting) -> str:
@@ -89,6 +101,6 @@ def _token_lines(greeting: Greeting) -> list[str]:
     if greeting.token:
         return [f"  token      {greeting.token}", "             shown this once: only its hash is kept"]
     return [
-        f"  token      made before, in {greeting.state_dir}: `codex-server token list` shows the names,",
-        "             `codex-server token create NAME` makes another",
+        f"  token      made before, in {greeting.state_dir}: `{greeting.command} token list` shows the names,",
+        f"             `{greeting.command} token create NAME` makes another",
     ]

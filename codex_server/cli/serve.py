@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import Generator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -100,7 +101,7 @@ def _first_token(settings: "Settings") -> Generator[FirstToken]:
 
 
 def _greet(services: "Services", listener: socket.socket, begun: float, token: str | None) -> None:
-    from codex_server.cli.greeting import Greeting, TokenSource, render_greeting
+    from codex_server.cli.greeting import Greeting, TokenSource, own_command, render_greeting
     from codex_server.cli.listener import base_url
 
     settings = services.settings
@@ -112,5 +113,6 @@ def _greet(services: "Services", listener: socket.socket, begun: float, token: s
         token_source=TokenSource.of(settings),
         state_dir=settings.state_dir,
         seconds=time.monotonic() - begun,
+        command=own_command(Path(sys.executable), Path.cwd(), os.environ.get("PATH")),
     )
     print(render_greeting(greeting), flush=True)

@@ -2,7 +2,7 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
-from codex_server.cli.greeting import Greeting, TokenSource, curl_line, render_greeting
+from codex_server.cli.greeting import Greeting, TokenSource, curl_line, own_command, render_greeting
 from codex_server.sandboxes.base import Isolation, IsolationLevel
 from codex_server.settings import load_settings
 
@@ -15,6 +15,7 @@ FIRST = Greeting(
     token_source=TokenSource.STORE,
     state_dir=Path("/state"),
     seconds=1.23,
+    command=".venv/bin/codex-server",
 )
 
 
@@ -33,9 +34,9 @@ def test_the_curl_line_is_one_shell_command_with_the_token_and_a_json_body():
 
 def test_a_later_start_shows_no_token_but_where_they_are_and_how_to_make_one():
     text = render_greeting(replace(FIRST, token=None))
-    assert "codex_" not in text
+    assert TOKEN not in text
     assert "/state" in text
-    assert "codex-server token create NAME" in text
+    assert ".venv/bin/codex-server token create NAME" in text
     assert '"Authorization: Bearer $TOKEN"' in text
 
 
@@ -54,3 +55,14 @@ def test_the_token_source_follows_the_settings():
     assert TokenSource.of(load_settings()) is TokenSource.STORE
     assert TokenSource.of(load_settings({"api_token": "x" * 16})) is TokenSource.SETTING
     assert TokenSource.of(load_settings({"allow_no_auth": True})) is TokenSource.NONE
+
+
+def test_the_command_is_named_as_it_can_be_called_from_here(tmp_path: Path):
+    program = tmp_path / ".venv" / "bin" / "codex-server"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    python = program.parent / "python"
+    assert own_command(python, tmp_path, str(program.parent)) == "codex-server"
+    assert own_command(python, tmp_path, "/nonexistent") == ".venv/bin/codex-server"
+    assert own_command(python, Path("/elsewhere"), None) == str(program)

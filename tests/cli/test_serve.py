@@ -208,6 +208,29 @@ def test_wrong_settings_are_one_message_and_exit_code_2():
     assert "Traceback" not in errors
 
 
+def test_a_start_that_fails_says_cause_and_cure_and_does_not_swallow_the_first_token():
+    program = """
+from contextlib import asynccontextmanager
+from fastapi import FastAPI
+import codex_server.app
+from codex_server.cli.main import main
+from codex_server.errors import IsolationTooWeak
+
+@asynccontextmanager
+async def lifespan(app):
+    raise IsolationTooWeak("no user namespaces here; do this")
+    yield
+
+codex_server.app.create_app = lambda settings: FastAPI(lifespan=lifespan)
+main()
+"""
+    command = [sys.executable, "-c", program, "serve", "--port", "0"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert result.returncode == 1
+    assert result.stderr == "codex-server: no user namespaces here; do this\n"
+    assert re.search(r"shown this once: codex_[\w-]{43}\n", result.stdout)
+
+
 def test_a_misspelt_variable_is_pointed_out():
     process = start("--host", "192.0.2.1", CODEX_MIN_ISOLATOIN="full")
     assert "did you mean CODEX_MIN_ISOLATION?" in process.communicate(timeout=SECONDS)[1]
