@@ -13,6 +13,7 @@ import ctypes
 import gc
 import importlib
 import importlib.machinery
+import importlib.util
 import os
 import site
 import sys
@@ -37,6 +38,7 @@ _HONOURED = frozenset(("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHONPAT
 # What python3 itself has imported when a program starts: a file of that name beside the program does not replace it.
 _ALWAYS_LOADED = {"_collections_abc", "_sitebuiltins", "abc", "builtins", "codecs", "encodings", "genericpath", "io"}
 _ALWAYS_LOADED |= {"os", "posixpath", "site", "stat", "sys", "zipimport"}
+_C_LIBRARY = ctypes.CDLL(None)
 _TOY = """
 import json, sys
 class Toy:
@@ -51,33 +53,41 @@ raise ValueError("%s" % len(text)) from seen
 """
 
 
+def _load_frames() -> Any:
+    """The module beside this one; ``import`` would need its folder on the program's path."""
+    file = os.path.join(os.path.dirname(__file__), "frames.py")
+    loader = importlib.machinery.SourceFileLoader("frames", file)
+    module = importlib.util.module_from_spec(importlib.machinery.ModuleSpec("frames", loader, origin=file))
+    loader.exec_module(module)
+    return module
+
+
+_frames = _load_frames()
+
+
 def warm() -> None:
     """Import what a plain snippet needs anyway. Called once, in the zygote, while it has one thread."""
     if sys.flags.no_site:
         site.main()
     for name in PRELOADED.split():
         importlib.import_module(name)
-    _hide_frames()
+    _frames.hide([run, _live, _execute, _report, _finish, _tear_down, _join_threads, _flush_streams])
     gc.collect()
     gc.freeze()
 
 
 def rehearse() -> None:
-    """Touch the memory that a first run touches, so that its page faults are paid before the code arrives."""
-    read, write = os.pipe()
+    """Do what ``run`` will do, on a toy, so that its page faults are paid before the code arrives. Writes nothing."""
+    _prepare(dict(os.environ))
+    _own_modules(_frames.folders_of_callers(sys._getframe()))
     streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = StringIO(), StringIO()
     try:
-        for fd, mode in ((read, "r"), (write, "w")):
-            _open_stream(fd, mode, "<toy>", "surrogateescape", line_buffering=True).detach()
-        sys.stdout, sys.stderr = StringIO(), StringIO()
-        try:
-            exec(compile(_TOY, "<toy>", "exec", dont_inherit=True), {"__name__": "toy"})
-        except ValueError as error:
-            sys.__excepthook__(type(error), error, error.__traceback__)
+        exec(compile(_TOY, "<toy>", "exec", dont_inherit=True), {"__name__": "toy"})
+    except ValueError as error:
+        sys.__excepthook__(type(error), error, error.__traceback__)
     finally:
         sys.stdout, sys.stderr = streams
-        os.close(read)
-        os.close(write)
     gc.collect()
     gc.freeze()
 
@@ -88,8 +98,11 @@ def run(file: str, args: list[str], env: dict[str, str]) -> NoReturn:
     Descriptors 0 to 2 are its streams and the current folder is kept. INVARIANT: the caller has closed every other
     descriptor and finished all confinement; nothing of the caller runs again.
     """
-    _cut_stack(sys._getframe())
+    frame = sys._getframe()
+    own = _frames.folders_of_callers(frame)
+    _frames.cut(frame)
     try:
+        _forget(own)
         _live(file, args, env)
     except BaseException as error:  # out of memory, or a signal between the program's end and ours
         sys.__excepthook__(type(error), error, _without_own_frames(error.__traceback__))
@@ -98,16 +111,12 @@ def run(file: str, args: list[str], env: dict[str, str]) -> NoReturn:
 
 
 def _live(file: str, args: list[str], env: dict[str, str]) -> NoReturn:
-    _reset_signals()
     if _needs_new_interpreter(env):
         _start_new_interpreter(file, args, env)
-    _replace_environment(env)
-    _open_streams(unbuffered=bool(env.get("PYTHONUNBUFFERED")))
-    _reseed()
-    sys.dont_write_bytecode = bool(env.get("PYTHONDONTWRITEBYTECODE"))
+    _prepare(env)
     sys.argv = [file, *args]
     sys.orig_argv = [sys.executable, *sys.argv]
-    _forget_own_modules(file, env.get("PYTHONPATH", ""))
+    _put_program_first(file, env.get("PYTHONPATH", ""))
     known = frozenset(sys.modules)
     gc.freeze()  # before the program's own objects are made: they must stay collectable
     namespace = _fresh_main(file)
@@ -117,6 +126,15 @@ def _live(file: str, args: list[str], env: dict[str, str]) -> NoReturn:
 
 
 # --- what a program finds when it starts ---
+
+
+def _prepare(env: Mapping[str, str]) -> None:
+    """What a program finds in its process; doing it twice is doing it once."""
+    _reset_signals()
+    _replace_environment(env)
+    _open_streams(unbuffered=bool(env.get("PYTHONUNBUFFERED")))
+    _reseed()
+    sys.dont_write_bytecode = bool(env.get("PYTHONDONTWRITEBYTECODE"))
 
 
 def _needs_new_interpreter(env: Mapping[str, str]) -> bool:
@@ -191,27 +209,34 @@ def _reseed() -> None:
         sys.modules["_ssl"].RAND_add(os.urandom(32), 32.0)
 
 
-def _forget_own_modules(file: str, python_path: str) -> None:
-    """Take this module, the zygote's and their folders out of what the program can import; put its own folder first."""
-    main = getattr(sys.modules.get("__main__"), "__file__", None)
-    own = {os.path.dirname(os.path.abspath(path)) for path in (__file__, main) if path}
-    for name, module in list(sys.modules.items()):
-        origin = getattr(module, "__file__", None)
-        if name == __name__ or (origin and os.path.dirname(origin) in own):
-            del sys.modules[name]
-    extra = [os.path.abspath(entry) for entry in python_path.split(":")] if python_path else []
-    inherited = [entry for entry in sys.path if entry and entry not in own]
-    sys.path[:] = [os.path.dirname(os.path.realpath(file)), *extra, *inherited]
+def _own_modules(folders: set[str]) -> list[str]:
+    inside = tuple(folder + "/" for folder in folders)
+    files = [(name, getattr(module, "__file__", None)) for name, module in sys.modules.items()]
+    return [name for name, file in files if file and file.startswith(inside)]
+
+
+def _forget(own: set[str]) -> None:
+    """Take our modules, our callers' and their folders out of what the program can import."""
+    for name in _own_modules(own):
+        del sys.modules[name]
+    sys.path[:] = [entry for entry in sys.path if entry and entry not in own]
     for entry in own:
         sys.path_importer_cache.pop(entry, None)
+
+
+def _put_program_first(file: str, python_path: str) -> None:
+    """Modules are looked for beside the program, then in PYTHONPATH, then in the library."""
+    extra = [os.path.abspath(entry) for entry in python_path.split(":")] if python_path else []
+    sys.path[:0] = [os.path.dirname(os.path.realpath(file)), *extra]
     _forget_shadowed(os.listdir(sys.path[0]))
 
 
 def _forget_shadowed(beside: list[str]) -> None:
     """A module beside the program goes before the library's of that name, though the latter is loaded already."""
-    shadows = {entry.partition(".")[0] for entry in beside} - _ALWAYS_LOADED
-    for name in [name for name in sys.modules if name.partition(".")[0] in shadows]:
-        del sys.modules[name]
+    shadows = {entry.partition(".")[0] for entry in beside} & sys.modules.keys() - _ALWAYS_LOADED
+    for name in list(sys.modules) if shadows else ():
+        if name.partition(".")[0] in shadows:
+            del sys.modules[name]
 
 
 def _fresh_main(file: str) -> dict[str, Any]:
@@ -303,8 +328,7 @@ def _finish(code: int, interrupted: bool, known: frozenset[str]) -> NoReturn:
     flushed = _flush_streams()
     _tear_down(known)
     flushed = flushed and _flush_streams()
-    if _c_library is not None:
-        _c_library.fflush(None)  # what an extension module wrote with printf
+    _C_LIBRARY.fflush(None)  # what an extension module wrote with printf
     if interrupted:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
         os.kill(os.getpid(), _signal.SIGINT)
@@ -352,11 +376,11 @@ def _tear_down(known: frozenset[str]) -> None:
         weakref.ref(sys.modules.pop(name)) for name in list(sys.modules) if name not in known or name == "__main__"
     ]
     gc.collect()
-    for reference in reversed(alive):
-        module = reference()
-        if module is not None:
-            _clear(vars(module))
-    gc.collect()
+    left = [module for module in (reference() for reference in reversed(alive)) if module is not None]
+    for module in left:
+        _clear(vars(module))
+    if left:
+        gc.collect()
 
 
 def _flush_files(namespace: Mapping[str, Any]) -> None:
@@ -373,49 +397,3 @@ def _clear(namespace: dict[str, Any]) -> None:
         for name in list(namespace):
             if (name.startswith("_") and not name.startswith("__")) is private and name != "__builtins__":
                 namespace[name] = None
-
-
-# --- frames: the program stands at the bottom of its stack ---
-
-_c_library: ctypes.CDLL | None = None
-_previous_offset: int | None = None
-_FRAME_POINTER = object.__basicsize__ + ctypes.sizeof(ctypes.c_void_p)
-
-
-def _hide_frames() -> None:
-    """Prepare that no frame of ours, nor of our callers, is seen by ``sys._getframe`` and all that builds on it.
-
-    CPython takes a frame that has not reached its RESUME instruction for one that does not exist yet and skips it
-    everywhere (3.11 to 3.14). On a later version nothing is changed, and only tracebacks are cleaned.
-    """
-    global _c_library, _previous_offset  # noqa: PLW0603
-    _c_library = ctypes.CDLL(None)
-    if not (3, 11) <= sys.version_info[:2] <= (3, 14) or object.__basicsize__ != 16:
-        return
-    opcode = importlib.import_module("opcode").opmap
-    resume, nop = opcode["RESUME"], opcode["NOP"]
-    for function in (run, _live, _execute, _report, _finish, _tear_down, _join_threads, _flush_streams):
-        code = bytearray(function.__code__.co_code)
-        for place in range(0, len(code), 2):
-            if code[place] == resume:
-                code[place] = nop
-        function.__code__ = function.__code__.replace(co_code=bytes(code))
-    _previous_offset = _find_previous()
-
-
-def _find_previous() -> int | None:
-    """Where an interpreter's frame keeps the address of its caller's: read from two frames, not from a table."""
-    child = sys._getframe()
-    parent = child.f_back
-    inner, outer = _word(id(child) + _FRAME_POINTER), _word(id(parent) + _FRAME_POINTER)
-    return next((offset for offset in range(0, 72, 8) if _word(inner.value + offset).value == outer.value), None)
-
-
-def _word(address: int) -> ctypes.c_size_t:
-    return ctypes.c_size_t.from_address(address)
-
-
-def _cut_stack(frame: types.FrameType) -> None:
-    """Make ``frame``, which never returns, the last one of the stack."""
-    if _previous_offset is not None:
-        _word(_word(id(frame) + _FRAME_POINTER).value + _previous_offset).value = 0
