@@ -113,9 +113,9 @@ PROGRAMS: dict[str, Program] = {
     ),
     "context at the end": Program("import contextlib\n@contextlib.contextmanager\ndef c():\n    yield\n    print('out')\nwith c(): print('in')"),
     "threads": Program(
-        "import threading, time\ndef work(n): time.sleep(0.01 * n); print('t', n)\n"
-        "for n in range(3): threading.Thread(target=work, args=(n,)).start()\n"
-        "print(threading.current_thread(), threading.main_thread() is threading.current_thread(), threading.active_count() > 0)"
+        "import threading, time\ndef work(n): time.sleep(0.1 * n); print('t', n)\n"
+        "print(threading.current_thread(), threading.main_thread() is threading.current_thread())\n"
+        "for n in range(1, 3): threading.Thread(target=work, args=(n,)).start()"
     ),
     "thread fails": Program("import threading\nt = threading.Thread(target=lambda: 1 / 0); t.start(); t.join(); print('on')"),
     "daemon thread": Program("import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start(); print('end')"),

@@ -43,7 +43,7 @@ def ask(node: Path, expression: str) -> str:
 
 
 def compare(node: Path, program: Program, workspace: Path, file: str, **armed) -> None:
-    bare = run_bare(["/bin/sh", "-c", 'exec "$0" "$@"', node, lay_out(program, workspace, file)], program, workspace)
+    bare = run_bare([node, lay_out(program, workspace, file)], program, workspace)
     here = run_armed_node(node, lay_out(program, workspace, file), program, **armed)
     assert here.without_addresses() == bare.without_addresses()
 
