@@ -7,6 +7,8 @@ import pytest
 from codex_server.languages import Languages
 from codex_server.sandboxes.fake import fake_languages
 
+pytest.register_assert_rewrite("tests.contract.case")
+
 _FOR_THE_SUITE = "CODEX_REQUIRE_LEVELS"
 """The suite's own variable: backends and levels that must not be skipped."""
 

@@ -127,8 +127,16 @@ CASES = [
         _SPIN,
         Status.TIMED_OUT,
         137,
-        "SIGKILL",
+        "SIGXCPU|SIGKILL",
         limits={"cpu_seconds": 1.0, "wall_seconds": 20.0},
+    ),
+    Case(
+        "runs_out_of_processor_time_in_a_chain_of_children",
+        only("bash", "spin() { for ((i = 0; i < 60000; i++)); do :; done; }; while :; do (spin); done"),
+        Status.TIMED_OUT,
+        137,
+        "SIGXCPU|SIGKILL",
+        limits={"cpu_seconds": 1.0, "wall_seconds": 30.0},
     ),
     Case(
         "runs_out_of_memory",

@@ -1,0 +1,196 @@
+"""What no single program can show: that it leaves nothing, inherits nothing, and dies when nobody waits for it."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import pytest
+
+from codex_server.model import Execution, Outcome, Status
+from tests.contract.conftest import EMBEDDED
+from tests.contract.stage import Stage, processes_with
+
+_PATIENCE_SECONDS = 20.0
+_RANDOM = {
+    "python": """
+import os, random, secrets, tempfile, uuid
+print(random.random(), uuid.uuid4(), os.urandom(8).hex(), secrets.token_hex(8), tempfile.mktemp())
+""",
+    "javascript": "console.log(Math.random(), crypto.randomUUID(), require('crypto').randomBytes(8).toString('hex'))",
+    "bash": "echo $RANDOM$RANDOM$RANDOM $(mktemp -u)",
+}
+_HOMES = {"python": "import os; print(os.getcwd())", "javascript": "console.log(process.cwd())", "bash": "pwd"}
+_SLEEPER = (
+    "import subprocess, sys, time\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)', {mark!r}])\n"
+)
+
+
+def until(condition: Callable[[], bool]) -> bool:
+    """Whether ``condition`` comes true; looks again and again, for a generous while."""
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+async def begun(mark: str) -> None:
+    async with asyncio.timeout(_PATIENCE_SECONDS):
+        while not processes_with(mark):
+            await asyncio.sleep(0.01)
+
+
+def mark_of(execution: Execution) -> str:
+    return f"mark-of-{execution.id}"
+
+
+def long_execution(stage: Stage, ending: str = "time.sleep(300)") -> Execution:
+    """A program that starts a child which bears its mark, and waits."""
+    empty = stage.execution("python", "")
+    code = _SLEEPER.format(mark=mark_of(empty)) + "print('begun', flush=True)\n" + ending
+    return Execution(empty.id, "python", code, empty.limits)
+
+
+def test_a_cancelled_caller_takes_the_whole_tree_along(stage: Stage) -> None:
+    execution = long_execution(stage)
+
+    async def leave() -> None:
+        task = asyncio.create_task(stage.executor.execute(execution))
+        await begun(mark_of(execution))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    stage.wait(leave())
+    assert until(lambda: not processes_with(mark_of(execution)))
+    assert stage.run("python", "print('next')").stdout.text == "next\n"
+
+
+def test_a_drain_ends_what_is_left_and_tells_its_output(stage: Stage) -> None:
+    execution = long_execution(stage)
+
+    async def drain() -> Outcome:
+        executor = stage.new_executor()
+        await executor.start()
+        task = asyncio.create_task(executor.execute(execution))
+        await begun(mark_of(execution))
+        await executor.drain(1.0)
+        outcome = await task
+        await executor.close()
+        return outcome
+
+    outcome = stage.wait(drain())
+    assert (outcome.status, outcome.exit_code, outcome.signal) == (Status.CANCELLED, 137, "SIGKILL")
+    assert outcome.stdout.text == "begun\n"
+    assert until(lambda: not processes_with(mark_of(execution)))
+
+
+@pytest.mark.parametrize("ending", ["", "raise SystemExit(3)", "import os; os._exit(0)", "import os; os.abort()"])
+def test_children_do_not_outlive_the_program(stage: Stage, ending: str) -> None:
+    execution = long_execution(stage, ending)
+    outcome = stage.wait(stage.executor.execute(execution))
+    assert outcome.stdout.text == "begun\n"
+    assert until(lambda: not processes_with(mark_of(execution)))
+
+
+def test_a_daemon_that_left_its_session_is_dead_when_the_answer_is_given(stage: Stage) -> None:
+    execution = stage.execution("bash", "")
+    mark = mark_of(execution)
+    code = (
+        f"(setsid setsid bash -c 'trap \"\" HUP TERM INT; while :; do sleep 300; done' {mark} <&- >&- 2>&- &) ; echo ok"
+    )
+    outcome = stage.wait(stage.executor.execute(Execution(execution.id, "bash", code, execution.limits)))
+    assert (outcome.status, outcome.stdout.text) == (Status.SUCCEEDED, "ok\n")
+    assert until(lambda: not processes_with(mark))
+
+
+def test_a_child_that_keeps_the_output_open_does_not_hold_the_answer_up(stage: Stage) -> None:
+    outcome = stage.run("bash", "sleep 300 & echo done")
+    assert (outcome.status, outcome.stdout.text) == (Status.SUCCEEDED, "done\n")
+    assert outcome.ending.wall_seconds < 15
+
+
+@pytest.mark.parametrize("language", sorted(_RANDOM))
+def test_no_two_runs_share_their_luck(stage: Stage, language: str) -> None:
+    values = [stage.run(language, _RANDOM[language]).stdout.text.split() for _ in range(4)]
+    for column in zip(*values, strict=True):
+        assert len(set(column)) == len(column), values
+
+
+def test_nothing_of_a_run_is_seen_by_the_next(stage: Stage) -> None:
+    soil = """
+import builtins, json, os, sys, tempfile
+builtins.left = json.left = "left"
+os.environ["LEFT"] = "left"
+sys.modules["left"] = sys
+json.dumps = None
+for folder in (".", tempfile.gettempdir()):
+    open(os.path.join(folder, "left"), "w").close()
+os.chdir("/")
+"""
+    look = """
+import builtins, json, os, sys, tempfile
+print(hasattr(builtins, "left"), hasattr(json, "left"), "LEFT" in os.environ, "left" in sys.modules)
+print(json.dumps([1]), os.listdir("."), "left" in os.listdir(tempfile.gettempdir()))
+"""
+    for _ in range(3):  # whatever is armed already, and what is armed later
+        assert stage.run("python", soil).status is Status.SUCCEEDED
+        outcome = stage.run("python", look)
+        assert outcome.stdout.text == "False False False False\n[1] ['main.py'] False\n", outcome.stderr.text
+
+
+@pytest.mark.parametrize("language", ["python", "javascript", "bash"])
+def test_the_environment_has_nothing_of_the_server_s(stage: Stage, language: str) -> None:
+    tell = {
+        "python": "import os; print('\\n'.join(os.environ))",
+        "javascript": "console.log(Object.keys(process.env).join('\\n'))",
+        "bash": "compgen -e",
+    }
+    names = set(stage.run(language, tell[language], env={"MINE": "1"}).stdout.text.split())
+    assert "MINE" in names
+    shell = {"PWD", "SHLVL", "OLDPWD", "_"}
+    assert names - shell <= {"MINE", "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "USER", "LOGNAME", "TERM"}, names
+
+
+@pytest.mark.parametrize("language", ["python", "javascript", "bash", "perl"])
+def test_the_interpreter_is_the_one_that_was_promised(stage: Stage, language: str) -> None:
+    """Its shared library too: a program that is found with another one's library is neither."""
+    if not any(known.name == language and known.available for known in stage.languages):
+        pytest.skip(f"{language} is not on this machine")
+    tell = {
+        "python": "import platform; print(platform.python_version())",
+        "javascript": "console.log(process.versions.node)",
+        "bash": 'echo "$BASH_VERSION"',
+        "perl": 'printf "%vd\\n", $^V;',
+    }
+    assert stage.run(language, tell[language]).stdout.text.startswith(f"{stage.languages.find(language).version}")
+
+
+@pytest.mark.parametrize("language", sorted(_HOMES))
+def test_the_program_stands_in_a_workspace_without_a_name_of_the_host(stage: Stage, language: str) -> None:
+    folders = {stage.run(language, _HOMES[language]).stdout.text.strip() for _ in range(3)}
+    if stage.name != "embedded-confined":
+        assert folders == {"/workspace"}
+
+
+def test_forty_executions_at_once_do_not_mix(stage: Stage) -> None:
+    languages = {"python": "print({})", "javascript": "console.log({})", "bash": "echo {}"}
+
+    async def all_of_them() -> list[Outcome]:
+        runs = []
+        for number in range(39):
+            language = list(languages)[number % 3]
+            execution = stage.execution(language, languages[language].format(number))
+            runs.append(stage.executor.execute(execution))
+        return list(await asyncio.gather(*runs))
+
+    outcomes = stage.wait(all_of_them())
+    assert [outcome.stdout.text for outcome in outcomes] == [f"{number}\n" for number in range(39)]
+
+
+def test_each_level_says_what_it_is(stage: Stage) -> None:
+    assert f"embedded-{stage.backend.isolation.level}" == stage.name
+    assert stage.name in EMBEDDED
+    assert bool(stage.backend.isolation.shortfall) == (stage.name != "embedded-full")
+    assert stage.executor.not_ready() == []
