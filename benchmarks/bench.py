@@ -1,0 +1,61 @@
+"""What every row works with: the server under test, the interpreters it is measured against, and how long to take."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks.bare import Bare, Lanes
+from benchmarks.server import Gate, Server
+from benchmarks.wire import BadAnswer, Connection
+from codex_server.interpreters import Interpreter
+
+PRINTS_ONE = b'"output":"1\\n"'
+"""In the answer of a program that printed 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much is measured. ``seconds`` bounds a latency row, ``window`` a rate's window; ``windows`` of each."""
+
+    rounds: int = 200
+    seconds: float = 9.0
+    window: float = 2.0
+    windows: int = 3
+    load_window: float = 2.5
+    starts: int = 3
+
+
+DEFAULT = Effort()
+QUICK = Effort(rounds=60, seconds=3.0, window=0.8, windows=2, load_window=0.8, starts=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """One run's means. ``full`` waits until every pool is full."""
+
+    server: Server
+    connection: Connection
+    full: Gate
+    lanes: Lanes
+    python: Interpreter
+    node: Interpreter | None
+    effort: Effort
+    packages: str | None
+    say: Callable[[str], None]
+
+    def execution(self, language: str, code: str, wanted: bytes = PRINTS_ONE) -> Callable[[], float]:
+        """A source of samples: one execution over HTTP."""
+        request = self.server.address.execute(language, code)
+        return lambda: self.connection.timed(request, wanted)
+
+    def bare_python(self, code: str, *flags: str) -> Bare:
+        """A start of the interpreter that guests run in; it prints 1."""
+        return Bare((str(self.python.path), *flags, "-c", code), b"1\n")
+
+    def try_execution(self, language: str, code: str) -> dict[str, object]:
+        """One execution's answer, whatever its outcome. Raises ``BadAnswer`` when it has none."""
+        answer = self.connection.ask(self.server.address.execute(language, code))
+        if answer.status != 200:
+            raise BadAnswer(f"HTTP {answer.status}: {answer.body[:500]!r}")
+        outcome: dict[str, object] = json.loads(answer.body)
+        return outcome

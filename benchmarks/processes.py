@@ -1,0 +1,111 @@
+"""The server's processes as the kernel counts them: who is whose child, processor time, memory."""
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_KIB_LINE = re.compile(r"^(\w+): +(\d+) kB$", re.MULTILINE)
+
+
+class NotReadable(Exception):
+    """The kernel does not show this process's memory to us."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One line of ``/proc/<pid>/stat``. Seconds of processor time: its own, and that of children it waited for."""
+
+    pid: int
+    parent: int
+    own_cpu_seconds: float
+    children_cpu_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes. ``pss``: each shared page divided by its users; ``private``: pages that nobody else has."""
+
+    pss: int
+    private: int
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """The server's processes by what they are; see the drawing in ``ARCHITECTURE.md``."""
+
+    server: Process
+    launchers: tuple[Process, ...]
+    zygotes: tuple[Process, ...]
+    slots: tuple[tuple[Process, ...], ...]
+    """Each an init, then everything below it."""
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor time of the server, and of every slot that has ended: its zygote waited for it."""
+        settled = (process.own_cpu_seconds + process.children_cpu_seconds for process in self.zygotes)
+        return self.server.own_cpu_seconds + sum(process.own_cpu_seconds for process in self.launchers) + sum(settled)
+
+
+def parse_stat(text: str) -> Process:
+    """A process from its ``stat`` line; the name in it may contain anything."""
+    pid, _, rest = text.partition(" (")
+    fields = rest.rpartition(") ")[2].split()
+    user, system, children_user, children_system = map(int, fields[11:15])
+    return Process(int(pid), int(fields[1]), (user + system) / _TICKS, (children_user + children_system) / _TICKS)
+
+
+def parse_memory(text: str) -> Memory:
+    """Memory from ``smaps_rollup``."""
+    kib = {name: int(size) for name, size in _KIB_LINE.findall(text)}
+    return Memory(kib["Pss"] * 1024, (kib["Private_Clean"] + kib["Private_Dirty"]) * 1024)
+
+
+def family_in(processes: Iterable[Process], server: int) -> Family:
+    """Who is who below the process ``server``. Raises ``KeyError`` when it is not there."""
+    known = {process.pid: process for process in processes}
+    children: dict[int, list[Process]] = {}
+    for process in known.values():
+        children.setdefault(process.parent, []).append(process)
+
+    def below(parents: Iterable[Process]) -> tuple[Process, ...]:
+        return tuple(child for parent in parents for child in children.get(parent.pid, []))
+
+    launchers = below([known[server]])
+    zygotes = below(launchers)
+    slots = []
+    for init in below(zygotes):
+        members, waiting = [init], [init]
+        while waiting := list(below(waiting)):
+            members += waiting
+        slots.append(tuple(members))
+    return Family(known[server], launchers, zygotes, tuple(slots))
+
+
+def family_of(server: int) -> Family:
+    """The server's processes now."""
+    return family_in(_all_processes(), server)
+
+
+def _all_processes() -> Iterable[Process]:
+    for entry in os.scandir("/proc"):
+        if entry.name.isdecimal():
+            try:
+                yield parse_stat(Path(entry.path, "stat").read_text(encoding="latin-1"))
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+
+
+def memory_of(process: Process) -> Memory:
+    """What it holds now. Raises ``NotReadable``."""
+    try:
+        return parse_memory(Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="ascii"))
+    except OSError as error:
+        raise NotReadable(f"/proc/{process.pid}/smaps_rollup: {error.strerror}") from error
+
+
+def program_of(process: Process) -> str:
+    """The name of the program that it runs."""
+    return Path(f"/proc/{process.pid}/comm").read_text(encoding="utf-8", errors="replace").strip()

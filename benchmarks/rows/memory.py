@@ -1,0 +1,64 @@
+"""What the server holds while nothing runs."""
+
+from collections.abc import Iterator
+
+from benchmarks.bench import Bench
+from benchmarks.processes import Memory, NotReadable, Process, memory_of, program_of
+from benchmarks.samples import median
+from benchmarks.table import Row, Skipped, Target, as_mebibytes, mebibytes
+
+_IDLE = "Memory of server, launcher and zygotes, idle (Pss)"
+_SLOT = "Memory of an armed slot: its init and worker, private"
+
+
+def idle(bench: Bench) -> Iterator[Row | Skipped]:
+    """Server, launchers and zygotes together: shared pages are counted once, by ``Pss``."""
+    bench.full()
+    family = bench.server.family()
+    try:
+        parts = {
+            "server": [memory_of(family.server).pss],
+            "launcher": [memory_of(process).pss for process in family.launchers],
+            "zygote": [memory_of(process).pss for process in family.zygotes],
+        }
+    except NotReadable as error:
+        yield Skipped("idle-memory", _IDLE, f"the kernel does not show it to this user ({error})")
+        return
+    total = sum(map(sum, parts.values()))
+    told = {name: [round(as_mebibytes(size), 2) for size in sizes] for name, sizes in parts.items()}
+    yield Row("idle-memory", _IDLE, as_mebibytes(total), mebibytes(total), unit="MiB", target=Target(200), figures=told)
+
+
+def slot(bench: Bench) -> Iterator[Row | Skipped]:
+    """One armed slot: the median of those that stand ready; those of Node.js apart."""
+    bench.full()
+    try:
+        by_kind = _slots_by_kind(bench)
+    except NotReadable as error:
+        yield Skipped("slot-memory", _SLOT, f"the kernel does not show it to this user ({error})")
+        return
+    for kind, slots in sorted(by_kind.items(), reverse=True):
+        private = median(sum(part.private for part in slot_) for slot_ in slots)
+        shared = median(sum(part.pss for part in slot_) for slot_ in slots)
+        yield Row(
+            "slot-memory",
+            f"{_SLOT} ({kind})",
+            as_mebibytes(private),
+            mebibytes(private),
+            f"Pss {mebibytes(shared)}",
+            unit="MiB",
+            target=Target(8) if kind == "python" else None,
+            figures={"private_mib": round(as_mebibytes(private), 2), "pss_mib": round(as_mebibytes(shared), 2)},
+        )
+
+
+def _slots_by_kind(bench: Bench) -> dict[str, list[list[Memory]]]:
+    found: dict[str, list[list[Memory]]] = {}
+    for processes in bench.server.family().slots:
+        found.setdefault(_kind(processes), []).append([memory_of(process) for process in processes])
+    return found
+
+
+def _kind(slot_: tuple[Process, ...]) -> str:
+    """By the program of the worker, which stands after the init."""
+    return "python" if len(slot_) > 1 and program_of(slot_[1]).startswith("python") else "node"

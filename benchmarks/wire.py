@@ -1,0 +1,124 @@
+"""The least of HTTP/1.1 that measures a server: requests as ready-made bytes, answers read to their announced end."""
+
+import json
+import re
+import socket
+import time
+from dataclasses import dataclass
+from typing import Self
+
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
+_CHUNK = 2**18
+_IDLE_SECONDS = 2.0
+ANSWER_SECONDS = 60.0
+"""Longest wait for one answer: something is broken when it takes as long."""
+
+
+class BadAnswer(Exception):
+    """The server answered something else than what the benchmark asked for; a figure would mean nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the server listens, and the token it takes."""
+
+    host: str
+    port: int
+    token: str
+
+    def get(self, path: str) -> bytes:
+        """The bytes of a GET."""
+        return f"GET {path} HTTP/1.1\r\nHost: {self.host}\r\n\r\n".encode("ascii")
+
+    def execute(self, language: str, code: str) -> bytes:
+        """The bytes of an execution."""
+        body = json.dumps({"language": language, "code": code}).encode("ascii")
+        head = (
+            f"POST /execute HTTP/1.1\r\nHost: {self.host}\r\nAuthorization: Bearer {self.token}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        return head.encode("ascii") + body
+
+    def connect(self) -> socket.socket:
+        """A connection without Nagle's delay."""
+        connection = socket.create_connection((self.host, self.port), timeout=ANSWER_SECONDS)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A status and a body."""
+
+    status: int
+    body: bytes
+
+
+class AnswerReader:
+    """Puts one answer after the other together from what arrives."""
+
+    def __init__(self) -> None:
+        self._seen = b""
+
+    def feed(self, data: bytes) -> Answer | None:
+        """The answer that ``data`` completes, if it does. Raises ``BadAnswer`` when no length is announced."""
+        self._seen += data
+        end = self._seen.find(b"\r\n\r\n")
+        if end < 0:
+            return None
+        length = _LENGTH.search(self._seen, 0, end + 2)
+        if length is None:
+            raise BadAnswer(f"an answer without Content-Length: {self._seen[:200]!r}")
+        begin, size = end + 4, int(length[1])
+        if len(self._seen) < begin + size:
+            return None
+        answer = Answer(int(self._seen[9:12]), self._seen[begin : begin + size])
+        self._seen = self._seen[begin + size :]
+        return answer
+
+
+class Connection:
+    """A kept connection, one request at a time. Use it as a context manager."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self._connect()
+
+    def _connect(self) -> None:
+        self._socket = self.address.connect()
+        self._reader = AnswerReader()
+        self._used_at = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def freshen(self) -> None:
+        """Connect anew when nothing was asked for a while: servers close idle connections."""
+        if time.monotonic() - self._used_at > _IDLE_SECONDS:
+            self._socket.close()
+            self._connect()
+
+    def ask(self, request: bytes) -> Answer:
+        """Send ``request`` and read its answer. Raises ``BadAnswer`` when the server hangs up."""
+        self.freshen()
+        self._used_at = time.monotonic()
+        self._socket.sendall(request)
+        while True:
+            data = self._socket.recv(_CHUNK)
+            if not data:
+                raise BadAnswer("the server closed the connection instead of answering")
+            if answer := self._reader.feed(data):
+                return answer
+
+    def timed(self, request: bytes, wanted: bytes) -> float:
+        """Seconds from the first byte out to the last byte in. Raises ``BadAnswer`` unless ``wanted`` is in it."""
+        self.freshen()
+        began = time.perf_counter()
+        answer = self.ask(request)
+        took = time.perf_counter() - began
+        if answer.status != 200 or wanted not in answer.body:
+            raise BadAnswer(f"HTTP {answer.status}, without {wanted!r}: {answer.body[:500]!r}")
+        return took

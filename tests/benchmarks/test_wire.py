@@ -1,0 +1,125 @@
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from benchmarks.crowd import Tally, crowd
+from benchmarks.wire import Address, Answer, AnswerReader, BadAnswer, Connection
+
+
+def _answer(body: bytes, status: str = "200 OK") -> bytes:
+    return b"HTTP/1.1 %s\r\ndate: now\r\nContent-Length: %d\r\n\r\n%s" % (status.encode(), len(body), body)
+
+
+def test_an_answer_is_put_together_from_any_pieces():
+    reader, whole = AnswerReader(), _answer(b"hello")
+
+    answers = [reader.feed(whole[place : place + 1]) for place in range(len(whole))]
+
+    assert answers[:-1] == [None] * (len(whole) - 1)
+    assert answers[-1] == Answer(200, b"hello")
+
+
+def test_what_follows_an_answer_begins_the_next_one():
+    reader = AnswerReader()
+
+    first = reader.feed(_answer(b"one") + _answer(b"two", "503 Busy")[:20])
+    second = reader.feed(_answer(b"two", "503 Busy")[20:])
+
+    assert (first, second) == (Answer(200, b"one"), Answer(503, b"two"))
+
+
+def test_an_answer_without_a_length_is_refused():
+    with pytest.raises(BadAnswer, match="Content-Length"):
+        AnswerReader().feed(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+
+
+def test_an_execution_carries_token_type_and_length():
+    request = Address("127.0.0.1", 80, "codex_x").execute("python", 'print("é")')
+
+    head, _, body = request.partition(b"\r\n\r\n")
+    assert b"\r\nAuthorization: Bearer codex_x" in head
+    assert b"\r\nContent-Length: %d" % len(body) in head
+    assert body == b'{"language": "python", "code": "print(\\"\\u00e9\\")"}'
+
+
+Say = Callable[[int], bytes]
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Say], Address]]:
+    """A server on loopback that answers the n-th request of all with ``say(n)``; nothing means hanging up."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    threads: list[threading.Thread] = []
+    numbers = iter(range(10**9))
+
+    def converse(connection: socket.socket, say: Say) -> None:
+        with connection:
+            while connection.recv(65536):
+                if not (answer := say(next(numbers))):
+                    return
+                connection.sendall(answer)
+
+    def accept(say: Say) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            threads.append(threading.Thread(target=converse, args=(connection, say)))
+            threads[-1].start()
+
+    def start(say: Say) -> Address:
+        threads.append(threading.Thread(target=accept, args=(say,)))
+        threads[-1].start()
+        return Address("127.0.0.1", listener.getsockname()[1], "token")
+
+    yield start
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    for thread in threads:
+        thread.join(30)
+
+
+def test_a_sample_without_the_wanted_text_is_no_sample(serve):
+    address = serve(lambda number: _answer(b"2"))
+
+    with Connection(address) as connection, pytest.raises(BadAnswer, match="HTTP 200, without b'1'"):
+        connection.timed(address.get("/"), b"1")
+
+
+def test_a_server_that_hangs_up_is_told(serve):
+    address = serve(lambda number: b"")
+
+    with Connection(address) as connection, pytest.raises(BadAnswer, match="closed the connection"):
+        connection.ask(address.get("/"))
+
+
+def test_a_crowd_counts_answers_refusals_errors_and_lost_connections(serve):
+    kinds = [_answer(b"1"), _answer(b"", "503 Busy"), _answer(b"", "500 Oops"), b""]
+    address = serve(lambda number: kinds[number % len(kinds)])
+
+    tally = crowd(address, address.get("/"), b"1", clients=3, seconds=0.2)
+
+    assert tally.latencies
+    assert tally.in_time <= len(tally.latencies)
+    assert tally.busy
+    assert tally.errors
+    assert "500" in tally.first_error or tally.first_error == "None"
+
+
+def test_every_member_of_a_crowd_gets_its_last_answer_even_after_the_window(serve):
+    address = serve(lambda number: _answer(b"1"))
+
+    tally = crowd(address, address.get("/"), b"1", clients=4, seconds=0.0)
+
+    assert (len(tally.latencies), tally.errors, tally.busy) == (4, 0, 0)
+
+
+def test_a_crowd_without_any_good_answer_has_no_latency_but_an_error():
+    tally = Tally(2, 1.0)
+    tally.note(Answer(500, b"broken"), b"1", 0.1, in_time=True)
+
+    with pytest.raises(BadAnswer, match="broken"):
+        _ = tally.samples
