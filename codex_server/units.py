@@ -28,7 +28,7 @@ def format_size(count: int) -> str:
         if size < 1024:
             return f"{size:g} {unit}" if size == int(size) else f"{size:.1f} {unit}"
         size /= 1024
-    return f"{size:g} GiB" if size == int(size) else f"{size:.1f} GiB"
+    return f"{int(size)} GiB" if size == int(size) else f"{size:.1f} GiB"
 
 
 def format_seconds(seconds: float) -> str:
