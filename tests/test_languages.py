@@ -1,0 +1,100 @@
+import stat
+from pathlib import Path
+
+import pytest
+
+from codex_server.errors import LanguageUnavailable, StartupError, UnknownLanguage
+from codex_server.languages import Languages, Start, load_languages, runner_folders
+from codex_server.sandboxes.fake import fake_languages
+
+COMMAND = "name: {name}\ntitle: {name}\nfile: main.x\nprogram: {program}\n"
+
+
+def add(folder: Path, name: str, text: str) -> Path:
+    (folder / name).mkdir()
+    (folder / name / "runner.yaml").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_the_shipped_runners_are_known_and_python_is_available() -> None:
+    languages = load_languages()
+    assert {language.name for language in languages} >= {"python", "javascript", "typescript", "bash"}
+    python = languages.find("python")
+    assert python.available
+    assert python.start is Start.FORK
+    assert languages.find("js").pool == languages.find("typescript").pool == "javascript"
+
+
+def test_a_folder_is_a_language(tmp_path: Path) -> None:
+    add(tmp_path, "shell", COMMAND.format(name="almquist", program="sh") + "version: {args: ['-c', 'echo 1.2']}\n")
+    language = load_languages(tmp_path).find("almquist")
+    assert (language.version, language.pool, language.start) == ("1.2", "python", Start.COMMAND)
+    assert language.render_command(program="/bin/sh", runner="/r", file="/w/main.x") == ("/bin/sh", "/w/main.x")
+
+
+def test_a_runner_with_no_interpreter_is_known_but_not_available(tmp_path: Path) -> None:
+    add(tmp_path, "none", COMMAND.format(name="none", program="no-such-interpreter"))
+    languages = load_languages(tmp_path)
+    with pytest.raises(LanguageUnavailable, match="codex-server doctor"):
+        languages.find("none")
+
+
+def test_an_interpreter_that_does_not_tell_its_version_is_not_available(tmp_path: Path) -> None:
+    add(tmp_path, "mute", COMMAND.format(name="mute", program="sh") + "version: {args: ['-c', 'exit 0']}\n")
+    with pytest.raises(LanguageUnavailable):
+        load_languages(tmp_path).find("mute")
+
+
+@pytest.mark.parametrize("name", ["PYTHON", "Py", "python3"])
+def test_a_language_is_found_by_alias_whatever_the_case(languages: Languages, name: str) -> None:
+    assert languages.find(name).name == "python"
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_and_all_that_is_available(languages: Languages) -> None:
+    with pytest.raises(UnknownLanguage) as refusal:
+        languages.find("pyton")
+    assert refusal.value.detail == (
+        "there is no language 'pyton'. Did you mean 'python'? Available: python, javascript, typescript, bash"
+    )
+    assert refusal.value.pointer == "/language"
+
+
+def test_a_very_long_name_is_not_told_back(languages: Languages) -> None:
+    with pytest.raises(UnknownLanguage) as refusal:
+        languages.find("x" * 10_000)
+    assert len(refusal.value.detail) < 200
+
+
+def test_two_runners_with_one_name_stop_the_start() -> None:
+    with pytest.raises(StartupError, match="both claim the name 'python'"):
+        Languages([*fake_languages(), *fake_languages()])
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("name: Bad Name\ntitle: t\nfile: f\nprogram: p\n", "name: "),
+        ("name: a\ntitle: t\nfile: ../f\nprogram: p\n", "file: "),
+        ("name: a\ntitle: t\nfile: f\nprogram: /bin/sh\n", "program: "),
+        ("name: a\ntitle: t\nfile: f\n", "program: Field required"),
+        ("name: a\ntitle: t\nfile: f\nprogram: p\ncolour: red\n", "colour: "),
+        ("name: [", "cannot be read"),
+        ("- just\n- a list\n", "not a valid runner"),
+    ],
+)
+def test_a_wrong_runner_stops_the_start_and_names_the_file_and_the_key(
+    tmp_path: Path, text: str, complaint: str
+) -> None:
+    add(tmp_path, "bad", text)
+    with pytest.raises(StartupError) as refusal:
+        load_languages(tmp_path)
+    assert complaint in str(refusal.value)
+    assert str(tmp_path / "bad" / "runner.yaml") in str(refusal.value)
+    assert "docs/runners.md" in str(refusal.value)
+
+
+def test_every_shipped_runner_has_its_folder_named_like_the_language() -> None:
+    languages = {language.folder: language.name for language in load_languages()}
+    for folder in runner_folders():
+        assert languages[folder.resolve()] == folder.name
+        assert stat.S_IMODE(folder.stat().st_mode) & 0o005 == 0o005, "guests read it"

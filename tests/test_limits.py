@@ -1,0 +1,53 @@
+from dataclasses import FrozenInstanceError, asdict, fields
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codex_server.errors import LimitTooLoose
+from codex_server.limits import Limits
+
+NAMES = [field.name for field in fields(Limits)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_limit_can_be_tightened_and_kept_but_not_loosened(name: str) -> None:
+    limits = Limits()
+    ceiling = getattr(limits, name)
+    assert getattr(limits.tightened({name: ceiling / 2}), name) == ceiling / 2
+    assert limits.tightened({name: ceiling}) == limits
+    with pytest.raises(LimitTooLoose) as refusal:
+        limits.tightened({name: ceiling + 1})
+    assert refusal.value.pointer == f"/limits/{name}"
+    assert str(ceiling) in refusal.value.detail, "the ceiling is named"
+
+
+def test_a_ceiling_in_bytes_is_named_in_a_unit_too() -> None:
+    with pytest.raises(LimitTooLoose, match=r"536870912 \(512 MiB\)"):
+        Limits().tightened({"memory_bytes": 2**40})
+
+
+def test_limits_that_count_stay_whole_numbers() -> None:
+    assert type(Limits().tightened({"processes": 3.0}).processes) is int
+    assert type(Limits().tightened({"wall_seconds": 3}).wall_seconds) is float
+
+
+def test_one_loose_limit_among_tight_ones_refuses_all() -> None:
+    with pytest.raises(LimitTooLoose, match="processes"):
+        Limits().tightened({"wall_seconds": 1, "processes": 1000})
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), st.floats(0, 2**40)))
+def test_nothing_that_is_asked_for_makes_a_limit_looser(wanted: dict[str, float]) -> None:
+    limits = Limits()
+    try:
+        tightened = limits.tightened(wanted)
+    except LimitTooLoose:
+        assert any(value > getattr(limits, name) for name, value in wanted.items())
+    else:
+        assert all(asdict(tightened)[name] <= asdict(limits)[name] for name in NAMES)
+
+
+def test_limits_are_frozen() -> None:
+    with pytest.raises(FrozenInstanceError):
+        Limits().processes = 10**6  # type: ignore[misc]

@@ -1,0 +1,128 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from codex_server.errors import SettingsInvalid
+from codex_server.settings import Settings, default_state_dir, load_settings
+
+
+@pytest.fixture(autouse=True)
+def an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_every_setting_has_a_description_and_a_default_that_is_valid() -> None:
+    Settings()
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+
+
+def test_flags_win_over_the_environment_and_that_over_the_file(
+    an_empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (an_empty_folder / "codex.toml").write_text("port = 1\nqueue_length = 1\nmax_timeout = 20\n")
+    monkeypatch.setenv("CODEX_PORT", "2")
+    monkeypatch.setenv("CODEX_QUEUE_LENGTH", "2")
+    settings = load_settings({"port": 3})
+    assert (settings.port, settings.queue_length, settings.max_timeout) == (3, 2, 20)
+
+
+def test_sizes_and_pools_are_written_as_people_write_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CODEX_MAX_MEMORY", "1 GiB")
+    monkeypatch.setenv("CODEX_POOL_SIZES", "python=8, javascript=0")
+    settings = load_settings()
+    assert settings.max_memory == 2**30
+    assert settings.pool_sizes == {"python": 8, "javascript": 0}
+
+
+def test_pools_may_be_a_table_in_the_file(an_empty_folder: Path) -> None:
+    (an_empty_folder / "codex.toml").write_text("[pool_sizes]\npython = 1\n")
+    assert load_settings().pool_sizes == {"python": 1}
+
+
+def test_one_message_names_every_setting_that_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CODEX_PORT", "99999")
+    monkeypatch.setenv("CODEX_MAX_MEMORY", "lots")
+    monkeypatch.setenv("CODEX_RATE_LIMIT", "often")
+    monkeypatch.setenv("CODEX_POOL_SIZES", "python")
+    with pytest.raises(SettingsInvalid) as refusal:
+        load_settings()
+    for name in ("CODEX_PORT", "CODEX_MAX_MEMORY", "CODEX_RATE_LIMIT", "CODEX_POOL_SIZES"):
+        assert name in str(refusal.value)
+    assert "64MiB" in str(refusal.value)
+    assert "60/minute" in str(refusal.value)
+
+
+def test_an_unknown_key_in_the_file_is_refused(an_empty_folder: Path) -> None:
+    (an_empty_folder / "codex.toml").write_text("prot = 1\n")
+    with pytest.raises(SettingsInvalid, match="prot: there is no such setting"):
+        load_settings()
+
+
+def test_a_file_that_is_no_toml_is_named(an_empty_folder: Path) -> None:
+    (an_empty_folder / "codex.toml").write_text("port = = 1\n")
+    with pytest.raises(SettingsInvalid, match=r"codex\.toml cannot be read"):
+        load_settings()
+
+
+def test_a_short_token_is_refused_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CODEX_API_TOKEN", "hunter2")
+    with pytest.raises(SettingsInvalid, match="at least 16") as refusal:
+        load_settings()
+    assert "hunter2" not in str(refusal.value)
+
+
+def test_a_token_is_masked_wherever_settings_are_shown() -> None:
+    settings = Settings(api_token="a-token-that-is-long-enough")  # type: ignore[arg-type]
+    assert "long-enough" not in f"{settings!r} {settings} {settings.model_dump_json()}"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
+def test_no_auth_is_refused_wherever_others_can_reach(host: str) -> None:
+    with pytest.raises(SettingsInvalid, match="would let anyone who reaches this machine run code"):
+        load_settings({"host": host, "allow_no_auth": True})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_no_auth_is_possible_on_loopback(host: str) -> None:
+    assert load_settings({"host": host, "allow_no_auth": True}).allow_no_auth
+
+
+def test_a_default_timeout_above_the_largest_is_refused() -> None:
+    with pytest.raises(SettingsInvalid, match="default_timeout is above max_timeout"):
+        load_settings({"max_timeout": 5})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_concurrency": 0},
+        {"queue_length": -1},
+        {"queue_seconds": 0},
+        {"pool_sizes": "python=257"},
+        {"backend": "x"},
+    ],
+)
+def test_values_out_of_range_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(SettingsInvalid, match=next(iter(wrong))):
+        load_settings(wrong)
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().port = 1
+
+
+def test_the_ceilings_are_the_settings() -> None:
+    ceilings = Settings(max_timeout=20, max_memory=2**26, max_processes=3).ceilings
+    assert (ceilings.wall_seconds, ceilings.memory_bytes, ceilings.processes) == (20, 2**26, 3)
+
+
+def test_the_state_lives_where_the_desktop_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/somewhere")
+    assert default_state_dir() == Path("/somewhere/codex-server")
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert default_state_dir() == Path("/home/ada/.local/state/codex-server")
