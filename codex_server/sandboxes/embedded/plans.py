@@ -1,5 +1,6 @@
 """What the far side is told at each level: how to launch the zygote, and how to arm a slot."""
 
+import contextlib
 import os
 import secrets
 from collections.abc import Callable
@@ -25,8 +26,8 @@ _READABLE = (
     "/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/terminfo",
 )  # fmt: skip
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
-_SHARED_ID_MARGIN = 4096
-"""Where all slots share one id, RLIMIT_NPROC counts the processes of all of them together, and of the account."""
+_SPARE_PROCESSES = 64
+"""What an account's own processes may grow by while the server runs, where RLIMIT_NPROC counts them too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class Plans:
             "cgroups": [str(folder) for folder in tree.folders] if tree else [],
             "folders": [],
         }
-        setup = _setup(settings, namespaces=True, cgroups=tree is not None, uid_per_slot=ids.per_slot) | {
+        setup = _setup(settings, host, namespaces=True, cgroups=tree is not None) | {
             "import_path": str(Path(rooms.ROOM_CODE).parent),
             "agent": "/opt/runners/python/agent.py",
             "seccomp": compile_filter(ROOM, _machine()).hex(),
@@ -101,7 +102,7 @@ class Plans:
             "cgroups": [],
             "folders": [str(home)],
         }
-        setup = _setup(settings, namespaces=False, cgroups=False, uid_per_slot=ids.per_slot) | {
+        setup = _setup(settings, host, namespaces=False, cgroups=False) | {
             "import_path": str(ROOM_FOLDER.parent),
             "agent": str(next(language.folder for language in known if language.name == "python") / "agent.py"),
             "seccomp": compile_filter(CONFINED_OWN_UID if ids.per_slot else CONFINED, _machine()).hex(),
@@ -142,15 +143,35 @@ def _confined_environment(languages: Languages, folder: Path) -> dict[str, str]:
     return environment | {"PATH": ":".join([*dict.fromkeys(folders), environment["PATH"]])}
 
 
-def _setup(settings: Settings, *, namespaces: bool, cgroups: bool, uid_per_slot: bool) -> dict[str, Any]:
+def _setup(settings: Settings, host: HostParts, *, namespaces: bool, cgroups: bool) -> dict[str, Any]:
     return {
         "namespaces": namespaces,
         "cgroups": cgroups,
-        "uid_per_slot": uid_per_slot,
-        "process_margin": 0 if uid_per_slot else _SHARED_ID_MARGIN,
+        "uid_per_slot": host.ids.per_slot,
+        "process_margin": 0 if host.ids.per_slot else _shared_id_margin(host.slots, namespaces=namespaces),
         "workspace_bytes": settings.max_workspace,
         "inodes": _INODES,
     }
+
+
+def _shared_id_margin(slots: int, *, namespaces: bool) -> int:
+    """What to add to RLIMIT_NPROC where all slots share one id: it counts the processes of all of them together.
+
+    In a user namespace those are ours alone (an init and a worker for each slot); without one, the account's are too.
+    INVARIANT: it stays small: it is what bounds a fork bomb there, and thousands of dying processes choke a host.
+    """
+    ours = 2 * slots
+    return ours if namespaces else ours + _tasks_of_account(os.geteuid()) + _SPARE_PROCESSES
+
+
+def _tasks_of_account(uid: int) -> int:
+    """Processes and threads of ``uid`` on this host, now."""
+    count = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if process.stat().st_uid == uid:
+                count += len(list((process / "task").iterdir()))
+    return count
 
 
 def _machine() -> str:
