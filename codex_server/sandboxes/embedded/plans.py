@@ -73,7 +73,7 @@ class Plans:
             "gid_map": ids.gid_map,
             "map_tool": ids.map_tool,
             "uid": ids.zygote,
-            "entries": rooms.with_private_libraries(entries, _private_libraries(python)),
+            "entries": rooms.with_private_libraries(entries, _private_libraries(python), f"/opt/{python.name}/lib"),
             "argv": boot_argv(rooms.guest_path(python), str(Path(rooms.ROOM_CODE).parent), "zygote"),
             "env": environment,
             "cgroups": [str(folder) for folder in tree.folders] if tree else [],
@@ -178,9 +178,8 @@ def _machine() -> str:
     return os.uname().machine
 
 
-def _private_libraries(python: Interpreter) -> dict[str, str]:
-    """Shared libraries of the interpreter itself, by name, as the guest sees them."""
+def _private_libraries(python: Interpreter) -> dict[str, Path]:
+    """The shared library that is the interpreter itself, where it is built so and lies outside the system's folders."""
     if python.root is None:
         return {}
-    folder = python.root / "lib"
-    return {path.name: f"/opt/{python.name}/lib/{path.name}" for path in folder.glob("libpython*.so*")}
+    return {path.name: path for path in (python.root / "lib").glob("libpython*.so.*")}

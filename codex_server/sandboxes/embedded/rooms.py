@@ -11,8 +11,8 @@ from codex_server.interpreters import Interpreter
 from codex_server.languages import Language
 
 Entry = tuple[str, ...]
-"""``("bind", target, source)``, ``("device", target, source)``, ``("folder", target)``, ``("link", target, to)`` or
-``("file", target, content)``."""
+"""``("bind", target, source)``, ``("cover", target, source)`` (over a file that is there), ``("folder", target)``,
+``("device", target, source)``, ``("link", target, to)`` or ``("file", target, content)``."""
 
 ROOM_CODE = "/opt/codex/room"
 FIRST_SLOT_ID = 10_000
@@ -41,6 +41,7 @@ _LINKS = {
     "/var/tmp": "/tmp",  # noqa: S108
 }
 _LIBRARY_FOLDERS = ("/lib", "/lib64")
+_LIBRARY_ROOTS = ("/usr/lib", "/usr/lib64", "/usr/local/lib")
 
 MASKED = tuple(
     f"/proc/{name}"
@@ -117,23 +118,29 @@ def _system() -> list[Entry]:
     return entries
 
 
-def with_private_libraries(entries: list[Entry], libraries: Mapping[str, str]) -> list[Entry]:
-    """``entries`` with ``libraries`` (name -> guest path) where the dynamic loader looks by itself.
+def with_private_libraries(entries: list[Entry], libraries: Mapping[str, Path], target: str) -> list[Entry]:
+    """``entries`` with ``libraries`` (by name; the guest sees them in ``target``) where the dynamic loader looks.
 
-    An interpreter outside the system's folders may need its own shared library, which it would look for at its old
-    place. Where ``/lib`` is a link, it becomes a folder of links to what it pointed to, and the libraries beside them.
+    An interpreter outside the system's folders may need a shared library of its own, which it would look for at its old
+    place. Where the system has one of the same name, ours is laid over it: the loader would take the other one. Else,
+    where ``/lib`` is a link, it becomes a folder of links to what it pointed to, and to the library beside them.
     """
-    if not libraries:
-        return entries
-    changed: list[Entry] = []
-    for entry in entries:
-        if entry[0] != "link" or entry[1] not in _LIBRARY_FOLDERS:
-            changed.append(entry)
-            continue
-        old = Path("/") / entry[2]
-        links = {name: str(old / name) for name in sorted(path.name for path in old.iterdir())} | dict(libraries)
-        changed += [("link", f"{entry[1]}/{name}", to) for name, to in links.items()]
-    return changed
+    missing = {}
+    for name, source in libraries.items():
+        places = (path for root in _LIBRARY_ROOTS for depth in ("", "*/") for path in Path(root).glob(depth + name))
+        copies = {path.resolve() for path in places}
+        entries = entries + [("cover", str(copy), str(source)) for copy in sorted(copies)]
+        if not copies:
+            missing[name] = f"{target}/{name}"
+    return [changed for entry in entries for changed in _with_links(entry, missing)]
+
+
+def _with_links(entry: Entry, libraries: Mapping[str, str]) -> list[Entry]:
+    if not libraries or entry[0] != "link" or entry[1] not in _LIBRARY_FOLDERS:
+        return [entry]
+    old = Path("/") / entry[2]
+    links = {path.name: str(path) for path in sorted(old.iterdir())} | dict(libraries)
+    return [("link", f"{entry[1]}/{name}", to) for name, to in links.items()]
 
 
 def _etc(slots: int) -> list[Entry]:

@@ -18,7 +18,7 @@ ROOM_FOLDER = Path(__file__).parent / "room"
 _LAUNCH_SECONDS = 60.0
 _ARM_SECONDS = 30.0
 _END_SECONDS = 10.0
-_BOOT = "import sys; sys.path.insert(0, {path!r}); from room import {module}; {module}.main()"
+_BOOT = "import sys; sys.dont_write_bytecode = True; sys.path.insert(0, {path!r}); from room import {module}; {module}.main()"
 
 
 class LaunchFailed(Exception):
@@ -32,7 +32,7 @@ class LaunchFailed(Exception):
 
 def boot_argv(interpreter: str, import_path: str, module: str) -> list[str]:
     """Start ``module`` of the far side in ``interpreter``; ``import_path`` is the folder that holds ``room``."""
-    return [interpreter, "-B", "-c", _BOOT.format(path=import_path, module=module)]
+    return [interpreter, "-c", _BOOT.format(path=import_path, module=module)]
 
 
 class Zygote:

@@ -43,10 +43,10 @@ def _clone_sources(entries: list[list[Any]]) -> dict[str, int]:
     """Detached copies of every bound folder, taken while the process may still pass folders that only its owner may."""
     trees = {}
     for kind, target, *rest in entries:
-        if kind in ("bind", "device"):
+        if kind in ("bind", "cover", "device"):
             tree = kernel.clone_mount(rest[0])
             # INVARIANT: nothing of the host is writable from the room, and no set-uid bit counts in it.
-            kernel.restrict_mount(tree, _READ_ONLY | (kernel.MS_NODEV if kind == "bind" else kernel.MS_NOEXEC))
+            kernel.restrict_mount(tree, _READ_ONLY | (kernel.MS_NOEXEC if kind == "device" else kernel.MS_NODEV))
             trees[target] = tree
     return trees
 
@@ -71,6 +71,9 @@ def _place(entry: list[Any], trees: dict[str, int]) -> None:
         os.symlink(rest[0], path)
     elif kind == "file":
         _write(path, rest[0])
+    elif kind == "cover":
+        kernel.attach_mount(trees[target], path)
+        os.close(trees[target])
     else:
         _attach(trees[target], path)
 
