@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
+from pathlib import Path
 
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
 _CHUNK = 2**16
@@ -44,6 +45,18 @@ class Bare:
             (os.POSIX_SPAWN_DUP2, writer, 1),
         ]
         return os.posix_spawn(self.argv[0], self.argv, ENVIRONMENT | self.env, file_actions=actions)
+
+
+def make_plain_python(interpreter: Path, folder: Path) -> Path:
+    """That interpreter with an empty set of packages: a virtual environment in ``folder``, made by hand.
+
+    A ``.pth`` file among a Python's packages runs at each of its starts, and may cost more than all the rest.
+    """
+    program = folder / "bin" / "python3"
+    program.parent.mkdir(parents=True)
+    program.symlink_to(interpreter)
+    (folder / "pyvenv.cfg").write_text(f"home = {interpreter.parent}\ninclude-system-site-packages = false\n")
+    return program
 
 
 def _read_all(descriptor: int) -> bytes:

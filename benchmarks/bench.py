@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks.bare import Bare, Lanes
 from benchmarks.server import Gate, Server
@@ -38,6 +39,8 @@ class Bench:
     full: Gate
     lanes: Lanes
     python: Interpreter
+    plain_python: Path
+    """The same interpreter without any package of its own: what bare starts are taken of."""
     node: Interpreter | None
     effort: Effort
     packages: str | None
@@ -49,8 +52,8 @@ class Bench:
         return lambda: self.connection.timed(request, wanted)
 
     def bare_python(self, code: str, *flags: str) -> Bare:
-        """A start of the interpreter that guests run in; it prints 1."""
-        return Bare((str(self.python.path), *flags, "-c", code), b"1\n")
+        """A start of the interpreter that guests run in, without its packages; it prints 1."""
+        return Bare((str(self.plain_python), *flags, "-c", code), b"1\n")
 
     def try_execution(self, language: str, code: str) -> dict[str, object]:
         """One execution's answer, whatever its outcome. Raises ``BadAnswer`` when it has none."""

@@ -1,12 +1,14 @@
 """Every row by its name, and one run over those that are wanted."""
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from benchmarks.bare import Lanes
+from benchmarks.bare import Lanes, make_plain_python
 from benchmarks.bench import Bench, Effort
 from benchmarks.machine import Machine, keep_to_processors, load_average, read_machine
 from benchmarks.rows import docker, latency, load, memory, rate, start
@@ -104,9 +106,13 @@ def _open(wish: Wish, say: Callable[[str], None], stack: ExitStack) -> Bench:
     python = find_interpreter("python")
     if python is None or not os.access(python.path, os.X_OK):
         raise SystemExit("benchmarks: the interpreter that guests run in cannot be found; run `make setup`")
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="codex-bench-")))
+    plain = make_plain_python(python.path, folder / "python")
     lanes = stack.enter_context(Lanes(len(os.sched_getaffinity(0))))
     server = stack.enter_context(running_server())
     connection = stack.enter_context(Connection(server.address))
     full = Gate(connection, pool_sizes())
     full()
-    return Bench(server, connection, full, lanes, python, find_interpreter("node"), wish.effort, wish.packages, say)
+    return Bench(
+        server, connection, full, lanes, python, plain, find_interpreter("node"), wish.effort, wish.packages, say
+    )

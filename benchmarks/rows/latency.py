@@ -17,11 +17,13 @@ _PANDAS_CASE = "Python `import pandas`, a small describe : python3 -c of it"
 
 
 def python(bench: Bench) -> Iterator[Row | Skipped]:
-    """``print(1)``: beside the guest's own Python, the same without ``site``, the system's, and HTTP alone."""
+    """``print(1)`` beside the guest's own Python (bare, without ``site``, as installed), the system's; HTTP alone."""
     own = version_of(str(bench.python.path))
+    installed = Bare((str(bench.python.path), "-c", PYTHON_CODE), b"1\n")
     bares = {
         "bare": (f"python3 -c ({own}, the guest's own)", bench.bare_python(PYTHON_CODE)),
         "isolated": (f"python3 -I -S -c ({own})", bench.bare_python(PYTHON_CODE, "-I", "-S")),
+        "installed": (f"python3 -c ({own}, with the packages installed here)", installed),
     }
     if SYSTEM_PYTHON.exists() and SYSTEM_PYTHON.resolve() != bench.python.path.resolve():
         other = f"{SYSTEM_PYTHON} -c ({version_of(str(SYSTEM_PYTHON))})"

@@ -1,8 +1,10 @@
+import subprocess
 import sys
 
 import pytest
 
-from benchmarks.bare import Bare, BareStartFailed, Lanes, Starts
+from benchmarks.bare import Bare, BareStartFailed, Lanes, Starts, make_plain_python
+from codex_server.interpreters import find_interpreter
 
 
 def test_a_start_takes_time_and_its_output_is_checked():
@@ -34,3 +36,16 @@ def test_lanes_start_side_by_side_and_add_up():
 
 def test_the_rate_of_starts_is_by_the_second():
     assert Starts(30, 2.0, 0.3).rate == 15
+
+
+def test_a_plain_python_is_the_same_interpreter_with_no_packages(tmp_path):
+    interpreter = find_interpreter("python")
+    assert interpreter is not None
+    code = "import os, sys; print(os.path.realpath(sys.executable), [p for p in sys.path if p.endswith('-packages')])"
+
+    plain = make_plain_python(interpreter.path, tmp_path / "plain")
+
+    kept = [str(tmp_path / "plain" / "lib" / f"python3.{sys.version_info.minor}" / "site-packages")]
+    seen = subprocess.run([plain, "-c", code], capture_output=True, text=True, check=True).stdout.split(" ", 1)
+    assert seen[0] == str(interpreter.path.resolve())
+    assert seen[1].strip() in ("[]", str(kept))
