@@ -18,7 +18,10 @@ ROOM_FOLDER = Path(__file__).parent / "room"
 _LAUNCH_SECONDS = 60.0
 _ARM_SECONDS = 30.0
 _END_SECONDS = 10.0
-_BOOT = "import sys; sys.dont_write_bytecode = True; sys.path.insert(0, {path!r}); from room import {module}; {module}.main()"
+_BOOT = (
+    "import sys; sys.dont_write_bytecode = True; sys.path.insert(0, {path!r}); "
+    "from room import {module}; {module}.main()"
+)
 
 
 class LaunchFailed(Exception):
