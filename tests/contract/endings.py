@@ -150,6 +150,27 @@ CASES = [
         137,
         "SIGKILL",
         limits={"memory_bytes": 96 * 2**20},
+        levels=("full",),
+    ),
+    Case(
+        "runs_out_of_memory_that_no_single_process_is_charged_for",
+        only(
+            "python",
+            """
+            import mmap, os, time
+            for _ in range(4):
+                if os.fork() == 0:
+                    kept = mmap.mmap(-1, 64 * 2**20)
+                    kept.write(b"x" * len(kept))
+                    time.sleep(60)
+            time.sleep(60)
+            """,
+        ),
+        Status.MEMORY_EXCEEDED,
+        137,
+        "SIGKILL",
+        limits={"memory_bytes": 96 * 2**20},
+        levels=("namespaces", "confined"),
     ),
     Case(
         "runs_out_of_memory_in_javascript",
