@@ -18,8 +18,7 @@ fi
 # server's first lines and /health say so.
 export CODEX_MIN_ISOLATION=${CODEX_MIN_ISOLATION:-confined}
 
-umask 077  # the log holds the first token
-: >"$log"
+(umask 077 && : >"$log")  # it holds the first token
 setsid nohup make serve ARGS="--port $port" >>"$log" 2>&1 </dev/null &
 
 for _ in $(seq 120); do

@@ -199,6 +199,18 @@ def test_a_second_server_on_the_port_says_so_in_one_line(served: Served):
     assert served.get("/livez").status_code == 200
 
 
+def test_the_umask_of_the_shell_does_not_reach_the_sandboxes():
+    before = os.umask(0o077)
+    try:
+        with serving(CODEX_API_TOKEN=TOKEN) as server:
+            server.wait_until("/readyz", lambda response: response.json()["armed"].get("javascript"))
+            body = {"code": "console.log(1)", "language": "javascript"}
+            answer = httpx2.post(server.url + "/execute", json=body, headers=HEADERS, timeout=SECONDS)
+            assert answer.json()["stdout"] == "1\n"
+    finally:
+        os.umask(before)
+
+
 def test_wrong_settings_are_one_message_and_exit_code_2():
     process = start("--set", "max_memory=lots", CODEX_RATE_LIMIT="often")
     output, errors = process.communicate(timeout=SECONDS)

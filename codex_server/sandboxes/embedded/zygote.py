@@ -138,5 +138,6 @@ def _start_launcher(
         env={"LANG": "C.UTF-8", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
         cwd="/",
         pass_fds=(control.fileno(), lifeline),
+        umask=0o022,  # what is built for the guest must be readable to it, whatever the operator's shell says
         start_new_session=True,
     )
