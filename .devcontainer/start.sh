@@ -18,7 +18,7 @@ fi
 # server's first lines and /health say so.
 export CODEX_MIN_ISOLATION=${CODEX_MIN_ISOLATION:-confined}
 
-(umask 077 && : >"$log")  # it holds the first token
+(umask 077 && : >"$log")
 setsid nohup make serve ARGS="--port $port" >>"$log" 2>&1 </dev/null &
 
 for _ in $(seq 120); do
@@ -27,6 +27,9 @@ for _ in $(seq 120); do
   sleep 1
 done
 cat "$log"
+# The first token was shown just now; only its hash may stay on the disk. The server goes on appending to the same file.
+kept=$(sed -E 's/codex_[A-Za-z0-9_-]{43}/(the token, shown once)/g' "$log")
+printf '%s\n' "$kept" >"$log"
 if [[ -z ${ready:-} ]]; then
   echo "The server does not answer; the lines above say why. Start it by hand with: make serve" >&2
   exit 1

@@ -125,6 +125,11 @@ class Settings(BaseSettings):
         "auto", description="json: one object a line; console: for eyes; auto: console on a terminal"
     )
 
+    @field_validator("state_dir", "runners_dir")
+    @classmethod
+    def _home_expanded(cls, value: Path | None) -> Path | None:
+        return value.expanduser() if value else value
+
     @field_validator("pool_sizes", mode="before")
     @classmethod
     def _pool_sizes(cls, value: Any) -> Any:

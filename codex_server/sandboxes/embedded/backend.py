@@ -10,7 +10,7 @@ from codex_server.errors import IsolationTooWeak, SandboxUnavailable, StartupErr
 from codex_server.interpreters import Interpreter, find_interpreter
 from codex_server.languages import Language, Languages, Start
 from codex_server.sandboxes.base import Backend, Isolation, IsolationLevel, Sandbox
-from codex_server.sandboxes.embedded.causes import explain, read_host_facts
+from codex_server.sandboxes.embedded.causes import closed_to_others, explain, read_host_facts
 from codex_server.sandboxes.embedded.cgroup import CgroupsUnavailable, CgroupTree, SlotCgroup, open_tree
 from codex_server.sandboxes.embedded.guestids import choose_guest_ids
 from codex_server.sandboxes.embedded.plans import HostParts, Plans, SlotPlan
@@ -98,12 +98,22 @@ class EmbeddedBackend(Backend):
         if self._tree:
             self._tree.close()
             self._tree = None
+        ids = choose_guest_ids(self._settings.guest_ids, self._slots)
+        if ids.per_slot and (closed := closed_to_others(self._needed_folders(python))):
+            shortfall.append(
+                f"confined: {closed} can be entered by its owner alone, and here each guest has a uid of its own and "
+                "sees the host's folders: install Python and this server where every account may read, as in /usr or /opt"
+            )
+            return False
         self._home = Path(tempfile.mkdtemp(prefix="codex-sandboxes-"))
         self._home.chmod(0o711)
-        ids = choose_guest_ids(self._settings.guest_ids, self._slots)
         host = HostParts(python, ids, None, self._slots)
         plans = Plans.for_confined(self._settings, self._languages, host, self._home)
         return await self._prove(IsolationLevel.CONFINED, plans, shortfall)
+
+    def _needed_folders(self, python: Interpreter) -> list[Path]:
+        roots = [lang.interpreter.root for lang in self._languages if lang.interpreter and lang.interpreter.root]
+        return [python.path.parent, *roots, *(language.folder for language in self._languages)]
 
     async def _prove(self, level: IsolationLevel, plans: Plans, shortfall: list[str]) -> bool:
         """Launch and arm for real: only what was seen to work is promised."""

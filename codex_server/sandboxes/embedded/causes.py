@@ -1,6 +1,8 @@
 """Why a level of isolation is out of reach on this host, and the cure: from the step that failed and its errno."""
 
 import errno
+import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +46,12 @@ def _sysctl(name: str) -> str | None:
         return (Path("/proc/sys") / name).read_text(encoding="ascii").strip()
     except OSError:
         return None
+
+
+def closed_to_others(folders: Iterable[Path]) -> Path | None:
+    """The first folder on the way to any of ``folders`` that other accounts may not enter."""
+    on_the_way = (step for folder in folders for step in (*reversed(folder.parents), folder))
+    return next((step for step in on_the_way if not step.stat().st_mode & stat.S_IXOTH), None)
 
 
 def explain(failure: LaunchFailed, facts: HostFacts) -> str:
