@@ -5,7 +5,9 @@ What it cannot offer is a skip that names the cause; ``CODEX_REQUIRE_LEVELS=full
 
 import asyncio
 import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -19,7 +21,12 @@ from tests.contract.stage import Stage
 
 EMBEDDED = [f"embedded-{level}" for level in LEVELS]
 PERL = "name: perl\ntitle: Perl\naliases: [pl]\nfile: main.pl\nprogram: perl\n"
-_OPTIONS = {"max_flood": 4 * 2**20, "pool_sizes": {"python": 2, "javascript": 1}}
+_OPTIONS = {
+    "max_flood": 4 * 2**20,
+    "pool_sizes": {"python": 2, "javascript": 1},
+    # As root, ids of this suite alone: a server that runs meanwhile uses the default ones, and ends all that bear them.
+    "guest_ids": "1310720:4096",
+}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -30,18 +37,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="module")
-def real_languages(tmp_path_factory: pytest.TempPathFactory) -> Languages:
+def real_languages() -> Iterator[Languages]:
     """The shipped runners, and a folder beside them that is a language with no Python at all."""
-    extra = tmp_path_factory.mktemp("runners")
-    (extra / "perl").mkdir()
-    (extra / "perl" / "runner.yaml").write_text(PERL, encoding="utf-8")
-    for folder in (extra, *list(extra.parents)[:2]):
-        folder.chmod(0o755)
-    return load_languages(extra)
+    # Not in pytest's own temporary folder: guests must be able to read it, and pytest closes that to others.
+    with tempfile.TemporaryDirectory(prefix="codex-runners-") as extra:
+        perl = Path(extra) / "perl"
+        perl.mkdir()
+        (perl / "runner.yaml").write_text(PERL, encoding="utf-8")
+        for part in (perl.parent, perl, perl / "runner.yaml"):
+            part.chmod(0o755)
+        yield load_languages(perl.parent)
 
 
 @pytest.fixture(scope="module")
-def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     name: str = request.param
     # The settings are read when the stage is built: for a module, before the fixture that clears them for each test.
     with pytest.MonkeyPatch.context() as clean, asyncio.Runner() as runner:

@@ -3,6 +3,9 @@
 from codex_server.model import Status
 from tests.contract.case import Case, only
 
+_SHARED_MEMORY = ("full", "namespaces")
+"""Where a guest has a /dev/shm of its own; without one there are no semaphores between processes."""
+
 
 def _python(name: str, source: str, *ending: object, **expected: object) -> Case:
     return Case(name, only("python", source), *ending, **expected)  # type: ignore[arg-type]
@@ -119,6 +122,7 @@ CASES = [
                     print(sum(pool.map(square, range(10))))
             """,
             stdout="285\n",
+            levels=_SHARED_MEMORY,
         )
         for method in ("fork", "spawn", "forkserver")
     ),
@@ -138,6 +142,22 @@ CASES = [
             print(counter.value)
         """,
         stdout="300\n",
+        levels=_SHARED_MEMORY,
+    ),
+    _python(
+        "works_in_parallel_without_shared_memory",
+        """
+        import os
+        reader, writer = os.pipe()
+        for number in range(4):
+            if os.fork() == 0:
+                os.write(writer, bytes([number * number]))
+                os._exit(0)
+        for _ in range(4):
+            os.wait()
+        print(sum(os.read(reader, 4)))
+        """,
+        stdout="14\n",
     ),
     _python(
         "uses_temporary_files",

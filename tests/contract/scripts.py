@@ -189,7 +189,7 @@ BASH = [
     _bash("tells_a_child_s_signal_as_a_code", "sh -c 'kill -9 $$'; echo $?", stdout="137\n", stderr=None),
     _bash(
         "stands_in_the_workspace",
-        'ls; [ -w . ] && echo writable; cd /tmp && : > t && echo "$0" | sed s,.*/,,',
+        'ls; [ -w . ] && echo writable; cd "$TMPDIR" && : > t && echo "$0" | sed s,.*/,,',
         stdout="main.sh\nwritable\nmain.sh\n",
     ),
     _bash(

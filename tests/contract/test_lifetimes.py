@@ -202,5 +202,5 @@ def test_forty_executions_at_once_do_not_mix(stage: Stage) -> None:
 def test_each_level_says_what_it_is(stage: Stage) -> None:
     assert f"embedded-{stage.backend.isolation.level}" == stage.name
     assert stage.name in EMBEDDED
-    assert bool(stage.backend.isolation.shortfall) == (stage.name != "embedded-full")
+    assert stage.name != "embedded-full" or stage.backend.isolation.shortfall == ()
     assert stage.executor.not_ready() == []
