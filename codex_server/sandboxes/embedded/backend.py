@@ -102,7 +102,7 @@ class EmbeddedBackend(Backend):
         if ids.per_slot and (closed := closed_to_others(self._needed_folders(python))):
             shortfall.append(
                 f"confined: {closed} can be entered by its owner alone, and here each guest has a uid of its own and "
-                "sees the host's folders: install Python and this server where every account may read, as in /usr or /opt"
+                "sees the host's folders: install Python and this server where every account may read, as in /usr"
             )
             return False
         self._home = Path(tempfile.mkdtemp(prefix="codex-sandboxes-"))
