@@ -1,4 +1,4 @@
-"""What this process has around it on the host: taken before and after a test, two censuses must be equal.
+"""What this process has around it on the host: taken before and after a test, the second must hold nothing more.
 
 Counted are this process's descriptors and descendants, every process that bears a guest's mark wherever it hangs, this
 machine's mounts, the cgroups of this server, and what lies in the temporary folders.
@@ -41,21 +41,20 @@ class Census:
             files=frozenset(_files()),
         )
 
-    def differences(self, other: "Census") -> list[str]:
-        """What ``other`` has more (+) or less (-) than this one."""
-        found = []
-        for field in fields(self):
-            mine, theirs = getattr(self, field.name), getattr(other, field.name)
-            found += [f"{field.name}: + {line}" for line in sorted(theirs - mine)]
-            found += [f"{field.name}: - {line}" for line in sorted(mine - theirs)]
-        return found
+    def added(self, later: "Census") -> list[str]:
+        """What ``later`` has and this one has not. (What is gone was dying already when this one was taken.)"""
+        return [
+            f"{field.name}: {line}"
+            for field in fields(self)
+            for line in sorted(getattr(later, field.name) - getattr(self, field.name))
+        ]
 
 
 def assert_clean_since(before: Census, seconds: float = 5.0) -> None:
     """The host is as it was at ``before``, within a moment: the kernel and the zygote may still bury the dead."""
-    if not until(lambda: not before.differences(Census.take()), seconds):
-        left = "\n".join(before.differences(Census.take()))
-        raise AssertionError(f"the host is not as it was:\n{left}")
+    if not until(lambda: not before.added(Census.take()), seconds):
+        left = "\n".join(before.added(Census.take()))
+        raise AssertionError(f"left on the host:\n{left}")
 
 
 def until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:

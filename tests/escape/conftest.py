@@ -93,7 +93,7 @@ class Houses:
         try:
             house.open()
         except StartupError as error:
-            return str(error)
+            return str(error).partition("\n")[2] or str(error)
         self._closing.callback(house.close)
         return house
 

@@ -1,6 +1,7 @@
 """The server's ends of a guest's streams: read and written without ever blocking, and bounded by the sink."""
 
 import asyncio
+import fcntl
 import os
 from collections.abc import Callable
 
@@ -17,24 +18,28 @@ class OutputPipe:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(descriptor, self._read)
 
-    def _read(self) -> bool:
-        """Read one chunk; False at the end or when nothing waits."""
+    def _read(self) -> int:
+        """Read one chunk; its length, which is 0 at the end or when nothing waits."""
         try:
             chunk = os.read(self._descriptor, _CHUNK)
         except BlockingIOError:
-            return False
-        if not chunk:
+            return 0
+        if chunk:
+            self._on_chunk(chunk)
+        else:
             self._loop.remove_reader(self._descriptor)
-            return False
-        self._on_chunk(chunk)
-        return True
+        return len(chunk)
 
     def finish(self) -> None:
-        """Read what is left (at most what the pipe holds, once every writer is dead), then close."""
+        """Read what is left, then close.
+
+        INVARIANT: no more than the pipe can hold is read, so a writer that still lives cannot keep the server here.
+        """
         if self._descriptor < 0:
             return
-        while self._read():
-            pass
+        left = fcntl.fcntl(self._descriptor, fcntl.F_GETPIPE_SZ)
+        while left > 0 and (length := self._read()):
+            left -= length
         self.close()
 
     def close(self) -> None:

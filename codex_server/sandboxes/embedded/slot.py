@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,10 +21,13 @@ from codex_server.sandboxes.embedded.cgroup import CgroupUsage, SlotCgroup
 from codex_server.sandboxes.embedded.channel import Channel, close_all, wait_for_exit
 from codex_server.sandboxes.embedded.pipes import InputPipe, OutputPipe
 from codex_server.sandboxes.embedded.room import wire
+from codex_server.sandboxes.embedded.room.removal import remove_tree
 from codex_server.sandboxes.embedded.rooms import guest_path, runner_folder
 
 _HARD_KILL_SECONDS = 0.25
 """How long an init may take to kill, reap and report before it is killed with everything in it."""
+_PATIENCE_SECONDS = 5.0
+"""The same at level ``confined``, where an init that is killed takes nobody with it: its zygote must hunt them down."""
 _DEATH_SECONDS = 10.0
 _FILE_MARK = "\0file"
 
@@ -136,7 +138,8 @@ class EmbeddedSandbox(Sandbox):
         self._stop = reason
         with contextlib.suppress(wire.Closed, OSError):
             self._parts.channel.send(wire.Kind.STOP, {})
-        asyncio.get_running_loop().call_later(_HARD_KILL_SECONDS, self._kill)
+        patience = _PATIENCE_SECONDS if self._parts.folder else _HARD_KILL_SECONDS
+        asyncio.get_running_loop().call_later(patience, self._kill)
 
     def _kill(self) -> None:
         # INVARIANT: killing the init, PID 1 of the slot, kills the whole tree, daemons and double forks too.
@@ -210,7 +213,7 @@ class EmbeddedSandbox(Sandbox):
             if self._parts.cgroup:
                 await self._parts.cgroup.remove_soon()
             if self._parts.folder:
-                await asyncio.to_thread(shutil.rmtree, self._parts.folder, ignore_errors=True)
+                await asyncio.to_thread(remove_tree, str(self._parts.folder))
             self._on_freed(self._parts.number)
         finally:
             os.close(self._parts.pidfd)

@@ -133,6 +133,16 @@ class Init:
             listing, content = workspace.collect(folder, written, body)
         kept = (content,) if content is not None else ()
         wire.send(self._channel, wire.Kind.RESULT, self._result(status, wall, listing), kept)
+        self._wait_for_goodbye()
+
+    def _wait_for_goodbye(self) -> None:
+        """Read what still comes (a STOP that crossed the result) until the server closes the channel.
+
+        INVARIANT: nothing is left unread at the exit, or the kernel would reset the channel and drop the result.
+        """
+        with contextlib.suppress(wire.Closed):
+            while True:
+                wire.receive(self._channel)
 
     def _wait_for_request(self) -> bool:
         """False when the worker died while it waited: then this slot is of no use."""

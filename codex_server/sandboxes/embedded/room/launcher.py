@@ -7,7 +7,6 @@ the control socket, which the zygote inherits as 3, and the lifeline, a pipe who
 import contextlib
 import os
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +17,7 @@ from typing import Any
 
 from . import building, kernel, wire
 from .faults import StepFailed, step
+from .removal import remove_tree
 
 CONTROL = 3
 _NAMESPACES = (
@@ -45,7 +45,8 @@ def main() -> None:
     if server_gone:
         remove_cgroups(plan["cgroups"])
         for folder in plan["folders"]:
-            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                remove_tree(folder)
     sys.exit(os.waitstatus_to_exitcode(status) & 0xFF)
 
 

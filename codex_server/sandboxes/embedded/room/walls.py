@@ -5,7 +5,7 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from . import kernel, landlock
@@ -128,19 +128,39 @@ class LandlockWalls:
         if failure > 0:
             raise OSError(failure, os.strerror(failure))
 
-    def _hunt(self) -> None:
-        """First none of them may fork any more, then all die. Called again after each death, it leaves nobody."""
-        pids = list(self.members())
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                resource.prlimit(pid, resource.RLIMIT_NPROC, (0, 0))
-        for pid in pids:
+    def _hunt(self, below: Collection[int] = ()) -> None:
+        """Stop every process and keep it from forking, until no other is found; then kill them all.
+
+        INVARIANT: none is killed before all stand still, or those that still run would fork into the places freed.
+        """
+        still: set[int] = set()
+        while fresh := set(self.members(below)) - still:
+            for pid in fresh:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    resource.prlimit(pid, resource.RLIMIT_NPROC, (0, 0))
+                    os.kill(pid, signal.SIGSTOP)
+            still |= fresh
+        for pid in still:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    def members(self) -> Iterator[int]:
-        """The pids of all descendants."""
-        waiting = [os.getpid()]
+    def end_orphans(self, spared: Collection[int]) -> None:
+        """In the zygote, their reaper: end what an init that was killed left behind; ``spared`` are the other inits."""
+        while orphans := [pid for pid in _children(os.getpid()) if pid not in spared and self._is_of_this_slot(pid)]:
+            if self._own_uid:
+                self.kill_everyone()
+            else:
+                self._hunt(orphans)
+            for pid in orphans:
+                os.waitpid(pid, 0)
+
+    def _is_of_this_slot(self, pid: int) -> bool:
+        return not self._own_uid or os.stat(f"/proc/{pid}").st_uid == self._uid
+
+    def members(self, below: Collection[int] = ()) -> Iterator[int]:
+        """The pids of all descendants, or of those ``below`` some of them with these."""
+        yield from below
+        waiting = list(below) or [os.getpid()]
         while waiting:
             for pid in _children(waiting.pop()):
                 waiting.append(pid)
@@ -161,9 +181,11 @@ def end_everyone(walls: Walls) -> dict[int, int]:
         walls.kill_everyone()
         try:
             pid, status = os.waitpid(-1, 0)
+            while pid:  # all that are dead, before everyone is looked for again
+                ended[pid] = status
+                pid, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
             return ended
-        ended[pid] = status
 
 
 def take_uid(uid: int) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from . import init, kernel, wire
 from .faults import StepFailed, step
+from .walls import LandlockWalls
 
 CONTROL = 3
 
@@ -37,6 +38,8 @@ def _warm_up(setup: dict[str, Any]) -> ModuleType:
     with step("zygote"):
         if setup["namespaces"]:
             kernel.drop_bounding_capabilities()
+        else:
+            kernel.adopt_orphans()
         sys.path[:] = [folder for folder in sys.path if folder not in ("", setup["import_path"])]
         agent = _load_agent(setup["agent"])
         agent.warm()
@@ -61,7 +64,7 @@ class Zygote:
         self._control = control
         self._setup = setup
         self._agent = agent
-        self._slots: dict[int, int] = {}  # pidfd -> pid
+        self._slots: dict[int, tuple[int, dict[str, Any]]] = {}  # pidfd -> pid, what it was told
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
         self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY) if setup["namespaces"] else -1
@@ -98,7 +101,7 @@ class Zygote:
         if pid == 0:
             init.main(self._setup, self._agent, body, descriptors)
         slot = os.pidfd_open(pid)
-        self._slots[slot] = pid
+        self._slots[slot] = pid, body
         self._poll.register(slot, select.POLLIN)
 
     def _fork(self) -> int:
@@ -118,4 +121,8 @@ class Zygote:
     def _reap(self, slot: int) -> None:
         self._poll.unregister(slot)
         os.close(slot)
-        os.waitpid(self._slots.pop(slot), 0)
+        pid, body = self._slots.pop(slot)
+        os.waitpid(pid, 0)
+        if not self._setup["namespaces"]:
+            # INVARIANT: nothing of a guest outlives its init, which elsewhere its pid namespace sees to.
+            LandlockWalls(self._setup, body).end_orphans([pid for pid, _ in self._slots.values()])
