@@ -241,24 +241,35 @@ CASES = [
         139,
         "SIGSEGV",
     ),
-    _python(
-        "cannot_start_more_processes_than_allowed",
-        """
-        import errno, os, time
-        children = []
-        try:
-            for _ in range(100):
-                child = os.fork()
-                if child == 0:
-                    time.sleep(30); os._exit(0)
-                children.append(child)
-        except OSError as error:
-            print(errno.errorcode[error.errno], 2 < len(children) < 20)
-        for child in children:
-            os.kill(child, 9)
-        """,
-        stdout="EAGAIN True\n",
-        limits={"processes": 20},
+    *(
+        _python(
+            f"cannot_start_{what}_processes_than_allowed",
+            f"""
+            import errno, os, time
+            children = []
+            try:
+                for _ in range(1000):
+                    child = os.fork()
+                    if child == 0:
+                        time.sleep(30); os._exit(0)
+                    children.append(child)
+            except OSError as error:
+                print(errno.errorcode[error.errno], {bounds})
+            for child in children:
+                os.kill(child, 9)
+            """,
+            stdout="EAGAIN True\n",
+            limits={"processes": 20},
+            levels=levels,
+        )
+        for what, bounds, levels in (
+            ("more", "2 < len(children) < 20", ("full",)),
+            (
+                "many_more",
+                "len(children) < 500",
+                ("namespaces", "confined"),
+            ),  # sandboxes may share one id, and its limit
+        )
     ),
     _python(
         "cannot_write_a_file_larger_than_allowed",
