@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-GUEST_IDS = range(1_048_576, 1_048_576 + 65_536)
-"""The host ids of guests when the server is root: the default of CODEX_GUEST_IDS."""
+_FIRST_ID = 1_000_000_000 + os.getpid() % 30_000 * 65_536
+GUEST_IDS = range(_FIRST_ID, _FIRST_ID + 65_536)
+"""The host ids of this session's guests when the server is root: no other server on this machine has them."""
 _SHARED_TEMP = ("/tmp", "/var/tmp", "/dev/shm")
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 

@@ -21,6 +21,7 @@ from codex_server.sandboxes.embedded import syscalls
 from codex_server.sandboxes.embedded.backend import EmbeddedBackend
 from codex_server.sandboxes.embedded.slot import EmbeddedSandbox
 from codex_server.settings import Settings
+from tests.census import GUEST_IDS
 
 T = TypeVar("T")
 FLOOD = 8 * 2**20
@@ -93,7 +94,8 @@ class Guesthouse:
     def __init__(self, runner: asyncio.Runner, languages: Languages, level: IsolationLevel, **settings: Any) -> None:
         self.level = level
         self.languages = languages
-        self.settings = Settings(min_isolation=str(level), **settings)
+        ids = f"{GUEST_IDS.start}:{len(GUEST_IDS)}"
+        self.settings = Settings(min_isolation=str(level), guest_ids=ids, **settings)
         self.backend = EmbeddedBackend(self.settings, languages, most=level)
         self._runner = runner
 

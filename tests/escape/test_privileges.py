@@ -1,0 +1,219 @@
+"""A guest holds no privilege and can gain none; nothing of the system is writable for it."""
+# ruff: noqa: E501 - the long lines are programs of guests
+
+import os
+from pathlib import Path
+
+import pytest
+
+from codex_server.sandboxes.base import IsolationLevel
+from tests.census import GUEST_IDS
+
+STATUS = """
+    fields = {}
+    for line in open("/proc/self/status"):
+        name, _, value = line.partition(":")
+        fields[name] = value.split()
+    tell(fields)
+"""
+IN_A_ROOM = ("full", "namespaces")
+
+
+@pytest.mark.levels(*IN_A_ROOM)
+def test_guest_has_no_capability_and_can_gain_none(house):
+    fields = house.python(STATUS).told
+    assert {fields[f"Cap{which}"][0] for which in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {"0" * 16}
+
+
+@pytest.mark.levels(*IN_A_ROOM)
+def test_guest_is_filtered_and_gets_no_new_privileges(house):
+    fields = house.python(STATUS).told
+    assert (fields["Seccomp"], fields["NoNewPrivs"]) == (["2"], ["1"])
+
+
+def test_guest_cannot_take_off_no_new_privileges_nor_get_a_capability(house):
+    seen = house.python("""
+        tell({
+            "no_new_privs": libc.prctl(39, 0, 0, 0, 0),
+            "unset": libc.prctl(38, 0, 0, 0, 0),
+            "seccomp": libc.prctl(22, 0, 0, 0, 0),
+            "ambient": libc.prctl(47, 2, 21, 0, 0),
+            "keepcaps then setuid": (libc.prctl(8, 1, 0, 0, 0), attempt(os.setuid, 0) == "done")[1],
+            "capset": call("capset", __import__("struct").pack("Ii", 0x20080522, 0), b"\\xff" * 24),
+        })
+    """).told
+    assert seen == {
+        "no_new_privs": 1,
+        "unset": -1,
+        "seccomp": -1,
+        "ambient": -1,
+        "keepcaps then setuid": False,
+        "capset": "EPERM",
+    }
+
+
+def test_guest_is_not_root_and_cannot_become_anybody_else(house):
+    seen = house.python("""
+        tell([list(os.getresuid()), list(os.getresgid()), os.getgroups(),
+              [attempt(os.setuid, 0), attempt(os.setgid, 0), attempt(os.setgroups, [0]), attempt(os.setresuid, 0, 0, 0),
+               attempt(os.setuid, 1), attempt(os.setuid, 65534)]])
+    """).told
+    uids, gids, groups, answers = seen
+    assert 0 not in uids + gids + groups
+    assert len(set(uids)) == len(set(gids)) == 1
+    assert set(answers) <= {"EPERM", "EINVAL"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's sandboxes without newuidmap have its own uid")
+def test_guest_has_a_host_uid_that_nobody_else_has(house):
+    found = []
+
+    def look(sandbox):
+        init = pid_of(sandbox._parts.pidfd)
+        with open(f"/proc/{init}/task/{init}/children") as file:
+            for worker in file.read().split():
+                found.append(os.stat(f"/proc/{worker}").st_uid)
+
+    house.disturbed("print('ready', flush=True); sys.stdin.read()", "ready", look, stdin=b"x" * 2**20)
+    house.together(*["import time; time.sleep(0.1)"] * 2)
+    assert found
+    assert all(uid in GUEST_IDS and uid != GUEST_IDS.start for uid in found)
+
+
+def pid_of(pidfd: int) -> int:
+    with open(f"/proc/self/fdinfo/{pidfd}") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
+
+
+def test_setuid_programs_give_nothing(house):
+    seen = house.python("""
+        import glob, stat, subprocess
+        found = [path for folder in ("/usr/bin", "/usr/sbin", "/bin", "/usr/lib/*") for path in glob.glob(folder + "/*")
+                 if os.path.isfile(path) and os.stat(path).st_mode & (stat.S_ISUID | stat.S_ISGID)]
+        program = "import os; print(os.geteuid(), os.getegid())"
+        me = f"{os.geteuid()} {os.getegid()}"
+        os.mkdir("bin")
+        tried = []
+        for name, arguments in (("su", ["-c", "id -u"]), ("newuidmap", ["1", "0", "0", "1"]), ("ping", ["-c1", "127.0.0.1"]),
+                                ("passwd", ["-d", "root"]), ("mount", ["-a"]), ("sudo", ["-n", "id"])):
+            try: done = subprocess.run([name, *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=5)
+            except (FileNotFoundError, PermissionError): continue
+            tried.append((name, done.returncode == 0 and done.stdout.strip() == "0"))
+        tell([len(found), tried])
+    """)
+    assert [name for name, won in seen.told[1] if won] == []
+
+
+def test_a_setuid_file_of_its_own_gives_nothing(house):
+    seen = house.python("""
+        import shutil, subprocess
+        shutil.copyfile("/bin/sleep", "mine")
+        answers = [attempt(os.chmod, "mine", 0o4755), attempt(os.chown, "mine", 0, 0), attempt(os.setxattr, "mine", "security.capability", b"\\1\\0\\0\\2" + b"\\xff" * 16)]
+        tell(answers)
+    """).told
+    assert seen[1:] in (["EPERM", "EPERM"], ["EINVAL", "EPERM"])
+
+
+def test_guest_cannot_write_outside_its_own_folders(house):
+    seen = house.python("""
+        tried = {}
+        for folder in "/ /usr /usr/bin /usr/lib /bin /lib /etc /opt /opt/codex /opt/runners /proc /sys /run /dev /var /home /root /mnt".split():
+            tried[folder] = attempt(open, folder + "/made-by-a-guest", "w")
+        for file in "/etc/passwd /etc/hosts /etc/resolv.conf /etc/ld.so.preload /bin/sh /usr/bin/env /etc/ld.so.cache".split():
+            tried[file] = attempt(open, file, "a")
+        for link in ("/usr/bin/python3", sys.executable, os.__file__):
+            tried[link] = attempt(os.unlink, link)
+            tried["rename " + link] = attempt(os.rename, link, "/tmp/x")
+        tell(tried)
+    """).told
+    allowed = {"EROFS", "EACCES", "ENOENT", "EPERM", "EXDEV"}
+    assert {what: answer for what, answer in seen.items() if answer not in allowed} == {}
+
+
+def test_guest_can_write_its_workspace_and_temporary_folder(house):
+    seen = house.python("""
+        import tempfile
+        open("here", "w").write("x"); open(os.path.join(tempfile.gettempdir(), "there"), "w").write("y")
+        tell([os.listdir(), os.listdir(tempfile.gettempdir())])
+    """).told
+    assert "here" in seen[0]
+    assert "there" in seen[1]
+
+
+def test_guest_cannot_change_the_kernels_settings(house):
+    seen = house.python("""
+        tried = {}
+        for file in "kernel/core_pattern kernel/sysrq kernel/hostname kernel/modprobe kernel/randomize_va_space vm/drop_caches vm/overcommit_memory net/ipv4/ip_forward user/max_user_namespaces fs/file-max kernel/shmmax".split():
+            def write():
+                with open("/proc/sys/" + file, "w") as stream: stream.write("1")
+            tried[file] = attempt(write)
+        for file in ("/proc/sysrq-trigger", "/proc/self/uid_map", "/proc/self/gid_map", "/proc/self/setgroups", "/proc/1/oom_score_adj", "/proc/irq/0/smp_affinity", "/proc/self/attr/current"):
+            def write():
+                with open(file, "w") as stream: stream.write("0 0 1")
+            tried[file] = attempt(write)
+        tell(tried)
+    """).told
+    assert {what: answer for what, answer in seen.items() if answer == "done"} == {}
+
+
+def test_guest_cannot_make_devices(house):
+    seen = house.python("""
+        import stat
+        tell([attempt(os.mknod, "disk", stat.S_IFBLK | 0o666, os.makedev(8, 0)), attempt(os.mknod, "mem", stat.S_IFCHR | 0o666, os.makedev(1, 1)),
+              attempt(os.mknod, "/dev/shm/null", stat.S_IFCHR | 0o666, os.makedev(1, 3))])
+    """).told
+    assert set(seen) <= {"EPERM", "EACCES"}
+
+
+def test_guest_cannot_lower_its_claim_to_die_first_below_the_hosts(house):
+    lowest = int(Path("/proc/self/oom_score_adj").read_text()) - 1
+    seen = house.python(f"""
+        def write():
+            with open("/proc/self/oom_score_adj", "w") as file: file.write("{lowest}")
+        tell(attempt(write))
+    """).told
+    assert seen == "EACCES"
+
+
+def test_guest_cannot_raise_its_limits(house):
+    seen = house.python("""
+        import resource
+        answers = {}
+        for name in ("NPROC", "NOFILE", "FSIZE", "CPU", "CORE", "MEMLOCK", "STACK"):
+            limit = getattr(resource, "RLIMIT_" + name)
+            soft, hard = resource.getrlimit(limit)
+            try: resource.setrlimit(limit, (hard, hard + 1 if hard >= 0 else hard))
+            except (ValueError, OSError) as error: answers[name] = type(error).__name__ + str(hard < 0)
+            else: answers[name] = "raised"
+        tell([answers, attempt(os.nice, -1), attempt(os.setpriority, os.PRIO_PROCESS, 0, -5), attempt(os.sched_setscheduler, 0, os.SCHED_FIFO, os.sched_param(1))])
+    """).told
+    assert set(seen[0].values()) == {"ValueErrorFalse"}
+    assert set(seen[1:]) <= {"EPERM", "EACCES"}
+
+
+def test_guest_cannot_touch_cgroups(house):
+    seen = house.python("""
+        tried = [attempt(open, path, "w") for path in ("/sys/fs/cgroup/cgroup.procs", "/sys/fs/cgroup/memory/tasks", "/sys/fs/cgroup/pids/cgroup.procs", "/sys/fs/cgroup/memory/release_agent")]
+        tell([tried, attempt(os.mkdir, "/sys/fs/cgroup/mine")])
+    """).told
+    assert "done" not in [*seen[0], seen[1]]
+
+
+@pytest.mark.levels(*IN_A_ROOM)
+def test_guest_sees_only_its_own_cgroup(house):
+    lines = house.python("print(open('/proc/self/cgroup').read())").stdout.split()
+    own = {line.rsplit(":", 1)[1] for line in lines}
+    assert own == {"/"} or house.level is IsolationLevel.NAMESPACES
+
+
+@pytest.mark.levels(*IN_A_ROOM)
+def test_every_mount_that_a_guest_sees_is_read_only_or_its_own(house):
+    seen = house.python("""
+        rows = [line.split() for line in open("/proc/self/mounts")]
+        tell([[target, kind, options.split(",")] for _, target, kind, options, *_ in rows])
+    """).told
+    own = {"/workspace", "/tmp", "/dev/shm", "/proc"}
+    for target, _, options in seen:
+        assert "nosuid" in options, target
+        assert "ro" in options or target in own or target.startswith("/proc/"), target
+        assert "nodev" in options or target.startswith(("/dev/", "/proc/")), target
