@@ -40,6 +40,9 @@ def _draw_targets(report: Report, axes: Any) -> None:
 
 
 def _draw_load(report: Report, axes: Any) -> None:
+    if not report.load_table:
+        axes.set_axis_off()
+        return
     clients = [line.tally.clients for line in report.load_table]
     for percent in (50, 99):
         times = [line.tally.samples.percentile(percent) * 1000 for line in report.load_table]
