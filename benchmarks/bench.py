@@ -27,7 +27,7 @@ class Effort:
 
 
 DEFAULT = Effort()
-QUICK = Effort(rounds=60, seconds=3.0, window=0.8, windows=2, load_window=0.8, starts=1)
+QUICK = Effort(rounds=60, seconds=2.0, window=0.7, windows=2, load_window=0.5, starts=1)
 
 
 @dataclass(frozen=True, slots=True)
