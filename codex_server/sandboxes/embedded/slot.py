@@ -29,6 +29,8 @@ _HARD_KILL_SECONDS = 0.25
 _PATIENCE_SECONDS = 5.0
 """The same at level ``confined``, where an init that is killed takes nobody with it: its zygote must hunt them down."""
 _DEATH_SECONDS = 10.0
+_LOOK_SECONDS = 0.1
+"""The shortest time between two looks at the processor time that a slot's cgroup has counted."""
 _FILE_MARK = "\0file"
 
 
@@ -66,6 +68,8 @@ class EmbeddedSandbox(Sandbox):
         self._on_freed = on_freed
         self._streams = [parts.stdin, parts.stdout, parts.stderr]
         self._stop: Stop | None = None
+        self._over = False
+        self._next_look: asyncio.TimerHandle | None = None
         self._destroyed = False
 
     @property
@@ -87,13 +91,19 @@ class EmbeddedSandbox(Sandbox):
         ]
         stdin = InputPipe(stdin_end, execution.stdin)
         started = loop.time()
+        if self._parts.cgroup:
+            self._look_later(execution.limits.cpu_seconds, left=execution.limits.cpu_seconds)
         try:
             result = await self._hear_result()
+            self._over = True
             for pipe in pipes:
                 pipe.finish()
             return self._ending(result, started_at, loop.time() - started)
         finally:
+            self._over = True
             timer.cancel()
+            if self._next_look:
+                self._next_look.cancel()
             stdin.close()
             for pipe in pipes:
                 pipe.close()
@@ -133,13 +143,28 @@ class EmbeddedSandbox(Sandbox):
 
     def _end(self, reason: Stop) -> None:
         """Two steps: ask the init to kill and report; if it does not, kill it with everything in it."""
-        if self._stop is not None or self._destroyed:
+        if self._stop is not None or self._over:
             return
         self._stop = reason
         with contextlib.suppress(wire.Closed, OSError):
             self._parts.channel.send(wire.Kind.STOP, {})
         patience = _PATIENCE_SECONDS if self._parts.folder else _HARD_KILL_SECONDS
         asyncio.get_running_loop().call_later(patience, self._kill)
+
+    def _look_later(self, allowed: float, left: float) -> None:
+        """Look at the processor time when ``left`` seconds of it can be used up at the earliest."""
+        pause = max(_LOOK_SECONDS, left / (os.cpu_count() or 1))
+        self._next_look = asyncio.get_running_loop().call_later(pause, self._look_at_processor, allowed)
+
+    def _look_at_processor(self, allowed: float) -> None:
+        """Stop the program when its cgroup counted too much: init does not see children whose death nobody awaits."""
+        if self._parts.cgroup is None or self._over:
+            return
+        left = allowed - self._parts.cgroup.usage().cpu_seconds
+        if left <= 0:
+            self._end(Stop.CPU_TIME)
+        else:
+            self._look_later(allowed, left)
 
     def _kill(self) -> None:
         # INVARIANT: killing the init, PID 1 of the slot, kills the whole tree, daemons and double forks too.
