@@ -1,0 +1,171 @@
+"""No network: neither the host's loopback, nor the world, nor another sandbox."""
+# ruff: noqa: E501 - the long lines are programs of guests
+
+import pytest
+
+from codex_server.sandboxes.base import IsolationLevel
+
+IN_A_ROOM = ("full", "namespaces")
+UNREACHABLE = {"ENETUNREACH", "EHOSTUNREACH", "ECONNREFUSED", "EAFNOSUPPORT", "EACCES", "EPERM"}
+
+
+def test_guest_cannot_reach_a_server_on_the_hosts_loopback(house, host):
+    seen = house.python(f"""
+        import socket
+        def connect(family, address):
+            with socket.socket(family) as caller:
+                caller.settimeout(2)
+                caller.connect(address)
+        tell([attempt(connect, socket.AF_INET, ("127.0.0.1", {host.port})), attempt(connect, socket.AF_INET6, ("::1", {host.port})),
+              attempt(connect, socket.AF_INET, ("0.0.0.0", {host.port})), attempt(connect, socket.AF_INET6, ("::ffff:127.0.0.1", {host.port}))])
+    """).told
+    assert set(seen) <= UNREACHABLE | {"EADDRNOTAVAIL"}
+    assert host.knocks == []
+
+
+def test_guest_cannot_send_a_datagram_to_the_host(house, host):
+    house.python(f"""
+        import socket
+        def send():
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as caller:
+                caller.sendto(b"knock", ("127.0.0.1", {host.udp.getsockname()[1]}))
+        attempt(send)
+    """)
+    with pytest.raises(BlockingIOError):
+        host.udp.recv(100)
+
+
+@pytest.mark.parametrize(
+    "address", ["1.1.1.1", "169.254.169.254", "10.0.0.1", "172.17.0.1", "192.168.0.1", "255.255.255.255"]
+)
+def test_guest_cannot_reach_the_world_nor_the_metadata_service(house, address):
+    seen = house.python(f"""
+        import socket
+        def connect(kind, port):
+            with socket.socket(socket.AF_INET, kind) as caller:
+                caller.settimeout(2)
+                caller.connect(("{address}", port))
+                if kind is socket.SOCK_DGRAM: caller.send(b"x")
+        tell([attempt(connect, socket.SOCK_STREAM, 80), attempt(connect, socket.SOCK_DGRAM, 53)])
+    """).told
+    assert set(seen) <= UNREACHABLE
+
+
+def test_guest_cannot_resolve_names(house):
+    seen = house.python("""
+        import socket
+        try: tell(socket.getaddrinfo("example.com", 80))
+        except OSError as error: tell(type(error).__name__)
+    """).told
+    assert seen in ("gaierror", "PermissionError", "OSError")
+
+
+def test_guest_gets_no_socket_that_a_network_namespace_does_not_hold(house):
+    seen = house.python("""
+        import socket
+        wanted = {"netlink": (16, 3, 0), "packet": (17, 3, 0), "raw": (2, 3, 255), "raw icmp": (2, 3, 1), "raw 6": (10, 3, 58), "ping": (2, 2, 1),
+                  "vsock": (40, 1, 0), "vsock datagram": (40, 2, 0), "alg": (38, 5, 0), "bluetooth": (31, 3, 1), "can": (29, 3, 1), "tipc": (30, 5, 0),
+                  "rds": (21, 5, 0), "key": (15, 3, 2), "sctp": (2, 1, 132), "dccp": (2, 6, 33), "xdp": (44, 3, 0), "unspecified": (0, 1, 0)}
+        tell({name: attempt(lambda: socket.socket(*arguments).close()) for name, arguments in wanted.items()})
+    """).told
+    assert {
+        name: answer for name, answer in seen.items() if answer not in ("EAFNOSUPPORT", "EPERM", "EPROTONOSUPPORT")
+    } == {}
+
+
+@pytest.mark.levels(*IN_A_ROOM)
+def test_guest_has_only_a_loopback_of_its_own(house):
+    seen = house.python("""
+        import socket, threading
+        names = [line.split(":")[0].strip() for line in open("/proc/net/dev").readlines()[2:]]
+        routes = open("/proc/net/route").read().splitlines()[1:]
+        listener = socket.create_server(("127.0.0.1", 0))
+        caller = socket.create_connection(listener.getsockname())
+        accepted, _ = listener.accept()
+        accepted.send(b"mine"); answer = caller.recv(4).decode()
+        for end in (listener, caller, accepted): end.close()
+        tell([names, routes, answer, len(open("/proc/net/unix").readlines())])
+    """).told
+    assert seen == [["lo"], [], "mine", 1]
+
+
+def test_guest_cannot_reach_the_hosts_unix_sockets(house, host):
+    seen = house.python(f"""
+        import socket
+        def connect(address):
+            with socket.socket(socket.AF_UNIX) as caller: caller.connect(address)
+        tell([attempt(connect, address) for address in ("\\0codex-escape-bait", {str(host.folder / "docker.sock")!r}, "/run/docker.sock", "/var/run/docker.sock", "/run/dbus/system_bus_socket")])
+    """).told
+    assert "done" not in seen
+    assert host.knocks == []
+
+
+@pytest.mark.levels(*IN_A_ROOM)
+def test_two_guests_share_no_port_and_no_abstract_socket(house):
+    program = """
+        import socket, time
+        mine = [socket.socket(socket.AF_UNIX), socket.socket(socket.AF_INET)]
+        mine[0].bind("\\0shared"); mine[1].bind(("127.0.0.1", 4711))
+        for listener in mine: listener.listen(); listener.setblocking(False)
+        callers = []
+        for family, address in ((socket.AF_UNIX, "\\0shared"), (socket.AF_INET, ("127.0.0.1", 4711))):
+            callers.append(socket.socket(family)); callers[-1].connect(address)
+        time.sleep(0.3)
+        heard = 0
+        for listener in mine:
+            try:
+                while True: listener.accept()[0].close(); heard += 1
+            except BlockingIOError: pass
+        for end in (*mine, *callers): end.close()
+        tell(heard)
+    """
+    assert [seen.told for seen in house.together(program, program)] == [2, 2]
+
+
+def test_two_guests_do_not_see_one_anothers_files(house):
+    program = """
+        import time, tempfile
+        folders = (os.getcwd(), tempfile.gettempdir(), "/dev/shm", "/tmp", "/var/tmp", "/run/lock")
+        for folder in folders: attempt(lambda: open(folder + f"/of-{sys.argv[1] if len(sys.argv) > 1 else id(folders)}", "x").close())
+        time.sleep(0.3)
+        seen = {}
+        for folder in folders:
+            try: seen[folder] = [name for name in os.listdir(folder) if name.startswith("of-")]
+            except OSError: seen[folder] = []
+        tell(max(map(len, seen.values())))
+    """
+    assert [seen.told for seen in house.together(program, program)] == [1, 1]
+
+
+def test_two_guests_cannot_see_or_signal_one_another(house):
+    program = """
+        import signal, time
+        time.sleep(0.2)
+        answers = set()
+        for pid in range(2, 70_000):
+            if pid in (os.getpid(), os.getppid()): continue
+            try: os.kill(pid, signal.SIGTERM)
+            except ProcessLookupError: continue
+            except PermissionError: answers.add("refused")
+            else: answers.add(f"killed {pid}")
+        time.sleep(0.2)
+        tell(sorted(answers))
+    """
+    for seen in house.together(program, program):
+        assert seen.told in ([], ["refused"])
+
+
+@pytest.mark.levels(*IN_A_ROOM)
+def test_two_guests_share_no_ipc(house):
+    program = """
+        import time
+        made = libc.shmget(0x4711, 4096, 0o3666)
+        time.sleep(0.3)
+        tell([made >= 0, len(open("/proc/sysvipc/shm").readlines()) - 1])
+    """
+    assert [seen.told for seen in house.together(program, program)] == [[True, 1]] * 2
+
+
+def test_the_hostname_is_not_the_hosts(house):
+    name = house.python("import socket; tell(socket.gethostname())").told
+    assert name == "sandbox" or house.level is IsolationLevel.CONFINED
