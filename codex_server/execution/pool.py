@@ -16,6 +16,8 @@ _ARM_SECONDS = 30.0
 """Longest time that arming one sandbox may take."""
 _PRECEDENCE_SECONDS = 0.05
 """How long a refill lets the execution that took a sandbox have the processors for itself."""
+_ANSWER_SECONDS = 0.002
+"""How long the clearing up after an execution lets its answer go first."""
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 30.0
 _CLOSE_SECONDS = 10.0
@@ -88,13 +90,18 @@ class Pool:
         while len(self._being_destroyed) >= _MOST_BEING_DESTROYED:
             await asyncio.wait(self._being_destroyed, return_when=asyncio.FIRST_COMPLETED)
         sandbox = self._take() or await self._arm(language)
-        precedence = asyncio.get_running_loop().call_later(self._precedence, self._gap.set)
+        loop = asyncio.get_running_loop()
+        precedence = loop.call_later(self._precedence, self._gap.set)
         try:
             yield sandbox
+        except BaseException:
+            self._discard(sandbox)  # at once: its program may still run
+            raise
+        else:
+            self._discard(sandbox, after=_ANSWER_SECONDS)
         finally:
             precedence.cancel()
-            self._discard(sandbox)
-            self._gap.set()
+            loop.call_later(_ANSWER_SECONDS, self._gap.set)
 
     def _take(self) -> Sandbox | None:
         """The oldest armed sandbox that is alive."""
@@ -105,8 +112,8 @@ class Pool:
             self._discard(sandbox)
         return None
 
-    def _discard(self, sandbox: Sandbox) -> None:
-        task = asyncio.create_task(_destroy(sandbox, self.name))
+    def _discard(self, sandbox: Sandbox, *, after: float = 0.0) -> None:
+        task = asyncio.create_task(_destroy(sandbox, self.name, after))
         self._being_destroyed.add(task)
         task.add_done_callback(self._being_destroyed.discard)
 
@@ -154,8 +161,9 @@ class Pool:
         return True
 
 
-async def _destroy(sandbox: Sandbox, pool: str) -> None:
+async def _destroy(sandbox: Sandbox, pool: str, after: float) -> None:
     try:
+        await asyncio.sleep(after)
         await sandbox.destroy()
     except Exception:  # nobody awaits this task: the log is the only place to tell it
         _log.exception("a sandbox of the pool %s could not be destroyed", pool)

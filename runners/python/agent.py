@@ -155,11 +155,13 @@ def _start_new_interpreter(file: str, args: list[str], env: dict[str, str]) -> N
 
 def _replace_environment(env: Mapping[str, str]) -> None:
     """INVARIANT: the program's environment is ``env``; nothing of ours is left in it, nor in what subprocesses get."""
-    os.environ.clear()
-    os.environ.update(env)
+    if list(os.environ.items()) != list(env.items()):  # each change copies pages, and most often nothing differs
+        os.environ.clear()
+        os.environ.update(env)
     if not env.get("LC_ALL") and (env.get("LC_CTYPE") or env.get("LANG") or "C") in ("C", "POSIX"):
         os.environ["LC_CTYPE"] = "C.UTF-8"  # as python3 does at its start (PEP 538)
-    time.tzset()
+    if "TZ" in env:
+        time.tzset()
 
 
 def _reset_signals() -> None:

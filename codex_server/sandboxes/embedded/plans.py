@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from codex_server.interpreters import Interpreter
-from codex_server.languages import Language, Languages
+from codex_server.languages import Language, Languages, Start
 from codex_server.sandboxes.embedded import rooms
 from codex_server.sandboxes.embedded.cgroup import CgroupTree
 from codex_server.sandboxes.embedded.guestids import GuestIds
@@ -75,7 +75,7 @@ class Plans:
             "uid": ids.zygote,
             "entries": rooms.with_private_libraries(entries, _private_libraries(python), f"/opt/{python.name}/lib"),
             "argv": boot_argv(rooms.guest_path(python), str(Path(rooms.ROOM_CODE).parent), "zygote"),
-            "env": environment,
+            "env": environment | _environment_of_python(languages),
             "cgroups": [str(folder) for folder in tree.folders] if tree else [],
             "folders": [],
         }
@@ -176,6 +176,11 @@ def _tasks_of_account(uid: int) -> int:
 
 def _machine() -> str:
     return os.uname().machine
+
+
+def _environment_of_python(languages: Languages) -> dict[str, str]:
+    """What most programs find in their environment stands in the zygote's already, so that they need not change it."""
+    return next((dict(language.env) for language in languages if language.start is Start.FORK), {})
 
 
 def _private_libraries(python: Interpreter) -> dict[str, Path]:

@@ -114,7 +114,7 @@ class EmbeddedSandbox(Sandbox):
             raise SandboxUnavailable("the sandbox died before it was used; try again")
         if self._parts.cgroup:
             self._parts.cgroup.begin()
-            if execution.limits != self._terms.ceilings:
+            if _in_cgroup(execution.limits) != _in_cgroup(self._terms.ceilings):
                 self._parts.cgroup.limit(execution.limits)
         payload, header_bytes = _payload(
             execution, language, self._parts.environment, confined=self._parts.folder is not None
@@ -264,6 +264,11 @@ def _payload(
     with open(payload, "wb", closefd=False) as file:
         file.writelines([header, *contents])
     return payload, len(header)
+
+
+def _in_cgroup(limits: Limits) -> tuple[int, int]:
+    """The limits that the cgroup holds; an armed one has the ceilings."""
+    return limits.memory_bytes, limits.processes
 
 
 def _argv(execution: Execution, language: Language, *, confined: bool) -> list[str]:

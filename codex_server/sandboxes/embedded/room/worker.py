@@ -62,8 +62,9 @@ def confine(orders: Orders) -> None:
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGCHLD, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
-    with open("/proc/self/oom_score_adj", "wb") as score:
-        score.write(b"1000")  # the guest dies for memory before its init does
+    score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+    os.write(score, b"1000")  # the guest dies for memory before its init does
+    os.close(score)
     for limit, value in _FIXED_LIMITS.items():
         resource.setrlimit(limit, value)
     if orders.setup["uid_per_slot"]:
@@ -72,7 +73,7 @@ def confine(orders: Orders) -> None:
     kernel.forbid_new_privileges()
     kernel.set_dumpable(True)  # the change of uid had closed it once more
     orders.walls.confine_worker()
-    kernel.load_seccomp(bytes.fromhex(orders.setup["seccomp"]))
+    kernel.load_seccomp(orders.setup["seccomp"])
 
 
 def _become_program(agent: ModuleType) -> NoReturn:

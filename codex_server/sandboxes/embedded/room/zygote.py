@@ -41,6 +41,7 @@ def _warm_up(setup: dict[str, Any]) -> ModuleType:
         else:
             kernel.adopt_orphans()
         sys.path[:] = [folder for folder in sys.path if folder not in ("", setup["import_path"])]
+        setup["seccomp"] = bytes.fromhex(setup["seccomp"])
         agent = _load_agent(setup["agent"])
         agent.warm()
         gc.collect()
