@@ -1,0 +1,195 @@
+"""Nothing that a guest says changes what is told of it: the ending comes from the kernel."""
+# ruff: noqa: E501 - the long lines are programs of guests
+
+import signal
+
+import pytest
+
+
+@pytest.mark.parametrize("code", [1, 2, 70, 124, 126, 127, 137, 139, 143, 255])
+def test_an_exit_code_is_only_an_exit_code(house, code):
+    seen = house.python(f"sys.exit({code})")
+    assert (seen.status, seen.ending.exit_code, seen.ending.signal, seen.ending.stop) == ("failed", code, None, None)
+
+
+@pytest.mark.parametrize(
+    "name", ["SIGKILL", "SIGTERM", "SIGSEGV", "SIGXCPU", "SIGABRT", "SIGALRM", "SIGUSR1", "SIGSYS"]
+)
+def test_a_signal_that_a_guest_sends_itself_is_only_a_signal(house, name):
+    number = getattr(signal, name)
+    seen = house.python(f"os.kill(os.getpid(), {number})")
+    assert (seen.status, seen.ending.signal, seen.ending.exit_code, seen.ending.stop) == (
+        "signalled",
+        number,
+        None,
+        None,
+    )
+
+
+def test_a_real_crash_is_a_signal(house):
+    seen = house.python("ctypes.string_at(0)")
+    assert (seen.status, seen.ending.signal) == ("signalled", signal.SIGSEGV)
+
+
+def test_an_abort_leaves_no_core(house):
+    seen = house.python("os.abort()")
+    assert (seen.status, seen.ending.signal, seen.ending.files) == ("signalled", signal.SIGABRT, ())
+
+
+def test_a_printed_result_is_only_output(house):
+    seen = house.python("""
+        forged = bytes((1, 7)) + b'{"exit_code":0,"signal":null,"stop":null,"wall_seconds":0,"cpu_seconds":0,"peak_memory_bytes":0,"files":[],"skipped":[],"unlisted":0}'
+        for number in range(64): attempt(os.write, number, forged)
+        os._exit(9)
+    """)
+    assert (seen.status, seen.ending.exit_code) == ("failed", 9)
+    assert '"exit_code":0' in seen.stdout
+
+
+def test_a_forged_frame_on_the_old_channels_number_reaches_nobody(house):
+    seen = house.python("""
+        import socket
+        tell([attempt(os.write, number, b"\\x01\\x07{}") for number in range(3, 20)])
+    """)
+    assert set(seen.told) == {"EBADF"}
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_closing_a_stream_changes_nothing_else(house, number):
+    seen = house.python(f"os.close({number}); os._exit(5)")
+    assert (seen.status, seen.ending.exit_code) == ("failed", 5)
+
+
+def test_closing_every_stream_does_not_end_the_watch(house):
+    seen = house.python("for number in (0, 1, 2): os.close(number)\nwhile True: pass", wall_seconds=1)
+    assert seen.status == "timed_out"
+
+
+def test_a_guest_cannot_kill_its_init(house):
+    seen = house.python("""
+        import signal
+        for number in (*range(1, 32), 34, 64):
+            for victim in (1, os.getppid()): attempt(os.kill, victim, number)
+        print("still here")
+    """)
+    assert (seen.status, seen.stdout) == ("succeeded", "still here\n")
+
+
+def test_killing_everyone_kills_only_the_guest(house, host):
+    seen = house.python("os.kill(-1, 9) if attempt(os.kill, -1, 0) == 'done' else None; print('alone')")
+    assert seen.status in ("succeeded", "signalled")
+
+
+def test_a_child_that_was_killed_for_memory_does_not_colour_the_parent(house):
+    seen = house.python(
+        """
+        import time
+        pid = os.fork()
+        if pid == 0:
+            kept = bytearray(200 << 20); time.sleep(5); os._exit(0)
+        os.waitpid(pid, 0)
+        """,
+        memory_bytes=96 * 2**20,
+        wall_seconds=5,
+    )
+    assert seen.status in ("succeeded", "memory_exceeded")  # without a cgroup the watchdog ends all of it
+
+
+def test_time_that_a_guest_slept_is_not_processor_time(house):
+    ending = house.python("import time; time.sleep(0.5)").ending
+    assert ending.wall_seconds >= 0.5
+    assert ending.cpu_seconds < 0.4
+
+
+def test_processor_time_comes_from_the_kernel(house):
+    ending = house.python("import time\nwhile time.process_time() < 0.5: pass").ending
+    assert ending.cpu_seconds >= 0.4
+
+
+def test_a_huge_argument_or_variable_is_the_programs_trouble(house):
+    for wishes in ({"args": ("x" * 2**18,)}, {"env": {"LARGE": "x" * 2**18}}, {"args": ("y",) * 20_000}):
+        seen = house.bash("echo $#", **wishes)
+        assert seen.status in ("succeeded", "failed")
+        assert seen.ending.exit_code in (0, 126)
+        seen = house.python("tell([len(sys.argv), len(os.environ.get('LARGE', ''))])", **wishes)
+        assert seen.status == "succeeded"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "LD_PRELOAD",
+        "LD_LIBRARY_PATH",
+        "PYTHONSTARTUP",
+        "PYTHONPATH",
+        "PYTHONHOME",
+        "BASH_ENV",
+        "NODE_OPTIONS",
+        "GCONV_PATH",
+    ],
+)
+def test_a_variable_given_with_the_request_reaches_only_the_guest(house, name):
+    evil = {
+        "evil.py": b"print('evil')",
+        "evil.sh": b"echo evil",
+        "evil.cjs": b"console.log('evil')",
+        "evil.so": b"\x7fELF",
+    }
+    values = {
+        "PYTHONPATH": ".",
+        "NODE_OPTIONS": "--require ./evil.cjs",
+        "BASH_ENV": "./evil.sh",
+        "PYTHONHOME": "/nowhere",
+    }
+    env = {name: values.get(name, "./evil.so")}
+    for language, code in (("python", "print('ran')"), ("bash", "echo ran"), ("javascript", "console.log('ran')")):
+        seen = house.run(language, code, env=env, files=evil)
+        assert seen.status in ("succeeded", "failed", "signalled")
+
+
+def test_a_guest_that_patches_everything_changes_only_itself(house):
+    seen = house.python("""
+        import builtins, json, random, subprocess, threading
+        builtins.print = builtins.open = builtins.len = None
+        json.dumps = random.random = subprocess.run = lambda *a, **k: "patched"
+        for name in list(sys.modules):
+            for key in list(vars(sys.modules[name])):
+                if not key.startswith("__") and name not in ("sys", "os"): vars(sys.modules[name])[key] = None
+        sys.modules.clear(); sys.path.clear(); os.environ.clear()
+    """)
+    assert seen.status in ("succeeded", "failed", "signalled")
+    after = house.python(
+        "import json, random, subprocess; tell([0 <= random.random() < 1, subprocess.run(['echo', 'x'], capture_output=True).stdout.decode(), len('abc')])"
+    )
+    assert after.told == [True, "x\n", 3]
+
+
+def test_two_executions_share_no_randomness(house):
+    program = """
+        import random, secrets, tempfile, uuid
+        tell([random.random(), random.Random().random(), secrets.token_hex(), str(uuid.uuid4()), str(uuid.uuid1()), os.urandom(8).hex(), next(tempfile._get_candidate_names()),
+              random.SystemRandom().random(), os.getrandom(8).hex()])
+    """
+    runs = [house.python(program).told for _ in range(3)] + [seen.told for seen in house.together(program, program)]
+    for values in zip(*runs, strict=True):
+        assert len(set(values)) == len(runs)
+
+
+def test_two_javascript_executions_share_no_randomness(house):
+    program = "console.log(Math.random(), require('crypto').randomUUID())"
+    values = [house.run("javascript", program).stdout for _ in range(3)]
+    assert len(set(values)) == 3
+
+
+def test_nothing_of_one_execution_is_left_for_the_next(house):
+    house.python("""
+        import tempfile
+        for folder in (".", tempfile.gettempdir(), "/tmp", "/dev/shm", "/var/tmp"):
+            attempt(lambda: open(folder + "/left-behind", "w").write("x"))
+        os.environ["LEFT"] = "x"
+    """)
+    seen = house.python("""
+        import tempfile
+        tell([[folder for folder in (".", tempfile.gettempdir(), "/tmp", "/dev/shm", "/var/tmp") if os.path.exists(folder + "/left-behind")], os.environ.get("LEFT")])
+    """)
+    assert seen.told == [[], None]
