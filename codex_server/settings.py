@@ -25,6 +25,9 @@ from codex_server.units import parse_size
 
 ENV_PREFIX = "CODEX_"
 CONFIG_FILE = "codex.toml"
+_FIRST_FREE_ID = 1000
+"""Below are the system's accounts, host root among them."""
+_FEWEST_GUEST_IDS = 16_384
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 Size = Annotated[int, BeforeValidator(lambda value: parse_size(value) if isinstance(value, str) else value)]
@@ -124,6 +127,17 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="json: one object a line; console: for eyes; auto: console on a terminal"
     )
+
+    @field_validator("guest_ids")
+    @classmethod
+    def _guest_ids(cls, value: str) -> str:
+        first, count = map(int, value.split(":"))
+        if first < _FIRST_FREE_ID or count < _FEWEST_GUEST_IDS or first + count > 2**32 - 1:
+            raise ValueError(
+                f"{value!r} is no range for guests: write first:count with at least {_FEWEST_GUEST_IDS} ids "
+                f"from {_FIRST_FREE_ID} up, such as 1048576:65536"
+            )
+        return value
 
     @field_validator("state_dir", "runners_dir")
     @classmethod

@@ -188,7 +188,7 @@ class EmbeddedSandbox(Sandbox):
             close_all(descriptors)
 
     def _ending(self, result: dict[str, Any] | None, started_at: datetime, wall_seconds: float) -> Ending:
-        usage = self._parts.cgroup.usage() if self._parts.cgroup else None
+        usage = self._usage()
         if result is None:
             return self._ending_of_the_killed(usage, started_at, wall_seconds)
         try:
@@ -206,6 +206,12 @@ class EmbeddedSandbox(Sandbox):
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ProtocolViolation(f"the sandbox's report is malformed ({error!r})") from error
+
+    def _usage(self) -> CgroupUsage | None:
+        try:
+            return self._parts.cgroup.usage() if self._parts.cgroup else None
+        except OSError as error:
+            raise SandboxFault(f"the sandbox's cgroup cannot be read: {error}") from error
 
     def _ending_of_the_killed(self, usage: CgroupUsage | None, started_at: datetime, wall_seconds: float) -> Ending:
         """The init died: by our hand, or for memory; anything else is a fault of ours."""

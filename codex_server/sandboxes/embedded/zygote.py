@@ -1,9 +1,7 @@
 """A zygote as the server sees it: start it through a launcher, ask it for slots, end it."""
 
 import asyncio
-import contextlib
 import os
-import signal
 import socket
 import subprocess
 import tempfile
@@ -112,17 +110,21 @@ class Zygote:
         return channel, descriptors
 
     async def close(self) -> None:
-        """End it and wait: the launcher kills everything in the room and removes the cgroups."""
+        """End it and wait until everything in the room is dead.
+
+        The zygote ends when its channel closes, and the launcher with it. The lifeline is closed last: to the launcher
+        its end means that the server is gone, and then it removes the cgroups, which a zygote started anew still needs.
+        """
         self._channel.close()
-        if self._lifeline >= 0:
-            os.close(self._lifeline)
-            self._lifeline = -1
         try:
             await asyncio.to_thread(self._launcher.wait, _END_SECONDS)
         except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                self._launcher.send_signal(signal.SIGKILL)
+            self._launcher.kill()  # the zygote dies with it
             await asyncio.to_thread(self._launcher.wait)
+        finally:
+            if self._lifeline >= 0:
+                os.close(self._lifeline)
+                self._lifeline = -1
 
 
 def _start_launcher(

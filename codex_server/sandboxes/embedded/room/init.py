@@ -127,7 +127,7 @@ class Init:
         # INVARIANT: nothing of the guest is alive when its workspace is read and its ending told.
         ended = end_everyone(self._walls)
         status = ended[self._worker] if self._status is None else self._status
-        if self._stop is None and _ended_for_cpu(status) and _own_children_cpu() >= body["cpu_seconds"] - _TICK_SECONDS:
+        if self._stop is None and _ended_for_cpu(status) and _own_children_cpu() >= body["cpu_seconds"]:
             self._stop = "cpu_time"  # by RLIMIT_CPU; a program can also send itself that signal
         with step("collect"):
             listing, content = workspace.collect(folder, written, body)
@@ -158,7 +158,8 @@ class Init:
                 return False
 
     def _set_limits(self, body: dict[str, Any]) -> None:
-        seconds = max(1, -int(-body["cpu_seconds"] // 1))
+        # A second above the limit, so that init's own watch, which counts all processes together, comes first.
+        seconds = -int(-body["cpu_seconds"] // 1) + 1
         rows = {
             resource.RLIMIT_CPU: (seconds, seconds + 1),
             resource.RLIMIT_FSIZE: (body["file_bytes"],) * 2,
