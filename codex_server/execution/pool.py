@@ -1,6 +1,7 @@
 """Sandboxes made ready before they are asked for: one pool for every kind that the backend tells apart."""
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,6 +19,8 @@ _PRECEDENCE_SECONDS = 0.05
 """How long a refill lets the execution that took a sandbox have the processors for itself."""
 _ANSWER_SECONDS = 0.002
 """How long the clearing up after an execution lets its answer go first."""
+_LOOK_SECONDS = 2.0
+"""How often an idle pool looks whether its sandboxes still live: they die with a zygote that was killed."""
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 30.0
 _CLOSE_SECONDS = 10.0
@@ -129,7 +132,9 @@ class Pool:
     async def _keep_filled(self) -> None:
         failures = 0
         while True:
-            await self._gap.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._gap.wait()
             self._gap.clear()
             while self._short():
                 if await self._add():

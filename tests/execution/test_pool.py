@@ -75,6 +75,20 @@ def test_the_gap_is_filled_while_a_long_execution_still_runs() -> None:
     in_virtual_time(main)
 
 
+def test_sandboxes_that_die_while_nobody_asks_are_replaced() -> None:
+    async def main() -> None:
+        backend = FakeBackend()
+        pool = await filled(backend)
+        for sandbox in backend.armed:
+            sandbox.dead = True
+        assert pool.armed == 0
+        await asyncio.sleep(3)
+        assert pool.armed == 2
+        await pool.close()
+
+    in_virtual_time(main)
+
+
 def test_a_refill_arms_one_sandbox_at_a_time() -> None:
     async def main() -> None:
         backend, gates = FakeBackend(), []

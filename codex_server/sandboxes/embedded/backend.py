@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import socket
 import tempfile
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from codex_server.languages import Language, Languages, Start
 from codex_server.sandboxes.base import Backend, Isolation, IsolationLevel, Sandbox
 from codex_server.sandboxes.embedded.causes import closed_to_others, explain, read_host_facts
 from codex_server.sandboxes.embedded.cgroup import CgroupsUnavailable, CgroupTree, SlotCgroup, open_tree
-from codex_server.sandboxes.embedded.guestids import choose_guest_ids
+from codex_server.sandboxes.embedded.guestids import choose_guest_ids, claim_host_ids
 from codex_server.sandboxes.embedded.plans import HostParts, Plans, SlotPlan
 from codex_server.sandboxes.embedded.room import kernel
 from codex_server.sandboxes.embedded.slot import EmbeddedSandbox, SlotParts, SlotTerms
@@ -48,6 +49,7 @@ class EmbeddedBackend(Backend):
         self._closed = False
         self._terms = SlotTerms(settings.ceilings, settings.max_inline_file, settings.max_response)
         self._home: Path | None = None
+        self._claimed_ids: socket.socket | None = None
 
     async def start(self) -> None:
         """See ``Backend.start``: tries the levels from the strongest down to ``CODEX_MIN_ISOLATION``."""
@@ -98,7 +100,7 @@ class EmbeddedBackend(Backend):
         if self._tree:
             self._tree.close()
             self._tree = None
-        ids = choose_guest_ids(self._settings.guest_ids, self._slots)
+        ids, self._claimed_ids = claim_host_ids(self._settings.guest_ids, self._slots)
         if ids.per_slot and (closed := closed_to_others(self._needed_folders(python))):
             shortfall.append(
                 f"confined: {closed} can be entered by its owner alone, and here each guest has a uid of its own and "
@@ -142,6 +144,8 @@ class EmbeddedBackend(Backend):
         if self._tree:
             await asyncio.to_thread(self._tree.close)
             self._tree = None
+        if self._claimed_ids:
+            self._claimed_ids.close()
         if self._home:
             with contextlib.suppress(OSError):
                 self._home.rmdir()

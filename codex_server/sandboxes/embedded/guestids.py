@@ -1,13 +1,17 @@
 """Which host ids guests run under: never the server's own where it can be avoided, and never host root."""
 
+import errno
 import os
 import pwd
 import shutil
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 from codex_server.sandboxes.embedded.rooms import FIRST_SLOT_ID, SINGLE_ID
 
+_BLOCK = 2048
+"""Ids in one block: more than any server has slots."""
 _TOOL_FOLDERS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -45,6 +49,32 @@ def choose_guest_ids(wanted: str, slots: int) -> GuestIds:
     tools = all(shutil.which(tool, path=_TOOL_FOLDERS) for tool in ("newuidmap", "newgidmap"))
     if uids and gids and tools:
         return GuestIds((0, *uids), (0, *gids), map_tool=True)
+    return _own_id()
+
+
+def claim_host_ids(wanted: str, slots: int) -> tuple[GuestIds, socket.socket | None]:
+    """Ids for guests without a user namespace, and a lock on them that lasts until it is closed.
+
+    As root: a block of ``wanted`` with an id for each slot; clearing up there kills by uid, so no two servers may have
+    the same block. Else the account's own id. Raises ``OSError`` when every block is taken.
+    """
+    if os.geteuid() != 0:
+        return _own_id(), None
+    first, count = map(int, wanted.split(":"))
+    lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    for start in range(first, first + count - _BLOCK + 1, _BLOCK):
+        try:
+            lock.bind(f"\0codex-server-guest-ids-{start}")
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+        else:
+            return GuestIds((0, start, slots), (0, start, slots), map_tool=False), lock
+    lock.close()
+    raise OSError(errno.EADDRINUSE, "every block of CODEX_GUEST_IDS is taken by another server")
+
+
+def _own_id() -> GuestIds:
     return GuestIds((SINGLE_ID, os.geteuid(), 1), (SINGLE_ID, os.getegid(), 1), map_tool=False)
 
 
