@@ -74,9 +74,13 @@ def send(channel: socket.socket, kind: Kind, body: dict[str, Any], descriptors: 
 def receive(channel: socket.socket) -> tuple[Kind, dict[str, Any], list[int]]:
     """The next frame and its descriptors, which the caller owns. Raises ``Closed``, ``BadFrame`` or BlockingIOError."""
     try:
-        data, ancillary, flags, _ = channel.recvmsg(MAX_FRAME + 1, _DESCRIPTOR_SPACE, socket.MSG_CMSG_CLOEXEC)
-    except ConnectionResetError as error:
-        raise Closed from error
+        data, ancillary, flags, _ = _take(channel)
+    except ConnectionResetError:
+        # The other side closed without reading all of ours. That is told once, before the frames that it had sent.
+        try:
+            data, ancillary, flags, _ = _take(channel)
+        except ConnectionResetError as error:
+            raise Closed from error
     descriptors = _descriptors(ancillary)
     try:
         if not data:
@@ -89,6 +93,10 @@ def receive(channel: socket.socket) -> tuple[Kind, dict[str, Any], list[int]]:
             os.close(descriptor)
         raise
     return kind, body, descriptors
+
+
+def _take(channel: socket.socket) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
+    return channel.recvmsg(MAX_FRAME + 1, _DESCRIPTOR_SPACE, socket.MSG_CMSG_CLOEXEC)
 
 
 def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
