@@ -1,0 +1,339 @@
+"""The workspace: files go in before the guest lives, and come back when it is dead, whatever it left there."""
+
+import contextlib
+import json
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codex_server.sandboxes.embedded.room import wire, workspace
+from codex_server.sandboxes.embedded.room.removal import remove_tree
+
+SECRET = b"a-secret-outside-the-workspace"
+Identities = dict[str, workspace.Identity]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "secret").write_bytes(SECRET)
+    root = tmp_path / "workspace"
+    root.mkdir()
+    return root
+
+
+def fill(root: Path, files: dict[str, bytes], **header: Any) -> tuple[dict[str, Any], Identities]:
+    """Fill ``root``; the first file is the program."""
+    listed = [[path, len(content)] for path, content in files.items()]
+    text = json.dumps({"file": next(iter(files)), "files": listed, "argv": [], **header}).encode()
+    payload = os.memfd_create("payload")
+    try:
+        os.write(payload, text + b"".join(files.values()))
+        request, written = workspace.fill(str(root), payload, {"header_bytes": len(text)}, os.geteuid())
+    finally:
+        os.close(payload)
+    return json.loads(request), written
+
+
+class Collected:
+    """What came back, with the kept files' content cut apart."""
+
+    def __init__(self, root: Path, written: Identities | None = None, one: int = 1000, total: int = 10_000) -> None:
+        bounds = {"inline_bytes": one, "inline_total_bytes": total}
+        before = os.listdir("/proc/self/fd")
+        self.listing, memfd = workspace.collect(workspace.open_folder(str(root)), written or {}, bounds)
+        self.content = b""
+        if memfd is not None:
+            self.content = os.pread(memfd, 2**20, 0)
+            os.close(memfd)
+        assert os.listdir("/proc/self/fd") == before
+        self.files: dict[str, bytes] = {}
+        offset = 0
+        for path, size in self.listing["files"]:
+            self.files[path] = self.content[offset : offset + size]
+            offset += size
+        assert offset == len(self.content)
+        self.skipped = {path: (size, reason) for path, size, reason in self.listing["skipped"]}
+        self.unlisted: int = self.listing["unlisted"]
+
+
+def test_the_files_are_written_and_the_worker_is_told_where_its_program_is(root):
+    files = {"main.sh": b"echo hi", "data/deep/er.bin": bytes(range(256)) * 700, "data/empty": b""}
+    request, written = fill(root, files, argv=["/bin/bash", "\0file", "x"], args=["1"], env={"A": "b"})
+    for path, content in files.items():
+        assert (root / path).read_bytes() == content
+        assert (root / path).stat().st_mode & 0o777 == 0o644
+    assert request == {
+        "file": f"{root}/main.sh",
+        "argv": ["/bin/bash", f"{root}/main.sh", "x"],
+        "args": ["1"],
+        "env": {"A": "b"},
+    }
+    assert set(written) == set(files)
+
+
+def test_a_file_that_is_there_already_is_not_written_over_and_no_link_is_followed(root):
+    fill(root, {"main.py": b"first"})
+    with pytest.raises(FileExistsError):
+        fill(root, {"main.py": b"second"})
+    (root / "link.py").symlink_to("../secret")
+    with pytest.raises(FileExistsError):
+        fill(root, {"link.py": b"overwritten"})
+    assert (root / "main.py").read_bytes() == b"first"
+    assert (root.parent / "secret").read_bytes() == SECRET
+
+
+def test_unchanged_inputs_are_passed_over_and_new_and_changed_files_come_back(root):
+    _, written = fill(root, {"main.py": b"code", "kept": b"kept", "changed": b"old", "below/replaced": b"same"})
+    (root / "changed").write_bytes(b"new")
+    (root / "below/fresh").write_bytes(b"")
+    (root / "replaced").write_bytes(b"same")
+    (root / "replaced").rename(root / "below/replaced")
+    back = Collected(root, written)
+    assert back.files == {"changed": b"new", "below/replaced": b"same", "below/fresh": b""}
+    assert (back.skipped, back.unlisted) == ({}, 0)
+
+
+def test_a_change_that_keeps_size_and_time_of_writing_is_still_a_change(root):
+    _, written = fill(root, {"main.py": b"code", "input": b"old"})
+    before = (root / "input").stat()
+    (root / "input").write_bytes(b"new")
+    os.utime(root / "input", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert Collected(root, written).files == {"input": b"new"}
+
+
+def test_an_untouched_workspace_gives_nothing_and_no_memfd(root):
+    _, written = fill(root, {"main.py": b"code"})
+    (root / "folder/of/folders").mkdir(parents=True)
+    listing, memfd = workspace.collect(
+        workspace.open_folder(str(root)), written, {"inline_bytes": 9, "inline_total_bytes": 9}
+    )
+    assert (listing, memfd) == ({"files": [], "skipped": [], "unlisted": 0}, None)
+
+
+def make_socket(path: Path) -> None:
+    here = os.open(path.parent, os.O_PATH)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"/proc/self/fd/{here}/{path.name}")  # a socket's path may not be long
+    os.close(here)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: path.symlink_to("../secret"), "it is a symbolic link"),
+        (lambda path: path.symlink_to(path.parent), "it is a symbolic link"),
+        (lambda path: path.symlink_to("/proc/self/fd"), "it is a symbolic link"),
+        (os.mkfifo, "it is a named pipe"),
+        (make_socket, "it is a socket"),
+    ],
+)
+def test_what_is_no_regular_file_is_left_out_with_its_kind(root, make, reason):
+    (root / "folder").mkdir()
+    make(root / "folder/thing")
+    back = Collected(root)
+    assert (back.files, back.unlisted) == ({}, 0)
+    assert back.skipped == {"folder/thing": (None, reason)}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a device")
+def test_a_device_is_left_out(root):
+    try:
+        os.mknod(root / "null", 0o020666, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("no device can be made here")
+    assert Collected(root).skipped == {"null": (None, "it is a device")}
+
+
+def test_a_file_at_the_bound_comes_back_and_one_above_it_is_left_out_unread(root):
+    (root / "fits").write_bytes(b"x" * 1000)
+    (root / "large").write_bytes(b"x" * 1001)
+    with open(root / "sparse", "wb") as file:
+        file.truncate(2**40)
+    back = Collected(root)
+    assert set(back.files) == {"fits"}
+    assert back.skipped == {
+        "large": (1001, "it is larger than 1000 bytes"),
+        "sparse": (2**40, "it is larger than 1000 bytes"),
+    }
+
+
+def test_all_files_together_stay_within_the_total(root):
+    for number in range(7):
+        (root / f"f{number}").write_bytes(b"x" * 300)
+    back = Collected(root, total=1000)
+    assert len(back.files) == 3
+    assert set(back.skipped.values()) == {(300, "the files before it filled the answer")}
+    assert len(back.skipped) == 4
+
+
+def test_a_crowd_of_files_is_bounded_in_number_and_the_rest_is_counted(root):
+    count = 2 * workspace.MAX_LISTED + 50
+    for number in range(count):
+        (root / f"f{number}").touch()
+    back = Collected(root)
+    assert len(back.files) == len(back.skipped) == workspace.MAX_LISTED
+    assert back.unlisted == 50
+
+
+def test_no_more_entries_are_visited_than_the_bound(root, monkeypatch):
+    monkeypatch.setattr(workspace, "MAX_VISITED", 10)
+    for number in range(40):
+        (root / f"f{number}").touch()
+    back = Collected(root)
+    assert len(back.files) == 10
+    assert back.unlisted == 1
+
+
+def test_the_report_of_long_names_fits_a_frame(root):
+    for number in range(workspace.MAX_LISTED):
+        (root / f"{number:03}{'ж' * 125}").touch()
+        (root / f"{number:03}{'ж' * 125}!").symlink_to("x")
+    back = Collected(root)
+    assert back.unlisted
+    assert len(back.files) + len(back.skipped) + back.unlisted == 2 * workspace.MAX_LISTED
+    assert wire.encode(wire.Kind.RESULT, back.listing)
+
+
+def test_a_tree_deeper_than_the_bound_is_left_out_from_there(root):
+    inside = "/".join("d" * (workspace.MAX_DEPTH - 1))
+    (root / inside / "d" / "d").mkdir(parents=True)
+    (root / inside / "file").write_bytes(b"seen")
+    (root / inside / "d" / "file").write_bytes(b"not seen")
+    back = Collected(root)
+    assert back.files == {f"{inside}/file": b"seen"}
+    assert back.skipped == {f"{inside}/d": (None, f"a folder more than {workspace.MAX_DEPTH} levels deep")}
+
+
+def test_a_path_too_long_for_the_kernel_is_left_out_with_the_reason(root):
+    name = "n" * 255
+    folder = os.open(root, os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir(name, dir_fd=folder)
+        below = os.open(name, os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = below
+    os.close(folder)
+    back = Collected(root)
+    ((path, (size, reason)),) = back.skipped.items()
+    assert path == "/".join([name] * 17)
+    assert (size, reason) == (None, "the folder cannot be opened (File name too long)")
+    remove_tree(str(root))
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        (b"\xff\xfe 100%", "%FF%FE%20100%25"),
+        (b"line\nbreak", "line\nbreak"),
+        (b'quote"\\\x01', 'quote"\\\x01'),
+        (b"-rf", "-rf"),
+        ("жук".encode(), "жук"),
+        (b"...", "..."),
+    ],
+)
+def test_strange_names_are_told_as_text(root, name, shown):
+    Path(os.fsdecode(os.fsencode(root) + b"/" + name)).write_bytes(b"content")
+    assert Collected(root).files == {shown: b"content"}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything; run as another account to see this")
+def test_what_cannot_be_read_is_left_out_with_the_reason(root):
+    (root / "file").write_bytes(b"x")
+    (root / "folder").mkdir()
+    for name in ("file", "folder"):
+        (root / name).chmod(0)
+    back = Collected(root)
+    (root / "folder").chmod(0o700)
+    assert back.skipped == {
+        "file": (None, "it cannot be read (Permission denied)"),
+        "folder": (None, "the folder cannot be opened (Permission denied)"),
+    }
+
+
+def test_the_workspace_is_read_where_it_was_opened_even_when_its_name_leads_elsewhere(root):
+    (root / "result").write_bytes(b"ours")
+    top = workspace.open_folder(str(root))
+    root.rename(root.parent / "moved")
+    root.symlink_to(root.parent)
+    listing, memfd = workspace.collect(top, {}, {"inline_bytes": 100, "inline_total_bytes": 100})
+    assert memfd is not None
+    assert listing["files"] == [["result", 4]]
+    assert os.pread(memfd, 100, 0) == b"ours"
+    os.close(memfd)
+
+
+def test_a_workspace_that_is_a_link_is_not_opened(root):
+    (root.parent / "link").symlink_to(root)
+    with pytest.raises(OSError, match="link"):
+        workspace.open_folder(str(root.parent / "link"))
+
+
+NAMES = st.one_of(
+    st.binary(min_size=1, max_size=6).map(lambda name: name.translate(bytes.maketrans(b"/\0", b"__"))),
+    st.sampled_from([b"a", b"b", b"x" * 255, b"..."]),
+).filter(lambda name: name not in (b".", b".."))
+LINKS = st.sampled_from(["../secret", "../../secret", "..", ".", "a", "/", "/proc/self/root", "/etc/passwd", "x" * 300])
+FILES = st.binary(max_size=40).map(lambda content: ("file", content))
+OTHERS = st.just(("fifo", None)) | st.just(("socket", None)) | LINKS.map(lambda target: ("link", target))
+TREES = st.recursive(
+    FILES | OTHERS,
+    lambda inner: st.dictionaries(NAMES, inner, max_size=5).map(lambda below: ("folder", below)),
+    max_leaves=20,
+)
+
+
+def build(parent: int, name: bytes, what: tuple[str, Any]) -> int:
+    """Make one entry of a hostile tree; how many entries that are no folders it holds."""
+    kind, value = what
+    if kind == "file":
+        target = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, dir_fd=parent)
+        os.write(target, value)
+        os.close(target)
+    elif kind == "link":
+        os.symlink(value, name, dir_fd=parent)
+    elif kind == "fifo":
+        os.mkfifo(name, dir_fd=parent)
+    elif kind == "socket":
+        os.mknod(name, 0o140600, dir_fd=parent)
+    else:
+        os.mkdir(name, dir_fd=parent)
+        folder = os.open(name, os.O_RDONLY, dir_fd=parent)
+        count = sum(build(folder, inner, below) for inner, below in value.items())
+        os.close(folder)
+        return count
+    return 1
+
+
+@contextlib.contextmanager
+def hostile(tree: dict[bytes, Any]) -> Iterator[tuple[Path, int]]:
+    """A workspace with ``tree`` in it, beside a secret; and how many entries it has that are no folders."""
+    with tempfile.TemporaryDirectory() as outer:
+        (Path(outer) / "secret").write_bytes(SECRET)
+        root = Path(outer) / "workspace"
+        root.mkdir()
+        folder = os.open(root, os.O_RDONLY)
+        try:
+            yield root, sum(build(folder, name, what) for name, what in tree.items())
+        finally:
+            os.close(folder)
+            remove_tree(str(root))
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.dictionaries(NAMES, TREES, max_size=6), st.integers(0, 50), st.integers(0, 200))
+def test_a_hostile_tree_is_told_whole_and_nothing_outside_it_is_read(tree, one, total):
+    with hostile(tree) as (root, count):
+        back = Collected(root, one=one, total=total)
+    told = [*back.listing["files"], *back.listing["skipped"]]
+    assert len(told) + back.unlisted == count
+    assert len(back.content) <= total
+    assert all(size <= one for _, size in back.listing["files"])
+    assert SECRET not in back.content
+    assert wire.encode(wire.Kind.RESULT, back.listing)
