@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from . import kernel, wire, worker, workspace
 from .faults import StepFailed, step
 from .orders import Orders
-from .walls import LandlockWalls, NamespaceWalls, Walls, cpu_seconds, end_everyone, resident_bytes
+from .walls import LandlockWalls, NamespaceWalls, Walls, cpu_seconds, end_everyone, resident_bytes, scheduled_seconds
 
 SLOT = 3
 _TICK_SECONDS = 0.1
@@ -56,6 +56,7 @@ class Init:
         self._channel = channel
         self._status: int | None = None
         self._stop: str | None = None
+        self._cpu_before = 0.0  # what arming took is not the program's
 
     def arm(self, cgroups: list[int]) -> None:
         """Raise the walls, start the worker and wait until it waits; then tell the server."""
@@ -120,6 +121,7 @@ class Init:
             os.close(descriptors[0])
             folder = workspace.open_folder(self._walls.workspace)
         self._set_limits(body)
+        self._cpu_before = scheduled_seconds(self._worker) + _own_children_cpu()
         started = time.monotonic()
         self._hand_over(header)
         self._watch(body)
@@ -219,14 +221,13 @@ class Init:
                 self._status = status
 
     def _result(self, status: int, wall: float, listing: dict[str, Any]) -> dict[str, Any]:
-        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         return {
             "exit_code": os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
             "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
             "stop": self._stop,
             "wall_seconds": wall,
-            "cpu_seconds": usage.ru_utime + usage.ru_stime,
-            "peak_memory_bytes": usage.ru_maxrss * 1024,
+            "cpu_seconds": max(0.0, _own_children_cpu() - self._cpu_before),
+            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,
             **listing,
         }
 

@@ -221,6 +221,15 @@ def cpu_seconds(pid: int) -> float:
     return sum(map(int, fields[11:15])) / _TICKS
 
 
+def scheduled_seconds(pid: int) -> float:
+    """Processor time of one living process, to the nanosecond; 0 where the kernel keeps no such account."""
+    try:
+        with open(f"/proc/{pid}/schedstat", "rb") as file:
+            return int(file.read().split()[0]) / 1e9
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+
+
 def resident_bytes(pid: int, *, shared_fairly: bool) -> int:
     """Memory of a process: all resident pages (cheap), or ``shared_fairly``: each page divided by its users (dear)."""
     try:
