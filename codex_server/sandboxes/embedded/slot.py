@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from codex_server.errors import ProtocolViolation, SandboxFault, SandboxUnavailable
 from codex_server.languages import Language, Start
 from codex_server.limits import Limits
-from codex_server.model import Ending, Execution, OutputFile, SkippedFile, Stop, Stream
+from codex_server.model import Ending, Execution, Stop, Stream
 from codex_server.sandboxes.base import OutputSink, Sandbox
 from codex_server.sandboxes.embedded.cgroup import CgroupUsage, SlotCgroup
 from codex_server.sandboxes.embedded.channel import Channel, close_all, wait_for_exit
 from codex_server.sandboxes.embedded.pipes import InputPipe, OutputPipe
+from codex_server.sandboxes.embedded.report import Report, read_report
 from codex_server.sandboxes.embedded.room import wire
 from codex_server.sandboxes.embedded.room.removal import remove_tree
 from codex_server.sandboxes.embedded.rooms import guest_path, runner_folder
@@ -94,11 +94,11 @@ class EmbeddedSandbox(Sandbox):
         if self._parts.cgroup:
             self._look_later(execution.limits.cpu_seconds, left=execution.limits.cpu_seconds)
         try:
-            result = await self._hear_result()
+            report = await self._hear_report()
             self._over = True
             for pipe in pipes:
                 pipe.finish()
-            return self._ending(result, started_at, loop.time() - started)
+            return self._ending(report, started_at, loop.time() - started)
         finally:
             self._over = True
             timer.cancel()
@@ -172,7 +172,7 @@ class EmbeddedSandbox(Sandbox):
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._parts.pidfd, signal.SIGKILL)
 
-    async def _hear_result(self) -> dict[str, Any] | None:
+    async def _hear_report(self) -> Report | None:
         """The init's report with the kept files' content, or None when it died without one."""
         try:
             kind, body, descriptors = await self._parts.channel.receive()
@@ -183,29 +183,29 @@ class EmbeddedSandbox(Sandbox):
         try:
             if kind is not wire.Kind.RESULT:
                 raise SandboxFault(f"the sandbox failed while it served the program: {body.get('message', kind.name)}")
-            return body | {"content": _read_all(descriptors)}
+            report = read_report(body, descriptors, self._terms.inline_total_bytes)
         finally:
             close_all(descriptors)
+        if report.asked and self._stop is None:
+            raise ProtocolViolation("the sandbox was stopped as if asked, and nobody asked")
+        return report
 
-    def _ending(self, result: dict[str, Any] | None, started_at: datetime, wall_seconds: float) -> Ending:
+    def _ending(self, report: Report | None, started_at: datetime, wall_seconds: float) -> Ending:
         usage = self._usage()
-        if result is None:
+        if report is None:
             return self._ending_of_the_killed(usage, started_at, wall_seconds)
-        try:
-            return Ending(
-                exit_code=result["exit_code"],
-                signal=result["signal"],
-                started_at=started_at,
-                wall_seconds=float(result["wall_seconds"]),
-                cpu_seconds=usage.cpu_seconds if usage else float(result["cpu_seconds"]),
-                peak_memory_bytes=usage.peak_memory_bytes if usage else int(result["peak_memory_bytes"]),
-                stop=self._stop if result["stop"] == "asked" else result["stop"] and Stop(result["stop"]),
-                oom_kills=usage.oom_kills if usage else 0,
-                files=_files(result["files"], result["content"]),
-                skipped_files=_skipped(result),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ProtocolViolation(f"the sandbox's report is malformed ({error!r})") from error
+        return Ending(
+            exit_code=report.exit_code,
+            signal=report.signal,
+            started_at=started_at,
+            wall_seconds=report.wall_seconds,
+            cpu_seconds=usage.cpu_seconds if usage else report.cpu_seconds,
+            peak_memory_bytes=usage.peak_memory_bytes if usage else report.peak_memory_bytes,
+            stop=self._stop if report.asked else report.passed,
+            oom_kills=usage.oom_kills if usage else 0,
+            files=report.files,
+            skipped_files=report.skipped_files,
+        )
 
     def _usage(self) -> CgroupUsage | None:
         try:
@@ -290,26 +290,3 @@ def command_of(language: Language, *, confined: bool, file: str = "") -> list[st
     program = str(language.interpreter.path) if confined else guest_path(language.interpreter)
     runner = str(language.folder) if confined else runner_folder(language)
     return list(language.render_command(program=program, runner=runner, file=file))
-
-
-def _read_all(descriptors: list[int]) -> bytes:
-    if not descriptors:
-        return b""
-    return os.pread(descriptors[0], os.fstat(descriptors[0]).st_size, 0)
-
-
-def _files(listed: list[tuple[str, int]], content: bytes) -> tuple[OutputFile, ...]:
-    files, offset = [], 0
-    for path, size in listed:
-        if offset + size > len(content):
-            raise ValueError("files are shorter than listed")
-        files.append(OutputFile(path, content[offset : offset + size]))
-        offset += size
-    return tuple(files)
-
-
-def _skipped(result: dict[str, Any]) -> tuple[SkippedFile, ...]:
-    skipped = [SkippedFile(path, size, reason) for path, size, reason in result["skipped"]]
-    if result["unlisted"]:
-        skipped.append(SkippedFile("", None, f"{result['unlisted']} more entries are not listed"))
-    return tuple(skipped)

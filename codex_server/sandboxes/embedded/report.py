@@ -1,0 +1,108 @@
+"""What a slot's init reports of its program, checked.
+
+INVARIANT: a report that is not exactly what was agreed is refused, never turned into an ending that did not happen.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from codex_server.errors import ProtocolViolation
+from codex_server.model import OutputFile, SkippedFile, Stop
+
+_ASKED = "asked"
+_WATCHED = (Stop.CPU_TIME, Stop.MEMORY)
+"""The limits that init itself watches."""
+_MOST = 2**53
+"""Above any second or byte that is reported."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The body of a RESULT frame. Where init ended the program, it was ``asked`` to, or a limit was ``passed``."""
+
+    exit_code: int | None
+    signal: int | None
+    asked: bool
+    passed: Stop | None
+    wall_seconds: float
+    cpu_seconds: float
+    peak_memory_bytes: int
+    files: tuple[OutputFile, ...]
+    skipped_files: tuple[SkippedFile, ...]
+
+
+def read_report(body: dict[str, Any], descriptors: list[int], most_bytes: int) -> Report:
+    """The report in a RESULT frame; the kept files' content, ``most_bytes`` at most, is behind the first descriptor.
+
+    Raises ``ProtocolViolation``.
+    """
+    try:
+        content = os.pread(descriptors[0], most_bytes + 1, 0) if descriptors else b""
+        return Report(
+            *_end(body["exit_code"], body["signal"]),
+            asked=body["stop"] == _ASKED,
+            passed=_passed(body["stop"]),
+            wall_seconds=_seconds(body["wall_seconds"]),
+            cpu_seconds=_seconds(body["cpu_seconds"]),
+            peak_memory_bytes=_whole(body["peak_memory_bytes"], 0, _MOST),
+            files=_files(body["files"], content),
+            skipped_files=_skipped(body["skipped"], _whole(body["unlisted"], 0, _MOST)),
+        )
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise ProtocolViolation(f"the sandbox's report is malformed ({error!r})") from error
+
+
+def _end(exit_code: Any, signal: Any) -> tuple[int | None, int | None]:
+    if exit_code is None:
+        return None, _whole(signal, 1, 64)
+    if signal is not None:
+        raise ValueError("an exit code and a signal")
+    return _whole(exit_code, 0, 255), None
+
+
+def _passed(stop: Any) -> Stop | None:
+    if stop is None or stop == _ASKED:
+        return None
+    if stop in _WATCHED:
+        return Stop(stop)
+    raise ValueError("an unknown reason to stop")
+
+
+def _whole(value: Any, least: int, most: int) -> int:
+    if type(value) is int and least <= value <= most:
+        return value
+    raise ValueError(f"no whole number from {least} to {most}")
+
+
+def _seconds(value: Any) -> float:
+    if type(value) in (int, float) and 0 <= value < _MOST:  # NaN is not
+        return float(value)
+    raise ValueError("no number of seconds")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    raise TypeError("no text")
+
+
+def _files(listed: list[Any], content: bytes) -> tuple[OutputFile, ...]:
+    files, offset = [], 0
+    for path, size in listed:
+        end = offset + _whole(size, 0, len(content) - offset)
+        files.append(OutputFile(_text(path), content[offset:end]))
+        offset = end
+    if offset != len(content):
+        raise ValueError("more content than was listed")
+    return tuple(files)
+
+
+def _skipped(listed: list[Any], unlisted: int) -> tuple[SkippedFile, ...]:
+    skipped = [
+        SkippedFile(_text(path), None if size is None else _whole(size, 0, 2**63), _text(reason))
+        for path, size, reason in listed
+    ]
+    if unlisted:
+        skipped.append(SkippedFile("", None, f"{unlisted} more entries are not listed"))
+    return tuple(skipped)
