@@ -4,6 +4,7 @@ Counted are this process's descriptors and descendants, every process that bears
 machine's mounts, the cgroups of this server, and what lies in the temporary folders.
 """
 
+import itertools
 import os
 import tempfile
 import threading
@@ -12,9 +13,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-_FIRST_ID = 1_000_000_000 + os.getpid() % 30_000 * 65_536
-GUEST_IDS = range(_FIRST_ID, _FIRST_ID + 65_536)
+_RANGE = 65_536
+_RANGES_PER_SESSION = 64
+_FIRST_ID = 1_000_000_000 + os.getpid() % 500 * _RANGE * _RANGES_PER_SESSION
+GUEST_IDS = range(_FIRST_ID, _FIRST_ID + _RANGE * _RANGES_PER_SESSION)
 """The host ids of this session's guests when the server is root: no other server on this machine has them."""
+_ranges = itertools.cycle(range(_RANGES_PER_SESSION))
 _SHARED_TEMP = ("/tmp", "/var/tmp", "/dev/shm")
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 
@@ -49,6 +53,11 @@ class Census:
             for field in fields(self)
             for line in sorted(getattr(later, field.name) - getattr(self, field.name))
         ]
+
+
+def next_guest_ids() -> str:
+    """A range of ``GUEST_IDS`` for one more server, as CODEX_GUEST_IDS has it."""
+    return f"{_FIRST_ID + next(_ranges) * _RANGE}:{_RANGE}"
 
 
 def assert_clean_since(before: Census, seconds: float = 5.0) -> None:

@@ -21,7 +21,7 @@ from codex_server.sandboxes.embedded import syscalls
 from codex_server.sandboxes.embedded.backend import EmbeddedBackend
 from codex_server.sandboxes.embedded.slot import EmbeddedSandbox
 from codex_server.settings import Settings
-from tests.census import GUEST_IDS
+from tests.census import next_guest_ids
 
 T = TypeVar("T")
 FLOOD = 8 * 2**20
@@ -94,8 +94,7 @@ class Guesthouse:
     def __init__(self, runner: asyncio.Runner, languages: Languages, level: IsolationLevel, **settings: Any) -> None:
         self.level = level
         self.languages = languages
-        ids = f"{GUEST_IDS.start}:{len(GUEST_IDS)}"
-        self.settings = Settings(min_isolation=str(level), guest_ids=ids, **settings)
+        self.settings = Settings(min_isolation=str(level), guest_ids=next_guest_ids(), **settings)
         self.backend = EmbeddedBackend(self.settings, languages, most=level)
         self._runner = runner
 
@@ -195,6 +194,7 @@ class Host:
         os.set_inheritable(self.open_secret, True)
         os.environ["CODEX_API_TOKEN"] = self.SECRET
         os.environ["HOST_SECRET"] = self.SECRET
+        self.abstract = f"\0codex-escape-bait-{os.getpid()}"
         self.knocks: list[str] = []
         self._sockets = [self._listen("tcp"), self._listen("abstract"), self._listen("path")]
         self.port = self._sockets[0].getsockname()[1]
@@ -207,7 +207,7 @@ class Host:
 
     def _listen(self, kind: str) -> socket.socket:
         listener = socket.socket(socket.AF_INET if kind == "tcp" else socket.AF_UNIX)
-        address = {"tcp": ("127.0.0.1", 0), "abstract": "\0codex-escape-bait", "path": str(self.folder / "docker.sock")}
+        address = {"tcp": ("127.0.0.1", 0), "abstract": self.abstract, "path": str(self.folder / "docker.sock")}
         listener.bind(address[kind])
         listener.listen()
         threading.Thread(target=self._serve, args=(listener, kind), daemon=True).start()

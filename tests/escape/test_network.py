@@ -94,7 +94,7 @@ def test_guest_cannot_reach_the_hosts_unix_sockets(house, host):
         import socket
         def connect(address):
             with socket.socket(socket.AF_UNIX) as caller: caller.connect(address)
-        tell([attempt(connect, address) for address in ("\\0codex-escape-bait", {str(host.folder / "docker.sock")!r}, "/run/docker.sock", "/var/run/docker.sock", "/run/dbus/system_bus_socket")])
+        tell([attempt(connect, address) for address in ({host.abstract!r}, {str(host.folder / "docker.sock")!r}, "/run/docker.sock", "/var/run/docker.sock", "/run/dbus/system_bus_socket")])
     """).told
     assert "done" not in seen
     assert host.knocks == []

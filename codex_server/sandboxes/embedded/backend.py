@@ -5,6 +5,7 @@ import contextlib
 import os
 import socket
 import tempfile
+from collections import deque
 from pathlib import Path
 
 from codex_server.errors import IsolationTooWeak, SandboxUnavailable, StartupError
@@ -16,6 +17,7 @@ from codex_server.sandboxes.embedded.cgroup import CgroupsUnavailable, CgroupTre
 from codex_server.sandboxes.embedded.guestids import choose_guest_ids, claim_host_ids
 from codex_server.sandboxes.embedded.plans import HostParts, Plans, SlotPlan
 from codex_server.sandboxes.embedded.room import kernel
+from codex_server.sandboxes.embedded.room.removal import remove_tree
 from codex_server.sandboxes.embedded.slot import EmbeddedSandbox, SlotParts, SlotTerms
 from codex_server.sandboxes.embedded.zygote import LaunchFailed, Zygote
 from codex_server.settings import Settings
@@ -39,7 +41,8 @@ class EmbeddedBackend(Backend):
         self._most = most
         self._least = IsolationLevel[settings.min_isolation.upper()]
         self._slots = settings.max_concurrency + sum(settings.pool_sizes.values()) + _SPARE_SLOTS
-        self._free_numbers = list(range(self._slots))
+        self._free_numbers = deque(range(self._slots))  # the one that has been free the longest is taken first
+        self._undoings: set[asyncio.Task[None]] = set()
         self._zygote: Zygote | None = None
         self._tree: CgroupTree | None = None
         self._plans: Plans | None = None
@@ -141,6 +144,7 @@ class EmbeddedBackend(Backend):
         if self._zygote:
             await self._zygote.close()
             self._zygote = None
+        await asyncio.gather(*self._undoings)
         if self._tree:
             await asyncio.to_thread(self._tree.close)
             self._tree = None
@@ -193,10 +197,26 @@ class EmbeddedBackend(Backend):
     async def _arm(self, zygote: Zygote, agent: Language | None) -> EmbeddedSandbox:
         if not self._free_numbers or self._plans is None:
             raise SandboxUnavailable("every sandbox of this server is in use; try again")
-        number = self._free_numbers.pop()
+        arming = asyncio.ensure_future(self._arm_number(zygote, self._plans, self._free_numbers.popleft(), agent))
         try:
-            return await self._arm_slot(zygote, self._plans.slot(number, agent))
+            return await asyncio.shield(arming)
+        except asyncio.CancelledError:
+            # A slot under way has its id until it is dead: it is armed to the end, then destroyed.
+            undoing = asyncio.ensure_future(_undo(arming))
+            self._undoings.add(undoing)
+            undoing.add_done_callback(self._undoings.discard)
+            raise
+
+    async def _arm_number(self, zygote: Zygote, plans: Plans, number: int, agent: Language | None) -> EmbeddedSandbox:
+        folder: Path | None = None
+        try:
+            plan = plans.slot(number, agent)
+            folder = plan.folder
+            return await self._arm_slot(zygote, plan)
         except BaseException:
+            if folder:
+                with contextlib.suppress(OSError):  # what is left goes when the backend is closed
+                    remove_tree(str(folder))
             self._free_numbers.append(number)
             raise
 
@@ -222,6 +242,12 @@ class EmbeddedBackend(Backend):
             return cgroup, cgroup.open_procs()
         except OSError as error:
             raise SandboxUnavailable(f"a sandbox's cgroup cannot be made ({error.strerror}); try again") from error
+
+
+async def _undo(arming: asyncio.Task[EmbeddedSandbox]) -> None:
+    """Destroy a slot for which nobody waits any more, as soon as it is armed."""
+    with contextlib.suppress(SandboxUnavailable):
+        await (await arming).destroy()
 
 
 def _refusal(least: IsolationLevel, shortfall: list[str]) -> str:

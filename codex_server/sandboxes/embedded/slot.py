@@ -149,7 +149,7 @@ class EmbeddedSandbox(Sandbox):
         with contextlib.suppress(wire.Closed, OSError):
             self._parts.channel.send(wire.Kind.STOP, {})
         patience = _PATIENCE_SECONDS if self._parts.folder else _HARD_KILL_SECONDS
-        asyncio.get_running_loop().call_later(patience, self._kill)
+        asyncio.get_running_loop().call_later(patience, self._kill_if_late)
 
     def _look_later(self, allowed: float, left: float) -> None:
         """Look at the processor time when ``left`` seconds of it can be used up at the earliest."""
@@ -166,11 +166,14 @@ class EmbeddedSandbox(Sandbox):
         else:
             self._look_later(allowed, left)
 
+    def _kill_if_late(self) -> None:
+        if not self._destroyed:
+            self._kill()
+
     def _kill(self) -> None:
         # INVARIANT: killing the init, PID 1 of the slot, kills the whole tree, daemons and double forks too.
-        if not self._destroyed:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._parts.pidfd, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._parts.pidfd, signal.SIGKILL)
 
     async def _hear_report(self) -> Report | None:
         """The init's report with the kept files' content, or None when it died without one."""
@@ -233,21 +236,40 @@ class EmbeddedSandbox(Sandbox):
         """See ``Sandbox.destroy``."""
         if self._destroyed:
             return
-        self._kill()
         self._destroyed = True
+        if not self._parts.folder:
+            self._kill()
         self._parts.channel.close()
         for descriptor in self._streams:
             os.close(descriptor)
         try:
-            if not await wait_for_exit(self._parts.pidfd, _DEATH_SECONDS):
+            if not await self._init_ended():
                 return  # its id and cgroup stay taken: they are not given to another slot
             if self._parts.cgroup:
                 await self._parts.cgroup.remove_soon()
             if self._parts.folder:
-                await asyncio.to_thread(remove_tree, str(self._parts.folder))
+                await _remove_soon(str(self._parts.folder))
             self._on_freed(self._parts.number)
         finally:
             os.close(self._parts.pidfd)
+
+    async def _init_ended(self) -> bool:
+        """Whether the init is dead, and all of its guest: at level ``confined`` it must kill them before it goes."""
+        if self._parts.folder and await wait_for_exit(self._parts.pidfd, _PATIENCE_SECONDS):
+            return True
+        self._kill()
+        return await wait_for_exit(self._parts.pidfd, _DEATH_SECONDS)
+
+
+async def _remove_soon(folder: str) -> None:
+    """Remove a slot's folder. Where its init was killed its zygote may still be ending the guest, who may still write.
+
+    What is left after that goes when the backend is closed.
+    """
+    for pause in (0.0, 0.05, 0.5):
+        await asyncio.sleep(pause)
+        with contextlib.suppress(OSError):
+            return await asyncio.to_thread(remove_tree, folder)
 
 
 def _payload(

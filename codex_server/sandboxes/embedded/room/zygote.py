@@ -10,6 +10,7 @@ import os
 import select
 import socket
 import sys
+from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
@@ -73,11 +74,15 @@ class Zygote:
     def serve(self) -> None:
         """Serve until the control socket closes: then everything in the room dies with this process."""
         while True:
-            for descriptor, _ in self._poll.poll():
-                if descriptor in self._slots:
-                    self._reap(descriptor)
-                elif not self._serve_frame():
-                    return
+            ready = {descriptor for descriptor, _ in self._poll.poll()}
+            self._bury(ready)
+            if self._control.fileno() in ready and not self._serve_frame():
+                return
+
+    def _bury(self, ready: Iterable[int]) -> None:
+        for slot in ready:
+            if slot in self._slots:
+                self._reap(slot)
 
     def _serve_frame(self) -> bool:
         try:
@@ -91,7 +96,11 @@ class Zygote:
         return True
 
     def _arm(self, body: dict[str, Any], descriptors: list[int]) -> None:
-        """Fork a slot. ``descriptors``: its socket, then the cgroups to join."""
+        """Fork a slot. ``descriptors``: its socket, then the cgroups to join.
+
+        INVARIANT: a dead slot is buried first, with all of its guest: the new one may have its uid.
+        """
+        self._bury(descriptor for descriptor, _ in self._poll.poll(0))
         try:
             with step("fork"):
                 pid = self._fork()

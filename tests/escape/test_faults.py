@@ -1,0 +1,263 @@
+"""When a part of ours is killed, nobody is told a wrong outcome, nothing is left, and the next execution is right."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from codex_server.errors import SandboxFault, SandboxUnavailable
+from codex_server.languages import Languages
+from codex_server.sandboxes.base import IsolationLevel
+from codex_server.sandboxes.embedded.slot import EmbeddedSandbox
+from tests.census import Census, alive, assert_clean_since, cgroups_of, descendants, next_guest_ids, until
+from tests.escape.conftest import Houses
+from tests.escape.guesthouse import Guesthouse, Sink
+
+READY_AND_BUSY = """
+    import time
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork(): os._exit(0)
+    print("ready", flush=True)
+    while True: time.sleep(0.01)
+"""
+READY_AND_FLOODING = """
+    print("ready", flush=True)
+    while True: os.write(1, b"x" * 4096)
+"""
+
+
+@pytest.fixture
+def own_house(houses: Houses, level: str) -> Iterator[Guesthouse]:
+    """A house of the test's own, whose parts it may break; afterwards nothing of it is left."""
+    houses.at(level)  # or a skip
+    before = Census.take()
+    house = houses.new(level)
+    house.open()
+    yield house
+    house.close()
+    assert_clean_since(before)
+
+
+def pid_behind(pidfd: int) -> int:
+    with open(f"/proc/self/fdinfo/{pidfd}") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
+
+
+def kill_init(sandbox: EmbeddedSandbox) -> None:
+    signal.pidfd_send_signal(sandbox._parts.pidfd, signal.SIGKILL)
+
+
+def launcher_of(house: Guesthouse) -> int:
+    zygote = house.backend._zygote
+    assert zygote is not None
+    return zygote._launcher.pid
+
+
+def zygote_of(house: Guesthouse) -> int:
+    (zygote,) = descendants(launcher_of(house))[:1]
+    return zygote
+
+
+def assert_works(house: Guesthouse) -> None:
+    seen = house.python("print(6 * 7)")
+    assert (seen.status, seen.stdout) == ("succeeded", "42\n")
+
+
+@pytest.mark.parametrize("program", [READY_AND_BUSY, READY_AND_FLOODING], ids=["busy", "flooding"])
+def test_an_init_that_is_killed_is_a_fault_and_takes_its_guest_with_it(house, program):
+    with pytest.raises(SandboxFault):
+        house.disturbed(program, "ready", kill_init)
+
+
+def test_an_init_that_is_killed_before_its_turn_is_told_as_unavailable(house):
+    async def scenario() -> None:
+        sandbox = await house.arm("python")
+        kill_init(sandbox)
+        try:
+            while sandbox.alive:
+                await asyncio.sleep(0)
+            with pytest.raises(SandboxUnavailable):
+                await house._run_in(sandbox, "python", "print(1)", {}, Sink())
+        finally:
+            await sandbox.destroy()
+
+    house.wait(asyncio.wait_for(scenario(), 30))
+
+
+def test_a_zygote_that_is_killed_is_started_again(own_house):
+    def kill(sandbox: EmbeddedSandbox) -> None:
+        os.kill(zygote_of(own_house), signal.SIGKILL)
+
+    try:
+        seen = own_house.disturbed(READY_AND_BUSY, "ready", kill, wall_seconds=2)
+    except SandboxFault:
+        pass  # its slots die with it
+    else:
+        assert own_house.level is IsolationLevel.CONFINED  # its slots live on, and tell the truth
+        assert seen.status == "timed_out"
+    assert until(lambda: own_house.backend.problem() is not None)
+    assert_works(own_house)
+    assert own_house.backend.problem() is None
+
+
+def test_a_launcher_that_is_killed_takes_everything_with_it_and_is_started_again(own_house):
+    before = descendants(launcher_of(own_house))
+
+    def kill(sandbox: EmbeddedSandbox) -> None:
+        os.kill(launcher_of(own_house), signal.SIGKILL)
+
+    try:
+        seen = own_house.disturbed(READY_AND_BUSY, "ready", kill, wall_seconds=2)
+    except SandboxFault:
+        pass
+    else:
+        assert own_house.level is IsolationLevel.CONFINED
+        assert seen.status == "timed_out"
+    assert until(lambda: not any(alive(pid) for pid in before))
+    assert_works(own_house)
+
+
+def test_a_cancelled_execution_leaves_nothing(house):
+    async def scenario() -> None:
+        sandbox = await house.arm("python")
+        run = asyncio.ensure_future(house._run_in(sandbox, "python", textwrap.dedent("while True: pass"), {}, Sink()))
+        await asyncio.sleep(0)
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+
+    house.wait(asyncio.wait_for(scenario(), 30))
+
+
+def test_an_arming_that_is_cancelled_leaves_nothing(house):
+    async def scenario() -> None:
+        for turns in range(12):
+            arming = asyncio.ensure_future(house.arm("python"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            arming.cancel()
+            try:
+                await (await arming).destroy()
+            except asyncio.CancelledError:
+                continue
+        await asyncio.gather(*house.backend._undoings)
+
+    house.wait(asyncio.wait_for(scenario(), 60))
+
+
+def test_every_slot_can_be_taken_and_given_back(own_house):
+    async def scenario() -> int:
+        taken = []
+        with pytest.raises(SandboxUnavailable, match="in use"):
+            while True:
+                taken.append(await own_house.arm("python"))
+        numbers = [sandbox._parts.number for sandbox in taken]
+        assert len(set(numbers)) == len(numbers)
+        for sandbox in taken:
+            await sandbox.destroy()
+            await sandbox.destroy()
+        return len(taken)
+
+    assert own_house.wait(scenario()) == own_house.wait(scenario())
+    assert_works(own_house)
+
+
+SERVER = """
+import asyncio, sys
+from codex_server.languages import load_languages
+from codex_server.model import Execution
+from codex_server.sandboxes.base import IsolationLevel
+from codex_server.sandboxes.embedded.backend import EmbeddedBackend
+from codex_server.settings import Settings
+
+async def main():
+    level, ids = sys.argv[1:]
+    languages = load_languages()
+    settings = Settings(min_isolation=level, guest_ids=ids)
+    backend = EmbeddedBackend(settings, languages, most=IsolationLevel[level.upper()])
+    await backend.start()
+    python = languages.find("python")
+    armed = [await backend.arm(python) for _ in range(3)]
+    code = "import os, time; os.fork(); os.fork(); print('ready', flush=True); time.sleep(600)"
+    await armed[0].run(Execution("exe_x", "python", code, Settings(max_timeout=600).ceilings), python,
+                       lambda stream, chunk: bool(print(chunk.decode(), end="", flush=True)) or True)
+
+asyncio.run(main())
+"""
+
+
+def start_server(house: Guesthouse, folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", SERVER, str(house.level), next_guest_ids()],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(folder), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "terminate"])
+def test_a_server_that_is_killed_leaves_nothing_behind(house, temporary_folder, number):
+    folder = Path(tempfile.mkdtemp(dir=temporary_folder))
+    folder.chmod(0o711)
+    with start_server(house, folder) as server:
+        try:
+            assert server.stdout is not None
+            assert server.stdout.readline() == "ready\n"
+            below = descendants(server.pid)
+            assert len(below) >= 6
+            assert (cgroups_of(server.pid) != []) is (house.level is IsolationLevel.FULL)
+        finally:
+            server.send_signal(number)
+        server.wait(30)
+        assert until(lambda: not any(alive(pid) for pid in below)), [pid for pid in below if alive(pid)]
+        assert until(lambda: cgroups_of(server.pid) == [])
+        assert until(lambda: os.listdir(folder) == [])
+    folder.rmdir()
+
+
+def test_a_server_whose_launcher_died_with_it_is_swept_by_the_next(houses, languages: Languages):
+    house = houses.at("full")
+    own = next(path for path in cgroups_of(os.getpid()) if path.parent.name != path.name)
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left = own.parent / f"codex-server-{gone.pid}-1-abcdef"
+    left.mkdir()
+    (left / "slot-1").mkdir()
+    other = houses.new("full")
+    other.open()
+    other.close()
+    assert not left.exists()
+    assert own.exists()
+    assert_works(house)
+
+
+def test_executions_leave_nothing_behind_however_many(house):
+    count = int(os.environ.get("CODEX_SOAK", "200")) // 2
+    before = Census.take()
+
+    async def scenario() -> None:
+        async def one(number: int) -> None:
+            sink = []
+            sandbox = await house.arm("python")
+            try:
+                run = house._execution("python", f"print({number})", {})
+                ending = await sandbox.run(
+                    run, house.languages.find("python"), lambda stream, chunk: sink.append(chunk) or True
+                )
+                assert (ending.status, b"".join(sink)) == ("succeeded", f"{number}\n".encode())
+            finally:
+                await sandbox.destroy()
+
+        for number in range(count):
+            await asyncio.gather(one(number), one(-number))
+
+    house.wait(scenario())
+    assert_clean_since(before)
