@@ -148,8 +148,7 @@ def _start_new_interpreter(file: str, args: list[str], env: dict[str, str]) -> N
     try:
         os.execve(sys.executable, [sys.executable, file, *args], env)  # noqa: S606
     except OSError as error:
-        message = f"python: the environment asks for a new interpreter, and {sys.executable!r} cannot start: {error}\n"
-        os.write(2, message.encode(errors="backslashreplace"))
+        os.write(2, f"python: {sys.executable!r} cannot be started anew, as env asks: {error}\n".encode())
         os._exit(126)
 
 
