@@ -59,7 +59,7 @@ class Sandbox(ABC):
 
     @abstractmethod
     async def destroy(self) -> None:
-        """Kill and free everything; safe to call twice, and after ``run``."""
+        """Kill and free everything; safe to call twice. A ``run`` under way is cancelled first, by whoever started it."""
 
 
 class Backend(ABC):

@@ -67,7 +67,10 @@ def _write(folder: int, path: str, part: Part, uid: int) -> None:
     try:
         offset, end = part.offset, part.offset + part.size
         while offset < end:
-            offset += os.sendfile(target, part.payload, offset, end - offset)
+            copied = os.sendfile(target, part.payload, offset, end - offset)
+            if copied == 0:
+                raise EOFError(f"the payload ends within {path!r}")
+            offset += copied
         os.fchown(target, uid, uid)
     finally:
         os.close(target)
