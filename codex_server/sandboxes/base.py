@@ -59,7 +59,7 @@ class Sandbox(ABC):
 
     @abstractmethod
     async def destroy(self) -> None:
-        """Kill and free everything; safe to call twice. A ``run`` under way is cancelled first, by whoever started it."""
+        """Kill and free everything; safe to call twice. Whoever started a ``run`` ends it first."""
 
 
 class Backend(ABC):

@@ -33,7 +33,8 @@ class OutputPipe:
     def finish(self) -> None:
         """Read what is left, then close.
 
-        INVARIANT: no more than the pipe can hold, and one chunk, is read, so a writer that still lives cannot keep the server here.
+        INVARIANT: at most what the pipe can hold, and one chunk, is read: a writer that still lives cannot keep the
+        server here.
         """
         if self._descriptor < 0:
             return
