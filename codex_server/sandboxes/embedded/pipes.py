@@ -9,9 +9,13 @@ _CHUNK = 64 * 1024
 
 
 class OutputPipe:
-    """Reads a guest's stream as it comes and hands each chunk on; ``on_chunk`` must not block."""
+    """Reads a guest's stream as it comes and hands each chunk on.
 
-    def __init__(self, descriptor: int, on_chunk: Callable[[bytes], None]) -> None:
+    ``on_chunk`` must not block. Once it says False nothing more is read before ``finish``: a full pipe then holds a
+    program that floods, until it is killed.
+    """
+
+    def __init__(self, descriptor: int, on_chunk: Callable[[bytes], bool]) -> None:
         os.set_blocking(descriptor, False)
         self._descriptor = descriptor
         self._on_chunk = on_chunk
@@ -24,9 +28,7 @@ class OutputPipe:
             chunk = os.read(self._descriptor, _CHUNK)
         except BlockingIOError:
             return 0
-        if chunk:
-            self._on_chunk(chunk)
-        else:
+        if not chunk or not self._on_chunk(chunk):
             self._loop.remove_reader(self._descriptor)
         return len(chunk)
 

@@ -137,9 +137,11 @@ class EmbeddedSandbox(Sandbox):
         finally:
             os.close(payload)
 
-    def _take(self, output: OutputSink, stream: Stream, chunk: bytes) -> None:
-        if not output(stream, chunk):
+    def _take(self, output: OutputSink, stream: Stream, chunk: bytes) -> bool:
+        wanted = output(stream, chunk)
+        if not wanted:
             self._end(Stop.OUTPUT)
+        return wanted
 
     def _end(self, reason: Stop) -> None:
         """Two steps: ask the init to kill and report; if it does not, kill it with everything in it."""

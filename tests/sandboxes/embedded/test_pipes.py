@@ -17,9 +17,10 @@ class Chunks(list[bytes]):
     def __init__(self) -> None:
         self.changed = asyncio.Event()
 
-    def __call__(self, chunk: bytes) -> None:
+    def __call__(self, chunk: bytes) -> bool:
         self.append(chunk)
         self.changed.set()
+        return True
 
     async def count(self, wanted: int) -> bytes:
         while len(b"".join(self)) < wanted:
@@ -80,16 +81,41 @@ async def test_a_writer_that_never_stops_does_not_hold_the_end_up():
     size = fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ)
     seen: list[int] = []
 
-    def refill(chunk: bytes) -> None:
+    def refill(chunk: bytes) -> bool:
         seen.append(len(chunk))
         assert sum(seen) <= 4 * size, "it reads for as long as somebody writes"
         os.write(writer, chunk)
+        return True
 
     pipe = OutputPipe(reader, refill)
     os.write(writer, b"x" * size)
     pipe.finish()
     assert size <= sum(seen) < 2 * size
     os.close(writer)
+
+
+async def test_a_flood_that_nobody_wants_is_left_in_the_pipe_until_the_end():
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    size = fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ)
+    seen: list[int] = []
+    refused = asyncio.Event()
+
+    def refuse(chunk: bytes) -> bool:
+        seen.append(len(chunk))
+        refused.set()
+        return False
+
+    pipe = OutputPipe(reader, refuse)
+    os.write(writer, b"x")
+    await asyncio.wait_for(refused.wait(), 30)
+    os.write(writer, b"y" * size)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert seen == [1], "it reads on"
+    os.close(writer)
+    pipe.finish()
+    assert sum(seen) == 1 + size
 
 
 async def test_an_output_that_ended_by_itself_no_longer_wakes_the_loop():
