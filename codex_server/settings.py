@@ -27,7 +27,7 @@ ENV_PREFIX = "CODEX_"
 CONFIG_FILE = "codex.toml"
 _FIRST_FREE_ID = 1000
 """Below are the system's accounts, host root among them."""
-_FEWEST_GUEST_IDS = 16_384
+_FEWEST_GUEST_IDS = 20_000
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 Size = Annotated[int, BeforeValidator(lambda value: parse_size(value) if isinstance(value, str) else value)]

@@ -203,4 +203,4 @@ def test_each_level_says_what_it_is(stage: Stage) -> None:
     assert f"embedded-{stage.backend.isolation.level}" == stage.name
     assert stage.name in EMBEDDED
     assert stage.name != "embedded-full" or stage.backend.isolation.shortfall == ()
-    assert stage.executor.not_ready() == []
+    assert stage.backend.problem() is None

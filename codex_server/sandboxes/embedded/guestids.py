@@ -10,6 +10,8 @@ from pathlib import Path
 
 from codex_server.sandboxes.embedded.rooms import FIRST_SLOT_ID, SINGLE_ID
 
+_ROOM_IDS = 16_384
+"""The first ids of the range belong to rooms: their zygote (the first) and slots. Blocks begin above them."""
 _BLOCK = 2048
 """Ids in one block: more than any server has slots."""
 _TOOL_FOLDERS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -62,7 +64,7 @@ def claim_host_ids(wanted: str, slots: int) -> tuple[GuestIds, socket.socket | N
         return _own_id(), None
     first, count = map(int, wanted.split(":"))
     lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    for start in range(first, first + count - _BLOCK + 1, _BLOCK):
+    for start in range(first + _ROOM_IDS, first + count - _BLOCK + 1, _BLOCK):
         try:
             lock.bind(f"\0codex-server-guest-ids-{start}")
         except OSError as error:

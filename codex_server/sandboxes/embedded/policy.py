@@ -290,7 +290,7 @@ _NO_NAMESPACES: Final = (
     ),
     Group(
         "Shared memory and queues by number or name",
-        "There is no ipc namespace: they are the host's. Memory shared by a file (/dev/shm, memfd) stays.",
+        "There is no ipc namespace: they are the host's. Memory shared through a memfd stays.",
         _calls(
             "shmget shmat shmctl shmdt semget semop semtimedop semctl msgget msgsnd msgrcv msgctl mq_open mq_unlink "
             "mq_timedsend mq_timedreceive mq_notify mq_getsetattr"
