@@ -91,7 +91,11 @@ def served() -> Iterator[Served]:
 
 
 def descendants(pid: int) -> set[int]:
-    children = set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+    """Those of now: the sandbox of an execution that was just answered may go while its tree is walked."""
+    try:
+        children = set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+    except (FileNotFoundError, ProcessLookupError):
+        return set()
     return children.union(*map(descendants, children))
 
 
