@@ -77,6 +77,10 @@ format: $(TEST) ## Put the code into the house's format
 bench: $(TEST) ## Measure against bare interpreters on this machine and print the ratios
 	@exec $(RUN) -m benchmarks $(ARGS)
 
+.PHONY: load
+load: $(TEST) ## Let ever more clients come and print throughput, latency, refusals and memory (ARGS="--seconds 30")
+	@exec $(RUN) -m benchmarks.load $(ARGS)
+
 .PHONY: openapi
 openapi: $(SERVE) ## Write openapi.yaml anew from the app
 	$(RUN) -m codex_server openapi --output openapi.yaml

@@ -1,5 +1,10 @@
-"""Many clients at once, each sending its next request when it has its answer: a closed loop in one thread."""
+"""Many clients at once, each sending its next request when it has its answer: a closed loop in one thread.
 
+A client that is told 503 with ``Retry-After`` rests for so long, as a polite one does.
+"""
+
+import contextlib
+import heapq
 import select
 import time
 from dataclasses import dataclass, field
@@ -62,6 +67,10 @@ class _Client:
         self.socket.setblocking(False)
         self._reader = AnswerReader()
 
+    def close(self) -> None:
+        """Hang up."""
+        self.socket.close()
+
     def send(self) -> None:
         """Send the next request; it is small enough for any socket buffer."""
         self.sent_at = time.perf_counter()
@@ -85,51 +94,59 @@ def crowd(address: Address, request: bytes, wanted: bytes, *, clients: int, seco
     """``clients`` send ``request`` again and again for ``seconds``, then wait for their last answers."""
     tally = Tally(clients, seconds)
     before = time.process_time()
-    members = [_Client(address, request) for _ in range(clients)]
-    try:
-        _drive(members, wanted, tally)
-    finally:
+    with contextlib.ExitStack() as stack:
+        members = [_Client(address, request) for _ in range(clients)]
         for member in members:
-            member.socket.close()
+            stack.callback(member.close)
+        _Crowd(stack.enter_context(contextlib.closing(select.epoll())), wanted, tally).drive(members)
     tally.client_cpu_seconds = time.process_time() - before
     return tally
 
 
-def _drive(members: list[_Client], wanted: bytes, tally: Tally) -> None:
-    poll = select.epoll()
-    by_descriptor: dict[int, _Client] = {}
-    deadline = time.perf_counter() + tally.seconds
-    for member in members:
-        _join(poll, by_descriptor, member)
-    while by_descriptor:
-        ready = poll.poll(ANSWER_SECONDS)
-        if not ready:
-            raise BadAnswer(f"{len(by_descriptor)} requests had no answer within {ANSWER_SECONDS:g} s")
-        for descriptor, _ in ready:
-            _serve(poll, by_descriptor, descriptor, (wanted, tally, deadline))
-    poll.close()
+class _Crowd:
+    """Who waits for an answer, and who rests until the server wants to be asked again."""
 
+    def __init__(self, poll: select.epoll, wanted: bytes, tally: Tally) -> None:
+        self._poll, self._wanted, self._tally = poll, wanted, tally
+        self._waiting: dict[int, _Client] = {}
+        self._resting: list[tuple[float, int, _Client]] = []
+        self._deadline = time.perf_counter() + tally.seconds
 
-def _serve(poll: select.epoll, members: dict[int, _Client], descriptor: int, terms: tuple[bytes, Tally, float]) -> None:
-    wanted, tally, deadline = terms
-    member = members[descriptor]
-    over, answer = member.hear()
-    if not over:
-        return
-    now = time.perf_counter()
-    tally.note(answer, wanted, now - member.sent_at, in_time=now <= deadline)
-    if answer is not None and now < deadline:
+    def drive(self, members: list[_Client]) -> None:
+        """Let each ask until the window is over, and hear its last answer."""
+        for member in members:
+            self._ask(member)
+        while self._waiting or self._resting:
+            ready = self._poll.poll(self._longest_wait())
+            if not ready and not self._resting:
+                raise BadAnswer(f"{len(self._waiting)} requests had no answer within {ANSWER_SECONDS:g} s")
+            for descriptor, _ in ready:
+                self._hear(descriptor)
+            while self._resting and self._resting[0][0] <= time.perf_counter():
+                self._ask(heapq.heappop(self._resting)[2])
+
+    def _longest_wait(self) -> float:
+        return max(0.0, self._resting[0][0] - time.perf_counter()) if self._resting else ANSWER_SECONDS
+
+    def _ask(self, member: _Client) -> None:
+        self._waiting[member.socket.fileno()] = member
+        self._poll.register(member.socket, select.EPOLLIN)
         member.send()
-        return
-    poll.unregister(descriptor)
-    del members[descriptor]
-    if now < deadline:
-        member.socket.close()
-        member.connect()
-        _join(poll, members, member)
 
-
-def _join(poll: select.epoll, members: dict[int, _Client], member: _Client) -> None:
-    members[member.socket.fileno()] = member
-    poll.register(member.socket, select.EPOLLIN)
-    member.send()
+    def _hear(self, descriptor: int) -> None:
+        member = self._waiting[descriptor]
+        over, answer = member.hear()
+        if not over:
+            return
+        now = time.perf_counter()
+        self._tally.note(answer, self._wanted, now - member.sent_at, in_time=now <= self._deadline)
+        rest = answer.retry_after or 0 if answer is not None and answer.status == 503 else 0
+        if answer is not None and not rest and now < self._deadline:
+            member.send()
+            return
+        self._poll.unregister(descriptor)
+        del self._waiting[descriptor]
+        if now + rest < self._deadline:
+            member.close()
+            member.connect()  # the old connection is lost, or will have idled for longer than servers like
+            heapq.heappush(self._resting, (now + rest, id(member), member))

@@ -26,10 +26,11 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes. ``pss``: each shared page divided by its users; ``private``: pages that nobody else has."""
+    """Bytes. ``pss``: each shared page divided by its users; ``private``: pages that nobody else has; ``rss``: all."""
 
     pss: int
     private: int
+    rss: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def parse_stat(text: str) -> Process:
 def parse_memory(text: str) -> Memory:
     """Memory from ``smaps_rollup``."""
     kib = {name: int(size) for name, size in _KIB_LINE.findall(text)}
-    return Memory(kib["Pss"] * 1024, (kib["Private_Clean"] + kib["Private_Dirty"]) * 1024)
+    return Memory(kib["Pss"] * 1024, (kib["Private_Clean"] + kib["Private_Dirty"]) * 1024, kib["Rss"] * 1024)
 
 
 def family_in(processes: Iterable[Process], server: int) -> Family:

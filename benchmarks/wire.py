@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Self
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
+_RETRY_AFTER = re.compile(rb"\r\nretry-after: *(\d+)\r\n", re.IGNORECASE)
 _CHUNK = 2**18
 _IDLE_SECONDS = 2.0
 ANSWER_SECONDS = 60.0
@@ -48,10 +49,11 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A status and a body."""
+    """A status, a body, and the whole seconds of ``Retry-After`` where there is one."""
 
     status: int
     body: bytes
+    retry_after: int | None = None
 
 
 class AnswerReader:
@@ -72,7 +74,9 @@ class AnswerReader:
         begin, size = end + 4, int(length[1])
         if len(self._seen) < begin + size:
             return None
-        answer = Answer(int(self._seen[9:12]), self._seen[begin : begin + size])
+        advice = _RETRY_AFTER.search(self._seen, 0, end + 2)
+        retry_after = int(advice[1]) if advice else None
+        answer = Answer(int(self._seen[9:12]), self._seen[begin : begin + size], retry_after)
         self._seen = self._seen[begin + size :]
         return answer
 

@@ -1,4 +1,4 @@
-"""What becomes of latency and throughput as more clients come."""
+"""What becomes of latency, throughput and the server's memory as more clients come."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,15 +6,17 @@ from typing import Any
 
 from benchmarks.bench import PRINTS_ONE, Bench
 from benchmarks.crowd import Tally, crowd
+from benchmarks.processes import Family, NotReadable, memory_of
 from benchmarks.rows.latency import PYTHON_CODE
-from benchmarks.table import Row, Skipped, Target, milliseconds, render_columns
+from benchmarks.server import Gate, Server
+from benchmarks.table import Row, Skipped, Target, as_mebibytes, milliseconds, render_columns
 
 CROWDS = (1, 2, 5, 10, 20, 50)
 
 
 def tail(bench: Bench) -> Iterator[Row | Skipped]:
     """How far the slowest of a hundred is from the median, at concurrency 2."""
-    samples = _crowd(bench, 2, bench.effort.load_window * 2).samples
+    samples = crowd_on(bench.server, bench.full, 2, bench.effort.load_window * 2).samples
     yield Row(
         "tail",
         "Python print(1), p99 : p50 at concurrency 2",
@@ -27,10 +29,27 @@ def tail(bench: Bench) -> Iterator[Row | Skipped]:
 
 
 @dataclass(frozen=True, slots=True)
+class Footprint:
+    """Resident bytes of the processes that stay; None where the kernel does not show them."""
+
+    server: int | None
+    zygotes: int | None
+
+    def as_json(self) -> dict[str, int | None]:
+        """For JSON."""
+        return {"server_rss_bytes": self.server, "zygotes_rss_bytes": self.zygotes}
+
+    def cells(self) -> tuple[str, str]:
+        """For the table, in MiB."""
+        return _mebibytes(self.server), _mebibytes(self.zygotes)
+
+
+@dataclass(frozen=True, slots=True)
 class LoadLine:
-    """One line of the load table."""
+    """One line of the load table; ``after`` is the memory once its clients are gone and the pools are full again."""
 
     tally: Tally
+    after: Footprint
 
     def as_json(self) -> dict[str, Any]:
         """For JSON."""
@@ -42,27 +61,54 @@ class LoadLine:
             "errors": tally.errors,
             "busy": tally.busy,
             "first_error": tally.first_error,
+            **self.after.as_json(),
         }
 
     def cells(self) -> tuple[str, ...]:
         """For the table."""
         tally, samples = self.tally, self.tally.samples
         times = (f"{value * 1000:.1f}" for value in (samples.p50, samples.p90, samples.p99))
-        return str(tally.clients), f"{tally.rate:.0f}", *times, str(tally.errors), str(tally.busy)
+        counts = str(tally.errors), str(tally.busy)
+        return str(tally.clients), f"{tally.rate:.0f}", *times, *counts, *self.after.cells()
 
 
 def measure_load(bench: Bench) -> list[LoadLine]:
     """Python ``print(1)`` by ever more clients."""
-    return [LoadLine(_crowd(bench, clients, bench.effort.load_window)) for clients in CROWDS]
+    return [measure_line(bench.server, bench.full, clients, bench.effort.load_window) for clients in CROWDS]
 
 
-def render_load(lines: list[LoadLine]) -> str:
-    """The load table."""
-    titles = ("clients", "per second", "p50 ms", "p90 ms", "p99 ms", "errors", "503")
-    return "\n".join(render_columns(titles, (line.cells() for line in lines)))
+def measure_line(server: Server, full: Gate, clients: int, seconds: float) -> LoadLine:
+    """One line: the crowd comes when every pool is full; the memory is read when they are so again."""
+    tally = crowd_on(server, full, clients, seconds)
+    full()
+    return LoadLine(tally, footprint(server.family()))
 
 
-def _crowd(bench: Bench, clients: int, seconds: float) -> Tally:
-    bench.full()
-    request = bench.server.address.execute("python", PYTHON_CODE)
-    return crowd(bench.server.address, request, PRINTS_ONE, clients=clients, seconds=seconds)
+def crowd_on(server: Server, full: Gate, clients: int, seconds: float) -> Tally:
+    """``clients`` that run Python ``print(1)`` for ``seconds``."""
+    full()
+    request = server.address.execute("python", PYTHON_CODE)
+    return crowd(server.address, request, PRINTS_ONE, clients=clients, seconds=seconds)
+
+
+def footprint(family: Family) -> Footprint:
+    """The memory of the server, and of its zygotes together."""
+    try:
+        server = memory_of(family.server).rss
+    except NotReadable:
+        return Footprint(None, None)
+    try:
+        return Footprint(server, sum(memory_of(process).rss for process in family.zygotes))
+    except NotReadable:  # in a user namespace of their own they belong to somebody else
+        return Footprint(server, None)
+
+
+def render_load(lines: list[LoadLine], before: Footprint | None = None) -> str:
+    """The load table; its first line is what was held ``before``."""
+    titles = ("clients", "per second", "p50 ms", "p90 ms", "p99 ms", "errors", "503", "server MiB", "zygotes MiB")
+    idle = [("0", *[""] * 6, *before.cells())] if before else []
+    return "\n".join(render_columns(titles, [*idle, *(line.cells() for line in lines)]))
+
+
+def _mebibytes(size: int | None) -> str:
+    return "" if size is None else f"{as_mebibytes(size):.1f}"

@@ -19,7 +19,7 @@ def test_memory_is_read_in_bytes():
         "55d0-7ffe ---p 00000000 00:00 0 [rollup]\nRss:  9 kB\nPss:   10 kB\nPrivate_Clean: 1 kB\nPrivate_Dirty: 2 kB\n"
     )
 
-    assert parse_memory(text) == Memory(10 * 1024, 3 * 1024)
+    assert parse_memory(text) == Memory(10 * 1024, 3 * 1024, 9 * 1024)
 
 
 def _process(pid: int, parent: int, own: float = 1.0, children: float = 0.0) -> Process:

@@ -6,7 +6,7 @@ from benchmarks.__main__ import render
 from benchmarks.crowd import Tally
 from benchmarks.machine import Machine
 from benchmarks.plot import share_of_target
-from benchmarks.rows.load import LoadLine
+from benchmarks.rows.load import Footprint, LoadLine, render_load
 from benchmarks.suite import Report
 from benchmarks.table import Row, Skipped, Target, render_columns, render_rows
 
@@ -58,7 +58,7 @@ def _report(*rows: Row | Skipped) -> Report:
     machine = Machine("a processor", 2, 4 * 2**30, "6.1", "0.1.0", "abc123", dirty=True)
     tally = Tally(5, 2.0, latencies=[0.001, 0.003], in_time=2, busy=1, errors=0)
     report = Report(machine, 2, 0.5, isolation="full", load_after=1.5, rows=list(rows))
-    report.load_table.append(LoadLine(tally))
+    report.load_table.append(LoadLine(tally, Footprint(60 * 2**20, None)))
     return report
 
 
@@ -85,3 +85,13 @@ def test_a_report_as_json_has_every_row_every_figure_and_what_was_skipped():
     }
     assert written["load"][0] | {"samples": 2, "busy": 1, "clients": 5} == written["load"][0]
     assert written["machine"]["dirty"] is True
+    assert (written["load"][0]["server_rss_bytes"], written["load"][0]["zygotes_rss_bytes"]) == (60 * 2**20, None)
+
+
+def test_the_load_table_begins_with_the_memory_before_the_first_client():
+    tally = Tally(5, 2.0, latencies=[0.001, 0.003], in_time=2, busy=1, errors=0)
+
+    lines = render_load([LoadLine(tally, Footprint(2**20, None))], before=Footprint(2**19, 2**20)).splitlines()
+
+    assert lines[2].split() == ["0", "0.5", "1.0"]
+    assert lines[3].split() == ["5", "1", "2.0", "2.8", "3.0", "0", "1", "1.0"]

@@ -21,6 +21,12 @@ def test_an_answer_is_put_together_from_any_pieces():
     assert answers[-1] == Answer(200, b"hello")
 
 
+def test_the_advice_when_to_come_back_is_read():
+    refused = AnswerReader().feed(b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n")
+
+    assert refused == Answer(503, b"", retry_after=7)
+
+
 def test_what_follows_an_answer_begins_the_next_one():
     reader = AnswerReader()
 
@@ -107,6 +113,32 @@ def test_a_crowd_counts_answers_refusals_errors_and_lost_connections(serve):
     assert tally.busy
     assert tally.errors
     assert "500" in tally.first_error or tally.first_error == "None"
+
+
+def test_a_client_that_is_told_when_to_come_back_comes_neither_earlier_nor_after_the_window(serve):
+    asked: list[int] = []
+    busy = b"HTTP/1.1 503 Busy\r\nRetry-After: %d\r\nContent-Length: 0\r\n\r\n"
+
+    def say(number: int) -> bytes:
+        asked.append(number)
+        return busy % (0 if number < 10 else 600)
+
+    tally = crowd(serve(say), b"GET / HTTP/1.1\r\n\r\n", b"1", clients=1, seconds=300)
+
+    assert (len(asked), tally.busy, tally.errors, tally.latencies) == (11, 11, 0, [])
+
+
+def test_a_client_that_has_rested_asks_again_on_a_new_connection(serve):
+    answers = [
+        b"HTTP/1.1 503 Busy\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n",
+        _answer(b"1"),
+        _answer(b"", "500 No"),
+    ]
+    address = serve(lambda number: answers[min(number, 2)])
+
+    tally = crowd(address, address.get("/"), b"1", clients=1, seconds=1.2)
+
+    assert (tally.busy, tally.in_time) == (1, 1)
 
 
 def test_every_member_of_a_crowd_gets_its_last_answer_even_after_the_window(serve):
