@@ -81,6 +81,10 @@ bench: $(TEST) ## Measure against bare interpreters on this machine and print th
 load: $(TEST) ## Let ever more clients come and print throughput, latency, refusals and memory (ARGS="--seconds 30")
 	@exec $(RUN) -m benchmarks.load $(ARGS)
 
+.PHONY: soak
+soak: $(TEST) ## Run 20,000 mixed executions at each level and see that nothing is left behind (CODEX_SOAK=1000 for less)
+	@exec env CODEX_SOAK=$${CODEX_SOAK:-20000} $(RUN) -m pytest tests/load/test_soak.py $(ARGS)
+
 .PHONY: openapi
 openapi: $(SERVE) ## Write openapi.yaml anew from the app
 	$(RUN) -m codex_server openapi --output openapi.yaml

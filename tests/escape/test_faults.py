@@ -20,8 +20,6 @@ from tests.census import Census, alive, assert_clean_since, cgroups_of, descenda
 from tests.escape.conftest import Houses
 from tests.escape.guesthouse import Guesthouse, Sink
 
-EXECUTIONS = int(os.environ.get("CODEX_SOAK", "200"))
-"""How many a soak runs at each level; read here, since no test sees a CODEX_ variable."""
 READY_AND_BUSY = """
     import time
     if os.fork() == 0:
@@ -239,27 +237,3 @@ def test_a_server_whose_launcher_died_with_it_is_swept_by_the_next(houses, langu
     assert not left.exists()
     assert own.exists()
     assert_works(house)
-
-
-@pytest.mark.timeout(120 + EXECUTIONS // 10)
-def test_executions_leave_nothing_behind_however_many(house):
-    before = Census.take()
-
-    async def scenario() -> None:
-        async def one(number: int) -> None:
-            sink = []
-            sandbox = await house.arm("python")
-            try:
-                run = house._execution("python", f"print({number})", {})
-                ending = await sandbox.run(
-                    run, house.languages.find("python"), lambda stream, chunk: sink.append(chunk) or True
-                )
-                assert (ending.status, b"".join(sink)) == ("succeeded", f"{number}\n".encode())
-            finally:
-                await sandbox.destroy()
-
-        for number in range(EXECUTIONS // 2):
-            await asyncio.gather(one(number), one(-number))
-
-    house.wait(scenario())
-    assert_clean_since(before)

@@ -1,0 +1,31 @@
+"""Each test runs at every isolation level that this host allows, in a temporary folder of its own."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.census import Census, assert_clean_since
+
+LEVELS = ("full", "namespaces", "confined")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "level" in metafunc.fixturenames:
+        metafunc.parametrize("level", LEVELS)
+
+
+@pytest.fixture
+def clean_host(tmp_path: Path) -> Iterator[Path]:
+    """A folder for state; after the test, when its server is closed, the host is as it was."""
+    folder = Path(tempfile.mkdtemp(prefix="codex-load-"))
+    folder.chmod(0o711)
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        counted = Census.take()
+        yield tmp_path / "state"
+        assert_clean_since(counted)
+    finally:
+        tempfile.tempdir = before
+        folder.rmdir()
