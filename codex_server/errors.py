@@ -23,7 +23,8 @@
     |   `- ProtocolViolation      a frame from the sandbox's side breaks the wire's rules
     `- StartupError               at start only; never reaches a client
         |- SettingsInvalid        one or more settings are wrong
-        `- IsolationTooWeak       this host cannot give the isolation that CODEX_MIN_ISOLATION asks for
+        |- IsolationTooWeak       this host cannot give the isolation that CODEX_MIN_ISOLATION asks for
+        `- InstallationFailed     a runner's packages cannot be installed
 
 Each class has a ``slug`` (the ``code`` in a problem) and a ``title``; each message carries the cure.
 HTTP numbers are in ``api/problems.py``.
@@ -201,3 +202,10 @@ class IsolationTooWeak(StartupError):
 
     slug = "isolation-too-weak"
     title = "The isolation that is asked for cannot be reached"
+
+
+class InstallationFailed(StartupError):
+    """A runner's packages cannot be installed; the message names the cause and its cure, and nothing is left behind."""
+
+    slug = "installation-failed"
+    title = "A runner's packages cannot be installed"

@@ -10,13 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from codex_server.errors import LanguageUnavailable, StartupError, UnknownLanguage
 from codex_server.interpreters import Interpreter, find_interpreter
+from codex_server.packages import InstalledPackages, PackageSet, locate
 
 PACKAGED_RUNNERS = Path(__file__).parent / "runners"
 CHECKOUT_RUNNERS = Path(__file__).parent.parent / "runners"
@@ -44,6 +45,19 @@ class _VersionProbe(BaseModel):
     pattern: str = r"(\d+(?:\.\d+)+)"
 
 
+class _PackagesSpec(BaseModel):
+    """Files are relative to the runner's folder; see ``PackageSet``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    installer: Literal["pip"]
+    manifest: str
+    finish: str | None = None
+    parts: tuple[str, ...] = ()
+    preload: tuple[str, ...] = ()
+    preload_for: tuple[str, ...] = ()
+
+
 class _RunnerFile(BaseModel):
     """The shape of ``runner.yaml``; ``docs/runners.md`` explains each key."""
 
@@ -59,6 +73,7 @@ class _RunnerFile(BaseModel):
     env: dict[str, str] = Field(default_factory=dict)
     pool: _Name | None = None
     version: _VersionProbe = Field(default_factory=_VersionProbe)
+    packages: _PackagesSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +82,10 @@ class Language:
 
     ``command`` is a template: ``{program}`` is the interpreter, ``{runner}`` the runner's folder and ``{file}`` the
     program's file, each as the guest sees it. ``pool`` names the pool that an agent shares with its kin.
+
+    ``wanted`` are the packages that its manifest asks for (None: it has none, or they are switched off), ``packages``
+    those that are there. A warm interpreter may import ``preload`` beforehand, for programs that import a name of
+    ``preload_for``.
     """
 
     name: str
@@ -80,6 +99,10 @@ class Language:
     folder: Path
     interpreter: Interpreter | None
     version: str | None
+    wanted: PackageSet | None = None
+    packages: InstalledPackages | None = None
+    preload: tuple[str, ...] = ()
+    preload_for: frozenset[str] = frozenset()
 
     @property
     def available(self) -> bool:
@@ -139,17 +162,24 @@ def runner_folders(extra: Path | None = None) -> list[Path]:
     return [file.parent for root in roots for file in sorted(root.glob("*/runner.yaml"))]
 
 
-def load_languages(extra: Path | None = None) -> Languages:
+def load_languages(extra: Path | None = None, packages: Path | None = None) -> Languages:
     """Read every runner and probe its interpreter's version (some tens of milliseconds each: call it at start).
 
-    Raises ``StartupError`` naming the file and the key when a ``runner.yaml`` is wrong.
+    ``packages`` is the folder of their data packages; without it no language has any. Raises ``StartupError`` naming
+    the file and the key when a ``runner.yaml`` is wrong.
     """
-    return Languages(_load(folder) for folder in runner_folders(extra))
+    return Languages(_load(folder, packages) for folder in runner_folders(extra))
 
 
-def _load(folder: Path) -> Language:
+def _load(folder: Path, packages: Path | None) -> Language:
     spec = _read(folder / "runner.yaml")
     interpreter = find_interpreter(spec.program)
+    version = _probe_version(interpreter, spec.version) if interpreter else None
+    wanted = None
+    if packages and spec.packages and interpreter and version:
+        wanted = _package_set(
+            spec, spec.packages, folder.resolve(), root=packages, interpreter=interpreter, version=version
+        )
     return Language(
         name=spec.name,
         title=spec.title,
@@ -161,8 +191,26 @@ def _load(folder: Path) -> Language:
         pool=spec.pool or (spec.name if spec.start is Start.AGENT else SHARED_POOL),
         folder=folder.resolve(),
         interpreter=interpreter,
-        version=_probe_version(interpreter, spec.version) if interpreter else None,
+        version=version,
+        wanted=wanted,
+        packages=wanted.installed() if wanted else None,
+        preload=spec.packages.preload if spec.packages else (),
+        preload_for=frozenset(spec.packages.preload_for if spec.packages else ()),
     )
+
+
+def _package_set(
+    spec: _RunnerFile, asked: _PackagesSpec, folder: Path, *, root: Path, interpreter: Interpreter, version: str
+) -> PackageSet:
+    manifest = folder / asked.manifest
+    finish = folder / asked.finish if asked.finish else None
+    parts = tuple(folder / part for part in asked.parts)
+    files = [manifest, *([finish] if finish else []), *parts]
+    try:
+        place = locate(root, installer=asked.installer, interpreter=interpreter, version=version, files=files)
+    except OSError as error:
+        raise StartupError(f"{folder / 'runner.yaml'} names a file that cannot be read: {error}") from error
+    return PackageSet(spec.title, asked.installer, interpreter, manifest, finish, parts, place)
 
 
 def _read(file: Path) -> _RunnerFile:

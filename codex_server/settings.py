@@ -64,7 +64,9 @@ class Settings(BaseSettings):
         None, description="The one token to accept, in place of the stored ones; at least 16 characters"
     )
     allow_no_auth: bool = Field(False, description="Serve without any token; refused unless the address is loopback")
-    state_dir: Path = Field(default_factory=default_state_dir, description="Folder for what outlives a restart: tokens")
+    state_dir: Path = Field(
+        default_factory=default_state_dir, description="Folder for what outlives a restart: tokens, data packages"
+    )
     public_url: str | None = Field(
         None, description="Address that callers use, for the start message and the OpenAPI document's servers"
     )
@@ -79,6 +81,15 @@ class Settings(BaseSettings):
         description="As root: first host id and number of ids that sandboxes may use (no account may own them)",
     )
     runners_dir: Path | None = Field(None, description="Folder with further runners, beside the shipped ones")
+    data_packages: bool = Field(
+        True, description="Give programs the packages that their runner names (numpy, pandas, ...); see the README"
+    )
+    packages_dir: Path | None = Field(
+        None, description="Folder that the data packages are installed in; by default packages in state_dir"
+    )
+    save_figures: bool = Field(
+        True, description="Hand back the matplotlib figures that a Python program shows, or leaves open at its end"
+    )
 
     rate_limit: str = Field(
         "60/minute", description="Executions for each token, in slowapi's syntax; empty for no limit"
@@ -139,7 +150,7 @@ class Settings(BaseSettings):
             )
         return value
 
-    @field_validator("state_dir", "runners_dir")
+    @field_validator("state_dir", "runners_dir", "packages_dir")
     @classmethod
     def _home_expanded(cls, value: Path | None) -> Path | None:
         return value.expanduser() if value else value
@@ -197,6 +208,13 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags, then environment, then ``codex.toml`` in the current folder."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def packages_root(self) -> Path | None:
+        """Where data packages are installed; None when they are switched off."""
+        if not self.data_packages:
+            return None
+        return (self.packages_dir or self.state_dir / "packages").absolute()
 
     @property
     def ceilings(self) -> Limits:

@@ -20,7 +20,8 @@ SetFlags = Annotated[
     typer.Option("--set", metavar="NAME=VALUE", help="Any setting of `codex-server config`; may be given many times"),
 ]
 StateDirFlag = Annotated[
-    Path | None, typer.Option("--state-dir", metavar="FOLDER", help="Folder for what outlives a restart: tokens")
+    Path | None,
+    typer.Option("--state-dir", metavar="FOLDER", help="Folder for what outlives a restart: tokens, packages"),
 ]
 MinIsolationFlag = Annotated[
     str | None,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from codex_server import __version__
-from codex_server.cli import config, doctor, languages, openapi, run, serve, token
+from codex_server.cli import config, doctor, languages, openapi, run, runners, serve, token
 from codex_server.errors import CodexError, SettingsInvalid
 
 EXIT_ERROR = 1
@@ -89,6 +89,16 @@ app.add_typer(
     name="token",
     help="Make, list and revoke the bearer tokens that callers show.",
     epilog=_examples("codex-server token create chatgpt", "codex-server token list"),
+)
+
+_runners = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+_register(_runners, runners.list_runners, "codex-server runners list", name="list")
+_register(_runners, runners.install, "codex-server runners install", "codex-server runners install python")
+app.add_typer(
+    _runners,
+    name="runners",
+    help="Install and list the packages that programs may import.",
+    epilog=_examples("codex-server runners list", "codex-server runners install"),
 )
 
 

@@ -1,0 +1,116 @@
+"""``codex-server runners``: the packages that programs may import, and their installation."""
+
+import json
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from codex_server.cli.flags import SetFlags, StateDirFlag, gather_flags, settings_from_flags
+from codex_server.cli.table import render_table
+from codex_server.errors import UnknownLanguage
+from codex_server.units import format_size
+
+if TYPE_CHECKING:
+    from codex_server.languages import Language, Languages
+    from codex_server.packages import PackageSet
+    from codex_server.settings import Settings
+
+
+def list_runners(
+    assignments: SetFlags = None,
+    state_dir: StateDirFlag = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, with every package")] = False,
+) -> None:
+    """List each runner and the packages that its programs may import: whether they are installed, where, how large."""
+    settings = settings_from_flags(gather_flags(assignments, state_dir=state_dir))
+    found = load(settings)
+    if as_json:
+        typer.echo(json.dumps({"runners": [describe_runner(language) for language in found]}, indent=2))
+        return
+    header = ("runner", "packages", "size", "where")
+    typer.echo(render_table(header, [_row(language, switched_on=settings.data_packages) for language in found]))
+
+
+def describe_runner(language: "Language") -> dict[str, Any]:
+    """A runner as ``--json`` shows it; ``packages`` is null when it has none of its own or they are switched off."""
+    installed = language.packages
+    packages = None
+    if language.wanted:
+        packages = {
+            "installed": installed is not None,
+            "folder": str(language.wanted.folder),
+            "manifest": str(language.wanted.manifest),
+            "size": installed.size if installed else None,
+            "contents": [{"name": p.name, "version": p.version} for p in installed.packages] if installed else [],
+        }
+    return {"name": language.name, "version": language.version, "packages": packages}
+
+
+def _row(language: "Language", *, switched_on: bool) -> tuple[str, str, str, str]:
+    if language.packages:
+        installed = language.packages
+        return language.name, str(len(installed.packages)), format_size(installed.size), str(installed.folder)
+    if language.wanted:
+        return language.name, "not installed", "-", f"`codex-server runners install {language.name}`"
+    return language.name, "none" if switched_on else "switched off", "-", "-"
+
+
+def install(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="LANGUAGE", help="By default all that have packages")
+    ] = None,
+    assignments: SetFlags = None,
+    state_dir: StateDirFlag = None,
+) -> None:
+    """Install the packages that a language's runner names, into an environment of their own below the state folder.
+
+    Needs the package registry that pip is set up for. What is there already is left alone; a failure leaves nothing
+    half done, and the exit code is then 1.
+    """
+    settings = settings_from_flags(gather_flags(assignments, state_dir=state_dir, data_packages=True))
+    languages = load(settings)
+    chosen = [_find(languages, name) for name in names or ()] or list(languages)
+    for language in chosen:
+        if language.packages:
+            typer.echo(f"{language.title}: {len(language.packages.packages)} packages are there already")
+        elif names and not language.wanted:
+            typer.echo(f"{language.title}: its runner names no packages")
+    for wanted in missing_sets(chosen):
+        install_visibly(wanted)
+
+
+def load(settings: "Settings") -> "Languages":
+    """The languages, with their data packages unless these are switched off."""
+    from codex_server.languages import load_languages
+
+    return load_languages(settings.runners_dir, settings.packages_root)
+
+
+def missing_sets(languages: "Iterable[Language]") -> "list[PackageSet]":
+    """What is asked for and not there; languages that share a set are one."""
+    missing = {lang.wanted.folder: lang.wanted for lang in languages if lang.wanted and not lang.packages}
+    return list(missing.values())
+
+
+def install_visibly(wanted: "PackageSet") -> None:
+    """Install, telling each step. Raises ``InstallationFailed``."""
+    from codex_server.installation import install_packages
+
+    begun = time.monotonic()
+    _say(f"Installing the packages of {wanted.title} into {wanted.folder} (once; this takes some minutes)")
+    installed = install_packages(wanted, lambda line: _say(f"  {line}"))
+    facts = f"{len(installed.packages)} packages, {format_size(installed.size)}"
+    _say(f"{wanted.title}: {facts}, installed in {time.monotonic() - begun:.0f} s")
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _find(languages: "Languages", name: str) -> "Language":
+    for language in languages:
+        if name.lower() in (language.name, *language.aliases):
+            return language
+    raise UnknownLanguage(f"there is no runner {name!r}; `codex-server runners list` lists them")

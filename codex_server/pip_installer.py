@@ -1,0 +1,143 @@
+"""Installs Python packages with pip into a virtual environment of their own, as wheels only.
+
+The environment is made by the guests' interpreter. pip itself, scripts and packages' own tests (40 percent of it all)
+are taken out again: a guest has no network to install from.
+"""
+
+import importlib.metadata
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from codex_server.errors import InstallationFailed
+from codex_server.packages import Package, PackageSet, guest_folder
+from codex_server.steps import Say, StepFailed, run_step
+
+_TOOLS = ("pip", "setuptools")
+_PIP = ("-I", "-m", "pip", "--disable-pip-version-check", "--no-input")
+_INSTALL = ("install", "--only-binary", ":all:", "--no-compile", "--no-warn-script-location", "--progress-bar", "off")
+_SPOKEN = re.compile(
+    r"(Collecting \S+|Downloading \S+\.whl \(.*\)|Using cached \S+\.whl|Installing collected packages)"
+)
+_UNREACHABLE = re.compile(
+    r"NewConnectionError|Failed to establish|ConnectTimeout|Read timed out|name resolution|Connection refused|"
+    r"Network is unreachable|ProxyError|SSLError|CERTIFICATE_VERIFY_FAILED|Connection reset|40[13] Client Error|"
+    r"HTTP error 5|50\d Server Error"
+)
+_NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded")
+_NOT_FOUND = re.compile(r"No matching distribution found for (\S+)")
+
+
+def install_with_pip(folder: Path, wanted: PackageSet, say: Say) -> tuple[Package, ...]:
+    """Make ``folder`` an environment with what ``wanted.manifest`` (a requirements file) names; what that came to.
+
+    ``folder`` may be renamed afterwards. Raises ``InstallationFailed``.
+    """
+    _make_environment(folder, wanted)
+    python = folder / "bin" / "python3"
+    try:
+        run_step([python, *_PIP, *_INSTALL, "--requirement", wanted.manifest.resolve()], say, shorten, folder=folder)
+        run_step([python, *_PIP, "uninstall", "--yes", *_TOOLS], say, _silently, folder=folder)
+    except StepFailed as failure:
+        raise InstallationFailed(f"pip could not install them: {explain_pip(failure.lines)}") from failure
+    library = next((folder / "lib").glob("python3*")) / "site-packages"
+    _remove_needless(folder, library)
+    if wanted.finish:
+        _finish(python, wanted.finish, folder, say)
+    say("Compiling")
+    _compile(python, folder, guest_folder(wanted.interpreter))
+    return inventory(library)
+
+
+def inventory(library: Path) -> tuple[Package, ...]:
+    """What is installed in a ``site-packages`` folder, by name."""
+    found = {(dist.metadata["Name"], dist.version) for dist in importlib.metadata.distributions(path=[str(library)])}
+    return tuple(Package(*row) for row in sorted(found, key=lambda row: row[0].lower()))
+
+
+def shorten(line: str) -> str | None:
+    """What a person wants to read of a line of pip's; None for nothing."""
+    match = _SPOKEN.match(line.strip())
+    return match[1] if match else None
+
+
+def explain_pip(lines: Iterable[str]) -> str:
+    """Cause and cure from what pip said last."""
+    said = [line for line in lines if line.strip()]
+    text = "\n".join(said)
+    if _NO_SPACE.search(text):
+        return "the disk is full. Free some 2 GiB, or name a folder on another disk with CODEX_PACKAGES_DIR"
+    if _UNREACHABLE.search(text):
+        return (
+            "the package registry cannot be reached. Look at the network, and at pip's own settings when you need a "
+            f"proxy, a mirror or a certificate (`pip config list`). pip said: {_last_error(said)}"
+        )
+    if missing := _NOT_FOUND.search(text):
+        return (
+            f"the registry has no wheel of {missing[1]} for this Python and machine. Use another Python (3.11 to 3.14 "
+            "have them), or take the package out of requirements.txt"
+        )
+    return f"pip said: {_last_error(said)}"
+
+
+def _last_error(said: list[str]) -> str:
+    errors = [line for line in said if line.lower().startswith("error")]
+    return (errors or said or ["nothing"])[-1].strip()
+
+
+def _make_environment(folder: Path, wanted: PackageSet) -> None:
+    python = wanted.interpreter.path
+    try:
+        run_step([python, "-I", "-m", "venv", "--symlinks", folder], _silently, _silently, folder=folder)
+    except StepFailed as failure:
+        if re.search(r"ensurepip|No module named (venv|pip)", failure.text):
+            raise InstallationFailed(
+                f"{python} cannot make virtual environments: its modules venv and ensurepip are not installed. Install "
+                "them (Debian, Ubuntu: apt install python3-venv)"
+            ) from failure
+        if _NO_SPACE.search(failure.text):
+            raise InstallationFailed(explain_pip(failure.lines)) from failure
+        said = _last_error(list(failure.lines))
+        raise InstallationFailed(f"no virtual environment could be made: {said}") from failure
+
+
+def _remove_needless(folder: Path, library: Path) -> None:
+    """What no program needs, and what names the folder's own path: it is about to change."""
+    for file in (folder / "bin").iterdir():
+        if not file.name.startswith("python"):
+            file.unlink()
+    for tests in [path for path in library.rglob("tests") if path.is_dir()]:
+        shutil.rmtree(tests, ignore_errors=True)  # one may lie within another
+    for needless in ("include", "share", "etc"):
+        shutil.rmtree(folder / needless, ignore_errors=True)
+    config = folder / "pyvenv.cfg"
+    lines = config.read_text(encoding="utf-8").splitlines()
+    kept = [line for line in lines if not line.startswith(("command", "executable"))]
+    config.write_text("\n".join([*kept, ""]), encoding="utf-8")
+
+
+def _finish(python: Path, script: Path, folder: Path, say: Say) -> None:
+    try:
+        run_step([python, "-IB", script.resolve(), folder], say, str, folder=folder)
+    except StepFailed as failure:
+        raise InstallationFailed(
+            f"{script.name}, which completes the installation, failed; a package may have changed what it relies on. "
+            f"It said: {_last_error(list(failure.lines))}"
+        ) from failure
+
+
+def _compile(python: Path, folder: Path, seen_as: str) -> None:
+    """Compile everything, under the path at which a guest sees it: no path of the host is left in the bytecode."""
+    options = ("-qq", "-f", "-j", "0", "-s", str(folder), "-p", seen_as)
+    argv = [str(python), "-I", "-m", "compileall", *options, str(folder / "lib")]
+    try:
+        run_step(argv, _silently, _silently, folder=folder)
+    except StepFailed as failure:
+        if _NO_SPACE.search(failure.text) or failure.code != 1:
+            raise InstallationFailed(f"the packages could not be compiled: {explain_pip(failure.lines)}") from failure
+        # 1: some file is no Python of this version, such as a template; whoever imports it is told so then.
+
+
+def _silently(line: str) -> None:
+    """Says nothing."""
