@@ -54,7 +54,8 @@ async def read_body(request: Request, *, max_bytes: int, seconds: float) -> byte
 def parse_object(body: bytes) -> dict[str, object]:
     """The JSON object in ``body``. Raises HTTP 400 for what is no JSON, ``InvalidRequest`` for another value."""
     try:
-        content: object = from_json(body, allow_inf_nan=False)
+        # Only names are cached: by default the parser would keep thousands of short texts, variables with secrets too.
+        content: object = from_json(body, allow_inf_nan=False, cache_strings="keys")
     except ValueError as error:
         _refuse_half_characters(body)
         raise HTTPException(400, f"the body is not JSON: {error}; send one JSON object in UTF-8") from None

@@ -73,10 +73,17 @@ class Site:
 @contextlib.asynccontextmanager
 async def site(level: str, state: Path, **changes: Any) -> AsyncIterator[Site]:
     """The server at ``level``; a named skip where this machine cannot give it."""
-    wishes = {"pool_sizes": POOLS, "max_concurrency": PLACES, "rate_limit": "", "max_flood": 2**20} | changes
-    settings = Settings(
-        api_token=TOKEN, state_dir=state, min_isolation=level, guest_ids=next_guest_ids(), **wishes  # type: ignore[arg-type]
-    )  # fmt: skip
+    usual: dict[str, Any] = {
+        "api_token": TOKEN,
+        "state_dir": state,
+        "min_isolation": level,
+        "guest_ids": next_guest_ids(),
+        "pool_sizes": POOLS,
+        "max_concurrency": PLACES,
+        "rate_limit": "",
+        "max_flood": 2**20,
+    }
+    settings = Settings(**usual | changes)
     languages = load_languages()
     backend = EmbeddedBackend(settings, languages, most=IsolationLevel[level.upper()])
     app = create_app(settings, backend=backend, languages=languages)

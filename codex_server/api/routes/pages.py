@@ -1,5 +1,6 @@
 """``GET /docs`` and ``GET /problems``: pages for eyes, which load nothing from elsewhere."""
 
+import asyncio
 import base64
 import hashlib
 import re
@@ -18,7 +19,7 @@ _INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 @router.get("/docs")
 async def docs() -> HTMLResponse:
     """The OpenAPI document for eyes, with a form to try each route."""
-    return _page(_docs_page())
+    return _page(await asyncio.to_thread(_docs_page))  # the first time it is read from the disk
 
 
 @router.get("/problems")
