@@ -21,6 +21,7 @@ def fit(answer: ExecuteAnswer, reason: str | None, max_chars: int) -> ExecuteAns
 
     ``reason`` is the part of ``error`` before standard error; it is never shortened.
     """
+    answer = _with_streams(answer, _clip(answer.stdout, max_chars), _clip(answer.stderr, max_chars), reason)
     if encoded_length(answer) <= max_chars:
         return answer
     answer = _leave_out_files(answer, max_chars)
@@ -44,7 +45,7 @@ def shorten(text: str, room: int, total_bytes: int) -> str:
 
     The mark tells how many of the stream's ``total_bytes`` are left out, here and before.
     """
-    if _cost(text) <= room:
+    if len(text) <= room and _cost(text) <= room:
         return text
     kept = _most_kept(text, room - _cost(mark(max(total_bytes, len(text)))))
     head, tail = text[: (kept + 1) // 2], text[len(text) - kept // 2 :]
@@ -86,10 +87,15 @@ def _shorten_list(answer: ExecuteAnswer, room: int) -> ExecuteAnswer:
 def _shorten_streams(answer: ExecuteAnswer, reason: str | None, max_chars: int) -> ExecuteAnswer:
     # Each stream is in the answer twice: stdout also as `output`, stderr also in `error`.
     room = (max_chars - encoded_length(_with_streams(answer, "", "", reason)) - _SLACK) // 2
-    out_cost, err_cost = _cost(answer.stdout), _cost(answer.stderr)
+    out_cost, err_cost = (_cost(text) if len(text) < room else room for text in (answer.stdout, answer.stderr))
     stdout = shorten(answer.stdout, max(room // 2, room - err_cost), answer.usage.stdout_bytes)
     stderr = shorten(answer.stderr, max(room // 2, room - out_cost), answer.usage.stderr_bytes)
     return _with_streams(answer, stdout, stderr, reason)
+
+
+def _clip(text: str, max_chars: int) -> str:
+    """``text`` without a middle that has no room in any case: what comes after costs by what is left."""
+    return text if len(text) <= 2 * max_chars else text[:max_chars] + text[-max_chars:]
 
 
 def _with_streams(answer: ExecuteAnswer, stdout: str, stderr: str, reason: str | None) -> ExecuteAnswer:
@@ -103,7 +109,7 @@ def _with_streams(answer: ExecuteAnswer, stdout: str, stderr: str, reason: str |
 
 def _most_kept(text: str, room: int) -> int:
     """How many characters, half from each end, cost at most ``room``."""
-    low, high = 0, len(text)
+    low, high = 0, min(len(text), max(0, room))
     while low < high:
         middle = (low + high + 1) // 2
         if _cost(text[: (middle + 1) // 2]) + _cost(text[len(text) - middle // 2 :]) <= room:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from codex_server.api.answer import join_error
 from codex_server.api.fitting import encode, encoded_length, fit, shorten
 from codex_server.api.schemas import AnswerFile, ExecuteAnswer, LeftOutFile, Truncated, Usage
+from codex_server.execution.capture import mark
 from codex_server.model import Status
 
 ROOM = 10_000
@@ -112,3 +113,14 @@ def test_a_list_of_thousands_of_files_is_cut_and_says_so():
     assert fitted.skipped_files[0].path == "f0"
     assert fitted.skipped_files[-1].path == "*"
     assert f"{5000 - (len(fitted.skipped_files) - 1)} more" in fitted.skipped_files[-1].reason
+
+
+def test_of_a_stream_far_above_the_size_the_ends_are_kept_and_the_rest_is_counted():
+    text = "a" * ROOM + "m" * 300 * ROOM + "z" * ROOM
+
+    stdout = fit(answer(text), None, ROOM).stdout
+
+    head, told, tail = stdout.partition(stdout.strip("az"))
+    assert set(head) == {"a"}
+    assert set(tail) == {"z"}
+    assert told == mark(len(text) - len(head) - len(tail))
