@@ -15,6 +15,7 @@ from codex_server.api.services import Services
 from codex_server.execution.executor import Executor
 from codex_server.languages import Languages, load_languages
 from codex_server.observe.metrics import Metrics
+from codex_server.packages import in_use
 from codex_server.sandboxes.base import Backend
 from codex_server.settings import Settings
 
@@ -32,9 +33,9 @@ def create_app(settings: Settings, *, backend: Backend | None = None, languages:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         verifier = _verifier(settings)
-        known = languages if languages is not None else await asyncio.to_thread(load_languages, settings.runners_dir)
+        known = languages if languages is not None else await asyncio.to_thread(_load_languages, settings)
         chosen = backend or _backend(settings, known)
-        async with chosen:
+        async with _held(known), chosen:
             executor = Executor(chosen, known, settings, metrics=metrics)
             try:
                 await executor.start()
@@ -89,6 +90,17 @@ def _verifier(settings: Settings) -> Verifier | None:
     if not store.list():
         _log.warning("there is no token yet, so nobody can call; make one: codex-server token create")
     return store
+
+
+def _load_languages(settings: Settings) -> Languages:
+    return load_languages(settings.runners_dir, settings.packages_root)
+
+
+@asynccontextmanager
+async def _held(languages: Languages) -> AsyncIterator[None]:
+    """Keep the data packages from being removed by an installation of newer ones."""
+    with in_use(language.packages.folder for language in languages if language.packages):
+        yield
 
 
 def _backend(settings: Settings, languages: Languages) -> Backend:

@@ -24,6 +24,7 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("CODEX_") and name != _FOR_THE_SUITE:
             monkeypatch.delenv(name)
+    monkeypatch.setenv("CODEX_DATA_PACKAGES", "false")  # a server that a test starts must not install any
 
 
 @pytest.fixture

@@ -84,6 +84,7 @@ _LANGUAGES: dict[str, Any] = {
             "available": True,
             "aliases": ["py", "python3"],
             "file_name": "main.py",
+            "packages": [{"name": "numpy", "version": "2.4.6"}, {"name": "pandas", "version": "3.1.1"}],
         }
     ]
 }

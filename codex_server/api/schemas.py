@@ -111,6 +111,13 @@ class ExecuteAnswer(BaseModel):
     skipped_files: list[LeftOutFile] = Field(description="What else it left there, and why it is not in `files`")
 
 
+class PackageAnswer(BaseModel):
+    """A package that programs may import."""
+
+    name: str = Field(description="Name as its registry has it")
+    version: str = Field(description="Installed version")
+
+
 class LanguageAnswer(BaseModel):
     """A language that the server knows."""
 
@@ -120,6 +127,9 @@ class LanguageAnswer(BaseModel):
     available: bool = Field(description="Whether it can be run now")
     aliases: list[str] = Field(description="Further names that a request may use")
     file_name: str = Field(description="Name under which the program is written")
+    packages: list[PackageAnswer] = Field(
+        default=[], description="What programs may import beside the language's own library"
+    )
 
 
 class LanguagesAnswer(BaseModel):

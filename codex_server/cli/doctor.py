@@ -38,7 +38,7 @@ def doctor(
 
     settings = settings_from_flags(gather_flags(assignments, min_isolation=min_isolation))
     least = IsolationLevel[settings.min_isolation.upper()]
-    languages = load_languages(settings.runners_dir)
+    languages = load_languages(settings.runners_dir, settings.packages_root)
     reached, refusal = reach_level(settings, languages)
     host = examine_host(read_host(), reached.level if reached else None)
     found = examine_languages(languages)

@@ -10,6 +10,7 @@ from typing import Literal
 from codex_server.languages import Language
 from codex_server.sandboxes.base import Isolation, IsolationLevel
 from codex_server.sandboxes.embedded.room import landlock
+from codex_server.units import format_size
 
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 
@@ -75,8 +76,12 @@ def examine_host(host: Host, reached: IsolationLevel | None) -> list[Finding]:
 
 
 def examine_languages(languages: Iterable[Language]) -> list[Finding]:
-    """Each language's interpreter and its version."""
-    return [_language(language) for language in languages]
+    """Each language's interpreter and its version, and the packages of those that name some."""
+    return [
+        finding
+        for language in languages
+        for finding in (_language(language), *([_packages(language)] if language.wanted else []))
+    ]
 
 
 def examine_level(reached: Isolation | None, refusal: str | None, least: IsolationLevel) -> Finding:
@@ -167,6 +172,15 @@ def _language(language: Language) -> Finding:
     return Finding(
         language.name, "not installed", lost, f"install {language.title} from the distribution", bearable=True
     )
+
+
+def _packages(language: Language) -> Finding:
+    name = f"{language.name} packages"
+    if language.packages is None:
+        lost = "programs run without them: each import of one fails"
+        return Finding(name, "not installed", lost, f"codex-server runners install {language.name}", bearable=True)
+    installed = language.packages
+    return Finding(name, f"{len(installed.packages)}, {format_size(installed.size)}, {installed.folder}")
 
 
 def _cgroup_version() -> int | None:

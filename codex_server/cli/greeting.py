@@ -4,12 +4,14 @@ import json
 import shlex
 import shutil
 import textwrap
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from codex_server import __version__
+from codex_server.languages import Language
 from codex_server.sandboxes.base import Isolation
 
 if TYPE_CHECKING:
@@ -49,6 +51,8 @@ class Greeting:
     seconds: float
     command: str
     """How this person calls ``codex-server``."""
+    packages: str
+    """Which packages programs may import (``describe_packages``)."""
 
 
 def own_command(executable: Path, folder: Path, path: str | None) -> str:
@@ -60,6 +64,20 @@ def own_command(executable: Path, folder: Path, path: str | None) -> str:
     return str(beside.relative_to(folder) if beside.is_relative_to(folder) else beside)
 
 
+def describe_packages(languages: Iterable[Language], *, switched_on: bool) -> str:
+    """Which packages of their own programs find, by language; which ones are missing, and how to get them."""
+    if not switched_on:
+        return "none but each language's own: switched off (data_packages)"
+    with_packages = [language for language in languages if language.wanted or language.packages]
+    return "; ".join(map(_packages_of, with_packages)) or "none but each language's own"
+
+
+def _packages_of(language: Language) -> str:
+    if language.packages is None:
+        return f"{language.title} without any, they are not installed: `codex-server runners install {language.name}`"
+    return f"{language.title} with {len(language.packages.packages)}"
+
+
 def render_greeting(greeting: Greeting) -> str:
     """The whole message; its ``curl`` line works when pasted, where the token is not known with it in ``$TOKEN``."""
     known = greeting.token is not None or greeting.token_source is TokenSource.NONE
@@ -68,6 +86,7 @@ def render_greeting(greeting: Greeting) -> str:
         *([f"  public     {greeting.public_url}"] if greeting.public_url else []),
         f"  isolation  {greeting.isolation.level}: {greeting.isolation.summary}",
         *_wrapped("not stronger because " + "; ".join(greeting.isolation.shortfall), when=greeting.isolation.shortfall),
+        f"  packages   {greeting.packages}",
         f"  documents  {greeting.url}/docs",
         *_token_lines(greeting),
         "",

@@ -33,7 +33,7 @@ def languages(
     from codex_server.languages import load_languages
 
     settings = settings_from_flags(gather_flags(assignments))
-    found = list(load_languages(settings.runners_dir))
+    found = list(load_languages(settings.runners_dir, settings.packages_root))
     if as_json:
         typer.echo(json.dumps({"languages": [describe_language(language) for language in found]}, indent=2))
         return

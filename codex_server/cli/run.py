@@ -52,7 +52,7 @@ def run(
     settings = settings_from_flags(gather_flags(assignments, min_isolation=min_isolation))
     words = [*([file] if file is not None else []), *(args or [])]
     snippet = read_snippet(code, words, sys.stdin.buffer)
-    languages = load_languages(settings.runners_dir)
+    languages = load_languages(settings.runners_dir, settings.packages_root)
     chosen = languages.find(language or guess_language(snippet, languages))
     reads_code_from_stdin = code is None and snippet.file is None and file == STDIN
     execution = Execution(

@@ -6,16 +6,19 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from codex_server.cli.flags import MinIsolationFlag, SetFlags, StateDirFlag, gather_flags, settings_from_flags
+from codex_server.errors import InstallationFailed
 
 if TYPE_CHECKING:
     from codex_server.api.services import Services
+    from codex_server.languages import Languages
+    from codex_server.packages import PackageSet
     from codex_server.settings import Settings
 
 
@@ -29,16 +32,20 @@ def serve(
     backend: Annotated[str | None, typer.Option(metavar="NAME", help="Builder of sandboxes: embedded")] = None,
     min_isolation: MinIsolationFlag = None,
     state_dir: StateDirFlag = None,
+    no_data: Annotated[
+        bool, typer.Option("--no-data", help="Without numpy, pandas and the other data packages; installs nothing")
+    ] = False,
     assignments: SetFlags = None,
 ) -> None:
-    """Start the server; the first start makes a token and prints it once.
+    """Start the server; the first start makes a token and prints it once, and installs the data packages.
 
     On SIGTERM or Ctrl-C running executions finish (up to the setting drain_seconds) while new ones get 503; a second
     signal stops at once. The exit code is 0 after a stop, 1 when the server cannot start, 2 when a setting is wrong.
     """
     from codex_server.cli.config import misspelt_variables
 
-    named = {"host": host, "port": port, "api_token": token, "backend": backend}
+    named: dict[str, object] = {"host": host, "port": port, "api_token": token, "backend": backend}
+    named["data_packages"] = False if no_data else None
     flags = gather_flags(assignments, **named, min_isolation=min_isolation, state_dir=state_dir)
     settings = settings_from_flags(flags)
     for warning in misspelt_variables(os.environ):
@@ -51,25 +58,47 @@ def run_server(settings: "Settings") -> None:
     import uvloop
 
     from codex_server.cli.listener import bind_listener
+    from codex_server.cli.runners import load, missing_sets
     from codex_server.observe.logging import configure_logging
 
     begun = time.monotonic()
+    languages = load(settings)
+    if missing := missing_sets(languages):
+        install_if_possible(missing)
+        begun, languages = time.monotonic(), load(settings)
     with bind_listener(settings.host, settings.port) as listener:
         configure_logging(level=settings.log_level, shape=settings.log_format)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(settings, listener, begun))
+            runner.run(_serve(settings, languages, listener, begun))
 
 
-async def _serve(settings: "Settings", listener: socket.socket, begun: float) -> None:
+async def _serve(settings: "Settings", languages: "Languages", listener: socket.socket, begun: float) -> None:
     from codex_server.app import begin_drain, create_app
     from codex_server.cli.graceful import GracefulServer
 
-    app = create_app(settings)
+    app = create_app(settings, languages=languages)
     server = GracefulServer(app, lambda: begin_drain(app), receive_seconds=settings.receive_seconds)
     with server.signals_handled(), _first_token(settings) as first:
         async with app.router.lifespan_context(app) as state:
             await server.serve_until_signal(
                 listener, state or {}, on_ready=lambda: _greet(app.state.services, listener, begun, first.take())
+            )
+
+
+def install_if_possible(missing: "Iterable[PackageSet]") -> None:
+    """Install what is missing; where that fails say so loudly, for the server goes on without it."""
+    from codex_server.cli.runners import install_visibly
+
+    for wanted in missing:
+        try:
+            install_visibly(wanted)
+        except InstallationFailed as failure:
+            print(
+                f"codex-server: the packages of {wanted.title} are not installed: {failure.detail}.\n"
+                "codex-server: the server starts without them, and programs that import them fail. Later: "
+                "`codex-server runners install`, then start the server again; `serve --no-data` does not try.",
+                file=sys.stderr,
+                flush=True,
             )
 
 
@@ -101,7 +130,7 @@ def _first_token(settings: "Settings") -> Generator[FirstToken]:
 
 
 def _greet(services: "Services", listener: socket.socket, begun: float, token: str | None) -> None:
-    from codex_server.cli.greeting import Greeting, TokenSource, own_command, render_greeting
+    from codex_server.cli.greeting import Greeting, TokenSource, describe_packages, own_command, render_greeting
     from codex_server.cli.listener import base_url
 
     settings = services.settings
@@ -109,6 +138,7 @@ def _greet(services: "Services", listener: socket.socket, begun: float, token: s
         url=base_url(settings.host, listener.getsockname()[1]),
         public_url=settings.public_url,
         isolation=services.backend.isolation,
+        packages=describe_packages(services.languages, switched_on=settings.data_packages),
         token=token,
         token_source=TokenSource.of(settings),
         state_dir=settings.state_dir,

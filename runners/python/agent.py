@@ -20,7 +20,7 @@ import sys
 import time
 import types
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BufferedRandom, BufferedWriter, StringIO, TextIOWrapper
 from typing import Any, NoReturn
 
@@ -53,24 +53,31 @@ raise ValueError("%s" % len(text)) from seen
 """
 
 
-def _load_frames() -> Any:
+def _load(name: str) -> Any:
     """The module beside this one; ``import`` would need its folder on the program's path."""
-    file = os.path.join(os.path.dirname(__file__), "frames.py")
-    loader = importlib.machinery.SourceFileLoader("frames", file)
-    module = importlib.util.module_from_spec(importlib.machinery.ModuleSpec("frames", loader, origin=file))
+    file = os.path.join(os.path.dirname(__file__), f"{name}.py")
+    loader = importlib.machinery.SourceFileLoader(name, file)
+    module = importlib.util.module_from_spec(importlib.machinery.ModuleSpec(name, loader, origin=file))
     loader.exec_module(module)
     return module
 
 
-_frames = _load_frames()
+_frames = _load("frames")
+_packages = _load("packages")
+_streams = _load("streams")
 
 
-def warm() -> None:
-    """Import what a plain snippet needs anyway. Called once, in the zygote, while it has one thread."""
+def warm(preload: Sequence[str] = (), *, figures: bool = False) -> None:
+    """Import what a plain snippet needs anyway. Called once, in the zygote, while it has one thread.
+
+    ``preload`` are modules of the data packages to import as well; with ``figures`` the matplotlib figures that a
+    program leaves open are saved at its end. Raises ``ImportError`` when a module is not there.
+    """
     if sys.flags.no_site:
         site.main()
     for name in PRELOADED.split():
         importlib.import_module(name)
+    _packages.warm(preload, figures=figures)
     _frames.hide([run, _live, _execute, _report, _finish, _tear_down, _join_threads, _flush_streams])
     gc.collect()
     gc.freeze()
@@ -132,13 +139,15 @@ def _prepare(env: Mapping[str, str]) -> None:
     """What a program finds in its process; doing it twice is doing it once."""
     _reset_signals()
     _replace_environment(env)
-    _open_streams(unbuffered=bool(env.get("PYTHONUNBUFFERED")))
+    _streams.open_standard(unbuffered=bool(env.get("PYTHONUNBUFFERED")))
     _reseed()
     sys.dont_write_bytecode = bool(env.get("PYTHONDONTWRITEBYTECODE"))
 
 
 def _needs_new_interpreter(env: Mapping[str, str]) -> bool:
     """Whether a variable asks for what only an interpreter that is about to start can do (hash seed, locale, ...)."""
+    if _packages.is_bound_otherwise(env):
+        return True
     locale = env.get("LC_ALL") or env.get("LC_CTYPE") or env.get("LANG") or ""
     special = (name for name in env if name.startswith("PYTHON") and name not in _HONOURED)
     return locale not in _UTF8_LOCALES or any(env[name] for name in special)
@@ -177,35 +186,9 @@ def _reset_signals() -> None:
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 
 
-def _open_streams(unbuffered: bool) -> None:
-    """Standard streams as python3 opens them on pipes, but a line leaves as soon as it ends.
-
-    A program that is killed has then not lost what it printed; the price is 1.3 µs a line.
-    """
-    lines = not unbuffered
-    sys.stdin = sys.__stdin__ = _open_stream(0, "r", "<stdin>", "surrogateescape", line_buffering=False)  # type: ignore[misc]
-    sys.stdout = sys.__stdout__ = _open_stream(  # type: ignore[misc]
-        1, "w", "<stdout>", "surrogateescape", line_buffering=lines, write_through=unbuffered
-    )
-    sys.stderr = sys.__stderr__ = _open_stream(  # type: ignore[misc]
-        2, "w", "<stderr>", "backslashreplace", line_buffering=lines, write_through=unbuffered
-    )
-
-
-def _open_stream(
-    fd: int, mode: str, name: str, errors: str, *, line_buffering: bool, write_through: bool = False
-) -> TextIOWrapper:
-    buffer: Any = open(fd, mode + "b", 0 if write_through else -1, closefd=False)  # noqa: SIM115
-    getattr(buffer, "raw", buffer).name = name
-    stream = TextIOWrapper(buffer, "utf-8", errors, "\n", line_buffering, write_through)
-    stream.mode = mode  # type: ignore[misc]
-    return stream
-
-
 def _reseed() -> None:
     """INVARIANT: two workers of one zygote share no randomness (``random`` sees to itself when it is forked)."""
-    if "numpy.random" in sys.modules:
-        sys.modules["numpy.random"].seed()
+    _packages.reseed()
     if "_ssl" in sys.modules:
         sys.modules["_ssl"].RAND_add(os.urandom(32), 32.0)
 
@@ -263,6 +246,7 @@ def _execute(file: str, namespace: dict[str, Any]) -> tuple[int, bool]:
     try:
         with open(file, "rb") as stream:
             source = stream.read()
+        _packages.make_ready(source)
         exec(compile(source, file, "exec", dont_inherit=True), namespace)
     except BaseException as error:
         failure = error
@@ -325,6 +309,7 @@ def _finish(code: int, interrupted: bool, known: frozenset[str]) -> NoReturn:
     """End as ``Py_FinalizeEx`` does, but leave what the zygote had loaded to the kernel: that is 3 ms less."""
     if "threading" in sys.modules:
         _join_threads(sys.modules["threading"])
+    _packages.save_figures()
     atexit._run_exitfuncs()
     flushed = _flush_streams()
     _tear_down(known)

@@ -61,9 +61,10 @@ def make_app(tmp_path):
         changes.setdefault("rate_limit", "")
         changes.setdefault("state_dir", tmp_path / "state")
         token = changes.pop("api_token", None)
+        languages = changes.pop("languages", None) or fake_languages()
         settings = Settings(**changes) if token is None else Settings(api_token=token, **changes)
         backend = FakeBackend()
-        return create_app(settings, backend=backend, languages=fake_languages()), backend
+        return create_app(settings, backend=backend, languages=languages), backend
 
     return make
 

@@ -1,6 +1,9 @@
 """``/health``, ``/livez``, ``/readyz``, ``/languages``, ``/``: how the server is."""
 
 import asyncio
+import fcntl
+import os
+from dataclasses import replace
 
 import pytest
 from dirty_equals import IsNow
@@ -8,6 +11,9 @@ from dirty_equals import IsNow
 from codex_server import __version__
 from codex_server.api.routes.home import LINKS
 from codex_server.app import begin_drain
+from codex_server.languages import Languages
+from codex_server.packages import InstalledPackages, Package
+from codex_server.sandboxes.fake import fake_languages
 
 pytestmark = pytest.mark.anyio
 
@@ -128,8 +134,21 @@ async def test_languages_tell_name_version_and_availability(door):
         "available": True,
         "aliases": ["py", "python3"],
         "file_name": "main.python",
+        "packages": [],
     }
     assert (languages["cobol"]["available"], languages["cobol"]["version"]) == (False, None)
+
+
+async def test_languages_tell_the_packages_that_programs_can_import(open_door, tmp_path):
+    there = InstalledPackages(tmp_path, "pip", "/usr/bin/python3", (Package("numpy", "2.4.6"),), 1)
+    python = replace(fake_languages().find("python"), packages=there)
+    async with open_door(languages=Languages([python])) as door:
+        (python,) = (await door.client.get("/languages")).json()["languages"]
+        other = os.open(tmp_path, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):  # nobody removes them while the server runs
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(other)
+    assert python["packages"] == [{"name": "numpy", "version": "2.4.6"}]
 
 
 async def test_home_leads_to_every_route(door):

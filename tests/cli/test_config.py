@@ -10,6 +10,7 @@ from codex_server.settings import Settings, load_settings
 
 
 def test_every_setting_is_listed_once_with_where_it_comes_from(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("CODEX_DATA_PACKAGES")  # of the suite
     monkeypatch.setenv("CODEX_PORT", "1234")
     Path("codex.toml").write_text('log_level = "debug"\nport = 1\n', encoding="utf-8")
     shown = json.loads(CliRunner().invoke(app, ["config", "--json", "--set", "host=::1"]).output)

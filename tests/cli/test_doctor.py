@@ -2,12 +2,14 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from codex_server.cli.doctor import render_findings
 from codex_server.cli.findings import Host, examine_host, examine_languages, examine_level
 from codex_server.languages import load_languages
+from codex_server.packages import InstalledPackages, Package
 from codex_server.sandboxes.base import Isolation, IsolationLevel
 
 HOST = Host(
@@ -63,6 +65,20 @@ def test_a_missing_interpreter_is_named_with_what_callers_get():
     bash = load_languages().find("bash")
     (finding,) = examine_languages([replace(bash, interpreter=None, version=None)])
     assert (finding.name, finding.found, finding.consequence) == ("bash", "not installed", "requests for bash get 503")
+
+
+def test_packages_that_are_missing_are_a_note_with_the_command_that_brings_them(tmp_path: Path):
+    python = load_languages(packages=tmp_path).find("python")
+    _, missing = examine_languages([python])
+    assert (missing.name, missing.verdict) == ("python packages", "note")
+    assert missing.cure == "codex-server runners install python"
+    there = InstalledPackages(tmp_path, "pip", "/usr/bin/python3", (Package("numpy", "2"),), 2**20)
+    _, found = examine_languages([replace(python, packages=there)])
+    assert (found.verdict, found.found) == ("ok", f"1, 1 MiB, {tmp_path}")
+
+
+def test_packages_that_are_switched_off_are_no_finding():
+    assert len(examine_languages([load_languages().find("python")])) == 1
 
 
 def test_a_level_below_the_one_that_is_asked_for_says_how_to_reach_or_accept_it():

@@ -2,11 +2,26 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
-from codex_server.cli.greeting import Greeting, TokenSource, curl_line, own_command, render_greeting
+import pytest
+
+from codex_server.cli.greeting import (
+    Greeting,
+    TokenSource,
+    curl_line,
+    describe_packages,
+    own_command,
+    render_greeting,
+)
+from codex_server.interpreters import Interpreter
+from codex_server.packages import InstalledPackages, Package, PackageSet
 from codex_server.sandboxes.base import Isolation, IsolationLevel
+from codex_server.sandboxes.fake import fake_languages
 from codex_server.settings import load_settings
 
 TOKEN = "codex_" + "x" * 43
+PLACE = Path("/state/packages/python-3.11-abc")
+WANTED = PackageSet("Python", "pip", Interpreter("python", Path("/usr/bin/python3")), PLACE, None, (), PLACE)
+INSTALLED = InstalledPackages(PLACE, "pip", "/usr/bin/python3", (Package("numpy", "2"), Package("pandas", "3")), 2**30)
 FIRST = Greeting(
     url="http://127.0.0.1:8000",
     public_url=None,
@@ -16,6 +31,7 @@ FIRST = Greeting(
     state_dir=Path("/state"),
     seconds=1.23,
     command=".venv/bin/codex-server",
+    packages="Python with 47",
 )
 
 
@@ -55,6 +71,21 @@ def test_the_token_source_follows_the_settings():
     assert TokenSource.of(load_settings()) is TokenSource.STORE
     assert TokenSource.of(load_settings({"api_token": "x" * 16})) is TokenSource.SETTING
     assert TokenSource.of(load_settings({"allow_no_auth": True})) is TokenSource.NONE
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there", "switched_on", "line"),
+    [
+        (WANTED, INSTALLED, True, "Python with 2"),
+        (WANTED, None, True, "Python without any, they are not installed: `codex-server runners install python`"),
+        (None, None, True, "none but each language's own"),
+        (None, None, False, "none but each language's own: switched off (data_packages)"),
+    ],
+)
+def test_the_first_lines_tell_which_packages_programs_find(wanted, there, switched_on, line):
+    languages = [replace(fake_languages().find("python"), wanted=wanted, packages=there), fake_languages().find("bash")]
+    assert describe_packages(languages, switched_on=switched_on) == line
+    assert f"  packages   {line}\n" in render_greeting(replace(FIRST, packages=line))
 
 
 def test_the_command_is_named_as_it_can_be_called_from_here(tmp_path: Path):

@@ -237,7 +237,7 @@ async def lifespan(app):
     raise IsolationTooWeak("no user namespaces here; do this")
     yield
 
-codex_server.app.create_app = lambda settings: FastAPI(lifespan=lifespan)
+codex_server.app.create_app = lambda settings, languages: FastAPI(lifespan=lifespan)
 main()
 """
     command = [sys.executable, "-c", program, "serve", "--port", "0"]

@@ -3,8 +3,9 @@
 from fastapi import APIRouter
 
 from codex_server.api.documents import LANGUAGES
-from codex_server.api.schemas import LanguageAnswer, LanguagesAnswer
+from codex_server.api.schemas import LanguageAnswer, LanguagesAnswer, PackageAnswer
 from codex_server.api.services import TheServices
+from codex_server.languages import Language
 
 router = APIRouter()
 
@@ -21,7 +22,13 @@ async def list_languages(services: TheServices) -> LanguagesAnswer:
                 available=language.available,
                 aliases=list(language.aliases),
                 file_name=language.file_name,
+                packages=_packages(language),
             )
             for language in services.languages
         ]
     )
+
+
+def _packages(language: Language) -> list[PackageAnswer]:
+    installed = language.packages.packages if language.packages else ()
+    return [PackageAnswer(name=package.name, version=package.version) for package in installed]

@@ -3,14 +3,15 @@
 import contextlib
 import os
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from codex_server.interpreters import Interpreter
 from codex_server.languages import Language, Languages, Start
 from codex_server.sandboxes.embedded import rooms
+from codex_server.sandboxes.embedded.causes import closed_to_others
 from codex_server.sandboxes.embedded.cgroup import CgroupTree
 from codex_server.sandboxes.embedded.guestids import GuestIds
 from codex_server.sandboxes.embedded.policy import CONFINED, CONFINED_OWN_UID, ROOM
@@ -26,6 +27,8 @@ _READABLE = (
     "/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/terminfo",
 )  # fmt: skip
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+_MOST_THREADS = 8
+"""Of one numerical library, at the start; a program may ask it for more."""
 _SPARE_PROCESSES = 64
 """What an account's own processes may grow by while the server runs, where RLIMIT_NPROC counts them too."""
 
@@ -61,12 +64,14 @@ class Plans:
     languages: Languages
     home: Path | None = None
     _environment: dict[str, str] = field(default_factory=dict)
+    shortfall: tuple[str, ...] = ()
+    """What programs have to do without at this level, and the cure."""
 
     @classmethod
     def for_namespaces(cls, settings: Settings, languages: Languages, host: "HostParts") -> "Plans":
         """Levels ``full`` and ``namespaces``: a room of our own."""
         python, ids, tree = host.python, host.ids, host.tree
-        environment = rooms.guest_environment(languages)
+        environment = rooms.guest_environment(languages) | _environment_of_packages(settings, languages)
         entries = rooms.room_entries(languages, ROOM_FOLDER, host.slots)
         launch_plan = {
             "uid_map": ids.uid_map,
@@ -74,7 +79,7 @@ class Plans:
             "map_tool": ids.map_tool,
             "uid": ids.zygote,
             "entries": rooms.with_private_libraries(entries, _private_libraries(python), f"/opt/{python.name}/lib"),
-            "argv": boot_argv(rooms.guest_path(python), str(Path(rooms.ROOM_CODE).parent), "zygote"),
+            "argv": boot_argv(_warm_program(languages, python), str(Path(rooms.ROOM_CODE).parent), "zygote"),
             "env": environment | _environment_of_python(languages),
             "cgroups": [str(folder) for folder in tree.folders] if tree else [],
             "folders": [],
@@ -91,14 +96,15 @@ class Plans:
     def for_confined(cls, settings: Settings, languages: Languages, host: "HostParts", home: Path) -> "Plans":
         """Level ``confined``: the host's own root, seen through Landlock."""
         python, ids = host.python, host.ids
+        languages, shortfall = _within_reach(languages, others=ids.per_slot)
         known = [language for language in languages if language.interpreter is not None]
         roots = [
             str(language.interpreter.root) for language in known if language.interpreter and language.interpreter.root
-        ]
+        ] + [str(language.packages.folder) for language in known if language.packages]
         launch_plan = {
             "uid_map": None,
-            "argv": boot_argv(str(python.path), str(ROOM_FOLDER.parent), "zygote"),
-            "env": rooms.guest_environment([], temp=str(home)),
+            "argv": boot_argv(_confined_program(languages, python), str(ROOM_FOLDER.parent), "zygote"),
+            "env": rooms.guest_environment([], temp=str(home)) | _environment_of_packages(settings, languages),
             "cgroups": [],
             "folders": [str(home)],
         }
@@ -110,7 +116,17 @@ class Plans:
             "writable_devices": [device for device in _DEVICES if Path(device).exists()],
         }
         first = ids.uid_map[1]
-        return cls(python, launch_plan, setup, lambda number: first + (number if ids.per_slot else 0), languages, home)
+        extra = _environment_of_packages(settings, languages)
+        return cls(
+            python,
+            launch_plan,
+            setup,
+            lambda number: first + (number if ids.per_slot else 0),
+            languages,
+            home,
+            extra,
+            shortfall,
+        )
 
     async def launch(self) -> Zygote:
         """Start a zygote. Raises ``LaunchFailed``."""
@@ -123,7 +139,7 @@ class Plans:
         if self.home:
             folder = self.home / f"{number}-{secrets.token_hex(8)}"
             folder.mkdir(mode=0o700)
-            environment = _confined_environment(self.languages, folder)
+            environment = _confined_environment(self.languages, folder) | self._environment
         body = {
             "uid": self.slot_uid(number),
             "agent": command_of(agent, confined=self.home is not None) if agent else None,
@@ -135,12 +151,60 @@ class Plans:
 
 def _confined_environment(languages: Languages, folder: Path) -> dict[str, str]:
     environment = rooms.guest_environment([], temp=str(folder / "tmp"))
-    folders = [
-        str(language.interpreter.path.parent)
-        for language in languages
-        if language.interpreter is not None and language.interpreter.root is not None
-    ]
+    known = [language for language in languages if language.interpreter is not None]
+    folders = [str(lang.packages.folder / "bin") for lang in known if _has_environment(lang) and lang.packages]
+    folders += [str(lang.interpreter.path.parent) for lang in known if lang.interpreter and lang.interpreter.root]
     return environment | {"PATH": ":".join([*dict.fromkeys(folders), environment["PATH"]])}
+
+
+def _within_reach(languages: Languages, *, others: bool) -> tuple[Languages, tuple[str, ...]]:
+    """The languages without those packages that a guest could not read, and what to do about it.
+
+    ``others``: guests have ids of their own, and see the host's folders as another account does.
+    """
+    shortfall: dict[str, None] = {}
+    reached = []
+    for language in languages:
+        closed = closed_to_others([language.packages.folder]) if others and language.packages else None
+        if closed:
+            shortfall[_out_of_reach(language, closed)] = None
+        reached.append(replace(language, packages=None) if closed else language)
+    return Languages(reached), tuple(shortfall)
+
+
+def _out_of_reach(language: Language, closed: Path) -> str:
+    return (
+        f"the packages of {language.title} are left out: {closed} can be entered by its owner alone, and here each "
+        "guest has a uid of its own and sees the host's folders. Install them where every account may read: set "
+        "CODEX_PACKAGES_DIR, for example to /var/lib/codex-packages"
+    )
+
+
+def _has_environment(language: Language) -> bool:
+    """Whether the language's packages are a virtual environment, with an interpreter of its own."""
+    return language.packages is not None and language.packages.installer == "pip"
+
+
+def _warm_program(languages: Languages, python: Interpreter) -> str:
+    """The guest's path of the interpreter that a zygote is: with the data packages, where they are."""
+    warm = next((language for language in languages if language.start is Start.FORK), None)
+    return rooms.guest_program(warm) if warm and warm.interpreter else rooms.guest_path(python)
+
+
+def _confined_program(languages: Languages, python: Interpreter) -> str:
+    """The same where a guest sees the host's own folders."""
+    folders = [lang.packages.folder for lang in languages if _has_environment(lang) and lang.packages]
+    return str(folders[0] / "bin" / "python3") if folders else str(python.path)
+
+
+def _environment_of_packages(settings: Settings, languages: Iterable[Language]) -> dict[str, str]:
+    """Variables that the Python packages need, where they are: as few as possible."""
+    if not any(map(_has_environment, languages)):
+        return {}
+    found = {} if settings.save_figures else {"MPLBACKEND": "Agg"}
+    if len(os.sched_getaffinity(0)) > _MOST_THREADS:  # numpy starts one for each processor, and processes are limited
+        found |= {"OPENBLAS_NUM_THREADS": str(_MOST_THREADS), "OMP_NUM_THREADS": str(_MOST_THREADS)}
+    return found
 
 
 def _setup(settings: Settings, host: HostParts, *, namespaces: bool, cgroups: bool) -> dict[str, Any]:

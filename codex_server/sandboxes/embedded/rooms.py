@@ -4,11 +4,12 @@ A guest sees the system's programs and libraries, a few harmless files of ``/etc
 nothing else: no home, no ``/var``, no ``/sys``, no ``/run``, no device beyond the five harmless ones.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from codex_server.interpreters import Interpreter
 from codex_server.languages import Language
+from codex_server.packages import InstalledPackages, guest_folder
 
 Entry = tuple[str, ...]
 """``("bind", target, source)``, ``("cover", target, source)`` (over a file that is there), ``("folder", target)``,
@@ -69,7 +70,7 @@ def room_entries(languages: Iterable[Language], room_code: Path, slots: int) -> 
     entries += [("bind", runner_folder(language), str(language.folder)) for language in known]
     roots = {root: target for language in known for root, target in _opt_folder(language.interpreter)}
     entries += [("bind", target, str(root)) for root, target in roots.items()]
-    return entries
+    return entries + _package_entries(known)
 
 
 def runner_folder(language: Language) -> str:
@@ -84,13 +85,55 @@ def guest_path(interpreter: Interpreter) -> str:
     return str(interpreter.path)
 
 
+def guest_program(language: Language) -> str:
+    """What runs the language's programs, as the guest sees it: with packages of its own, the one in their environment.
+
+    Raises ``ValueError`` for a language without an interpreter.
+    """
+    if language.interpreter is None:
+        raise ValueError(f"{language.name} has no interpreter on this machine")
+    environment = _environment_folder(language)
+    return f"{environment}/bin/python3" if environment else guest_path(language.interpreter)
+
+
+def _environment_folder(language: Language) -> str | None:
+    """Where the guest sees the virtual environment of the language's packages; None when they are no such thing."""
+    if language.interpreter is None or language.packages is None or language.packages.installer != "pip":
+        return None
+    return guest_folder(language.interpreter)
+
+
+def _package_entries(languages: Iterable[Language]) -> list[Entry]:
+    """Each set of packages once, though several languages may share it."""
+    sets = {}
+    for language in languages:
+        if language.interpreter and language.packages:
+            sets[guest_folder(language.interpreter)] = language.interpreter, language.packages
+    return [entry for of, packages in sets.values() for entry in _PACKAGES[packages.installer](of, packages)]
+
+
+def _environment(interpreter: Interpreter, installed: InstalledPackages) -> list[Entry]:
+    """A virtual environment of the room's own making around the packages: no path of the host is in it."""
+    folder, base = guest_folder(interpreter), PurePosixPath(guest_path(interpreter))
+    names = dict.fromkeys(("python3", "python", base.name))
+    return [
+        ("file", f"{folder}/pyvenv.cfg", f"home = {base.parent}\ninclude-system-site-packages = false\n"),
+        ("bind", f"{folder}/lib", str(installed.folder / "lib")),
+        ("link", f"{folder}/lib64", "lib"),
+        *(("link", f"{folder}/bin/{name}", str(base)) for name in names),
+    ]
+
+
+_PACKAGES: Mapping[str, Callable[[Interpreter, InstalledPackages], list[Entry]]] = {"pip": _environment}
+"""How each installer's folder comes into the room."""
+
+
 def guest_environment(languages: Iterable[Language], temp: str = "/tmp") -> dict[str, str]:  # noqa: S108
     """INVARIANT: the guest's environment is built from nothing; no variable of the server is in it."""
-    folders = {
-        str(PurePosixPath(guest_path(language.interpreter)).parent): None
-        for language in languages
-        if language.interpreter is not None and language.interpreter.root is not None
-    }
+    known = [language for language in languages if language.interpreter is not None]
+    programs = [guest_program(language) for language in known if _environment_folder(language)]
+    programs += [guest_path(lang.interpreter) for lang in known if lang.interpreter and lang.interpreter.root]
+    folders = dict.fromkeys(str(PurePosixPath(program).parent) for program in programs)
     return {
         "HOME": temp,
         "LANG": "C.UTF-8",

@@ -9,6 +9,7 @@ import pytest
 
 from codex_server.interpreters import Interpreter
 from codex_server.languages import Language, Start
+from codex_server.packages import InstalledPackages
 from codex_server.sandboxes.embedded import rooms
 from codex_server.sandboxes.embedded.rooms import FIRST_SLOT_ID, SINGLE_ID, room_entries, with_private_libraries
 
@@ -191,3 +192,47 @@ def test_a_library_that_the_system_lacks_gets_a_link_where_the_loader_looks(libr
 def test_without_private_libraries_the_plan_stays_as_it_is(library_roots):
     plain = room_entries(LANGUAGES, ROOM_CODE, 1)
     assert with_private_libraries(plain, {}, "/opt/python3/lib") == plain
+
+
+PACKAGES = InstalledPackages(Path("/home/ada/state/packages/python-3.11-abc"), "pip", "/root/py/bin/python3", (), 1)
+WITH_PACKAGES = replace(OWN, packages=PACKAGES)
+
+
+def entries_with_packages() -> list[tuple[str, ...]]:
+    bare = room_entries(LANGUAGES, ROOM_CODE, 3)
+    return [entry for entry in room_entries((WITH_PACKAGES, SYSTEM), ROOM_CODE, 3) if entry not in bare]
+
+
+def test_data_packages_are_a_virtual_environment_of_the_room_s_own_making():
+    assert entries_with_packages() == [
+        ("file", "/opt/python3-packages/pyvenv.cfg", "home = /opt/python3/bin\ninclude-system-site-packages = false\n"),
+        ("bind", "/opt/python3-packages/lib", "/home/ada/state/packages/python-3.11-abc/lib"),
+        ("link", "/opt/python3-packages/lib64", "lib"),
+        ("link", "/opt/python3-packages/bin/python3", "/opt/python3/bin/python3"),
+        ("link", "/opt/python3-packages/bin/python", "/opt/python3/bin/python3"),
+    ]
+
+
+def test_only_the_bind_of_the_packages_names_the_host():
+    naming = [entry for entry in entries_with_packages() if any("/home/ada" in part for part in entry)]
+    assert [entry[0] for entry in naming] == ["bind"]
+
+
+def test_a_set_that_two_languages_share_is_there_once():
+    second = replace(WITH_PACKAGES, name="other", folder=Path("/srv/runners/other"))
+    targets = [entry[1] for entry in room_entries((WITH_PACKAGES, second), ROOM_CODE, 3)]
+    assert targets.count("/opt/python3-packages/lib") == 1
+
+
+def test_programs_run_in_the_environment_of_their_packages_and_find_it_first():
+    assert rooms.guest_program(OWN) == "/opt/python3/bin/python3"
+    assert rooms.guest_program(WITH_PACKAGES) == "/opt/python3-packages/bin/python3"
+    path = rooms.guest_environment((SYSTEM, WITH_PACKAGES))["PATH"]
+    assert path.startswith("/opt/python3-packages/bin:/opt/python3/bin:")
+
+
+def test_the_system_s_python_is_found_in_its_environment_too():
+    system = replace(WITH_PACKAGES, interpreter=Interpreter("python", Path("/usr/bin/python3.11")))
+    assert rooms.guest_environment((system,))["PATH"].startswith("/opt/python-packages/bin:/usr/local/bin:")
+    links = {entry[1:] for entry in room_entries((system,), ROOM_CODE, 3) if entry[0] == "link"}
+    assert ("/opt/python-packages/bin/python3.11", "/usr/bin/python3.11") in links

@@ -1,0 +1,158 @@
+"""What the agent does for the data packages (numpy, pandas, matplotlib and their kin), where they are installed.
+
+In the zygote that preloads them: import them and use each once. In a worker: fresh randomness, fonts that need not be
+looked for, and at the program's end the figures that it left open. Nothing here costs a program that uses none of them.
+"""
+
+import contextlib
+import importlib
+import importlib.abc
+import importlib.machinery
+import io
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+FONTS = os.path.realpath(os.path.join(sys.prefix, "lib", "matplotlib-cache"))
+"""Made by ``furnish.py``: the list of the fonts that every sandbox sees."""
+FIGURES = "codex_figures"
+_BACKENDS = "matplotlib.backend_bases"
+_READ_AT_IMPORT = ("MPL", "MATPLOTLIB", "OPENBLAS_", "OMP_", "NPY_", "NUMPY_", "PANDAS_")
+"""How the variables begin that these packages read when they are imported."""
+
+_figures_wanted = False
+_bound: dict[str, str] | None = None
+"""Those variables as they were when the packages were preloaded; None when none were."""
+
+
+def warm(preload: Sequence[str], *, figures: bool) -> None:
+    """Import ``preload`` and use it a little; the process has one thread afterwards.
+
+    Raises ``ImportError``, and ``RuntimeError`` when a thread is left, which a fork would lose.
+    """
+    global _figures_wanted, _bound  # noqa: PLW0603 - one zygote, one warm-up
+    _figures_wanted = figures
+    if not preload:
+        return
+    _bound = _variables(os.environ)
+    with _fonts_as_home():
+        for name in preload:
+            importlib.import_module(name)
+        _use_once()
+    _end_threads()
+
+
+def is_bound_otherwise(env: Mapping[str, str]) -> bool:
+    """Whether the program's ``env`` sets what preloaded packages have read from another environment already."""
+    return _bound is not None and _variables(env) != _bound
+
+
+def reseed() -> None:
+    """INVARIANT: two workers of one zygote share no randomness, nor a key."""
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()
+    if "multiprocessing.process" in sys.modules:
+        process = sys.modules["multiprocessing.process"]
+        process.current_process().authkey = os.urandom(32)
+
+
+def make_ready(source: bytes) -> None:
+    """Before the program runs: what it needs if it speaks of matplotlib."""
+    if b"matplotlib" not in source or not os.path.isdir(FONTS):
+        return
+    _lay_out_fonts()
+    if _figures_wanted and _BACKENDS not in sys.modules:
+        sys.meta_path.insert(0, _FiguresFollow())
+
+
+def save_figures() -> None:
+    """Save what is open, if that is wanted; an error is told on stderr and changes nothing."""
+    if not _figures_wanted or _BACKENDS not in sys.modules:
+        return
+    try:
+        importlib.import_module(FIGURES).save_open()
+    except Exception as error:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stderr.write(f"a figure that was left open could not be saved: {type(error).__name__}: {error}\n")
+
+
+class _FiguresFollow(importlib.abc.MetaPathFinder):
+    """Imports our figures right after matplotlib's back ends, so that they notice what is saved from then on."""
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        """Once, and never again."""
+        if name != _BACKENDS:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        loader: Any = spec.loader if spec else None
+        if loader is not None:
+            execute = loader.exec_module
+
+            def exec_module(module: Any) -> None:
+                execute(module)
+                with contextlib.suppress(ImportError):  # an environment of another making has none
+                    importlib.import_module(FIGURES)
+
+            loader.exec_module = exec_module
+        return spec
+
+
+def _variables(env: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in env.items() if name.startswith(_READ_AT_IMPORT)}
+
+
+def _lay_out_fonts() -> None:
+    """Put the list of fonts where matplotlib looks for it; without it it would make one."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.environ.get("HOME", "/tmp"), ".cache")  # noqa: S108
+    folder = os.environ.get("MPLCONFIGDIR") or os.path.join(cache, "matplotlib")
+    with contextlib.suppress(OSError):  # the program's own files may stand in the way, or the disk be full
+        os.makedirs(folder, exist_ok=True)
+        for file in os.listdir(FONTS):
+            os.symlink(os.path.join(FONTS, file), os.path.join(folder, file))
+
+
+@contextlib.contextmanager
+def _fonts_as_home() -> Iterator[None]:
+    """While it lasts matplotlib takes the folder with the list of fonts for its own, which it wants to be writable.
+
+    The zygote has no folder that is. Afterwards each worker's matplotlib looks for its folders anew.
+    """
+    access = os.access
+    os.environ["MPLCONFIGDIR"] = FONTS
+    os.access = lambda path, *args, **kwargs: path == FONTS or access(path, *args, **kwargs)
+    try:
+        yield
+    finally:
+        os.access = access
+        del os.environ["MPLCONFIGDIR"]
+        if matplotlib := sys.modules.get("matplotlib"):
+            for name in ("get_configdir", "get_cachedir"):
+                remembering = getattr(matplotlib, name)
+                setattr(matplotlib, name, matplotlib._logged_cached("FOLDER=%s")(remembering.__wrapped__))
+
+
+def _use_once() -> None:
+    """Do what most programs do, so that what is made at the first time is made here."""
+    if pandas := sys.modules.get("pandas"):
+        table = pandas.DataFrame({"name": ["a", "b", "a"], "number": [1.0, 2.5, 3.0]})
+        str(table.describe()), str(table.groupby("name").sum()), str(table.sort_values("number").head())
+        pandas.read_csv(io.StringIO(table.to_csv()))
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        figure, axes = pyplot.subplots()
+        axes.plot([1, 2], [3, 4], label="toy")
+        axes.set_title("toy")
+        axes.legend()
+        figure.savefig(io.BytesIO())
+        pyplot.close(figure)
+
+
+def _end_threads() -> None:
+    """OpenBLAS ends its threads when its process forks, and each process starts them anew when it needs them."""
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    if len(os.listdir("/proc/self/task")) != 1:
+        raise RuntimeError("a preloaded package keeps a thread; take it out of preload in runner.yaml")

@@ -1,0 +1,95 @@
+"""What a zygote is told about data packages: which interpreter it is, what it may read, which variables it has."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from codex_server.interpreters import find_interpreter
+from codex_server.languages import Languages, load_languages
+from codex_server.packages import InstalledPackages
+from codex_server.sandboxes.embedded.guestids import GuestIds
+from codex_server.sandboxes.embedded.plans import HostParts, Plans
+from codex_server.settings import Settings
+
+HOME = Path("/nonexistent/sandboxes")
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that other accounts may enter, which pytest's own are not."""
+    with tempfile.TemporaryDirectory(prefix="codex-packages-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def host(*, own_ids: bool) -> HostParts:
+    ids_in_map = (0, 70_000, 20_000 if own_ids else 1)
+    ids = GuestIds(ids_in_map, ids_in_map, map_tool=False)
+    python = find_interpreter("python")
+    assert python
+    return HostParts(python, ids, None, 4)
+
+
+def languages_with(folder: Path) -> Languages:
+    installed = InstalledPackages(folder, "pip", "/usr/bin/python3", (), 1)
+    return Languages(replace(lang, packages=installed) if lang.name == "python" else lang for lang in load_languages())
+
+
+def confined(languages: Languages, *, own_ids: bool = False, **settings: object) -> Plans:
+    return Plans.for_confined(Settings(**settings), languages, host(own_ids=own_ids), HOME)  # type: ignore[arg-type]
+
+
+def test_in_a_room_the_zygote_is_the_environment_s_python(open_folder: Path) -> None:
+    plans = Plans.for_namespaces(Settings(), languages_with(open_folder), host(own_ids=True))
+    assert plans.launch_plan["argv"][0] == "/opt/python-packages/bin/python3"
+    assert plans.launch_plan["env"]["PATH"].startswith("/opt/python-packages/bin:")
+    assert str(open_folder) not in str(plans.launch_plan["env"])
+
+
+def test_without_packages_the_zygote_is_the_plain_interpreter() -> None:
+    plans = Plans.for_namespaces(Settings(), load_languages(), host(own_ids=True))
+    assert "python-packages" not in str(plans.launch_plan)
+    assert not {"MPLBACKEND", "OMP_NUM_THREADS"} & set(plans.launch_plan["env"])
+
+
+def test_a_confined_guest_may_read_the_packages_at_their_own_place(open_folder: Path) -> None:
+    plans = confined(languages_with(open_folder))
+    assert plans.launch_plan["argv"][0] == str(open_folder / "bin" / "python3")
+    assert str(open_folder) in plans.setup["readable"]
+    assert plans.shortfall == ()
+
+
+def test_packages_that_guests_with_ids_of_their_own_cannot_enter_are_left_out_with_the_cure(open_folder: Path) -> None:
+    closed = open_folder / "closed"
+    closed.mkdir(mode=0o700)
+    plans = confined(languages_with(closed / "python"), own_ids=True)
+    assert str(closed) not in str(plans.setup["readable"])
+    assert plans.launch_plan["argv"][0] == str(plans.interpreter.path)
+    (why,) = plans.shortfall
+    assert str(closed) in why
+    assert "CODEX_PACKAGES_DIR" in why
+
+
+def test_the_server_s_own_account_reads_what_others_cannot_enter(open_folder: Path) -> None:
+    closed = open_folder / "closed"
+    closed.mkdir(mode=0o700)
+    assert confined(languages_with(closed)).shortfall == ()
+
+
+def test_figures_that_nobody_wants_are_drawn_by_the_plain_backend(open_folder: Path) -> None:
+    kept, plain = (confined(languages_with(open_folder), save_figures=wanted) for wanted in (True, False))
+    assert "MPLBACKEND" not in kept.launch_plan["env"]
+    assert plain.launch_plan["env"]["MPLBACKEND"] == "Agg"
+
+
+@pytest.mark.parametrize(("processors", "bound"), [(2, None), (8, None), (64, "8")])
+def test_libraries_do_not_start_a_thread_for_each_of_many_processors(
+    processors: int, bound: str | None, open_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(processors)))
+    environment = confined(languages_with(open_folder)).launch_plan["env"]
+    assert environment.get("OPENBLAS_NUM_THREADS") == environment.get("OMP_NUM_THREADS") == bound
