@@ -63,6 +63,7 @@ def _load(name: str) -> Any:
 
 
 _frames = _load("frames")
+_modules = _load("modules")
 _packages = _load("packages")
 _streams = _load("streams")
 
@@ -73,11 +74,13 @@ def warm(preload: Sequence[str] = (), *, figures: bool = False) -> None:
     ``preload`` are modules of the data packages to import as well; with ``figures`` the matplotlib figures that a
     program leaves open are saved at its end. Raises ``ImportError`` when a module is not there.
     """
+    _modules.begin()
     if sys.flags.no_site:
         site.main()
     for name in PRELOADED.split():
         importlib.import_module(name)
     _packages.warm(preload, figures=figures)
+    _modules.end()
     _frames.hide([run, _live, _execute, _report, _finish, _tear_down, _join_threads, _flush_streams])
     gc.collect()
     gc.freeze()
@@ -86,7 +89,7 @@ def warm(preload: Sequence[str] = (), *, figures: bool = False) -> None:
 def rehearse() -> None:
     """Do what ``run`` will do, on a toy, so that its page faults are paid before the code arrives. Writes nothing."""
     _prepare(dict(os.environ))
-    _own_modules(_frames.folders_of_callers(sys._getframe()))
+    _modules.within(_frames.folders_of_callers(sys._getframe()))
     streams = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = StringIO(), StringIO()
     try:
@@ -124,7 +127,7 @@ def _live(file: str, args: list[str], env: dict[str, str]) -> NoReturn:
     sys.argv = [file, *args]
     sys.orig_argv = [sys.executable, *sys.argv]
     _put_program_first(file, env.get("PYTHONPATH", ""))
-    known = frozenset(sys.modules)
+    known = frozenset(_modules.later())
     gc.freeze()  # before the program's own objects are made: they must stay collectable
     namespace = _fresh_main(file)
     code, interrupted = _execute(file, namespace)
@@ -193,16 +196,10 @@ def _reseed() -> None:
         sys.modules["_ssl"].RAND_add(os.urandom(32), 32.0)
 
 
-def _own_modules(folders: set[str]) -> list[str]:
-    inside = tuple(folder + "/" for folder in folders)
-    files = [(name, getattr(module, "__file__", None)) for name, module in sys.modules.items()]
-    return [name for name, file in files if file and file.startswith(inside)]
-
-
 def _forget(own: set[str]) -> None:
     """Take our modules, our callers' and their folders out of what the program can import."""
-    for name in _own_modules(own):
-        del sys.modules[name]
+    for name in _modules.within(own):
+        sys.modules.pop(name, None)
     sys.path[:] = [entry for entry in sys.path if entry and entry not in own]
     for entry in own:
         sys.path_importer_cache.pop(entry, None)
@@ -217,7 +214,8 @@ def _put_program_first(file: str, python_path: str) -> None:
 
 def _forget_shadowed(beside: list[str]) -> None:
     """A module beside the program goes before the library's of that name, though the latter is loaded already."""
-    shadows = {entry.partition(".")[0] for entry in beside} & sys.modules.keys() - _ALWAYS_LOADED
+    names = {entry.partition(".")[0] for entry in beside} - _ALWAYS_LOADED
+    shadows = {name for name in names if name in sys.modules}
     for name in list(sys.modules) if shadows else ():
         if name.partition(".")[0] in shadows:
             del sys.modules[name]
@@ -356,11 +354,10 @@ def _tear_down(known: frozenset[str]) -> None:
     sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__
     if _thread._count():
         sys.setswitchinterval(1e6)  # python3 stops its daemon threads here
-    for name in set(sys.modules) - known | {"__main__"}:
+    new = ["__main__", *reversed([name for name in _modules.later() if name not in known and name != "__main__"])]
+    for name in new:
         _flush_files(getattr(sys.modules.get(name), "__dict__", {}))
-    alive = [
-        weakref.ref(sys.modules.pop(name)) for name in list(sys.modules) if name not in known or name == "__main__"
-    ]
+    alive = [weakref.ref(sys.modules.pop(name)) for name in new if name in sys.modules]
     gc.collect()
     left = [module for module in (reference() for reference in reversed(alive)) if module is not None]
     for module in left:

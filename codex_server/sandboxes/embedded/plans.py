@@ -215,6 +215,8 @@ def _setup(settings: Settings, host: HostParts, *, namespaces: bool, cgroups: bo
         "process_margin": 0 if host.ids.per_slot else _shared_id_margin(host.slots, namespaces=namespaces),
         "workspace_bytes": settings.max_workspace,
         "inodes": _INODES,
+        "figures": settings.save_figures,
+        "preload": [],
     }
 
 
