@@ -10,7 +10,7 @@ import pytest
 
 from codex_server.interpreters import SYSTEM_PATH, find_interpreter
 from tests.runners.comparison import Program, Result, lay_out, run_armed_node, run_bare
-from tests.runners.javascript_programs import PROGRAMS, TYPESCRIPT
+from tests.runners.javascript_programs import ENDINGS, PROGRAMS, TYPESCRIPT
 
 
 def find_nodes() -> dict[str, Path]:
@@ -53,6 +53,11 @@ def test_program_comes_out_as_under_plain_node(name, node, tmp_path):
     compare(node, PROGRAMS[name], tmp_path / "workspace", "main.js")
 
 
+@pytest.mark.parametrize("name", ENDINGS)
+def test_program_ends_as_under_plain_node(name, node, tmp_path):
+    compare(node, ENDINGS[name], tmp_path / "workspace", "main.js")
+
+
 @pytest.mark.parametrize("name", TYPESCRIPT)
 def test_typescript_comes_out_as_under_plain_node(name, typescript_node, tmp_path):
     compare(typescript_node, TYPESCRIPT[name], tmp_path / "workspace", "main.ts")
@@ -60,6 +65,34 @@ def test_typescript_comes_out_as_under_plain_node(name, typescript_node, tmp_pat
 
 def test_rehearsed_typescript_says_nothing_of_experiments(typescript_node, tmp_path):
     compare(typescript_node, TYPESCRIPT["types"], tmp_path / "workspace", "main.ts", placeholder="armed.ts")
+
+
+def test_program_that_nobody_watches_leaves_without_tearing_down(node, tmp_path):
+    assert leaves_quickly(node, tmp_path, "console.log(1)")
+    assert leaves_quickly(node, tmp_path, "setTimeout(() => console.log(1), 1)")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "process.on('exit', () => {})",
+        "process.emit = process.emit",
+        "require('inspector')",
+        "require('worker_threads')",
+        "require.cache['/addon.node'] = module",
+        "import 'fs'",
+    ],
+)
+def test_program_whose_end_could_be_seen_is_torn_down(node, tmp_path, code):
+    assert not leaves_quickly(node, tmp_path, code)
+
+
+def leaves_quickly(node: Path, folder: Path, code: str) -> bool:
+    """Node's own word on it: this option reports who left the environment before its time."""
+    program = Program(code)
+    result = run_armed_node(node, lay_out(program, folder / "w", "main.js"), program, flags=["--trace-exit"])
+    assert result.code == 0
+    return "Exited the environment with code 0" in result.stderr
 
 
 def test_node_that_cannot_strip_types_says_what_is_needed(node, tmp_path):
