@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,13 +40,15 @@ class Family:
     server: Process
     launchers: tuple[Process, ...]
     zygotes: tuple[Process, ...]
-    slots: tuple[tuple[Process, ...], ...]
-    """Each an init, then everything below it."""
+    inits: tuple[Process, ...]
+    workers: tuple[Process, ...]
+    """And whatever they started."""
 
     @property
     def cpu_seconds(self) -> float:
-        """Processor time of the server, and of every slot that has ended: its zygote waited for it."""
-        settled = (process.own_cpu_seconds + process.children_cpu_seconds for process in self.zygotes)
+        """Processor time of the server and of everything below it; those who ended are in their parents' accounts."""
+        below = (*self.zygotes, *self.inits, *self.workers)
+        settled = (process.own_cpu_seconds + process.children_cpu_seconds for process in below)
         return self.server.own_cpu_seconds + sum(process.own_cpu_seconds for process in self.launchers) + sum(settled)
 
 
@@ -64,8 +66,8 @@ def parse_memory(text: str) -> Memory:
     return Memory(kib["Pss"] * 1024, (kib["Private_Clean"] + kib["Private_Dirty"]) * 1024, kib["Rss"] * 1024)
 
 
-def family_in(processes: Iterable[Process], server: int) -> Family:
-    """Who is who below the process ``server``. Raises ``KeyError`` when it is not there."""
+def family_in(processes: Iterable[Process], server: int, first: Callable[[Process], bool]) -> Family:
+    """Who is who below the process ``server``; ``first`` tells PID 1 of a slot. Raises ``KeyError`` when it is gone."""
     known = {process.pid: process for process in processes}
     children: dict[int, list[Process]] = {}
     for process in known.values():
@@ -76,18 +78,27 @@ def family_in(processes: Iterable[Process], server: int) -> Family:
 
     launchers = below([known[server]])
     zygotes = below(launchers)
-    slots = []
-    for init in below(zygotes):
-        members, waiting = [init], [init]
-        while waiting := list(below(waiting)):
-            members += waiting
-        slots.append(tuple(members))
-    return Family(known[server], launchers, zygotes, tuple(slots))
+    members = waiting = below(zygotes)
+    inits = tuple(filter(first, members)) or tuple(process for process in members if process.pid in children)
+    while waiting := below(waiting):
+        members += waiting
+    workers = tuple(process for process in members if process not in inits)
+    return Family(known[server], launchers, zygotes, inits, workers)
 
 
 def family_of(server: int) -> Family:
     """The server's processes now."""
-    return family_in(_all_processes(), server)
+    return family_in(_all_processes(), server, _is_first)
+
+
+def _is_first(process: Process) -> bool:
+    """Whether it is PID 1 of its own pid namespace."""
+    try:
+        text = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    numbers = next((line.split()[1:] for line in text.splitlines() if line.startswith("NSpid:")), [])
+    return numbers[-1:] == ["1"]
 
 
 def _all_processes() -> Iterable[Process]:

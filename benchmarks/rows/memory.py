@@ -32,14 +32,18 @@ def idle(bench: Bench) -> Iterator[Row | Skipped]:
 def slot(bench: Bench) -> Iterator[Row | Skipped]:
     """One armed slot: the median of those that stand ready; those of Node.js apart."""
     bench.full()
+    family = bench.server.family()
     try:
-        by_kind = _slots_by_kind(bench)
+        inits = [memory_of(process) for process in family.inits]
+        by_kind: dict[str, list[Memory]] = {}
+        for process in family.workers:
+            by_kind.setdefault(_kind(process), []).append(memory_of(process))
     except NotReadable as error:
         yield Skipped("slot-memory", _SLOT, f"the kernel does not show it to this user ({error})")
         return
-    for kind, slots in sorted(by_kind.items(), reverse=True):
-        private = median(sum(part.private for part in slot_) for slot_ in slots)
-        shared = median(sum(part.pss for part in slot_) for slot_ in slots)
+    for kind, workers in sorted(by_kind.items(), reverse=True):
+        private = median(part.private for part in inits) + median(part.private for part in workers)
+        shared = median(part.pss for part in inits) + median(part.pss for part in workers)
         yield Row(
             "slot-memory",
             f"{_SLOT} ({kind})",
@@ -52,13 +56,5 @@ def slot(bench: Bench) -> Iterator[Row | Skipped]:
         )
 
 
-def _slots_by_kind(bench: Bench) -> dict[str, list[list[Memory]]]:
-    found: dict[str, list[list[Memory]]] = {}
-    for processes in bench.server.family().slots:
-        found.setdefault(_kind(processes), []).append([memory_of(process) for process in processes])
-    return found
-
-
-def _kind(slot_: tuple[Process, ...]) -> str:
-    """By the program of the worker, which stands after the init."""
-    return "python" if len(slot_) > 1 and program_of(slot_[1]).startswith("python") else "node"
+def _kind(worker: Process) -> str:
+    return "python" if program_of(worker).startswith("python") else "node"

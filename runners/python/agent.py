@@ -40,16 +40,9 @@ _ALWAYS_LOADED = {"_collections_abc", "_sitebuiltins", "abc", "builtins", "codec
 _ALWAYS_LOADED |= {"os", "posixpath", "site", "stat", "sys", "zipimport"}
 _C_LIBRARY = ctypes.CDLL(None)
 _TOY = """
-import json, sys
-class Toy:
-    def __init__(self, size): self.size = size
-    def __repr__(self): return f"{self.size:>4}"
+import sys
 def toy(n): return n if n < 2 else toy(n - 1) + toy(n - 2)
-text = json.dumps({"a": [1, 2.5, None], "b": sorted({str(Toy(i)) for i in range(9)})})
-print(json.loads(text), sum(toy(n) for n in range(6)), *map(str.upper, text.split()))
-try: toy(text)
-except TypeError as error: seen = error
-raise ValueError("%s" % len(text)) from seen
+print(f"{toy(3):>4}", [1, 2.5, None], *map(str.upper, "a b".split()))
 """
 
 
@@ -69,17 +62,17 @@ _streams = _load("streams")
 
 
 def warm(preload: Sequence[str] = (), *, figures: bool = False) -> None:
-    """Import what a plain snippet needs anyway. Called once, in the zygote, while it has one thread.
+    """Import what a plain snippet needs anyway, and hide us. Called once, in the zygote, while it has one thread.
 
     ``preload`` are modules of the data packages to import as well; with ``figures`` the matplotlib figures that a
     program leaves open are saved at its end. Raises ``ImportError`` when a module is not there.
     """
-    _modules.begin()
     if sys.flags.no_site:
         site.main()
     for name in PRELOADED.split():
         importlib.import_module(name)
     _packages.warm(preload, figures=figures)
+    _forget(_frames.folders_of_callers(sys._getframe()))  # here, because it looks at every module there is
     _modules.end()
     _frames.hide([run, _live, _execute, _report, _finish, _tear_down, _join_threads, _flush_streams])
     gc.collect()
@@ -89,13 +82,10 @@ def warm(preload: Sequence[str] = (), *, figures: bool = False) -> None:
 def rehearse() -> None:
     """Do what ``run`` will do, on a toy, so that its page faults are paid before the code arrives. Writes nothing."""
     _prepare(dict(os.environ))
-    _modules.within(_frames.folders_of_callers(sys._getframe()))
     streams = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = StringIO(), StringIO()
     try:
         exec(compile(_TOY, "<toy>", "exec", dont_inherit=True), {"__name__": "toy"})
-    except ValueError as error:
-        sys.__excepthook__(type(error), error, error.__traceback__)
     finally:
         sys.stdout, sys.stderr = streams
     gc.collect()
@@ -109,10 +99,8 @@ def run(file: str, args: list[str], env: dict[str, str]) -> NoReturn:
     descriptor and finished all confinement; nothing of the caller runs again.
     """
     frame = sys._getframe()
-    own = _frames.folders_of_callers(frame)
     _frames.cut(frame)
     try:
-        _forget(own)
         _live(file, args, env)
     except BaseException as error:  # out of memory, or a signal between the program's end and ours
         sys.__excepthook__(type(error), error, _without_own_frames(error.__traceback__))
@@ -198,8 +186,10 @@ def _reseed() -> None:
 
 def _forget(own: set[str]) -> None:
     """Take our modules, our callers' and their folders out of what the program can import."""
-    for name in _modules.within(own):
-        sys.modules.pop(name, None)
+    inside = tuple(folder + os.sep for folder in own)
+    for name, module in list(sys.modules.items()):
+        if (getattr(module, "__file__", None) or "").startswith(inside):
+            del sys.modules[name]
     sys.path[:] = [entry for entry in sys.path if entry and entry not in own]
     for entry in own:
         sys.path_importer_cache.pop(entry, None)

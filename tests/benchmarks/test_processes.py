@@ -32,29 +32,43 @@ FAMILY = [
     _process(20, 10, own=0.5),  # its launcher
     _process(30, 20, own=2.0, children=8.0),  # the zygote
     _process(40, 30),  # an init
-    _process(50, 40),  # its worker
+    _process(50, 30),  # its worker, which the zygote forked
     _process(51, 50),  # and what the worker started
     _process(41, 30),  # another init
     _process(99, 1),  # a stranger
 ]
 
 
-def test_a_family_is_server_launcher_zygote_and_slots():
-    family = family_in(FAMILY, 10)
+def is_first(process: Process) -> bool:
+    return process.pid in (40, 41)
+
+
+def test_a_family_is_server_launcher_zygote_inits_and_workers():
+    family = family_in(FAMILY, 10, is_first)
 
     assert family.server.pid == 10
     assert [process.pid for process in family.launchers] == [20]
     assert [process.pid for process in family.zygotes] == [30]
-    assert [[process.pid for process in slot] for slot in family.slots] == [[40, 50, 51], [41]]
+    assert [process.pid for process in family.inits] == [40, 41]
+    assert [process.pid for process in family.workers] == [50, 51]
 
 
-def test_processor_time_counts_the_server_and_every_slot_that_has_ended():
-    assert family_in(FAMILY, 10).cpu_seconds == 1.0 + 0.5 + 2.0 + 8.0
+def test_an_init_without_a_pid_namespace_is_known_by_its_worker():
+    without = [process for process in FAMILY if process.pid != 50]
+    family = family_in([*without, _process(50, 40), _process(60, 41)], 10, lambda process: False)
+
+    assert [process.pid for process in family.inits] == [40, 41]
+    assert [process.pid for process in family.workers] == [50, 60, 51]
+
+
+def test_processor_time_counts_everyone_who_runs_and_who_has_ended():
+    alive = sum(process.own_cpu_seconds + process.children_cpu_seconds for process in FAMILY[4:8])
+    assert family_in(FAMILY, 10, is_first).cpu_seconds == 1.0 + 0.5 + 2.0 + 8.0 + alive
 
 
 def test_a_server_that_is_gone_has_no_family():
     with pytest.raises(KeyError):
-        family_in(FAMILY, 12)
+        family_in(FAMILY, 12, is_first)
 
 
 def test_this_process_has_a_family():

@@ -110,13 +110,18 @@ def houses(runner: asyncio.Runner, languages: Languages, host: Host) -> Iterator
 
 @pytest.fixture
 def house(houses: Houses, host: Host, level: str) -> Iterator[Guesthouse]:
-    """An open house. After the test the next execution is right, and the host is as it was."""
+    """An open house, whose next guest comes into a slot that had one before, where the level keeps slots.
+
+    After the test the next execution, in the slot that the test's program had, is right, and the host is as it was.
+    """
     house = houses.at(level)
     before = Census.take()
+    house.python("open('/tmp/left', 'w').write('by the guest before')")
     yield house
     after = house.python("import os; print(6 * 7, sorted(os.listdir()), sys.stdin.read())", stdin=b"heard")
     assert (after.status, after.stdout, after.stderr) == ("succeeded", "42 ['main.py'] heard\n", "")
     assert host.victim.poll() is None
     assert host.knocks == []
     assert host.secret_file.read_text() == host.SECRET
+    house.settle()
     assert_clean_since(before)

@@ -19,7 +19,8 @@ from codex_server.model import Ending, Execution, InputFile, Status, Stream
 from codex_server.sandboxes.base import IsolationLevel
 from codex_server.sandboxes.embedded import syscalls
 from codex_server.sandboxes.embedded.backend import EmbeddedBackend
-from codex_server.sandboxes.embedded.slot import EmbeddedSandbox
+from codex_server.sandboxes.embedded.sandbox import EmbeddedSandbox
+from codex_server.sandboxes.embedded.slot import Slot
 from codex_server.settings import Settings
 from tests.census import next_guest_ids
 
@@ -97,6 +98,8 @@ class Guesthouse:
         self.settings = Settings(min_isolation=str(level), guest_ids=next_guest_ids(), **settings)
         self.backend = EmbeddedBackend(self.settings, languages, most=level)
         self._runner = runner
+        self.last_slot: Slot | None = None
+        """The one that served the last program."""
 
     def open(self) -> None:
         """Start the backend. Raises ``IsolationTooWeak`` where the host does not allow the level."""
@@ -109,6 +112,10 @@ class Guesthouse:
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of ``work`` in this house's event loop."""
         return self._runner.run(work)
+
+    def settle(self) -> None:
+        """End the slots that stand empty, as they would be by themselves after a moment."""
+        self.wait(self.backend.end_idle_slots())
 
     def python(self, code: str, **wishes: Any) -> Seen:
         """Run a Python program that may use ``call``, ``attempt`` and ``tell``."""
@@ -166,6 +173,7 @@ class Guesthouse:
         self, sandbox: EmbeddedSandbox, language: str, code: str, wishes: dict[str, Any], sink: Sink
     ) -> Seen:
         execution = self._execution(language, code, dict(wishes))
+        self.last_slot = sandbox.slot
         try:
             return sink.seen(await sandbox.run(execution, self.languages.find(language), sink))
         finally:

@@ -15,7 +15,7 @@ import pytest
 from codex_server.errors import SandboxFault, SandboxUnavailable
 from codex_server.languages import Languages
 from codex_server.sandboxes.base import IsolationLevel
-from codex_server.sandboxes.embedded.slot import EmbeddedSandbox
+from codex_server.sandboxes.embedded.sandbox import EmbeddedSandbox
 from tests.census import Census, alive, assert_clean_since, cgroups_of, descendants, next_guest_ids, until
 from tests.escape.conftest import Houses
 from tests.escape.guesthouse import Guesthouse, Sink
@@ -52,7 +52,7 @@ def pid_behind(pidfd: int) -> int:
 
 
 def kill_init(sandbox: EmbeddedSandbox) -> None:
-    signal.pidfd_send_signal(sandbox._parts.pidfd, signal.SIGKILL)
+    signal.pidfd_send_signal(sandbox.slot.pidfd, signal.SIGKILL)
 
 
 def launcher_of(house: Guesthouse) -> int:
@@ -159,7 +159,7 @@ def test_every_slot_can_be_taken_and_given_back(own_house):
         with pytest.raises(SandboxUnavailable, match="in use"):
             while True:
                 taken.append(await own_house.arm("python"))
-        numbers = [sandbox._parts.number for sandbox in taken]
+        numbers = [sandbox.slot.number for sandbox in taken]
         assert len(set(numbers)) == len(numbers)
         for sandbox in taken:
             await sandbox.destroy()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from codex_server.sandboxes.base import IsolationLevel
-from tests.census import GUEST_IDS
+from tests.census import GUEST_IDS, descendants
 
 STATUS = """
     fields = {}
@@ -69,10 +69,7 @@ def test_guest_has_a_host_uid_that_nobody_else_has(house):
     found = []
 
     def look(sandbox):
-        init = pid_of(sandbox._parts.pidfd)
-        with open(f"/proc/{init}/task/{init}/children") as file:
-            for worker in file.read().split():
-                found.append(os.stat(f"/proc/{worker}").st_uid)
+        found.extend(os.stat(f"/proc/{pid}").st_uid for pid in members_of(pid_of(sandbox.slot.pidfd)))
 
     house.disturbed("print('ready', flush=True); sys.stdin.read()", "ready", look, stdin=b"x" * 2**20)
     house.together(*["import time; time.sleep(0.1)"] * 2)
@@ -83,6 +80,20 @@ def test_guest_has_a_host_uid_that_nobody_else_has(house):
 def pid_of(pidfd: int) -> int:
     with open(f"/proc/self/fdinfo/{pidfd}") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
+
+
+def members_of(init: int) -> list[int]:
+    """The processes that share init's pid namespace, or below it where it has none of its own; without init."""
+    if os.readlink(f"/proc/{init}/ns/pid") == os.readlink("/proc/self/ns/pid"):
+        return descendants(init)
+    return [pid for pid in descendants(os.getpid()) if pid != init and _pid_namespace(pid) == _pid_namespace(init)]
+
+
+def _pid_namespace(pid: int) -> str | None:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid")
+    except FileNotFoundError:
+        return None
 
 
 def test_setuid_programs_give_nothing(house):

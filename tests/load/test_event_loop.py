@@ -33,7 +33,7 @@ HARMLESS = (
     ("io.TextIOWrapper.read", "access/tokenfile.py", "_read", "a small local file, after a token was made or revoked"),
     ("os.mkdir", "embedded/plans.py", "slot", "one folder in an empty one, where there are no namespaces"),
     ("os.read", "embedded/zygote.py", "_start_launcher", "until the launcher's program is loaded, after one had died"),
-    ("io.BufferedWriter.write", "embedded/slot.py", "_payload", "into memory (a memfd): no disk is behind it"),
+    ("io.BufferedWriter.write", "embedded/sandbox.py", "_payload", "into memory (a memfd): no disk is behind it"),
 )
 """What blocks by its name and not in fact: the function, who may call it, and why."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import tempfile
@@ -14,13 +15,18 @@ from codex_server.languages import Language, Languages, Start
 from codex_server.sandboxes.base import Backend, Isolation, IsolationLevel, Sandbox
 from codex_server.sandboxes.embedded.causes import closed_to_others, explain, read_host_facts
 from codex_server.sandboxes.embedded.cgroup import CgroupsUnavailable, CgroupTree, SlotCgroup, open_tree
+from codex_server.sandboxes.embedded.channel import close_all
 from codex_server.sandboxes.embedded.guestids import choose_guest_ids, claim_host_ids
+from codex_server.sandboxes.embedded.idle import IdleSlots
 from codex_server.sandboxes.embedded.plans import HostParts, Plans, SlotPlan
 from codex_server.sandboxes.embedded.room import kernel
 from codex_server.sandboxes.embedded.room.removal import remove_tree
-from codex_server.sandboxes.embedded.slot import EmbeddedSandbox, SlotParts, SlotTerms
+from codex_server.sandboxes.embedded.sandbox import EmbeddedSandbox, Terms
+from codex_server.sandboxes.embedded.slot import Slot, SlotParts, program_in
 from codex_server.sandboxes.embedded.zygote import LaunchFailed, Zygote
 from codex_server.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 _SPARE_SLOTS = 16
 _SUMMARIES = {
@@ -42,6 +48,7 @@ class EmbeddedBackend(Backend):
         self._least = IsolationLevel[settings.min_isolation.upper()]
         self._slots = settings.max_concurrency + sum(settings.pool_sizes.values()) + _SPARE_SLOTS
         self._free_numbers = deque(range(self._slots))  # the one that has been free the longest is taken first
+        self._idle = IdleSlots()
         self._undoings: set[asyncio.Task[None]] = set()
         self._zygote: Zygote | None = None
         self._tree: CgroupTree | None = None
@@ -50,7 +57,7 @@ class EmbeddedBackend(Backend):
         self._restarting = asyncio.Lock()
         self._last_failure: str | None = None
         self._closed = False
-        self._terms = SlotTerms(settings.ceilings, settings.max_inline_file, settings.max_response)
+        self._terms = Terms(settings.ceilings, settings.max_inline_file, settings.max_response)
         self._home: Path | None = None
         self._claimed_ids: socket.socket | None = None
 
@@ -141,6 +148,7 @@ class EmbeddedBackend(Backend):
     async def close(self) -> None:
         """See ``Backend.close``."""
         self._closed = True
+        await self.end_idle_slots()
         if self._zygote:
             await self._zygote.close()
             self._zygote = None
@@ -154,6 +162,10 @@ class EmbeddedBackend(Backend):
             with contextlib.suppress(OSError):
                 self._home.rmdir()
             self._home = None
+
+    async def end_idle_slots(self) -> None:
+        """End the slots that stand empty; without this they end by themselves after a moment."""
+        await self._idle.close()
 
     @property
     def isolation(self) -> Isolation:
@@ -195,9 +207,7 @@ class EmbeddedBackend(Backend):
             return self._zygote
 
     async def _arm(self, zygote: Zygote, agent: Language | None) -> EmbeddedSandbox:
-        if not self._free_numbers or self._plans is None:
-            raise SandboxUnavailable("every sandbox of this server is in use; try again")
-        arming = asyncio.ensure_future(self._arm_number(zygote, self._plans, self._free_numbers.popleft(), agent))
+        arming = asyncio.ensure_future(self._arm_some_slot(zygote, agent))
         try:
             return await asyncio.shield(arming)
         except asyncio.CancelledError:
@@ -207,8 +217,26 @@ class EmbeddedBackend(Backend):
             undoing.add_done_callback(self._undoings.discard)
             raise
 
-    async def _arm_number(self, zygote: Zygote, plans: Plans, number: int, agent: Language | None) -> EmbeddedSandbox:
-        folder: Path | None = None
+    async def _arm_some_slot(self, zygote: Zygote, agent: Language | None) -> EmbeddedSandbox:
+        """Arm a slot that served before, if one stands empty, else a new one."""
+        if self._plans is None:
+            raise SandboxUnavailable("the backend is closed")
+        while slot := self._idle.take():
+            try:
+                if slot.cgroup:
+                    slot.cgroup.limit(self._terms.ceilings)
+                streams = await slot.arm_again(self._plans.slot(slot.number, agent).body)
+            except (SandboxUnavailable, OSError) as error:
+                _log.debug("a slot is not used again: %s", error)
+                await slot.end()
+            else:
+                return EmbeddedSandbox(slot, streams, self._terms, self._idle.put)
+        return await self._arm_number(zygote, self._plans, agent)
+
+    async def _arm_number(self, zygote: Zygote, plans: Plans, agent: Language | None) -> EmbeddedSandbox:
+        if not self._free_numbers:
+            raise SandboxUnavailable("every sandbox of this server is in use; try again")
+        number, folder = self._free_numbers.popleft(), None
         try:
             plan = plans.slot(number, agent)
             folder = plan.folder
@@ -224,13 +252,15 @@ class EmbeddedBackend(Backend):
         async with contextlib.AsyncExitStack() as undo:
             cgroup, procs = self._make_cgroup(undo)
             try:
-                channel, (pidfd, stdin, stdout, stderr) = await zygote.arm(plan.body, procs)
+                channel, (pidfd, *streams) = await zygote.arm(plan.body, procs)
             finally:
-                for descriptor in procs:
-                    os.close(descriptor)
+                close_all(procs)
             undo.pop_all()
-        parts = SlotParts(plan.number, channel, pidfd, stdin, stdout, stderr, plan.environment, cgroup, plan.folder)
-        return EmbeddedSandbox(parts, self._terms, self._free_numbers.append)
+        parts = SlotParts(plan.number, channel, pidfd, plan.environment, cgroup, plan.folder)
+        slot = Slot(parts, self._free_numbers.append)
+        if cgroup:
+            cgroup.note_new(program_in(plan.body))
+        return EmbeddedSandbox(slot, streams, self._terms, self._idle.put)
 
     def _make_cgroup(self, undo: contextlib.AsyncExitStack) -> tuple[SlotCgroup | None, list[int]]:
         if self._tree is None:

@@ -17,6 +17,9 @@ from codex_server.limits import Limits
 from codex_server.sandboxes.embedded.room.launcher import remove_cgroups
 
 _PREFIX = "codex-server-"
+_PEAKS = ("memory.peak", "memory.max_usage_in_bytes")
+_SPARE_MEMORY = 4 * 2**20
+"""What the kernel may count too much for a moment: it keeps some pages for each processor."""
 _V1_CONTROLLERS = ("memory", "pids", "cpuacct")
 _V2_CONTROLLERS = frozenset({"memory", "pids"})
 
@@ -39,6 +42,8 @@ class Layout:
 
     def __init__(self) -> None:
         self._indexes: dict[str, int | None] = {}
+        self.armed_bytes: dict[str, int] = {}
+        """What a new slot uses once it is armed, by the program that waits in it."""
 
     def find(self, folders: tuple[str, ...], *names: str) -> str | None:
         """The path of the first of ``names`` that exists in one of ``folders``."""
@@ -59,6 +64,8 @@ class SlotCgroup:
         self._folders = tuple(map(str, folders))
         self._layout = layout
         self._cpu_before = 0.0
+        self._limits: Limits | None = None
+        self._peak_file = -1  # version 2 sets the peak back for one open file alone
         for folder in self._folders:
             os.mkdir(folder)  # noqa: PTH102 - pathlib costs more than the call, and this is on every execution's way
 
@@ -68,15 +75,21 @@ class SlotCgroup:
 
     def limit(self, limits: Limits) -> None:
         """Bound memory (without swap) and the number of processes; init is one more."""
-        for name, value in (
-            ("memory.max", limits.memory_bytes),
+        if self._limits and _bounded(limits) == _bounded(self._limits):
+            return
+        rows = [
             ("memory.swap.max", 0),
+            ("memory.max", limits.memory_bytes),
             ("memory.limit_in_bytes", limits.memory_bytes),
             ("memory.memsw.limit_in_bytes", limits.memory_bytes),
             ("pids.max", limits.processes + 1),
-        ):
+        ]
+        if self._limits and limits.memory_bytes > self._limits.memory_bytes:
+            rows.reverse()  # version 1 wants the bound with swap never below the one without
+        for name, value in rows:
             if file := self._layout.find(self._folders, name):
                 _write(file, value)
+        self._limits = limits
 
     def begin(self) -> None:
         """Count processor time from here: what arming took is not the program's."""
@@ -85,6 +98,32 @@ class SlotCgroup:
     def usage(self) -> CgroupUsage:
         """What was used since ``begin``; the peak of memory includes the armed sandbox itself."""
         return CgroupUsage(self._cpu_seconds() - self._cpu_before, self._peak(), self._oom_kills())
+
+    @property
+    def resettable(self) -> bool:
+        """Whether its peak of memory can be set back: with version 1, and with version 2 from Linux 6.12 on."""
+        return self._peak_file >= 0
+
+    def note_new(self, program: str) -> None:
+        """Remember what a new slot uses with ``program`` armed in it, and how its peak is set back."""
+        if used := self._used():
+            self._layout.armed_bytes[program] = min(used, self._layout.armed_bytes.get(program, used))
+        file = self._layout.find(self._folders, *_PEAKS)
+        if file and self._peak_file < 0:
+            with contextlib.suppress(OSError):
+                self._peak_file = _open_to_reset(file)
+
+    def reset(self, program: str) -> bool:
+        """Set the peak of memory back. False when more is in use than in a new slot: then it is not empty.
+
+        Pages of files that its programs were the first to read are counted too, and would make the next peak a lie.
+        """
+        try:
+            os.write(self._peak_file, b"0")
+            used = self._used()
+        except OSError:
+            return False
+        return used is not None and used <= self._layout.armed_bytes.get(program, 0) + _SPARE_MEMORY
 
     async def remove_soon(self) -> None:
         """Remove it. Its processes are dead, but the kernel may count one for a moment more."""
@@ -95,6 +134,9 @@ class SlotCgroup:
         self._remove()
 
     def _remove(self) -> None:
+        if self._peak_file >= 0:
+            os.close(self._peak_file)
+            self._peak_file = -1
         for folder in self._folders:
             with contextlib.suppress(FileNotFoundError):
                 os.rmdir(folder)  # noqa: PTH106 - as above
@@ -105,8 +147,14 @@ class SlotCgroup:
         file = self._layout.find(self._folders, "cpu.stat")
         return _keyed(file, "usage_usec") / 1e6 if file else 0.0
 
+    def _used(self) -> int | None:
+        file = self._layout.find(self._folders, "memory.current", "memory.usage_in_bytes")
+        return int(_read(file)) if file else None
+
     def _peak(self) -> int | None:
-        file = self._layout.find(self._folders, "memory.peak", "memory.max_usage_in_bytes")
+        if self._peak_file >= 0:
+            return int(os.pread(self._peak_file, 100, 0))
+        file = self._layout.find(self._folders, *_PEAKS)
         return int(_read(file)) if file else None
 
     def _oom_kills(self) -> int:
@@ -201,12 +249,28 @@ def _own_paths() -> dict[str, str]:
     return {name: path for _, names, path in rows for name in names.split(",")}
 
 
+def _bounded(limits: Limits) -> tuple[int, int]:
+    """The limits that a cgroup holds."""
+    return limits.memory_bytes, limits.processes
+
+
 def _read(file: str) -> str:
     descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(descriptor, 4096).decode("ascii")
     finally:
         os.close(descriptor)
+
+
+def _open_to_reset(file: str) -> int:
+    """A descriptor of a peak that was set back once, as a proof. Raises ``OSError`` where the kernel cannot."""
+    descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, b"0")
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _write(file: str, value: int) -> None:

@@ -11,10 +11,10 @@ from typing import IO, Any
 from codex_server.errors import SandboxUnavailable
 from codex_server.sandboxes.embedded.channel import Channel, close_all
 from codex_server.sandboxes.embedded.room import wire
+from codex_server.sandboxes.embedded.slot import hear_ready
 
 ROOM_FOLDER = Path(__file__).parent / "room"
 _LAUNCH_SECONDS = 60.0
-_ARM_SECONDS = 30.0
 _END_SECONDS = 10.0
 _BOOT = (
     "import sys; sys.dont_write_bytecode = True; sys.path.insert(0, {path!r}); "
@@ -85,29 +85,22 @@ class Zygote:
         return self._channel.is_silent() and self._launcher.poll() is None
 
     async def arm(self, body: dict[str, Any], cgroups: list[int]) -> tuple[Channel, list[int]]:
-        """Fork a slot: its channel, and the descriptors of its init, stdin, stdout and stderr.
+        """Make a slot: its channel, and the descriptors of its init, stdin, stdout and stderr.
 
         Raises ``SandboxUnavailable``.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         channel = Channel(ours)
         try:
-            self._channel.send(wire.Kind.ARM, body, (theirs.fileno(), *cgroups))
-            theirs.close()
-            async with asyncio.timeout(_ARM_SECONDS):
-                kind, answer, descriptors = await channel.receive()
-            if kind is not wire.Kind.READY or len(descriptors) != 4:
-                close_all(descriptors)
-                raise SandboxUnavailable(f"a sandbox could not be armed: {answer.get('message', kind.name)}")
-        except (wire.Closed, wire.BadFrame, OSError, TimeoutError) as error:
+            with theirs:
+                self._channel.send(wire.Kind.ARM, body, (theirs.fileno(), *cgroups))
+            return channel, await hear_ready(channel, 4)
+        except (wire.Closed, OSError) as error:
             channel.close()
             raise SandboxUnavailable(f"a sandbox could not be armed ({type(error).__name__})") from error
         except BaseException:
             channel.close()
             raise
-        finally:
-            theirs.close()
-        return channel, descriptors
 
     async def close(self) -> None:
         """End it and wait until everything in the room is dead.

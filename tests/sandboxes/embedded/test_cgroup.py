@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,12 +24,25 @@ pytestmark = pytest.mark.anyio
 
 MIB = 2**20
 LIMITS = Limits(memory_bytes=64 * MIB, processes=7)
-V2 = [("cgroup.procs", "memory.max", "memory.swap.max", "memory.peak", "memory.events", "pids.max", "cpu.stat")]
+V2 = [
+    (
+        "cgroup.procs",
+        "memory.max",
+        "memory.swap.max",
+        "memory.current",
+        "memory.peak",
+        "memory.events",
+        "pids.max",
+        "cpu.stat",
+    )
+]
+PEAKS = [("v1", "memory.usage_in_bytes", "memory.max_usage_in_bytes"), ("v2", "memory.current", "memory.peak")]
 V1 = [
     (
         "cgroup.procs",
         "memory.limit_in_bytes",
         "memory.memsw.limit_in_bytes",
+        "memory.usage_in_bytes",
         "memory.max_usage_in_bytes",
         "memory.oom_control",
     ),
@@ -106,6 +120,66 @@ def test_version_1_tells_what_was_used_since_the_beginning(v1):
     v1.say("memory.max_usage_in_bytes", f"{7 * MIB}\n")
     v1.say("memory.oom_control", "oom_kill_disable 0\nunder_oom 1\noom_kill 2\n")
     assert v1.slot.usage() == CgroupUsage(2.5, 7 * MIB, 2)
+
+
+@pytest.mark.parametrize(("kind", "current", "peak"), PEAKS)
+def test_the_peak_is_set_back_for_the_next_program(request, kind, current, peak):
+    folders = request.getfixturevalue(kind)
+    folders.say(current, f"{5 * MIB}")
+    folders.say("cpu.stat" if kind == "v2" else "cpuacct.usage", "0")
+    folders.slot.note_new("")
+    assert folders.slot.resettable
+    folders.say(peak, f"{90 * MIB}\n")
+    assert folders.slot.usage().peak_memory_bytes == 90 * MIB
+    folders.say(current, f"{6 * MIB}")
+    assert folders.slot.reset("")
+    folders.say(peak, f"{6 * MIB}\n")
+    assert folders.slot.usage().peak_memory_bytes == 6 * MIB
+    folders.empty()
+    folders.slot._remove()
+
+
+def test_a_slot_that_holds_more_than_a_new_one_is_not_empty(v1):
+    v1.say("memory.usage_in_bytes", f"{5 * MIB}")
+    v1.slot.note_new("")
+    v1.slot.note_new("node")
+    v1.say("memory.usage_in_bytes", f"{10 * MIB}")
+    assert not v1.slot.reset("")
+    assert not v1.slot.reset("a program that no new slot was armed with")
+    v1.empty()
+    v1.slot._remove()
+
+
+def test_what_a_new_slot_uses_is_known_for_each_program_and_shared_by_all_slots(v1):
+    v1.say("memory.usage_in_bytes", f"{5 * MIB}")
+    v1.slot.note_new("")
+    v1.say("memory.usage_in_bytes", f"{12 * MIB}")
+    v1.slot.note_new("node")
+    assert v1.slot.reset("node")
+    assert not v1.slot.reset("")
+    v1.empty()
+    v1.slot._remove()
+
+
+def test_a_kernel_that_cannot_set_the_peak_back_has_slots_that_serve_once(tmp_path):
+    folders = FakeFolders(tmp_path, [("cgroup.procs", "memory.max", "memory.current", "pids.max", "cpu.stat")])
+    folders.say("memory.current", "1")
+    folders.slot.note_new("")
+    assert not folders.slot.resettable
+
+
+def test_looser_limits_are_written_in_the_order_that_the_kernel_wants(v1, monkeypatch):
+    wider = replace(LIMITS, memory_bytes=LIMITS.memory_bytes * 2)
+    v1.slot.limit(LIMITS)
+    written: list[str] = []
+    monkeypatch.setattr(cgroup, "_write", lambda file, value: written.append(file.rpartition("/")[2]))
+    v1.slot.limit(LIMITS)
+    assert written == []
+    v1.slot.limit(wider)
+    assert written.index("memory.memsw.limit_in_bytes") < written.index("memory.limit_in_bytes")
+    written.clear()
+    v1.slot.limit(LIMITS)
+    assert written.index("memory.limit_in_bytes") < written.index("memory.memsw.limit_in_bytes")
 
 
 def test_a_kernel_that_keeps_no_peak_and_no_count_says_so(tmp_path):

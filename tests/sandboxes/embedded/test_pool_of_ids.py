@@ -163,7 +163,7 @@ async def test_a_number_whose_slot_does_not_die_is_never_given_again(backend, pr
     stuck = processes.numbers[0]
     with monkeypatch.context() as patch:
         patch.setattr(slot, "_DEATH_SECONDS", 0)
-        patch.setattr(type(first), "_kill", lambda self: None)
+        patch.setattr(slot.Slot, "kill", lambda self: None)
         await first.destroy()
     armed = await arm_all(backend, python)
     assert stuck not in processes.numbers[1:]

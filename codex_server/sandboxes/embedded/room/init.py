@@ -1,9 +1,12 @@
-"""The slot's init: PID 1 of a slot, TRUSTED. It raises the walls, starts the worker, watches it, and tells its ending.
+"""The slot's init: PID 1 of a slot, TRUSTED. It raises the walls, has a worker started, watches it, tells its ending.
 
-INVARIANT: every number of the ending comes from the kernel (``waitid``, ``rusage``, clocks), none from the worker.
+It serves one execution after another, each in a worker, files, network and ipc namespace of its own; a slot in which
+anything was out of the ordinary is thrown away. At level ``confined`` it serves one.
+INVARIANT: every number of the ending comes from the kernel (``wait4``, clocks), none from the worker.
 """
 
 import contextlib
+import fcntl
 import gc
 import os
 import resource
@@ -11,72 +14,106 @@ import select
 import signal
 import socket
 import time
+from dataclasses import replace
 from types import ModuleType
 from typing import Any, NoReturn
 
 from . import kernel, wire, worker, workspace
+from .family import AdoptedFamily, Family
 from .faults import StepFailed, step
 from .orders import Orders
-from .walls import LandlockWalls, NamespaceWalls, Walls, cpu_seconds, end_everyone, resident_bytes, scheduled_seconds
+from .walls import LandlockWalls, NamespaceWalls, cpu_seconds, resident_bytes, scheduled_seconds
 
 SLOT = 3
 _TICK_SECONDS = 0.1
+_OUT_OF_THE_WAY = 512
 
 
 def main(setup: dict[str, Any], agent: ModuleType, body: dict[str, Any], descriptors: list[int]) -> NoReturn:
-    """Be the init of a slot: arm, serve one execution, end. Never returns."""
-    walls: Walls = NamespaceWalls(setup, body) if setup["namespaces"] else LandlockWalls(setup, body)
-    channel = _take_channel(descriptors[0])
+    """Be the init of a slot until the server is done with it. Never returns.
+
+    ``descriptors``: the channel to the server, in a room of its own the line to the zygote, then the cgroups to join.
+    """
+    channel, *rest = _keep_only(descriptors)
+    init = Init(setup, agent, body, socket.socket(fileno=channel), rest)
     try:
         with step("init"):
-            init = Init(Orders(setup, body, agent, walls), channel)
-            init.arm(descriptors[1:])
             init.serve()
     except StepFailed as failure:
         if not isinstance(failure.__cause__, wire.Closed):
-            wire.send(channel, wire.Kind.FAULT, failure.as_body())
+            with contextlib.suppress(wire.Closed):
+                wire.send(init.channel, wire.Kind.FAULT, failure.as_body())
     finally:
-        end_everyone(walls)
+        init.family.end()
         os._exit(0)
 
 
-def _take_channel(descriptor: int) -> socket.socket:
-    os.dup2(descriptor, SLOT, inheritable=False)
-    return socket.socket(fileno=SLOT)
+def _keep_only(descriptors: list[int]) -> range:
+    """Make them number 3 and up, and close every other one: those of other slots among them."""
+    copies = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY) for descriptor in descriptors]
+    for target, source in enumerate(copies, SLOT):
+        os.dup2(source, target, inheritable=False)
+    kernel.close_descriptors_from(SLOT + len(copies))
+    return range(SLOT, SLOT + len(copies))
 
 
 class Init:
-    """One slot from arming to its ending."""
+    """One slot, from its making to its end."""
 
-    def __init__(self, orders: Orders, channel: socket.socket) -> None:
-        self._orders = orders
-        self._setup = orders.setup
-        self._body = orders.body
-        self._walls = orders.walls
-        self._channel = channel
-        self._status: int | None = None
+    def __init__(
+        self, setup: dict[str, Any], agent: ModuleType, body: dict[str, Any], channel: socket.socket, rest: list[int]
+    ) -> None:
+        self._setup = setup
+        self.channel = channel
+        self._walls = NamespaceWalls(setup, body) if setup["namespaces"] else LandlockWalls(setup, body)
+        self._orders = Orders(setup, body, agent, self._walls)
+        self.family: Family
+        if setup["namespaces"]:
+            line, *self._cgroups = rest
+            self.family = AdoptedFamily(self._walls, socket.socket(fileno=line))
+        else:
+            self.family, self._cgroups = Family(self._walls), []
         self._stop: str | None = None
         self._cpu_before = 0.0  # what arming took is not the program's
 
-    def arm(self, cgroups: list[int]) -> None:
-        """Raise the walls, start the worker and wait until it waits; then tell the server."""
+    def serve(self) -> None:
+        """Serve executions until the server closes the channel, or asks for none after the first (``confined``)."""
+        self._enter()
+        own: tuple[int, ...] = (os.pidfd_open(os.getpid()),)
+        while True:
+            self._arm(own)
+            if not self._serve_execution():
+                return
+            if isinstance(self._walls, NamespaceWalls):
+                self._walls.renew()
+            body = self._next_order()
+            if body is None:
+                return
+            self._orders, own = replace(self._orders, body=body), ()
+
+    def _enter(self) -> None:
+        """Raise the walls, before anything of a guest exists."""
         gc.disable()  # a collection would touch, and so copy, every page that is shared with the zygote
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
         with step("cgroup"):
-            for cgroup in cgroups:
+            for cgroup in self._cgroups:
                 os.write(cgroup, b"0")
-        kernel.close_descriptors_from(SLOT + 1)
         self._walls.enter()
         kernel.set_dumpable(False)
-        self._wakeups = _wake_on_children()
+        self._poll = select.poll()
+        for descriptor in (SLOT, *self.family.watched):
+            self._poll.register(descriptor, select.POLLIN)
+
+    def _arm(self, own: tuple[int, ...]) -> None:
+        """Have a worker started, wait until it waits, then tell the server. ``own``: init's pidfd, the first time."""
         with step("worker"):
-            self._worker, self._request, servers_ends = self._start_worker()
-            self._rehearse()
+            servers_ends = self._start_worker()
+            if own:
+                self._rehearse()
             _hear_ready(self._request)
-        handed = (os.pidfd_open(os.getpid()), *servers_ends)
-        wire.send(self._channel, wire.Kind.READY, {}, handed)
-        for descriptor in handed:
+        wire.send(self.channel, wire.Kind.READY, {}, own + servers_ends)
+        for descriptor in own + servers_ends:
             os.close(descriptor)
 
     def _rehearse(self) -> None:
@@ -86,77 +123,79 @@ class Init:
         payload = os.memfd_create("rehearsal", os.MFD_CLOEXEC)
         header = b'{"file":"","files":[],"args":[],"argv":[],"env":{}}'
         os.write(payload, header)
-        workspace.fill(self._walls.workspace, payload, {"header_bytes": len(header)}, self._body["uid"])
+        workspace.fill(self._walls.workspace, payload, {"header_bytes": len(header)}, self._orders.body["uid"])
         os.close(payload)
-        wire.decode(wire.encode(wire.Kind.RESULT, self._result(0, 0.0, listing)))
+        wire.decode(wire.encode(wire.Kind.RESULT, self._result(0.0, listing)))
 
-    def _start_worker(self) -> tuple[int, socket.socket, tuple[int, int, int]]:
-        """The worker's pid, the socket to it, and the server's ends of its stdin, stdout and stderr."""
+    def _start_worker(self) -> tuple[int, int, int]:
+        """The server's ends of the worker's stdin, stdout and stderr."""
         stdin, stdout, stderr = (self._pipe() for _ in range(3))
-        ours, theirs = socket.socketpair()
-        pid = os.fork()
-        if pid == 0:
-            worker.main(self._orders, theirs, (stdin[0], stdout[1], stderr[1]))
+        self._request, theirs = socket.socketpair()
+        handed = [theirs.fileno(), stdin[0], stdout[1], stderr[1]]
+        self.family.start_worker(self._orders, [*handed, *self._cgroups])
         theirs.close()
-        for descriptor in (stdin[0], stdout[1], stderr[1]):
+        for descriptor in handed[1:]:
             os.close(descriptor)
-        return pid, ours, (stdin[1], stdout[0], stderr[0])
+        return stdin[1], stdout[0], stderr[0]
 
     def _pipe(self) -> tuple[int, int]:
         """A pipe that the worker's uid owns, so that it may open ``/dev/stdout``."""
         reader, writer = os.pipe()
         if self._setup["uid_per_slot"]:
-            os.fchown(reader, self._body["uid"], self._body["uid"])
+            os.fchown(reader, self._orders.body["uid"], self._orders.body["uid"])
         return reader, writer
 
-    def serve(self) -> None:
-        """Wait for the execution, run it to its end, report."""
+    def _serve_execution(self) -> bool:
+        """Wait for the execution, run it to its end, report. False when none came."""
         if not self._wait_for_request():
-            return
-        kind, body, descriptors = wire.receive(self._channel)
+            return False
+        kind, body, descriptors = wire.receive(self.channel)
         if kind is not wire.Kind.RUN:
-            return
+            return False
         with step("workspace"):
-            header, written = workspace.fill(self._walls.workspace, descriptors[0], body, self._body["uid"])
+            header, written = workspace.fill(self._walls.workspace, descriptors[0], body, self._orders.body["uid"])
             os.close(descriptors[0])
             folder = workspace.open_folder(self._walls.workspace)
         self._set_limits(body)
-        self._cpu_before = scheduled_seconds(self._worker) + _own_children_cpu()
+        self._stop = None
+        self._cpu_before = scheduled_seconds(self.family.worker)
         started = time.monotonic()
         self._hand_over(header)
         self._watch(body)
         wall = time.monotonic() - started
         # INVARIANT: nothing of the guest is alive when its workspace is read and its ending told.
-        ended = end_everyone(self._walls)
-        status = ended[self._worker] if self._status is None else self._status
-        if self._stop is None and _ended_for_cpu(status) and _own_children_cpu() >= body["cpu_seconds"]:
+        self.family.end()
+        if self._stop is None and self._ended_for_cpu(body):
             self._stop = "cpu_time"  # by RLIMIT_CPU; a program can also send itself that signal
         with step("collect"):
             listing, content = workspace.collect(folder, written, body)
         kept = (content,) if content is not None else ()
-        wire.send(self._channel, wire.Kind.RESULT, self._result(status, wall, listing), kept)
-        self._wait_for_goodbye()
+        wire.send(self.channel, wire.Kind.RESULT, self._result(wall, listing), kept)
+        for descriptor in kept:
+            os.close(descriptor)
+        return True
 
-    def _wait_for_goodbye(self) -> None:
-        """Read what still comes (a STOP that crossed the result) until the server closes the channel.
+    def _next_order(self) -> dict[str, Any] | None:
+        """The order to be armed again, or None when the server has closed the channel.
 
+        A STOP that crossed the result is passed over.
         INVARIANT: nothing is left unread at the exit, or the kernel would reset the channel and drop the result.
         """
-        with contextlib.suppress(wire.Closed):
+        try:
             while True:
-                wire.receive(self._channel)
+                kind, body, _ = wire.receive(self.channel)
+                if kind is wire.Kind.ARM:
+                    return body
+        except wire.Closed:
+            return None
 
     def _wait_for_request(self) -> bool:
         """False when the worker died while it waited: then this slot is of no use."""
-        poll = select.poll()
-        poll.register(self._channel, select.POLLIN)
-        poll.register(self._wakeups, select.POLLIN)
         while True:
-            ready = [descriptor for descriptor, _ in poll.poll()]
-            if self._channel.fileno() in ready:
+            if any(descriptor == SLOT for descriptor, _ in self._poll.poll()):
                 return True
-            self._reap()
-            if self._status is not None:
+            self.family.look()
+            if self.family.status is not None:
                 return False
 
     def _set_limits(self, body: dict[str, Any]) -> None:
@@ -169,7 +208,7 @@ class Init:
         }
         if not self._setup["cgroups"] and body["data_limit"]:
             rows[resource.RLIMIT_DATA] = (body["memory_bytes"],) * 2
-        self._walls.limit(self._worker, rows)
+        self._walls.limit(self.family.worker, rows)
 
     def _hand_over(self, header: bytes) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # a dead worker's wait status tells the rest
@@ -178,28 +217,34 @@ class Init:
 
     def _watch(self, body: dict[str, Any]) -> None:
         """Return when the worker has ended, a limit was passed, or the server said stop."""
-        poll = select.poll()
-        poll.register(self._channel, select.POLLIN)
-        poll.register(self._wakeups, select.POLLIN)
         due = time.monotonic() + _TICK_SECONDS
-        while self._status is None and self._stop is None:
-            events = poll.poll(max(0.0, due - time.monotonic()) * 1000)
-            if any(descriptor == self._channel.fileno() for descriptor, _ in events):
+        while self.family.status is None and self._stop is None:
+            events = self._poll.poll(max(0.0, due - time.monotonic()) * 1000)
+            if any(descriptor == SLOT for descriptor, _ in events):
                 self._stop = "asked"
             elif events:
-                self._reap()
+                self.family.look()
             # INVARIANT: the limits are looked at however busy the guest keeps its init with dying children.
-            if self._status is None and self._stop is None and time.monotonic() >= due:
+            if self.family.status is None and self._stop is None and time.monotonic() >= due:
                 self._stop = self._passed_limit(body)
                 due = time.monotonic() + _TICK_SECONDS
 
     def _passed_limit(self, body: dict[str, Any]) -> str | None:
         pids = list(self._walls.members())
-        if _own_children_cpu() + sum(map(cpu_seconds, pids)) > body["cpu_seconds"]:
+        if self._used_seconds() + sum(map(cpu_seconds, pids)) > body["cpu_seconds"]:
             return "cpu_time"
         if not self._setup["cgroups"] and self._memory_passed(pids, body["memory_bytes"]):
             return "memory"
         return None
+
+    def _used_seconds(self) -> float:
+        """What those who ended used since the hand-over."""
+        return self.family.cpu_seconds - self._cpu_before
+
+    def _ended_for_cpu(self, body: dict[str, Any]) -> bool:
+        status = self.family.status or 0
+        by_limit = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU
+        return by_limit and self._used_seconds() >= body["cpu_seconds"]
 
     def _memory_passed(self, pids: list[int], limit: int) -> bool:
         stored = self._walls.stored_bytes()
@@ -207,27 +252,15 @@ class Init:
             return False
         return stored + sum(resident_bytes(pid, shared_fairly=True) for pid in pids) > limit
 
-    def _reap(self) -> None:
-        """Collect every dead child; remember how the worker ended."""
-        _drain(self._wakeups)
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            if pid == self._worker:
-                self._status = status
-
-    def _result(self, status: int, wall: float, listing: dict[str, Any]) -> dict[str, Any]:
+    def _result(self, wall: float, listing: dict[str, Any]) -> dict[str, Any]:
+        status = self.family.status or 0
         return {
             "exit_code": os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
             "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
             "stop": self._stop,
             "wall_seconds": wall,
-            "cpu_seconds": max(0.0, _own_children_cpu() - self._cpu_before),
-            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,
+            "cpu_seconds": max(0.0, self._used_seconds()),
+            "peak_memory_bytes": self.family.peak_memory_bytes,
             **listing,
         }
 
@@ -236,32 +269,3 @@ def _hear_ready(request: socket.socket) -> None:
     word = request.recv(4096)
     if word != worker.READY:
         raise RuntimeError(word.decode("utf-8", "replace") or "it ended while it was armed")
-
-
-def _ended_for_cpu(status: int) -> bool:
-    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU
-
-
-def _own_children_cpu() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
-def _wake_on_children() -> int:
-    """A descriptor that becomes readable when a child has ended."""
-    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    signal.signal(signal.SIGCHLD, _nothing)
-    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    return reader
-
-
-def _nothing(number: int, frame: object) -> None:
-    """A handler, so that the wake-up descriptor is written."""
-
-
-def _drain(descriptor: int) -> None:
-    try:
-        while os.read(descriptor, 4096):
-            pass
-    except BlockingIOError:
-        pass

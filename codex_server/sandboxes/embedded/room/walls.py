@@ -11,10 +11,11 @@ from typing import Any
 from . import kernel, landlock
 from .faults import step
 
-_SLOT_NAMESPACES = (
+SLOT_NAMESPACES = (
     kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWCGROUP
 )
 _TMPFS = kernel.MS_NOSUID | kernel.MS_NODEV
+_FOLDERS = ("/workspace", "/tmp", "/dev/shm")  # noqa: S108
 _PAGE = resource.getpagesize()
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -27,26 +28,52 @@ class NamespaceWalls:
     def __init__(self, setup: dict[str, Any], body: dict[str, Any]) -> None:
         self._setup = setup
         self._uid = body["uid"]
+        self._unused: dict[str, tuple[object, ...]] = {}  # folder -> what it looks like when nobody has used it
+        self._idle_network = b""
 
     def enter(self) -> None:
         """Raise the walls around this process, before anything of the guest exists."""
         with step("slot-namespaces"):
-            kernel.unshare(_SLOT_NAMESPACES)
+            kernel.unshare(SLOT_NAMESPACES)
         with step("slot-mounts"):
-            self._mount()
+            for folder in _FOLDERS:
+                self._mount_tmpfs(folder)
+            kernel.mount("proc", "/proc", "proc", _TMPFS | kernel.MS_NOEXEC)
+            for file in self._setup["masked"]:
+                if os.path.exists(file):
+                    kernel.mount("/dev/null", file, None, kernel.MS_BIND)
         with step("slot-network"):
-            kernel.raise_loopback()
+            self._raise_network()
             socket.sethostname("sandbox")
 
-    def _mount(self) -> None:
-        size, inodes, uid = self._setup["workspace_bytes"], self._setup["inodes"], self._uid
-        own = f"mode=755,uid={uid},gid={uid}"
-        for folder, options in (("/workspace", own), ("/tmp", "mode=1777"), ("/dev/shm", "mode=1777")):  # noqa: S108
-            kernel.mount("tmpfs", folder, "tmpfs", _TMPFS, f"size={size},nr_inodes={inodes},{options}")
-        kernel.mount("proc", "/proc", "proc", _TMPFS | kernel.MS_NOEXEC)
-        for file in self._setup["masked"]:
-            if os.path.exists(file):
-                kernel.mount("/dev/null", file, None, kernel.MS_BIND)
+    def renew(self) -> None:
+        """Replace everything that the guest has changed, once nothing of it is alive.
+
+        INVARIANT: what is kept is what no guest can write (the mounts themselves, the host name, the cgroup's place),
+        and what still looks exactly as it did when it was new. Unmounting fails while anyone still uses a file, and
+        with it the slot: nobody is overlooked.
+        """
+        with step("slot-mounts"):
+            for folder in [folder for folder, look in self._unused.items() if _look_of(folder) != look]:
+                kernel.unmount(folder, 0)
+                self._mount_tmpfs(folder)
+        with step("slot-network"):
+            kernel.unshare(kernel.CLONE_NEWIPC)
+            if _network_counters() != self._idle_network:
+                kernel.unshare(kernel.CLONE_NEWNET)
+                self._raise_network()
+        with step("slot-pids"):
+            _count_pids_anew()
+
+    def _mount_tmpfs(self, folder: str) -> None:
+        own = f"mode=755,uid={self._uid},gid={self._uid}" if folder == self.workspace else "mode=1777"
+        size, inodes = self._setup["workspace_bytes"], self._setup["inodes"]
+        kernel.mount("tmpfs", folder, "tmpfs", _TMPFS, f"size={size},nr_inodes={inodes},{own}")
+        self._unused[folder] = _look_of(folder)
+
+    def _raise_network(self) -> None:
+        kernel.raise_loopback()
+        self._idle_network = _network_counters()
 
     def confine_worker(self) -> None:
         """Nothing more: the namespaces were there before the worker."""
@@ -67,7 +94,7 @@ class NamespaceWalls:
     def stored_bytes(self) -> int:
         """Bytes of memory that files hold."""
         total = 0
-        for folder in ("/workspace", "/tmp", "/dev/shm"):  # noqa: S108
+        for folder in _FOLDERS:
             status = os.statvfs(folder)
             total += (status.f_blocks - status.f_bfree) * status.f_frsize
         return total
@@ -174,25 +201,33 @@ class LandlockWalls:
 Walls = NamespaceWalls | LandlockWalls
 
 
-def end_everyone(walls: Walls) -> dict[int, int]:
-    """Kill everything in the slot and wait until nothing is left; the wait status of each child."""
-    ended: dict[int, int] = {}
-    while True:
-        walls.kill_everyone()
-        try:
-            pid, status = os.waitpid(-1, 0)
-            while pid:  # all that are dead, before everyone is looked for again
-                ended[pid] = status
-                pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return ended
-
-
 def take_uid(uid: int) -> None:
     """Become ``uid`` for good, with no group but its own."""
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
+
+
+def _look_of(folder: str) -> tuple[object, ...]:
+    """Differs once anything was made, changed or removed in ``folder``, the root of a tmpfs."""
+    status, usage = os.stat(folder), os.statvfs(folder)
+    times = (status.st_atime_ns, status.st_mtime_ns, status.st_ctime_ns)
+    return (*times, status.st_mode, status.st_uid, status.st_nlink, usage.f_bfree, usage.f_ffree)
+
+
+def _network_counters() -> bytes:
+    """Every packet, connection and refusal that this network namespace has counted."""
+    texts = []
+    for name in ("dev", "snmp", "snmp6", "netstat"):
+        with contextlib.suppress(FileNotFoundError), open(f"/proc/net/{name}", "rb", buffering=0) as file:
+            texts.append(file.read(2**16))
+    return b"".join(texts)
+
+
+def _count_pids_anew() -> None:
+    """The next process is number 2 again, where the kernel offers it (CONFIG_CHECKPOINT_RESTORE)."""
+    with contextlib.suppress(FileNotFoundError), open("/proc/sys/kernel/ns_last_pid", "wb") as file:
+        file.write(b"1")
 
 
 def _set_limits(pid: int, limits: dict[int, tuple[int, int]]) -> None:

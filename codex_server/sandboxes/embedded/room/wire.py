@@ -23,11 +23,14 @@ class Kind(IntEnum):
 
     LAUNCH = 1  # server -> launcher: the room to build
     READY = 2  # zygote or init -> server: armed and waiting
-    FAULT = 3  # any -> server: a step failed
-    ARM = 4  # server -> zygote: fork a slot
+    FAULT = 3  # any -> server, zygote -> init: a step failed
+    ARM = 4  # server -> zygote: make a slot; server -> init: be armed once more
     RUN = 5  # server -> init: the execution, in a memfd
     STOP = 6  # server -> init: kill it and report
     RESULT = 7  # init -> server: the ending; kept files in a memfd
+    FORK = 8  # init -> zygote: a worker in my namespaces
+    FORKED = 9  # zygote -> init: here is its pidfd
+    ENDED = 10  # zygote -> init: how the worker ended, and what it used
 
 
 class BadFrame(Exception):
@@ -71,14 +74,17 @@ def send(channel: socket.socket, kind: Kind, body: dict[str, Any], descriptors: 
         raise Closed from error
 
 
-def receive(channel: socket.socket) -> tuple[Kind, dict[str, Any], list[int]]:
-    """The next frame and its descriptors, which the caller owns. Raises ``Closed``, ``BadFrame`` or BlockingIOError."""
+def receive(channel: socket.socket, how: int = 0) -> tuple[Kind, dict[str, Any], list[int]]:
+    """The next frame and its descriptors, which the caller owns. Raises ``Closed``, ``BadFrame`` or BlockingIOError.
+
+    ``how``: flags of recv(2).
+    """
     try:
-        data, ancillary, flags, _ = _take(channel)
+        data, ancillary, flags, _ = _take(channel, how)
     except ConnectionResetError:
         # The other side closed without reading all of ours. That is told once, before the frames that it had sent.
         try:
-            data, ancillary, flags, _ = _take(channel)
+            data, ancillary, flags, _ = _take(channel, how)
         except ConnectionResetError as error:
             raise Closed from error
     descriptors = _descriptors(ancillary)
@@ -95,8 +101,8 @@ def receive(channel: socket.socket) -> tuple[Kind, dict[str, Any], list[int]]:
     return kind, body, descriptors
 
 
-def _take(channel: socket.socket) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
-    return channel.recvmsg(MAX_FRAME + 1, _DESCRIPTOR_SPACE, socket.MSG_CMSG_CLOEXEC)
+def _take(channel: socket.socket, how: int) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
+    return channel.recvmsg(MAX_FRAME + 1, _DESCRIPTOR_SPACE, socket.MSG_CMSG_CLOEXEC | how)
 
 
 def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from . import kernel
 from .orders import Orders
-from .walls import take_uid
+from .walls import SLOT_NAMESPACES, take_uid
 
 READY = b"R"
 _CHANNEL = 3
@@ -27,11 +27,21 @@ _FIXED_LIMITS = {
 }
 
 
-def main(orders: Orders, channel: socket.socket, streams: tuple[int, int, int]) -> NoReturn:
-    """Confine this process, then serve the one request; never returns. ``streams`` become descriptors 0, 1 and 2."""
+def main(orders: Orders, descriptors: list[int], slot: int = -1) -> NoReturn:
+    """Confine this process, then serve the one request; never returns.
+
+    ``descriptors``: the request's, the three streams, then the cgroups to join. ``slot``: the pidfd of the init whose
+    namespaces are to be joined, where this process was not forked by that init itself.
+    """
     agent, body = orders.agent, orders.body
+    request, *rest = descriptors
     try:
-        _keep_only(channel, streams)
+        os.dup2(request, _CHANNEL, inheritable=False)
+        for target, source in enumerate(rest[:3]):
+            os.dup2(source, target)
+        _join(slot, rest[3:])
+        # INVARIANT: the guest has descriptors 0, 1 and 2, and the request's until it is read.
+        kernel.close_descriptors_from(_CHANNEL + 1)
         confine(orders)
         os.chdir(orders.walls.workspace)
         if body["agent"]:
@@ -47,12 +57,11 @@ def main(orders: Orders, channel: socket.socket, streams: tuple[int, int, int]) 
         os._exit(1)
 
 
-def _keep_only(channel: socket.socket, streams: tuple[int, int, int]) -> None:
-    """INVARIANT: the guest has descriptors 0, 1 and 2, and the request's until it is read."""
-    for target, source in enumerate(streams):
-        os.dup2(source, target)
-    os.dup2(channel.detach(), _CHANNEL, inheritable=False)
-    kernel.close_descriptors_from(_CHANNEL + 1)
+def _join(slot: int, cgroups: list[int]) -> None:
+    for cgroup in cgroups:
+        os.write(cgroup, b"0")
+    if slot >= 0:
+        kernel.setns(slot, SLOT_NAMESPACES)
 
 
 def confine(orders: Orders) -> None:

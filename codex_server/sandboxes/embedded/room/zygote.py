@@ -1,6 +1,7 @@
-"""The zygote: PID 1 of the room, a warm interpreter that forks a slot for each ARM frame.
+"""The zygote: PID 1 of the room, a warm interpreter that forks an init for each slot, and a worker for each execution.
 
-TRUSTED and without secrets. It stays single-threaded, speaks only with the server and exits when the server is gone.
+TRUSTED and without secrets. It never sees a byte of a guest's, so what is forked from it knows none either. It stays
+single-threaded, speaks only with the server and its inits, and exits when the server is gone.
 """
 
 import contextlib
@@ -10,13 +11,17 @@ import os
 import select
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any
 
-from . import init, kernel, wire
+from . import init, kernel, wire, worker
+from .family import ended
 from .faults import StepFailed, step
-from .walls import LandlockWalls
+from .orders import Orders
+from .walls import LandlockWalls, NamespaceWalls
 
 CONTROL = 3
 
@@ -47,6 +52,7 @@ def _warm_up(setup: dict[str, Any]) -> ModuleType:
         agent.warm()
         gc.collect()
         gc.freeze()  # what is warm now stays out of the collector's way, so children share its pages
+        gc.disable()  # and so do they when the zygote has lived for a while; a worker switches it on again
         return agent
 
 
@@ -59,14 +65,26 @@ def _load_agent(path: str) -> ModuleType:
     return module
 
 
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """An init that was forked: its pid and pidfd, what it was told, and its line, in a room of its own."""
+
+    pid: int
+    pidfd: int
+    body: dict[str, Any]
+    line: socket.socket | None
+
+
 class Zygote:
-    """Forks slots and reaps them."""
+    """Forks inits, and workers into their namespaces; reaps both."""
 
     def __init__(self, control: socket.socket, setup: dict[str, Any], agent: ModuleType) -> None:
         self._control = control
         self._setup = setup
         self._agent = agent
-        self._slots: dict[int, tuple[int, dict[str, Any]]] = {}  # pidfd -> pid, what it was told
+        self._slots: dict[int, Slot] = {}  # by pidfd
+        self._lines: dict[int, tuple[Slot, socket.socket]] = {}
+        self._workers: dict[int, tuple[int, Slot]] = {}  # pidfd -> pid, its slot
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
         self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY) if setup["namespaces"] else -1
@@ -76,13 +94,18 @@ class Zygote:
         while True:
             ready = {descriptor for descriptor, _ in self._poll.poll()}
             self._bury(ready)
+            for line in self._lines.keys() & ready:
+                self._serve_line(*self._lines[line])
             if self._control.fileno() in ready and not self._serve_frame():
                 return
 
     def _bury(self, ready: Iterable[int]) -> None:
-        for slot in ready:
-            if slot in self._slots:
-                self._reap(slot)
+        """The dead workers first: a slot ends only when its workers are reaped."""
+        for pidfd in sorted(ready, key=self._workers.__contains__, reverse=True):
+            if pidfd in self._workers:
+                self._reap_worker(pidfd)
+            elif pidfd in self._slots:
+                self._reap_slot(self._slots[pidfd])
 
     def _serve_frame(self) -> bool:
         try:
@@ -96,30 +119,65 @@ class Zygote:
         return True
 
     def _arm(self, body: dict[str, Any], descriptors: list[int]) -> None:
-        """Fork a slot. ``descriptors``: its socket, then the cgroups to join.
+        """Fork a slot's init. ``descriptors``: its channel to the server, then the cgroups to join.
 
         INVARIANT: a dead slot is buried first, with all of its guest: the new one may have its uid.
         """
-        self._bury(descriptor for descriptor, _ in self._poll.poll(0))
+        self._bury([descriptor for descriptor, _ in self._poll.poll(0)])
+        channel, *cgroups = descriptors
+        line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) if self._own_pids >= 0 else (None, None)
         try:
             with step("fork"):
-                pid = self._fork()
+                pid = self._fork(partial(kernel.unshare, kernel.CLONE_NEWPID) if line else None)
         except StepFailed as failure:
-            with socket.socket(fileno=os.dup(descriptors[0])) as channel, contextlib.suppress(wire.Closed):
-                wire.send(channel, wire.Kind.FAULT, failure.as_body())
+            self._tell_of_failure(channel, failure)
             return
         if pid == 0:
-            init.main(self._setup, self._agent, body, descriptors)
-        slot = os.pidfd_open(pid)
-        self._slots[slot] = pid, body
-        self._poll.register(slot, select.POLLIN)
+            init.main(self._setup, self._agent, body, [channel, *([theirs.fileno()] if theirs else []), *cgroups])
+        slot = Slot(pid, os.pidfd_open(pid), body, line)
+        self._slots[slot.pidfd] = slot
+        self._poll.register(slot.pidfd, select.POLLIN)
+        if line and theirs:
+            theirs.close()
+            self._lines[line.fileno()] = slot, line
+            self._poll.register(line, select.POLLIN)
 
-    def _fork(self) -> int:
+    def _serve_line(self, slot: Slot, line: socket.socket) -> None:
+        """An init asks for a worker in its namespaces, and is handed the worker's pidfd."""
+        try:
+            kind, body, descriptors = wire.receive(line)
+        except wire.Closed:  # the init dies, which its pidfd will tell
+            self._drop_line(slot)
+            return
+        try:
+            if kind is wire.Kind.FORK:
+                self._fork_worker(slot, line, body, descriptors)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _fork_worker(self, slot: Slot, line: socket.socket, body: dict[str, Any], descriptors: list[int]) -> None:
+        try:
+            with step("fork"):
+                pid = self._fork(partial(kernel.setns, slot.pidfd, kernel.CLONE_NEWPID))
+        except StepFailed as failure:
+            self._tell_of_failure(line.fileno(), failure)
+            return
+        if pid == 0:
+            orders = Orders(self._setup, body, self._agent, NamespaceWalls(self._setup, body))
+            worker.main(orders, descriptors, slot.pidfd)
+        pidfd = os.pidfd_open(pid)
+        self._workers[pidfd] = pid, slot
+        self._poll.register(pidfd, select.POLLIN)
+        self._send(slot, wire.Kind.FORKED, {}, (pidfd,))
+
+    def _fork(self, enter: Callable[[], None] | None) -> int:
+        """Fork; ``enter`` changes the pid namespace of the next child, while this process stays where it is."""
         if len(os.listdir("/proc/self/task")) != 1:
             raise RuntimeError("the zygote has more than one thread; a fork would lose the others")
-        if not self._setup["namespaces"]:
+        if enter is None:
             return os.fork()
-        kernel.unshare(kernel.CLONE_NEWPID)  # for the next child; this process stays where it is
+        enter()
         pid = -1
         try:
             pid = os.fork()
@@ -128,11 +186,34 @@ class Zygote:
                 kernel.setns(self._own_pids, kernel.CLONE_NEWPID)
         return pid
 
-    def _reap(self, slot: int) -> None:
-        self._poll.unregister(slot)
-        os.close(slot)
-        pid, body = self._slots.pop(slot)
-        os.waitpid(pid, 0)
+    def _reap_worker(self, pidfd: int) -> None:
+        pid, slot = self._workers.pop(pidfd)
+        self._poll.unregister(pidfd)
+        os.close(pidfd)
+        _, status, usage = os.wait4(pid, 0)
+        self._send(slot, wire.Kind.ENDED, ended(status, usage))
+
+    def _reap_slot(self, slot: Slot) -> None:
+        self._poll.unregister(slot.pidfd)
+        os.close(slot.pidfd)
+        del self._slots[slot.pidfd]
+        os.waitpid(slot.pid, 0)
+        self._drop_line(slot)
         if not self._setup["namespaces"]:
             # INVARIANT: nothing of a guest outlives its init, which elsewhere its pid namespace sees to.
-            LandlockWalls(self._setup, body).end_orphans([pid for pid, _ in self._slots.values()])
+            LandlockWalls(self._setup, slot.body).end_orphans([other.pid for other in self._slots.values()])
+
+    def _drop_line(self, slot: Slot) -> None:
+        if slot.line and self._lines.pop(slot.line.fileno(), None):
+            self._poll.unregister(slot.line)
+            slot.line.close()
+
+    def _send(self, slot: Slot, kind: wire.Kind, body: dict[str, Any], descriptors: tuple[int, ...] = ()) -> None:
+        """Tell the slot's init; one that is dead hears nothing, and its server learns of its death."""
+        if slot.line and slot.line.fileno() >= 0:
+            with contextlib.suppress(wire.Closed):
+                wire.send(slot.line, kind, body, descriptors)
+
+    def _tell_of_failure(self, channel: int, failure: StepFailed) -> None:
+        with socket.socket(fileno=os.dup(channel)) as answer, contextlib.suppress(wire.Closed):
+            wire.send(answer, wire.Kind.FAULT, failure.as_body())

@@ -1,0 +1,264 @@
+"""One execution in a slot: hand it to the init, enforce the limits from outside, tell the ending."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+from codex_server.errors import ProtocolViolation, SandboxFault, SandboxUnavailable
+from codex_server.languages import Language, Start
+from codex_server.limits import Limits
+from codex_server.model import Ending, Execution, Stop, Stream
+from codex_server.sandboxes.base import OutputSink, Sandbox
+from codex_server.sandboxes.embedded.cgroup import CgroupUsage
+from codex_server.sandboxes.embedded.channel import close_all
+from codex_server.sandboxes.embedded.pipes import InputPipe, OutputPipe
+from codex_server.sandboxes.embedded.report import Report, read_report
+from codex_server.sandboxes.embedded.room import wire
+from codex_server.sandboxes.embedded.rooms import guest_path, runner_folder
+from codex_server.sandboxes.embedded.slot import PATIENCE_SECONDS, Slot
+
+_HARD_KILL_SECONDS = 0.25
+"""How long an init may take to kill, reap and report before it is killed with everything in it."""
+_LOOK_SECONDS = 0.1
+"""The shortest time between two looks at the processor time that a slot's cgroup has counted."""
+_FILE_MARK = "\0file"
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is the same for every sandbox of a backend."""
+
+    ceilings: Limits
+    inline_bytes: int
+    inline_total_bytes: int
+
+
+class EmbeddedSandbox(Sandbox):
+    """An armed worker in ``slot``: it serves one execution, then it is dead, and the slot may serve another.
+
+    ``streams`` are the server's ends of its stdin, stdout and stderr. ``on_clean`` is given the slot when everything
+    went its usual way; a slot in which anything else happened is ended.
+    """
+
+    def __init__(self, slot: Slot, streams: list[int], terms: Terms, on_clean: Callable[[Slot], None]) -> None:
+        self.slot = slot
+        self._streams = streams
+        self._terms = terms
+        self._on_clean = on_clean
+        self._stop: Stop | None = None
+        self._over = False
+        self._next_look: asyncio.TimerHandle | None = None
+        self._clean = False
+        self._destroyed = False
+
+    @property
+    def alive(self) -> bool:
+        """An armed slot says nothing: any byte, or its end, means that it died."""
+        return not self._destroyed and self.slot.alive
+
+    async def run(self, execution: Execution, language: Language, output: OutputSink) -> Ending:
+        """See ``Sandbox.run``."""
+        started_at = datetime.now(UTC)
+        self._hand_over(execution, language)
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(execution.limits.wall_seconds, self._end, Stop.WALL_TIME)
+        stdin_end, *output_ends = self._streams
+        self._streams = []  # the pipes close them from here on
+        pipes = [
+            OutputPipe(descriptor, partial(self._take, output, stream))
+            for stream, descriptor in zip((Stream.STDOUT, Stream.STDERR), output_ends, strict=True)
+        ]
+        stdin = InputPipe(stdin_end, execution.stdin)
+        started = loop.time()
+        if self.slot.cgroup:
+            self._look_later(execution.limits.cpu_seconds, left=execution.limits.cpu_seconds)
+        try:
+            report = await self._hear_report()
+            self._over = True
+            for pipe in pipes:
+                pipe.finish()
+            return self._ending(report, started_at, loop.time() - started)
+        finally:
+            self._over = True
+            timer.cancel()
+            if self._next_look:
+                self._next_look.cancel()
+            stdin.close()
+            for pipe in pipes:
+                pipe.close()
+
+    def _hand_over(self, execution: Execution, language: Language) -> None:
+        """Send the execution. INVARIANT: raises ``SandboxUnavailable`` only while no byte of it has left."""
+        if not self.alive:
+            raise SandboxUnavailable("the sandbox died before it was used; try again")
+        if self.slot.cgroup:
+            self.slot.cgroup.begin()
+            self.slot.cgroup.limit(execution.limits)
+        payload, header_bytes = _payload(
+            execution, language, self.slot.environment, confined=self.slot.folder is not None
+        )
+        limits = execution.limits
+        body = {
+            "header_bytes": header_bytes,
+            "cpu_seconds": limits.cpu_seconds,
+            "memory_bytes": limits.memory_bytes,
+            "processes": limits.processes,
+            "file_bytes": limits.file_bytes,
+            "data_limit": language.start is not Start.AGENT,  # V8 reserves far more than it uses
+            "inline_bytes": self._terms.inline_bytes,
+            "inline_total_bytes": self._terms.inline_total_bytes,
+        }
+        try:
+            self.slot.channel.send(wire.Kind.RUN, body, (payload,))
+        except (wire.Closed, OSError) as error:
+            raise SandboxUnavailable("the sandbox died before it was used; try again") from error
+        finally:
+            os.close(payload)
+
+    def _take(self, output: OutputSink, stream: Stream, chunk: bytes) -> bool:
+        wanted = output(stream, chunk)
+        if not wanted:
+            self._end(Stop.OUTPUT)
+        return wanted
+
+    def _end(self, reason: Stop) -> None:
+        """Two steps: ask the init to kill and report; if it does not, kill it with everything in it."""
+        if self._stop is not None or self._over:
+            return
+        self._stop = reason
+        with contextlib.suppress(wire.Closed, OSError):
+            self.slot.channel.send(wire.Kind.STOP, {})
+        patience = PATIENCE_SECONDS if self.slot.folder else _HARD_KILL_SECONDS
+        asyncio.get_running_loop().call_later(patience, self._kill_if_late)
+
+    def _look_later(self, allowed: float, left: float) -> None:
+        """Look at the processor time when ``left`` seconds of it can be used up at the earliest."""
+        pause = max(_LOOK_SECONDS, left / (os.cpu_count() or 1))
+        self._next_look = asyncio.get_running_loop().call_later(pause, self._look_at_processor, allowed)
+
+    def _look_at_processor(self, allowed: float) -> None:
+        """Stop the program when its cgroup counted too much: init does not see children whose death nobody awaits."""
+        if self.slot.cgroup is None or self._over:
+            return
+        left = allowed - self.slot.cgroup.usage().cpu_seconds
+        if left <= 0:
+            self._end(Stop.CPU_TIME)
+        else:
+            self._look_later(allowed, left)
+
+    def _kill_if_late(self) -> None:
+        if not self._destroyed:
+            self.slot.kill()
+
+    async def _hear_report(self) -> Report | None:
+        """The init's report with the kept files' content, or None when it died without one."""
+        try:
+            kind, body, descriptors = await self.slot.channel.receive()
+        except wire.Closed:
+            return None
+        except wire.BadFrame as error:
+            raise ProtocolViolation(f"the sandbox broke the protocol ({error})") from error
+        try:
+            if kind is not wire.Kind.RESULT:
+                raise SandboxFault(f"the sandbox failed while it served the program: {body.get('message', kind.name)}")
+            report = read_report(body, descriptors, self._terms.inline_total_bytes)
+        finally:
+            close_all(descriptors)
+        if report.asked and self._stop is None:
+            raise ProtocolViolation("the sandbox was stopped as if asked, and nobody asked")
+        return report
+
+    def _ending(self, report: Report | None, started_at: datetime, wall_seconds: float) -> Ending:
+        usage = self._usage()
+        if report is None:
+            return self._ending_of_the_killed(usage, started_at, wall_seconds)
+        self._clean = self._stop is None and report.passed is None and not (usage and usage.oom_kills)
+        return Ending(
+            exit_code=report.exit_code,
+            signal=report.signal,
+            started_at=started_at,
+            wall_seconds=report.wall_seconds,
+            cpu_seconds=usage.cpu_seconds if usage else report.cpu_seconds,
+            peak_memory_bytes=usage.peak_memory_bytes if usage else report.peak_memory_bytes,
+            stop=self._stop if report.asked else report.passed,
+            oom_kills=usage.oom_kills if usage else 0,
+            files=report.files,
+            skipped_files=report.skipped_files,
+        )
+
+    def _usage(self) -> CgroupUsage | None:
+        try:
+            return self.slot.cgroup.usage() if self.slot.cgroup else None
+        except OSError as error:
+            raise SandboxFault(f"the sandbox's cgroup cannot be read: {error}") from error
+
+    def _ending_of_the_killed(self, usage: CgroupUsage | None, started_at: datetime, wall_seconds: float) -> Ending:
+        """The init died: by our hand, or for memory; anything else is a fault of ours."""
+        oom_kills = usage.oom_kills if usage else 0
+        if self._stop is None and not oom_kills:
+            raise SandboxFault("the sandbox was lost while the program ran; its outcome is unknown")
+        return Ending(
+            exit_code=None,
+            signal=signal.SIGKILL,
+            started_at=started_at,
+            wall_seconds=wall_seconds,
+            cpu_seconds=usage.cpu_seconds if usage else 0.0,
+            peak_memory_bytes=usage.peak_memory_bytes if usage else None,
+            stop=self._stop,
+            oom_kills=oom_kills,
+        )
+
+    async def destroy(self) -> None:
+        """See ``Sandbox.destroy``."""
+        if self._destroyed:
+            return
+        self._destroyed = True
+        for descriptor in self._streams:
+            os.close(descriptor)
+        if self._clean and self.slot.reusable:
+            self._on_clean(self.slot)
+        else:
+            await self.slot.end()
+
+
+def _payload(
+    execution: Execution, language: Language, environment: dict[str, str], *, confined: bool
+) -> tuple[int, int]:
+    """A memfd with the header and every file's content, and the header's length."""
+    code = execution.code.encode()
+    contents = [code, *(file.content for file in execution.files)]
+    names = [language.file_name, *(file.path for file in execution.files)]
+    header = json.dumps(
+        {
+            "file": language.file_name,
+            "files": [[name, len(content)] for name, content in zip(names, contents, strict=True)],
+            "args": list(execution.args),
+            "argv": _argv(execution, language, confined=confined),
+            "env": environment | dict(language.env) | dict(execution.env),
+        }
+    ).encode("ascii")
+    payload = os.memfd_create("execution", os.MFD_CLOEXEC)
+    with open(payload, "wb", closefd=False) as file:
+        file.writelines([header, *contents])
+    return payload, len(header)
+
+
+def _argv(execution: Execution, language: Language, *, confined: bool) -> list[str]:
+    if language.start is not Start.COMMAND:
+        return []
+    return [*command_of(language, confined=confined, file=_FILE_MARK), *execution.args]
+
+
+def command_of(language: Language, *, confined: bool, file: str = "") -> list[str]:
+    """The language's command with paths as the guest sees them: its own room's, or the host's at level ``confined``."""
+    if language.interpreter is None:
+        raise SandboxUnavailable(f"{language.title} has no interpreter on this machine")
+    program = str(language.interpreter.path) if confined else guest_path(language.interpreter)
+    runner = str(language.folder) if confined else runner_folder(language)
+    return list(language.render_command(program=program, runner=runner, file=file))
