@@ -61,17 +61,16 @@ _packages = _load("packages")
 _streams = _load("streams")
 
 
-def warm(preload: Sequence[str] = (), *, figures: bool = False) -> None:
+def warm(preload: Sequence[str] = ()) -> None:
     """Import what a plain snippet needs anyway, and hide us. Called once, in the zygote, while it has one thread.
 
-    ``preload`` are modules of the data packages to import as well; with ``figures`` the matplotlib figures that a
-    program leaves open are saved at its end. Raises ``ImportError`` when a module is not there.
+    ``preload`` are modules of the data packages to import as well. Raises ``ImportError`` when one is not there.
     """
     if sys.flags.no_site:
         site.main()
     for name in PRELOADED.split():
         importlib.import_module(name)
-    _packages.warm(preload, figures=figures)
+    _packages.warm(preload)
     _forget(_frames.folders_of_callers(sys._getframe()))  # here, because it looks at every module there is
     _modules.end()
     _frames.hide([run, _live, _execute, _report, _finish, _tear_down, _join_threads, _flush_streams])

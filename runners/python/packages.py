@@ -26,13 +26,12 @@ _bound: dict[str, str] | None = None
 """Those variables as they were when the packages were preloaded; None when none were."""
 
 
-def warm(preload: Sequence[str], *, figures: bool) -> None:
+def warm(preload: Sequence[str]) -> None:
     """Import ``preload`` and use it a little; the process has one thread afterwards.
 
     Raises ``ImportError``, and ``RuntimeError`` when a thread is left, which a fork would lose.
     """
-    global _figures_wanted, _bound  # noqa: PLW0603 - one zygote, one warm-up
-    _figures_wanted = figures
+    global _bound  # noqa: PLW0603 - one zygote, one warm-up
     if not preload:
         return
     _bound = _variables(os.environ)
@@ -59,7 +58,11 @@ def reseed() -> None:
 
 def make_ready(source: bytes) -> None:
     """Before the program runs: what it needs if it speaks of matplotlib."""
-    if b"matplotlib" not in source or not os.path.isdir(FONTS):
+    global _figures_wanted  # noqa: PLW0603 - one program in one process
+    if not os.path.isdir(FONTS):
+        return
+    _figures_wanted = os.environ.get("MPLBACKEND", "").lower() != "agg"
+    if b"matplotlib" not in source:
         return
     _lay_out_fonts()
     if _figures_wanted and _BACKENDS not in sys.modules:
@@ -67,7 +70,10 @@ def make_ready(source: bytes) -> None:
 
 
 def save_figures() -> None:
-    """Save what is open, if that is wanted; an error is told on stderr and changes nothing."""
+    """Save what is open, unless the server or the request has asked for the plain backend (``MPLBACKEND=Agg``).
+
+    An error is told on stderr and changes nothing.
+    """
     if not _figures_wanted or _BACKENDS not in sys.modules:
         return
     try:

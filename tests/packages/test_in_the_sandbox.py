@@ -1,0 +1,228 @@
+"""What users of a code interpreter do, with the real packages, at each isolation level."""
+
+import io
+import json
+import textwrap
+import zipfile
+
+import pytest
+
+from codex_server.model import Outcome, Status
+from tests.contract.stage import Stage
+
+PNG = b"\x89PNG\r\n"
+PROGRAMS = {
+    "pandas_describes": (
+        "import pandas as pd; print(pd.DataFrame({'a': [1, 2, 3]}).describe().loc[['count', 'mean']])",
+        "         a\ncount  3.0\nmean   2.0\n",
+    ),
+    "numpy_multiplies_and_decomposes_with_threads": (
+        """
+        import numpy as np
+        a = np.random.default_rng(1).random((400, 400))
+        u, s, v = np.linalg.svd(a @ a.T)
+        print(u.shape, bool((np.diff(s) <= 0).all()), round(float(np.abs(u @ np.diag(s) @ v - a @ a.T).max()), 6))
+        """,
+        "(400, 400) True 0.0\n",
+    ),
+    "scipy_minimizes": (
+        "from scipy.optimize import minimize; print(round(float(minimize(lambda x: (x[0] - 3) ** 2, [0]).x[0]), 3))",
+        "3.0\n",
+    ),
+    "sympy_integrates": ("from sympy import *; x = symbols('x'); print(integrate(x ** 2, (x, 0, 3)))", "9\n"),
+    "scikit_learn_fits": (
+        """
+        from sklearn.linear_model import LinearRegression
+        print(LinearRegression().fit([[0], [1]], [1, 3]).predict([[2]]).round(3))
+        """,
+        "[5.]\n",
+    ),
+    "statsmodels_fits": (
+        """
+        import statsmodels.api as sm
+        print([round(float(p), 3) for p in sm.OLS([1, 3, 5], sm.add_constant([0, 1, 2])).fit().params])
+        """,
+        "[1.0, 2.0]\n",
+    ),
+    "pillow_draws": (
+        "from PIL import Image; i = Image.new('RGB', (4, 4), 'red'); print(i.resize((2, 2)).getpixel((0, 0)))",
+        "(255, 0, 0)\n",
+    ),
+    "documents_are_read_and_written": (
+        """
+        import io, docx, pptx, pypdf, lxml.etree, bs4, yaml, tabulate, jinja2, dateutil.parser, networkx, requests
+        from reportlab.pdfgen.canvas import Canvas
+        page = io.BytesIO(); canvas = Canvas(page); canvas.drawString(100, 700, "hello pdf"); canvas.save()
+        print(pypdf.PdfReader(page).pages[0].extract_text().strip())
+        print(bs4.BeautifulSoup("<p>soup</p>", "lxml").p.text, yaml.safe_load("a: 1"), tabulate.tabulate([[1]]))
+        """,
+        "hello pdf\nsoup {'a': 1} -\n1\n-\n",
+    ),
+    "requests_says_that_there_is_no_network": (
+        """
+        import requests
+        try: requests.get("http://192.0.2.1", timeout=5)
+        except requests.ConnectionError as error: print("none")
+        """,
+        "none\n",
+    ),
+    "a_subprocess_finds_the_packages": (
+        """
+        import subprocess, sys
+        for python in (sys.executable, "python3", "python"):
+            print(subprocess.run([python, "-c", "import numpy; print(numpy.arange(3).sum())"], capture_output=True,
+                  text=True, check=True).stdout, end="")
+        """,
+        "3\n3\n3\n",
+    ),
+    "nothing_can_be_installed_or_changed": (
+        """
+        import importlib.util, numpy, os, subprocess, sys
+        print(importlib.util.find_spec("pip"), subprocess.run([sys.executable, "-m", "ensurepip"],
+              capture_output=True).returncode != 0)
+        for folder in (os.path.dirname(numpy.__file__), sys.prefix, os.path.join(sys.prefix, "bin")):
+            try: open(os.path.join(folder, "new"), "w")
+            except OSError: print("no")
+        """,
+        "None True\nno\nno\nno\n",
+    ),
+    "an_own_file_goes_before_a_package": ("import yaml; print(yaml.__doc__)", "mine\n"),
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_does_with_the_packages_what_it_should(name: str, stage: Stage) -> None:
+    code, printed = PROGRAMS[name]
+    files = {"yaml.py": b'"""mine"""\n'} if name == "an_own_file_goes_before_a_package" else {}
+    outcome = run(stage, code, files=files)
+    assert (outcome.stdout.text, outcome.stderr.text, outcome.exit_code) == (printed, "", 0)
+
+
+def test_a_workbook_comes_in_and_goes_out(stage: Stage) -> None:
+    first = run(stage, "import openpyxl; w = openpyxl.Workbook(); w.active['A1'] = 41; w.save('in.xlsx')")
+    code = """
+    import pandas as pd
+    table = pd.read_excel("in.xlsx", header=None) + 1
+    table.to_excel("out.xlsx", header=False, index=False, engine="xlsxwriter")
+    print(table.iloc[0, 0])
+    """
+    second = run(stage, code, files={"in.xlsx": files(first)["in.xlsx"]})
+    assert second.stdout.text == "42\n"
+    assert "xl/workbook.xml" in zipfile.ZipFile(io.BytesIO(files(second)["out.xlsx"])).namelist()
+
+
+@pytest.mark.parametrize("choice", ["", "import matplotlib; matplotlib.use('Agg')\n"])
+def test_a_saved_figure_comes_back_once_and_nothing_is_said_about_fonts(choice: str, stage: Stage) -> None:
+    outcome = run(stage, choice + "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.savefig('plot.png', dpi=50)")
+    assert outcome.stderr.text == ""
+    assert set(files(outcome)) == {"plot.png"}
+    assert files(outcome)["plot.png"].startswith(PNG)
+
+
+@pytest.mark.parametrize("choice", ["", "import matplotlib; matplotlib.use('Agg')\n"])
+def test_figures_that_are_left_open_come_back(choice: str, stage: Stage) -> None:
+    code = "import matplotlib.pyplot as plt\nplt.plot([1]); plt.figure(); plt.title('b'); plt.figure()\nprint('end')"
+    outcome = run(stage, choice + code)
+    assert (outcome.stdout.text, outcome.stderr.text) == ("end\n", "")
+    assert set(files(outcome)) == {"figure-1.png", "figure-2.png"}  # the third is empty
+    assert all(content.startswith(PNG) for content in files(outcome).values())
+
+
+def test_figures_that_are_shown_come_back_one_by_one_and_overwrite_nothing(stage: Stage) -> None:
+    code = """
+    import matplotlib.pyplot as plt
+    plt.plot([1, 2]); plt.show()
+    plt.plot([2, 1]); plt.show()
+    print(plt.get_fignums())
+    """
+    outcome = run(stage, code, files={"figure-1.png": b"mine"})
+    assert (outcome.stdout.text, outcome.stderr.text) == ("[]\n", "")
+    assert set(files(outcome)) == {"figure-2.png", "figure-3.png"}
+
+
+def test_a_program_that_fails_still_shows_its_figure(stage: Stage) -> None:
+    outcome = run(stage, "import matplotlib.pyplot as plt\nplt.plot([1])\nraise SystemExit(3)")
+    assert (outcome.status, outcome.exit_code) == (Status.FAILED, 3)
+    assert set(files(outcome)) == {"figure-1.png"}
+
+
+def test_a_figure_that_cannot_be_saved_is_one_line_and_changes_no_exit_code(stage: Stage) -> None:
+    outcome = run(stage, "import matplotlib.pyplot as plt\nfigure = plt.figure()\nplt.plot([1])\nfigure.draw = None")
+    assert outcome.exit_code == 0
+    assert outcome.stderr.text.startswith("a figure that was left open could not be saved: TypeError")
+    assert outcome.stderr.text.count("\n") == 1
+    assert files(outcome) == {}
+
+
+def test_the_plain_backend_can_be_asked_for(stage: Stage) -> None:
+    code = "import matplotlib.pyplot as plt; plt.plot([1]); print(plt.get_backend().lower())"
+    outcome = run(stage, code, env={"MPLBACKEND": "Agg"})
+    assert (outcome.stdout.text, outcome.stderr.text, files(outcome)) == ("agg\n", "", {})
+
+
+def test_a_program_without_figures_imports_no_matplotlib(stage: Stage) -> None:
+    outcome = run(stage, "import subprocess, sys\nprint(1)")
+    assert (outcome.stdout.text, files(outcome)) == ("1\n", {})
+
+
+def test_multiprocessing_spawns_interpreters_with_the_packages(stage: Stage) -> None:
+    if stage.name.endswith("confined"):
+        pytest.skip("level confined has no /dev/shm for the locks of multiprocessing")
+    code = """
+    import multiprocessing as mp, numpy as np
+    def root(x): return float(np.sqrt(x))
+    if __name__ == "__main__":
+        with mp.get_context("spawn").Pool(2) as pool: print(pool.map(root, [4, 9]))
+    """
+    outcome = run(stage, code)
+    assert (outcome.stdout.text, outcome.stderr.text) == ("[2.0, 3.0]\n", "")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import numpy as np; print(np.random.rand(), np.random.default_rng().random())",
+        "import scipy.stats; print(scipy.stats.norm.rvs())",
+        "import pandas as pd; print(pd.Series(range(10**6)).sample(1).iloc[0])",
+        "import multiprocessing as mp; print(bytes(mp.current_process().authkey))",
+    ],
+)
+def test_two_programs_share_no_randomness(code: str, stage: Stage) -> None:
+    first, second = (run(stage, code).stdout.text for _ in range(2))
+    assert first
+    assert first != second
+
+
+def test_a_guest_learns_no_path_of_the_host_from_its_environment(stage: Stage) -> None:
+    if stage.name.endswith("confined"):
+        pytest.skip("at level confined guests see the host's own folders")
+    code = """
+    import json, numpy, os, sys, sysconfig
+    config = open(os.path.join(sys.prefix, "pyvenv.cfg")).read()
+    print(json.dumps([sys.prefix, sys.path, sys.base_prefix, sys.executable, config, dict(os.environ),
+                      sysconfig.get_paths(), numpy.array_equal.__wrapped__.__code__.co_filename]))
+    open("bytecode", "wb").write(open(numpy.__spec__.cached, "rb").read())
+    """
+    outcome = run(stage, code)
+    host = stage.languages.find("python").packages
+    assert host
+    assert str(host.folder.parent) not in outcome.stdout.text
+    assert str(host.folder.parent).encode() not in files(outcome)["bytecode"]
+    prefix, *_, numpy_file = json.loads(outcome.stdout.text)
+    assert prefix == "/opt/python-packages"
+    assert numpy_file.startswith("/opt/python-packages/lib/")
+
+
+def test_other_languages_find_the_packages_through_python_on_the_path(stage: Stage) -> None:
+    outcome = stage.run("bash", "python3 -c 'import pandas; print(pandas.Series([1, 2]).sum())'")
+    assert (outcome.stdout.text, outcome.stderr.text) == ("3\n", "")
+
+
+def run(stage: Stage, code: str, **given: object) -> Outcome:
+    return stage.run("python", textwrap.dedent(code).removeprefix("\n"), **given)
+
+
+def files(outcome: Outcome) -> dict[str, bytes]:
+    """What the program left, whole."""
+    assert outcome.ending.skipped_files == ()
+    return {file.path: file.content for file in outcome.ending.files}
