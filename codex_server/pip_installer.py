@@ -16,10 +16,12 @@ from codex_server.steps import Say, StepFailed, run_step
 
 _TOOLS = ("pip", "setuptools")
 _PIP = ("-I", "-m", "pip", "--disable-pip-version-check", "--no-input")
-_INSTALL = ("install", "--only-binary", ":all:", "--no-compile", "--no-warn-script-location", "--progress-bar", "off")
+_INSTALL = ("install", "--only-binary", ":all:", "--no-compile", "--progress-bar", "off", "--retries", "3")
+"""Only with retries does pip say that a registry cannot be reached; else it takes it for an empty one."""
 _SPOKEN = re.compile(
     r"(Collecting \S+|Downloading \S+\.whl \(.*\)|Using cached \S+\.whl|Installing collected packages)"
 )
+_LOCAL = re.compile(r"Processing (?:\S*/)?([^/\s]+\.whl)")
 _UNREACHABLE = re.compile(
     r"NewConnectionError|Failed to establish|ConnectTimeout|Read timed out|name resolution|Connection refused|"
     r"Network is unreachable|ProxyError|SSLError|CERTIFICATE_VERIFY_FAILED|Connection reset|40[13] Client Error|"
@@ -58,6 +60,8 @@ def inventory(library: Path) -> tuple[Package, ...]:
 
 def shorten(line: str) -> str | None:
     """What a person wants to read of a line of pip's; None for nothing."""
+    if local := _LOCAL.match(line.strip()):
+        return f"Processing {local[1]}"
     match = _SPOKEN.match(line.strip())
     return match[1] if match else None
 
