@@ -1,6 +1,7 @@
 """``codex-server serve`` as a process of its own: what it prints, how it stops, what it leaves behind."""
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -245,6 +246,36 @@ main()
     assert result.returncode == 1
     assert result.stderr == "codex-server: no user namespaces here; do this\n"
     assert re.search(r"shown this once: codex_[\w-]{43}\n", result.stdout)
+
+
+def test_packages_that_cannot_be_installed_are_told_loudly_and_the_server_does_without(tmp_path: Path):
+    nowhere = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path), "PIP_CONFIG_FILE": "/dev/null"}
+    nowhere |= {"npm_config_registry": "http://127.0.0.1:9", "npm_config_fetch_retries": "0"}
+    process = start(CODEX_DATA_PACKAGES="true", CODEX_API_TOKEN=TOKEN, **nowhere)
+    assert process.stdout is not None
+    try:
+        greeting = list(itertools.takewhile(lambda line: "Ctrl-C" not in line, process.stdout))
+        assert greeting[0].startswith("Installing the packages of ")
+        (packages,) = [line for line in greeting if line.startswith("  packages ")]
+        assert "they are not installed: `codex-server runners install python`" in packages
+        url = re.search(r"http://[\d.]+:\d+", "".join(greeting))
+        assert url
+        answer = httpx2.post(url[0] + "/execute", json={"code": "print(6 * 7)"}, headers=HEADERS, timeout=SECONDS)
+        assert answer.json()["stdout"] == "42\n"
+    finally:
+        process.terminate()
+        _, errors = process.communicate(timeout=SECONDS)
+    assert "codex-server: the packages of Python are not installed: pip could not install them: " in errors
+    assert "the server starts without them" in errors
+
+
+def test_no_data_installs_nothing_and_says_so(tmp_path: Path):
+    with serving(
+        "--no-data", CODEX_DATA_PACKAGES="true", CODEX_API_TOKEN=TOKEN, CODEX_STATE_DIR=str(tmp_path)
+    ) as server:
+        assert "  packages   none but each language's own: switched off (data_packages)\n" in server.greeting
+        assert server.get("/languages").json()["languages"][0]["packages"] == []
+        assert not (tmp_path / "packages").exists()
 
 
 def test_a_misspelt_variable_is_pointed_out():
