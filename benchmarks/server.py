@@ -109,6 +109,7 @@ def server_environment(folder: Path, token: str, caller: Mapping[str, str]) -> d
         "CODEX_STATE_DIR": str(folder / "state"),
         "CODEX_API_TOKEN": token,
         "CODEX_RATE_LIMIT": "",
+        "CODEX_DATA_PACKAGES": "false",  # in a state folder of its own they would be installed anew at each start
         "CODEX_LOG_LEVEL": "warning",
     }
 

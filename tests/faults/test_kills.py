@@ -1,0 +1,59 @@
+"""A part of the server is killed at any moment, under load, again and again: no answer is wrong, the server heals."""
+
+import os
+import random
+import signal
+
+import pytest
+
+from tests.faults.house import Crowd, Heard, House, house, victims
+
+pytestmark = pytest.mark.anyio
+
+KILLS = int(os.environ.get("CODEX_FAULTS", "6"))
+"""How many of each kind; read here, since no test sees a CODEX_ variable."""
+CLIENTS = 6
+LOST = {"sandbox-fault", "sandbox-unavailable", "busy"}
+"""What a caller may be told when our part was killed."""
+
+
+def judge(heard: Heard) -> str:
+    """An answer that is not right is a problem that says so, or tells that the kernel killed the program."""
+    if (problem := heard.problem) is not None:
+        assert problem in LOST, heard.answer.text
+        return problem
+    told = heard.answer.json()
+    assert (told["status"], told["signal"], told["exit_code"]) == ("signalled", "SIGKILL", 137), told
+    assert heard.wanted.startswith(told["stdout"]), told
+    return "signalled"
+
+
+async def kill_one(here: House, role: str) -> bool:
+    """Kill one of ``role``; False where none is there at the moment."""
+    found = victims(here.family(), role)
+    if not found:
+        return False
+    try:
+        os.kill(random.choice(found), signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.timeout(180 + 20 * KILLS)
+@pytest.mark.parametrize("role", ["worker", "init", "zygote", "launcher"])
+async def test_whoever_is_killed_no_answer_is_wrong_or_mixed_up_and_the_server_heals(level: str, role: str):
+    async with house(level) as here:
+        crowd = Crowd(here, judge)
+        async with crowd.asking(CLIENTS):
+            killed = 0
+            while killed < KILLS:
+                await crowd.answers(random.randint(1, 8))
+                killed += await kill_one(here, role)
+            await crowd.answers(CLIENTS)
+        assert crowd.heard["right"] > 0, crowd.heard
+        if role != "worker":
+            assert not crowd.heard["signalled"], "a program whose sandbox was taken away was not killed by itself"
+        await here.assert_well()
+        assert here.defects() == []
+        assert await here.stop(signal.SIGTERM) == 0
