@@ -101,10 +101,11 @@ class Plans:
         roots = [
             str(language.interpreter.root) for language in known if language.interpreter and language.interpreter.root
         ] + [str(language.packages.folder) for language in known if language.packages]
+        extra = _environment_of_packages(settings, languages, confined=True)
         launch_plan = {
             "uid_map": None,
             "argv": boot_argv(_confined_program(languages, python), str(ROOM_FOLDER.parent), "zygote"),
-            "env": rooms.guest_environment([], temp=str(home)) | _environment_of_packages(settings, languages),
+            "env": rooms.guest_environment([], temp=str(home)) | extra,
             "cgroups": [],
             "folders": [str(home)],
         }
@@ -116,7 +117,6 @@ class Plans:
             "writable_devices": [device for device in _DEVICES if Path(device).exists()],
         }
         first = ids.uid_map[1]
-        extra = _environment_of_packages(settings, languages)
         return cls(
             python,
             launch_plan,
@@ -197,13 +197,17 @@ def _confined_program(languages: Languages, python: Interpreter) -> str:
     return str(folders[0] / "bin" / "python3") if folders else str(python.path)
 
 
-def _environment_of_packages(settings: Settings, languages: Iterable[Language]) -> dict[str, str]:
+def _environment_of_packages(
+    settings: Settings, languages: Iterable[Language], *, confined: bool = False
+) -> dict[str, str]:
     """Variables that the Python packages need, where they are: as few as possible."""
     if not any(map(_has_environment, languages)):
         return {}
     found = {} if settings.save_figures else {"MPLBACKEND": "Agg"}
     if len(os.sched_getaffinity(0)) > _MOST_THREADS:  # numpy starts one for each processor, and processes are limited
         found |= {"OPENBLAS_NUM_THREADS": str(_MOST_THREADS), "OMP_NUM_THREADS": str(_MOST_THREADS)}
+    if confined:  # there are no locks between processes; joblib would warn of that in every program
+        found["JOBLIB_MULTIPROCESSING"] = "0"
     return found
 
 
@@ -215,7 +219,6 @@ def _setup(settings: Settings, host: HostParts, *, namespaces: bool, cgroups: bo
         "process_margin": 0 if host.ids.per_slot else _shared_id_margin(host.slots, namespaces=namespaces),
         "workspace_bytes": settings.max_workspace,
         "inodes": _INODES,
-        "figures": settings.save_figures,
         "preload": [],
     }
 
