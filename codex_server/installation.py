@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from codex_server.errors import InstallationFailed
+from codex_server.npm_installer import install_with_npm
 from codex_server.packages import InstalledPackages, Package, PackageSet, read_stamp, write_stamp
 from codex_server.pip_installer import install_with_pip
 from codex_server.steps import Say
@@ -23,7 +24,7 @@ Installer = Callable[[Path, PackageSet, Say], tuple[Package, ...]]
 """Fills a new, empty folder with what a set asks for, and tells what that was. The folder is renamed afterwards, so
 nothing in it may depend on its path. Raises ``InstallationFailed``."""
 
-INSTALLERS: Mapping[str, Installer] = {"pip": install_with_pip}
+INSTALLERS: Mapping[str, Installer] = {"npm": install_with_npm, "pip": install_with_pip}
 """By the name that ``runner.yaml`` gives."""
 
 _SCRATCH = ".new-"

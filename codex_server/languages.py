@@ -50,7 +50,7 @@ class _PackagesSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    installer: Literal["pip"]
+    installer: Literal["npm", "pip"]
     manifest: str
     finish: str | None = None
     parts: tuple[str, ...] = ()

@@ -46,8 +46,9 @@ class InstalledPackages:
 class PackageSet:
     """What a runner's manifest asks for, for one interpreter: present in ``folder`` or not.
 
-    ``installer`` is the kind that fills the folder (``pip``). ``finish`` is a script of the runner that is run in the
-    new folder with its interpreter, before it counts as complete; ``parts`` are further files that this script uses.
+    ``installer`` is the kind that fills the folder (``npm`` or ``pip``). ``finish`` is a script of the runner that is
+    run in the new folder with its interpreter, before it counts as complete; ``parts`` are further files that the
+    installer (a lock file) or this script uses.
     """
 
     title: str

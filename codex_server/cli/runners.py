@@ -13,6 +13,8 @@ from codex_server.errors import UnknownLanguage
 from codex_server.units import format_size
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from codex_server.languages import Language, Languages
     from codex_server.packages import PackageSet
     from codex_server.settings import Settings
@@ -66,7 +68,7 @@ def install(
 ) -> None:
     """Install the packages that a language's runner names, into an environment of their own below the state folder.
 
-    Needs the package registry that pip is set up for. What is there already is left alone; a failure leaves nothing
+    Needs the registries that pip and npm are set up for. What is there already is left alone; a failure leaves nothing
     half done, and the exit code is then 1.
     """
     settings = settings_from_flags(gather_flags(assignments, state_dir=state_dir, data_packages=True))
@@ -90,7 +92,10 @@ def load(settings: "Settings") -> "Languages":
 
 def missing_sets(languages: "Iterable[Language]") -> "list[PackageSet]":
     """What is asked for and not there; languages that share a set are one."""
-    missing = {lang.wanted.folder: lang.wanted for lang in languages if lang.wanted and not lang.packages}
+    missing: dict[Path, PackageSet] = {}
+    for language in languages:
+        if language.wanted and not language.packages:
+            missing.setdefault(language.wanted.folder, language.wanted)
     return list(missing.values())
 
 

@@ -139,6 +139,7 @@ class Plans:
         if self.home:
             folder = self.home / f"{number}-{secrets.token_hex(8)}"
             folder.mkdir(mode=0o700)
+            _link_node_modules(self.languages, folder)
             environment = _confined_environment(self.languages, folder) | self._environment
         body = {
             "uid": self.slot_uid(number),
@@ -155,6 +156,14 @@ def _confined_environment(languages: Languages, folder: Path) -> dict[str, str]:
     folders = [str(lang.packages.folder / "bin") for lang in known if _has_environment(lang) and lang.packages]
     folders += [str(lang.interpreter.path.parent) for lang in known if lang.interpreter and lang.interpreter.root]
     return environment | {"PATH": ":".join([*dict.fromkeys(folders), environment["PATH"]])}
+
+
+def _link_node_modules(languages: Languages, folder: Path) -> None:
+    """Lay the JavaScript packages beside the workspace, where Node.js looks after the workspace's own."""
+    for language in languages:
+        if language.packages is not None and language.packages.installer == "npm":
+            (folder / "node_modules").symlink_to(language.packages.folder / "node_modules")
+            return
 
 
 def _within_reach(languages: Languages, *, others: bool) -> tuple[Languages, tuple[str, ...]]:

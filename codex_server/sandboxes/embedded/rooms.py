@@ -16,6 +16,7 @@ Entry = tuple[str, ...]
 ``("device", target, source)``, ``("link", target, to)`` or ``("file", target, content)``."""
 
 ROOM_CODE = "/opt/codex/room"
+NODE_MODULES = "/node_modules"
 FIRST_SLOT_ID = 10_000
 SINGLE_ID = 1000
 """The guest's uid where the room has one id only."""
@@ -124,7 +125,15 @@ def _environment(interpreter: Interpreter, installed: InstalledPackages) -> list
     ]
 
 
-_PACKAGES: Mapping[str, Callable[[Interpreter, InstalledPackages], list[Entry]]] = {"pip": _environment}
+def _node_modules(interpreter: Interpreter, installed: InstalledPackages) -> list[Entry]:
+    """At the top, where Node.js looks last, from the workspace and from anywhere else; each Node.js has the same."""
+    return [("bind", NODE_MODULES, str(installed.folder / "node_modules"))]
+
+
+_PACKAGES: Mapping[str, Callable[[Interpreter, InstalledPackages], list[Entry]]] = {
+    "npm": _node_modules,
+    "pip": _environment,
+}
 """How each installer's folder comes into the room."""
 
 

@@ -93,3 +93,15 @@ def test_libraries_do_not_start_a_thread_for_each_of_many_processors(
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(processors)))
     environment = confined(languages_with(open_folder)).launch_plan["env"]
     assert environment.get("OPENBLAS_NUM_THREADS") == environment.get("OMP_NUM_THREADS") == bound
+
+
+def test_a_confined_guest_finds_the_javascript_packages_beside_its_workspace(open_folder: Path) -> None:
+    installed = InstalledPackages(open_folder / "node-24", "npm", "/usr/bin/node", (), 1)
+    found = [replace(lang, packages=installed) if lang.name == "javascript" else lang for lang in load_languages()]
+    home = open_folder / "home"
+    home.mkdir()
+    plans = Plans.for_confined(Settings(), Languages(found), host(own_ids=False), home)
+    folder = plans.slot(0, None).folder
+    assert folder
+    assert (folder / "node_modules").readlink() == open_folder / "node-24" / "node_modules"
+    assert "node_modules" not in {path.name for path in home.iterdir()}

