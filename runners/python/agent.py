@@ -144,6 +144,8 @@ def _needs_new_interpreter(env: Mapping[str, str]) -> bool:
 
 
 def _start_new_interpreter(file: str, args: list[str], env: dict[str, str]) -> NoReturn:
+    with contextlib.suppress(OSError), open(file, "rb") as stream:  # the new one tells of a file that is not there
+        _packages.lay_out_fonts(stream.read(), env)
     try:
         os.execve(sys.executable, [sys.executable, file, *args], env)  # noqa: S606
     except OSError as error:

@@ -59,13 +59,9 @@ def reseed() -> None:
 def make_ready(source: bytes) -> None:
     """Before the program runs: what it needs if it speaks of matplotlib."""
     global _figures_wanted  # noqa: PLW0603 - one program in one process
-    if not os.path.isdir(FONTS):
-        return
-    _figures_wanted = os.environ.get("MPLBACKEND", "").lower() != "agg"
-    if b"matplotlib" not in source:
-        return
-    _lay_out_fonts()
-    if _figures_wanted and _BACKENDS not in sys.modules:
+    _figures_wanted = os.path.isdir(FONTS) and os.environ.get("MPLBACKEND", "").lower() != "agg"
+    lay_out_fonts(source, os.environ)
+    if _figures_wanted and b"matplotlib" in source and _BACKENDS not in sys.modules:
         sys.meta_path.insert(0, _FiguresFollow())
 
 
@@ -109,10 +105,12 @@ def _variables(env: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in env.items() if name.startswith(_READ_AT_IMPORT)}
 
 
-def _lay_out_fonts() -> None:
-    """Put the list of fonts where matplotlib looks for it; without it it would make one."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.environ.get("HOME", "/tmp"), ".cache")  # noqa: S108
-    folder = os.environ.get("MPLCONFIGDIR") or os.path.join(cache, "matplotlib")
+def lay_out_fonts(source: bytes, env: Mapping[str, str]) -> None:
+    """Put the list of fonts where matplotlib looks for it, for a program that speaks of it; else it would make one."""
+    if b"matplotlib" not in source or not os.path.isdir(FONTS):
+        return
+    cache = env.get("XDG_CACHE_HOME") or os.path.join(env.get("HOME", "/tmp"), ".cache")  # noqa: S108
+    folder = env.get("MPLCONFIGDIR") or os.path.join(cache, "matplotlib")
     with contextlib.suppress(OSError):  # the program's own files may stand in the way, or the disk be full
         os.makedirs(folder, exist_ok=True)
         for file in os.listdir(FONTS):
