@@ -9,8 +9,10 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import io
+import itertools
 import os
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -39,6 +41,7 @@ def warm(preload: Sequence[str]) -> None:
         for name in preload:
             importlib.import_module(name)
         _use_once()
+    threading._counter = itertools.count(1).__next__  # type: ignore[attr-defined]  # some package has named a thread
     _end_threads()
 
 

@@ -104,14 +104,14 @@ class Streams:
 class WarmPython:
     """A warm interpreter that runs programs by ``runners/python/agent.py``."""
 
-    def __init__(self, python: Path) -> None:
+    def __init__(self, python: Path, preload: Sequence[str] = ()) -> None:
         self._channel, theirs = socket.socketpair()
         self._channel.settimeout(HANG_SECONDS)
         with theirs:
             self._process = subprocess.Popen(
                 [
                     python, "-I", "-S", Path(__file__).with_name("warm_python.py"),
-                    RUNNERS / "python" / "agent.py", str(theirs.fileno()),
+                    RUNNERS / "python" / "agent.py", str(theirs.fileno()), *preload,
                 ],
                 pass_fds=[theirs.fileno()],
                 env={"LANG": "C.UTF-8"},

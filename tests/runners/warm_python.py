@@ -1,4 +1,4 @@
-"""A zygote in small, run as a program by the tests: `python -I -S warm_python.py AGENT DESCRIPTOR`.
+"""A zygote in small, run as a program by the tests: `python -I -S warm_python.py AGENT DESCRIPTOR [PRELOAD]...`.
 
 For each request on the socket it forks a worker that rehearses and becomes the program, and answers with the exit code.
 """
@@ -28,7 +28,8 @@ def become(agent, request, descriptors):
 
 def main():
     agent = load_agent(sys.argv[1])
-    agent.warm()
+    agent.warm(sys.argv[3:])
+    del sys.argv[3:]
     with socket.socket(fileno=int(sys.argv[2])) as channel:
         while True:
             text, descriptors, _, _ = socket.recv_fds(channel, 65536, 3)
