@@ -5,6 +5,7 @@ import time
 
 import structlog
 from fastapi.routing import APIRoute
+from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -31,7 +32,7 @@ class Edge:
             return
         began = time.perf_counter()
         method, exchange = scope["method"], open_exchange(scope)
-        answer = _Answer(send, exchange, bodiless=method == "HEAD")
+        answer = _Answer(send, exchange, scope["app"], bodiless=method == "HEAD")
         if method == "HEAD":
             scope = {**scope, "method": "GET"}  # a copy: the server looks at its own to know that no body follows
         with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
@@ -67,8 +68,8 @@ class Edge:
 class _Answer:
     """``send`` with the exchange's headers added."""
 
-    def __init__(self, send: Send, exchange: Exchange, *, bodiless: bool) -> None:
-        self._send, self._exchange, self._bodiless = send, exchange, bodiless
+    def __init__(self, send: Send, exchange: Exchange, app: Starlette, *, bodiless: bool) -> None:
+        self._send, self._exchange, self._app, self._bodiless = send, exchange, app, bodiless
         self.status: int | None = None
 
     async def __call__(self, message: Message) -> None:
@@ -78,6 +79,9 @@ class _Answer:
             for name, value in {**_SAFETY, **self._exchange.headers}.items():
                 headers.setdefault(name, value)
             headers["X-Request-ID"] = self._exchange.request_id
+            if hasattr(self._app.state, "draining"):
+                # It stops listening soon: on a kept connection the next request would be lost without an answer.
+                headers["Connection"] = "close"
         elif self._bodiless and message["type"] == "http.response.body":
             message = {**message, "body": b""}
         await self._send(message)

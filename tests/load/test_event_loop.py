@@ -28,6 +28,8 @@ HARMLESS = (
     ("os.stat", "embedded/cgroup.py", "find", "whether the kernel has that file: asked once for each name"),
     ("os.read", "embedded/cgroup.py", "_read", "a number from the kernel's own file system"),
     ("os.write", "embedded/cgroup.py", "_write", "a number into the kernel's own file system"),
+    ("os.write", "embedded/cgroup.py", "reset", "the same"),
+    ("os.write", "embedded/cgroup.py", "_open_to_reset", "the same"),
     ("os.stat", "fastapi/routing.py", "_extract_endpoint_context", "where a route's source is: once for each route"),
     ("os.stat", "access/tokenfile.py", "_stamp", "one look at a local file: a revoked token ends at the next request"),
     ("io.TextIOWrapper.read", "access/tokenfile.py", "_read", "a small local file, after a token was made or revoked"),

@@ -1,0 +1,56 @@
+"""SIGTERM under load: whoever was accepted is answered, whoever comes later is refused, and nothing is left."""
+
+import asyncio
+import signal
+
+import httpx2
+import pytest
+
+from tests.faults.house import ECHOES, Heard, house
+
+pytestmark = pytest.mark.anyio
+
+CLIENTS = 16
+
+
+async def test_under_load_every_accepted_request_is_answered_and_the_exit_code_is_0(level: str):
+    async with house(level) as here:
+        heard: list[Heard] = []
+        draining = asyncio.Event()
+
+        async def client(language: str) -> None:
+            """Ask again and again, until told that the server is stopping."""
+            while True:
+                try:
+                    answer = await here.echo(language, pause=0.1)
+                except httpx2.ConnectError:
+                    return  # refused before anything was accepted: it listens no more
+                heard.append(answer)
+                if not answer.right:
+                    return
+                if len(heard) >= 2 * CLIENTS:
+                    draining.set()
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(CLIENTS):
+                group.create_task(client(sorted(ECHOES)[number % len(ECHOES)]))
+            await draining.wait()
+            code = await here.stop(signal.SIGTERM)
+
+        assert code == 0
+        assert {answer.problem for answer in heard if not answer.right} <= {"draining"}
+        assert all(answer.answer.headers["connection"] == "close" for answer in heard if not answer.right)
+        assert sum(answer.right for answer in heard) >= 2 * CLIENTS
+        assert here.defects() == []
+
+
+async def test_what_waits_for_a_place_when_the_signal_comes_is_run_too(level: str):
+    async with house(level, CODEX_MAX_CONCURRENCY="1") as here:
+        asking = [asyncio.ensure_future(here.echo("python", pause=0.3)) for _ in range(6)]
+        while (await here.client.get("/readyz")).json()["queued"] < 5:
+            pass
+        code = await here.stop(signal.SIGTERM)
+        answers = await asyncio.gather(*asking)
+        assert [heard.right for heard in answers] == [True] * 6
+        assert [heard.answer.headers["connection"] for heard in answers] == ["close"] * 6
+        assert code == 0
