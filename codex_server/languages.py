@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from codex_server.errors import LanguageUnavailable, StartupError, UnknownLanguage
 from codex_server.interpreters import Interpreter, find_interpreter
@@ -74,6 +74,12 @@ class _RunnerFile(BaseModel):
     pool: _Name | None = None
     version: _VersionProbe = Field(default_factory=_VersionProbe)
     packages: _PackagesSpec | None = None
+
+    @model_validator(mode="after")
+    def _pip_serves_the_warm_python(self) -> Self:
+        if self.packages and self.packages.installer == "pip" and self.start is not Start.FORK:
+            raise ValueError("packages: the installer pip is for a runner with start: fork, the Python that is warm")
+        return self
 
 
 @dataclass(frozen=True, slots=True)

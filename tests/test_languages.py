@@ -65,6 +65,26 @@ def test_a_very_long_name_is_not_told_back(languages: Languages) -> None:
     assert len(refusal.value.detail) < 200
 
 
+def test_what_a_manifest_asks_for_is_known_and_where_it_would_be(tmp_path: Path) -> None:
+    python = load_languages(packages=tmp_path).find("python")
+    assert python.wanted
+    assert python.wanted.folder.parent == tmp_path
+    assert python.wanted.manifest.is_file()
+    assert python.packages is None
+    assert {name.partition(".")[0] for name in python.preload} - {"codex_figures"} <= python.preload_for
+
+
+def test_nothing_is_asked_for_where_packages_are_switched_off() -> None:
+    assert all(language.wanted is None and language.packages is None for language in load_languages())
+
+
+def test_a_manifest_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
+    packages = "start: fork\npackages: {installer: pip, manifest: nowhere.txt}\nversion: {args: ['-V']}\n"
+    add(tmp_path, "snake", COMMAND.format(name="snake", program="python") + packages)
+    with pytest.raises(StartupError, match=r"snake.*names a file that cannot be read.*nowhere\.txt"):
+        load_languages(tmp_path, tmp_path)
+
+
 def test_two_runners_with_one_name_stop_the_start() -> None:
     with pytest.raises(StartupError, match="both claim the name 'python'"):
         Languages([*fake_languages(), *fake_languages()])
@@ -79,6 +99,8 @@ def test_two_runners_with_one_name_stop_the_start() -> None:
         ("name: a\ntitle: t\nfile: f\n", "program: Field required"),
         ("name: a\ntitle: t\nfile: f\nprogram: p\ncolour: red\n", "colour: "),
         ("name: [", "cannot be read"),
+        (COMMAND.format(name="a", program="sh") + "packages: {installer: pip, manifest: m.txt}\n", "start: fork"),
+        (COMMAND.format(name="a", program="sh") + "packages: {installer: apt, manifest: m.txt}\n", "packages.installer: "),
         ("- just\n- a list\n", "not a valid runner"),
     ],
 )

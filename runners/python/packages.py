@@ -8,6 +8,7 @@ import contextlib
 import importlib
 import importlib.abc
 import importlib.machinery
+import importlib.util
 import io
 import itertools
 import os
@@ -29,9 +30,9 @@ _bound: dict[str, str] | None = None
 
 
 def warm(preload: Sequence[str]) -> None:
-    """Import ``preload`` and use it a little; the process has one thread afterwards.
+    """Import what is there of ``preload`` and use it a little; the process has one thread afterwards.
 
-    Raises ``ImportError``, and ``RuntimeError`` when a thread is left, which a fork would lose.
+    Raises ``ImportError`` when one cannot be imported that is there, and ``RuntimeError`` when a thread is left, which a fork would lose.
     """
     global _bound  # noqa: PLW0603 - one zygote, one warm-up
     if not preload:
@@ -39,7 +40,8 @@ def warm(preload: Sequence[str]) -> None:
     _bound = _variables(os.environ)
     with _fonts_as_home():
         for name in preload:
-            importlib.import_module(name)
+            if importlib.util.find_spec(name.partition(".")[0]):
+                importlib.import_module(name)
         _use_once()
     threading._counter = itertools.count(1).__next__  # type: ignore[attr-defined]  # some package has named a thread
     _end_threads()

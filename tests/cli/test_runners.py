@@ -16,6 +16,7 @@ title: Snake
 aliases: [sn]
 file: main.py
 program: python
+start: fork
 packages: {installer: pip, manifest: requirements.txt}
 """
 
