@@ -34,6 +34,7 @@ def create_app(settings: Settings, *, backend: Backend | None = None, languages:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         verifier = _verifier(settings)
         known = languages if languages is not None else await asyncio.to_thread(_load_languages, settings)
+        known = known.with_own_pools(settings.pool_sizes)
         chosen = backend or _backend(settings, known)
         async with _held(known), chosen:
             executor = Executor(chosen, known, settings, metrics=metrics)

@@ -6,8 +6,8 @@
 import difflib
 import re
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -137,6 +137,12 @@ class Languages:
 
     def __iter__(self) -> Iterator[Language]:
         return iter(self._all)
+
+    def with_own_pools(self, names: Container[str]) -> "Languages":
+        """The same, where each language with an agent whose name is among ``names`` shares no pool."""
+        return Languages(
+            replace(lang, pool=lang.name) if lang.start is Start.AGENT and lang.name in names else lang for lang in self
+        )
 
     def find(self, name: str) -> Language:
         """The language with that name or alias, whatever its case.

@@ -104,7 +104,8 @@ class Settings(BaseSettings):
     queue_seconds: float = Field(10.0, gt=0, description="Longest wait for a place; then 503")
     pool_sizes: Annotated[dict[str, int], NoDecode] = Field(
         default_factory=lambda: {"python": 4, "javascript": 2},
-        description="Armed sandboxes kept ready in each pool; python serves every language without an agent",
+        description="Armed sandboxes kept ready in each pool; python serves every language without an agent, "
+        "javascript typescript too unless that is named",
     )
     drain_seconds: float = Field(30.0, ge=0, description="On SIGTERM: how long running executions may take to finish")
 

@@ -25,6 +25,13 @@ def test_the_shipped_runners_are_known_and_python_is_available() -> None:
     assert languages.find("js").pool == languages.find("typescript").pool == "javascript"
 
 
+def test_a_language_with_an_agent_has_a_pool_of_its_own_where_one_is_asked_for() -> None:
+    languages = load_languages().with_own_pools({"typescript": 1, "bash": 1, "none": 1})
+    assert languages.find("typescript").pool == "typescript"
+    assert languages.find("javascript").pool == "javascript"
+    assert languages.find("bash").pool == "python"
+
+
 def test_a_folder_is_a_language(tmp_path: Path) -> None:
     add(tmp_path, "shell", COMMAND.format(name="almquist", program="sh") + "version: {args: ['-c', 'echo 1.2']}\n")
     language = load_languages(tmp_path).find("almquist")

@@ -11,7 +11,7 @@ from dirty_equals import IsNow
 from codex_server import __version__
 from codex_server.api.routes.home import LINKS
 from codex_server.app import begin_drain
-from codex_server.languages import Languages
+from codex_server.languages import Languages, Start
 from codex_server.packages import InstalledPackages, Package
 from codex_server.sandboxes.fake import fake_languages
 
@@ -41,6 +41,17 @@ async def test_readiness_tells_what_stands_ready(door):
     body = answer.json()
     assert (body["status"], body["reasons"]) == ("ready", [])
     assert set(body["armed"]) == {"python", "javascript"}
+
+
+async def test_a_pool_that_the_settings_name_is_no_longer_shared(open_door):
+    with_agents = Languages(
+        replace(language, start=Start.AGENT) if language.pool == "javascript" else language
+        for language in fake_languages()
+    )
+    async with open_door(languages=with_agents, pool_sizes={"javascript": 1, "typescript": 1}) as door:
+        body = (await ready(door)).json()
+        assert set(body["armed"]) == {"python", "javascript", "typescript"}
+        assert (await door.execute("print hi", language="typescript")).json()["status"] == "succeeded"
 
 
 async def test_readiness_is_503_with_the_reason_while_the_back_end_has_a_problem(door):
