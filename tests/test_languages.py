@@ -107,7 +107,7 @@ def test_two_runners_with_one_name_stop_the_start() -> None:
         ("name: a\ntitle: t\nfile: f\nprogram: p\ncolour: red\n", "colour: "),
         ("name: [", "cannot be read"),
         (COMMAND.format(name="a", program="sh") + "packages: {installer: pip, manifest: m.txt}\n", "start: fork"),
-        (COMMAND.format(name="a", program="sh") + "packages: {installer: apt, manifest: m.txt}\n", "packages.installer: "),
+        (COMMAND.format(name="a", program="sh") + "packages: {installer: apt, manifest: m}\n", "packages.installer: "),
         ("- just\n- a list\n", "not a valid runner"),
     ],
 )

@@ -64,7 +64,7 @@ _streams = _load("streams")
 def warm(preload: Sequence[str] = ()) -> None:
     """Import what a plain snippet needs anyway, and hide us. Called once, in the zygote, while it has one thread.
 
-    ``preload`` are modules of the data packages to import as well, as far as they are installed. Raises ``ImportError``.
+    ``preload`` are modules of the data packages to import as well, as far as they are there. Raises ``ImportError``.
     """
     if sys.flags.no_site:
         site.main()

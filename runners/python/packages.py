@@ -32,7 +32,8 @@ _bound: dict[str, str] | None = None
 def warm(preload: Sequence[str]) -> None:
     """Import what is there of ``preload`` and use it a little; the process has one thread afterwards.
 
-    Raises ``ImportError`` when one cannot be imported that is there, and ``RuntimeError`` when a thread is left, which a fork would lose.
+    Raises ``ImportError`` when one is there and cannot be imported, and ``RuntimeError`` when a thread is left, which a
+    fork would lose.
     """
     global _bound  # noqa: PLW0603 - one zygote, one warm-up
     if not preload:
