@@ -43,14 +43,17 @@ def equipped() -> Languages:
 def stage(request: pytest.FixtureRequest, equipped: Languages) -> Iterator[Stage]:
     """A backend at one level, and an executor on it; a named skip where this machine cannot give it."""
     level: str = request.param
-    settings = Settings(
-        min_isolation=level,  # type: ignore[arg-type]
-        pool_sizes={"python": 2, "javascript": 0},
-        guest_ids=next_guest_ids(),
-        max_inline_file=2**20,
-        max_response=10**7,
-        state_dir=Path("/nonexistent"),
-    )
+    with pytest.MonkeyPatch.context() as clean:
+        for variable in [name for name in os.environ if name.startswith("CODEX_")]:
+            clean.delenv(variable)
+        settings = Settings(
+            min_isolation=level,  # type: ignore[arg-type]
+            pool_sizes={"python": 2, "javascript": 0},
+            guest_ids=next_guest_ids(),
+            max_inline_file=2**20,
+            max_response=10**7,
+            state_dir=Path("/nonexistent"),
+        )
     backend = EmbeddedBackend(settings, equipped, most=IsolationLevel[level.upper()])
     with asyncio.Runner() as runner:
         try:
