@@ -103,9 +103,9 @@ class Settings(BaseSettings):
     queue_length: int = Field(64, ge=0, le=100_000, description="Executions that may wait for a place; then 503")
     queue_seconds: float = Field(10.0, gt=0, description="Longest wait for a place; then 503")
     pool_sizes: Annotated[dict[str, int], NoDecode] = Field(
-        default_factory=lambda: {"python": 4, "javascript": 2},
+        default_factory=lambda: {"python": 4, "python-data": 2, "javascript": 2},
         description="Armed sandboxes kept ready in each pool; python serves every language without an agent, "
-        "javascript typescript too unless that is named",
+        "python-data Python programs that import data packages, javascript TypeScript too unless typescript is named",
     )
     drain_seconds: float = Field(30.0, ge=0, description="On SIGTERM: how long running executions may take to finish")
 

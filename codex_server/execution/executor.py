@@ -149,7 +149,7 @@ class Executor:
             raise
 
     async def _try(self, run: _Run) -> Ending:
-        pool = self._pools[self._backend.pool_key(run.language)]
+        pool = self._pools[self._backend.pool_key(run.language, run.execution.code)]
         async with pool.checkout(run.language) as sandbox:
             run.begin()
             return await sandbox.run(run.execution, run.language, run.recorder)
@@ -179,11 +179,11 @@ class Executor:
     async def start(self) -> None:
         """Begin to fill one pool for each kind of sandbox that an available language needs."""
         for language in self._languages:
-            key = self._backend.pool_key(language)
-            if language.available and key not in self._pools:
-                size = self._settings.pool_sizes.get(key, 1)
-                self._pools[key] = Pool(key, size, self._backend, language)
-                self._pools[key].start()
+            for key in self._backend.pool_keys(language) if language.available else ():
+                if key not in self._pools:
+                    size = self._settings.pool_sizes.get(key, 1)
+                    self._pools[key] = Pool(key, size, self._backend, language)
+                    self._pools[key].start()
 
     async def drain(self, seconds: float) -> None:
         """Refuse new executions, give those that run or wait ``seconds`` to end, then cancel what is left.

@@ -123,7 +123,7 @@ class Pool:
     async def _arm(self, language: Language) -> Sandbox:
         try:
             async with asyncio.timeout(_ARM_SECONDS) as limit:
-                return await self._backend.arm(language)
+                return await self._backend.arm(language, self.name)
         except TimeoutError:
             if not limit.expired():
                 raise

@@ -85,12 +85,19 @@ class Backend(ABC):
         """What keeps the backend from arming sandboxes now, as a sentence, or None (for ``/readyz``)."""
 
     @abstractmethod
-    def pool_key(self, language: Language) -> str:
-        """The name of the pool that serves ``language``; languages that can share armed sandboxes share it."""
+    def pool_keys(self, language: Language) -> tuple[str, ...]:
+        """The names of the pools that serve ``language``; languages that can share armed sandboxes share them."""
 
     @abstractmethod
-    async def arm(self, language: Language) -> Sandbox:
-        """A new armed sandbox. Raises ``SandboxUnavailable``; leaves nothing behind when it fails or is cancelled."""
+    def pool_key(self, language: Language, code: str) -> str:
+        """The one of them that serves ``code`` fastest; any of them runs it rightly. Never blocks."""
+
+    @abstractmethod
+    async def arm(self, language: Language, pool: str = "") -> Sandbox:
+        """An armed sandbox for ``pool`` (by default the language's first); what was in it before cannot be told.
+
+        Raises ``SandboxUnavailable``; leaves nothing behind when it fails or is cancelled.
+        """
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -47,6 +47,7 @@ class FakeBackend(Backend):
         """So many of the next calls of ``arm`` raise ``SandboxUnavailable``."""
         self.runs_that_find_death = 0
         """So many of the next calls of ``Sandbox.run`` raise ``SandboxUnavailable``."""
+        self.extra_pools: tuple[str, ...] = ()
         self.trouble: str | None = None
         """What ``problem`` answers."""
         self.arming: Callable[[], asyncio.Future[None]] | None = None
@@ -86,11 +87,15 @@ class FakeBackend(Backend):
         """``trouble``, as the test set it."""
         return self.trouble
 
-    def pool_key(self, language: Language) -> str:
-        """As the runner says."""
-        return language.pool
+    def pool_keys(self, language: Language) -> tuple[str, ...]:
+        """As the runner says, and those of ``extra_pools``."""
+        return (language.pool, *self.extra_pools)
 
-    async def arm(self, language: Language) -> Sandbox:
+    def pool_key(self, language: Language, code: str) -> str:
+        """The one of ``extra_pools`` that the code names, else the runner's."""
+        return next((pool for pool in self.extra_pools if pool in code), language.pool)
+
+    async def arm(self, language: Language, pool: str = "") -> Sandbox:
         """A sandbox that serves one script."""
         await (self.arming() if self.arming else asyncio.sleep(0))
         if self.arms_that_fail:

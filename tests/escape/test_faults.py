@@ -56,7 +56,9 @@ def kill_init(sandbox: EmbeddedSandbox) -> None:
 
 
 def launcher_of(house: Guesthouse) -> int:
-    zygote = house.backend._zygote
+    nursery = house.backend._plain
+    assert nursery is not None
+    zygote = nursery._zygote
     assert zygote is not None
     return zygote._launcher.pid
 

@@ -90,6 +90,26 @@ def test_only_available_languages_are_made_ready_and_kin_share_a_pool() -> None:
     on_a_bench(test, pool_sizes={"python": 3})
 
 
+def test_a_program_is_sent_to_the_pool_that_serves_it_fastest() -> None:
+    async def main() -> None:
+        async with FakeBackend() as backend:
+            backend.extra_pools = ("large",)
+            settings = Settings(pool_sizes={"python": 2, "large": 1, "javascript": 0})
+            executor = Executor(backend, fake_languages(), settings)
+            await executor.start()
+            await settle()
+            assert executor.census().armed == {"python": 2, "large": 1, "javascript": 0}
+            held = asyncio.ensure_future(executor.execute(Execution("exe_1", "python", "print large\nwait end")))
+            await settle()
+            assert executor.census().armed == {"python": 2, "large": 0, "javascript": 0}
+            backend.event("end").set()
+            assert (await held).stdout.text == "large\n"
+            await executor.close()
+            assert backend.living == []
+
+    in_virtual_time(main)
+
+
 def test_output_is_cut_to_the_execution_s_own_limit() -> None:
     async def test(bench: Bench) -> None:
         outcome = await bench.run("flood 1000\nerror x", limits=Limits(output_bytes=10))

@@ -137,4 +137,9 @@ async def test_the_backend_tells_of_itself() -> None:
     async with FakeBackend() as backend:
         assert backend.isolation.level is IsolationLevel.FULL
         assert backend.problem() is None
-        assert backend.pool_key(fake_languages().find("ts")) == "javascript"
+        assert backend.pool_keys(fake_languages().find("ts")) == ("javascript",)
+        assert backend.pool_key(fake_languages().find("ts"), "out x") == "javascript"
+        backend.extra_pools = ("large",)
+        assert backend.pool_keys(PYTHON) == ("python", "large")
+        assert backend.pool_key(PYTHON, "out large") == "large"
+        assert backend.pool_key(PYTHON, "out small") == "python"

@@ -1,4 +1,4 @@
-"""The embedded backend: chooses the strongest isolation that this host allows, keeps a zygote, arms slots."""
+"""The embedded backend: chooses the strongest isolation that this host allows, keeps zygotes, arms slots."""
 
 import asyncio
 import contextlib
@@ -7,9 +7,11 @@ import os
 import socket
 import tempfile
 from collections import deque
+from functools import partial
 from pathlib import Path
 
 from codex_server.errors import IsolationTooWeak, SandboxUnavailable, StartupError
+from codex_server.imports import needs
 from codex_server.interpreters import Interpreter, find_interpreter
 from codex_server.languages import Language, Languages, Start
 from codex_server.sandboxes.base import Backend, Isolation, IsolationLevel, Sandbox
@@ -17,7 +19,7 @@ from codex_server.sandboxes.embedded.causes import closed_to_others, explain, re
 from codex_server.sandboxes.embedded.cgroup import CgroupsUnavailable, CgroupTree, SlotCgroup, open_tree
 from codex_server.sandboxes.embedded.channel import close_all
 from codex_server.sandboxes.embedded.guestids import choose_guest_ids, claim_host_ids
-from codex_server.sandboxes.embedded.idle import IdleSlots
+from codex_server.sandboxes.embedded.nursery import Nursery
 from codex_server.sandboxes.embedded.plans import HostParts, Plans, SlotPlan
 from codex_server.sandboxes.embedded.room import kernel
 from codex_server.sandboxes.embedded.room.removal import remove_tree
@@ -28,6 +30,8 @@ from codex_server.settings import Settings
 
 _log = logging.getLogger(__name__)
 
+PRELOADED = "-data"
+"""How the name of a pool ends whose sandboxes have the data packages imported already."""
 _SPARE_SLOTS = 16
 _SUMMARIES = {
     IsolationLevel.FULL: "user, pid, mount, network, ipc and uts namespaces, a uid per sandbox, seccomp, cgroups",
@@ -48,14 +52,12 @@ class EmbeddedBackend(Backend):
         self._least = IsolationLevel[settings.min_isolation.upper()]
         self._slots = settings.max_concurrency + sum(settings.pool_sizes.values()) + _SPARE_SLOTS
         self._free_numbers = deque(range(self._slots))  # the one that has been free the longest is taken first
-        self._idle = IdleSlots()
         self._undoings: set[asyncio.Task[None]] = set()
-        self._zygote: Zygote | None = None
+        self._plain: Nursery | None = None
+        self._preloaded: Nursery | None = None
         self._tree: CgroupTree | None = None
         self._plans: Plans | None = None
         self._isolation: Isolation | None = None
-        self._restarting = asyncio.Lock()
-        self._last_failure: str | None = None
         self._closed = False
         self._terms = Terms(settings.ceilings, settings.max_inline_file, settings.max_response)
         self._home: Path | None = None
@@ -129,29 +131,27 @@ class EmbeddedBackend(Backend):
 
     async def _prove(self, level: IsolationLevel, plans: Plans, shortfall: list[str]) -> bool:
         """Launch and arm for real: only what was seen to work is promised."""
-        self._plans = plans
+        self._plans, self._plain = plans, Nursery(plans.launch)
         try:
-            self._zygote = await plans.launch()
-            await (await self._arm(self._zygote, agent=None)).destroy()
+            await self._plain.open()
+            await (await self._arm(self._plain, agent=None)).destroy()
         except LaunchFailed as failure:
             shortfall.append(explain(failure, read_host_facts()))
         except SandboxUnavailable as error:
             shortfall.append(f"{level}: {error}")
         else:
-            self._isolation = Isolation(level, _SUMMARIES[level], tuple(shortfall))
+            self._isolation = Isolation(level, _SUMMARIES[level], (*shortfall, *plans.shortfall))
+            if plans.preload:
+                self._preloaded = Nursery(partial(plans.launch, plans.preload))
             return True
-        if self._zygote:
-            await self._zygote.close()
-            self._zygote = None
+        await self._plain.close()
+        self._plain = None
         return False
 
     async def close(self) -> None:
         """See ``Backend.close``."""
         self._closed = True
-        await self.end_idle_slots()
-        if self._zygote:
-            await self._zygote.close()
-            self._zygote = None
+        await asyncio.gather(*(nursery.close() for nursery in self._nurseries()))
         await asyncio.gather(*self._undoings)
         if self._tree:
             await asyncio.to_thread(self._tree.close)
@@ -165,7 +165,10 @@ class EmbeddedBackend(Backend):
 
     async def end_idle_slots(self) -> None:
         """End the slots that stand empty; without this they end by themselves after a moment."""
-        await self._idle.close()
+        await asyncio.gather(*(nursery.idle.close() for nursery in self._nurseries()))
+
+    def _nurseries(self) -> list[Nursery]:
+        return [nursery for nursery in (self._plain, self._preloaded) if nursery is not None]
 
     @property
     def isolation(self) -> Isolation:
@@ -176,38 +179,29 @@ class EmbeddedBackend(Backend):
 
     def problem(self) -> str | None:
         """See ``Backend.problem``."""
-        if self._zygote is not None and self._zygote.alive:
-            return None
-        return self._last_failure or "the zygote is being restarted"
+        problems = (nursery.problem for nursery in self._nurseries())
+        return next((problem for problem in problems if problem is not None), None)
 
-    def pool_key(self, language: Language) -> str:
+    def pool_keys(self, language: Language) -> tuple[str, ...]:
+        """See ``Backend.pool_keys``."""
+        if self._preloaded and language.start is Start.FORK:
+            return language.pool, language.pool + PRELOADED
+        return (language.pool,)
+
+    def pool_key(self, language: Language, code: str) -> str:
         """See ``Backend.pool_key``."""
-        return language.pool
+        *_, last = self.pool_keys(language)
+        return last if last != language.pool and needs(code, language.preload_for) else language.pool
 
-    async def arm(self, language: Language) -> Sandbox:
+    async def arm(self, language: Language, pool: str = "") -> Sandbox:
         """See ``Backend.arm``."""
-        zygote = await self._living_zygote()
-        return await self._arm(zygote, agent=language if language.start is Start.AGENT else None)
+        nursery = self._preloaded if pool.endswith(PRELOADED) else self._plain
+        if self._closed or nursery is None:
+            raise SandboxUnavailable("the backend is closed")
+        return await self._arm(nursery, agent=language if language.start is Start.AGENT else None)
 
-    async def _living_zygote(self) -> Zygote:
-        """The zygote, started again when it died: its slots died with it."""
-        async with self._restarting:
-            if self._closed or self._plans is None:
-                raise SandboxUnavailable("the backend is closed")
-            if self._zygote is None or not self._zygote.alive:
-                if self._zygote:
-                    await self._zygote.close()
-                    self._zygote = None
-                try:
-                    self._zygote = await self._plans.launch()
-                except LaunchFailed as failure:
-                    self._last_failure = f"the zygote cannot be started: {failure}"
-                    raise SandboxUnavailable(self._last_failure) from failure
-                self._last_failure = None
-            return self._zygote
-
-    async def _arm(self, zygote: Zygote, agent: Language | None) -> EmbeddedSandbox:
-        arming = asyncio.ensure_future(self._arm_some_slot(zygote, agent))
+    async def _arm(self, nursery: Nursery, agent: Language | None) -> EmbeddedSandbox:
+        arming = asyncio.ensure_future(self._arm_some_slot(nursery, agent))
         try:
             return await asyncio.shield(arming)
         except asyncio.CancelledError:
@@ -217,11 +211,12 @@ class EmbeddedBackend(Backend):
             undoing.add_done_callback(self._undoings.discard)
             raise
 
-    async def _arm_some_slot(self, zygote: Zygote, agent: Language | None) -> EmbeddedSandbox:
+    async def _arm_some_slot(self, nursery: Nursery, agent: Language | None) -> EmbeddedSandbox:
         """Arm a slot that served before, if one stands empty, else a new one."""
         if self._plans is None:
             raise SandboxUnavailable("the backend is closed")
-        while slot := self._idle.take():
+        zygote = await nursery.zygote()
+        while slot := nursery.idle.take():
             try:
                 if slot.cgroup:
                     slot.cgroup.limit(self._terms.ceilings)
@@ -230,13 +225,12 @@ class EmbeddedBackend(Backend):
                 _log.debug("a slot is not used again: %s", error)
                 await slot.end()
             else:
-                return EmbeddedSandbox(slot, streams, self._terms, self._idle.put)
-        return await self._arm_number(zygote, self._plans, agent)
+                return EmbeddedSandbox(slot, streams, self._terms, nursery.idle.put)
+        slot, streams = await self._arm_number(zygote, self._plans, agent)
+        return EmbeddedSandbox(slot, streams, self._terms, nursery.idle.put)
 
-    async def _arm_number(self, zygote: Zygote, plans: Plans, agent: Language | None) -> EmbeddedSandbox:
-        if not self._free_numbers:
-            raise SandboxUnavailable("every sandbox of this server is in use; try again")
-        number, folder = self._free_numbers.popleft(), None
+    async def _arm_number(self, zygote: Zygote, plans: Plans, agent: Language | None) -> tuple[Slot, list[int]]:
+        number, folder = await self._take_number(), None
         try:
             plan = plans.slot(number, agent)
             folder = plan.folder
@@ -248,7 +242,16 @@ class EmbeddedBackend(Backend):
             self._free_numbers.append(number)
             raise
 
-    async def _arm_slot(self, zygote: Zygote, plan: SlotPlan) -> EmbeddedSandbox:
+    async def _take_number(self) -> int:
+        """A free number; an empty slot of another zygote gives up its own. Raises ``SandboxUnavailable``."""
+        for nursery in self._nurseries():
+            while not self._free_numbers and (slot := nursery.idle.take()):
+                await slot.end()
+        if not self._free_numbers:
+            raise SandboxUnavailable("every sandbox of this server is in use; try again")
+        return self._free_numbers.popleft()
+
+    async def _arm_slot(self, zygote: Zygote, plan: SlotPlan) -> tuple[Slot, list[int]]:
         async with contextlib.AsyncExitStack() as undo:
             cgroup, procs = self._make_cgroup(undo)
             try:
@@ -256,11 +259,10 @@ class EmbeddedBackend(Backend):
             finally:
                 close_all(procs)
             undo.pop_all()
-        parts = SlotParts(plan.number, channel, pidfd, plan.environment, cgroup, plan.folder)
-        slot = Slot(parts, self._free_numbers.append)
         if cgroup:
             cgroup.note_new(program_in(plan.body))
-        return EmbeddedSandbox(slot, streams, self._terms, self._idle.put)
+        parts = SlotParts(plan.number, channel, pidfd, plan.environment, cgroup, plan.folder)
+        return Slot(parts, self._free_numbers.append), streams
 
     def _make_cgroup(self, undo: contextlib.AsyncExitStack) -> tuple[SlotCgroup | None, list[int]]:
         if self._tree is None:

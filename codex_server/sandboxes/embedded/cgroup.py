@@ -105,12 +105,12 @@ class SlotCgroup:
         return self._peak_file >= 0
 
     def note_new(self, program: str) -> None:
-        """Remember what a new slot uses with ``program`` armed in it, and how its peak is set back."""
-        if used := self._used():
-            self._layout.armed_bytes[program] = min(used, self._layout.armed_bytes.get(program, used))
-        file = self._layout.find(self._folders, *_PEAKS)
-        if file and self._peak_file < 0:
-            with contextlib.suppress(OSError):
+        """Remember what a new slot uses with ``program`` armed in it, and how its peak is set back, if it can be."""
+        with contextlib.suppress(OSError):
+            if used := self._used():
+                self._layout.armed_bytes[program] = min(used, self._layout.armed_bytes.get(program, used))
+            file = self._layout.find(self._folders, *_PEAKS)
+            if file and self._peak_file < 0:
                 self._peak_file = _open_to_reset(file)
 
     def reset(self, program: str) -> bool:

@@ -128,9 +128,14 @@ class Plans:
             shortfall,
         )
 
-    async def launch(self) -> Zygote:
-        """Start a zygote. Raises ``LaunchFailed``."""
-        return await Zygote.launch(str(self.interpreter.path), self.launch_plan, self.setup)
+    @property
+    def preload(self) -> tuple[str, ...]:
+        """The modules that a second zygote is to import beforehand; none where the packages are not there."""
+        return next((lang.preload for lang in self.languages if lang.start is Start.FORK and lang.packages), ())
+
+    async def launch(self, preload: tuple[str, ...] = ()) -> Zygote:
+        """Start a zygote that has imported ``preload``. Raises ``LaunchFailed``."""
+        return await Zygote.launch(str(self.interpreter.path), self.launch_plan, self.setup | {"preload": preload})
 
     def slot(self, number: int, agent: Language | None) -> SlotPlan:
         """The plan of slot ``number``; ``agent`` is the language whose agent is to be started in it."""
@@ -228,7 +233,6 @@ def _setup(settings: Settings, host: HostParts, *, namespaces: bool, cgroups: bo
         "process_margin": 0 if host.ids.per_slot else _shared_id_margin(host.slots, namespaces=namespaces),
         "workspace_bytes": settings.max_workspace,
         "inodes": _INODES,
-        "preload": [],
     }
 
 

@@ -14,6 +14,7 @@ from codex_server.languages import Languages
 from codex_server.sandboxes.embedded import slot
 from codex_server.sandboxes.embedded.backend import EmbeddedBackend
 from codex_server.sandboxes.embedded.channel import Channel
+from codex_server.sandboxes.embedded.nursery import Nursery
 from codex_server.sandboxes.embedded.plans import SlotPlan
 from codex_server.settings import Settings
 
@@ -35,6 +36,9 @@ class Processes:
 
     def slot(self, number: int, agent: object) -> SlotPlan:
         return SlotPlan(number, {"number": number}, {}, None)
+
+    async def launch(self) -> "Processes":
+        return self
 
     async def arm(self, body: dict[str, Any], cgroups: list[int]) -> tuple[Channel, list[int]]:
         if self.failure:
@@ -73,7 +77,8 @@ async def processes() -> AsyncIterator[Processes]:
 @pytest.fixture
 async def backend(processes: Processes, languages: Languages) -> AsyncIterator[EmbeddedBackend]:
     backend = EmbeddedBackend(Settings(max_concurrency=1, pool_sizes={"python": 1}), languages)
-    backend._zygote = backend._plans = processes  # type: ignore[assignment]
+    backend._plans = processes  # type: ignore[assignment]
+    backend._plain = Nursery(processes.launch)  # type: ignore[arg-type]
     yield backend
     await backend.close()
 

@@ -49,7 +49,7 @@ def _warm_up(setup: dict[str, Any]) -> ModuleType:
         sys.path[:] = [folder for folder in sys.path if folder not in ("", setup["import_path"])]
         setup["seccomp"] = bytes.fromhex(setup["seccomp"])
         agent = _load_agent(setup["agent"])
-        agent.warm()
+        agent.warm(setup["preload"])
         gc.collect()
         gc.freeze()  # what is warm now stays out of the collector's way, so children share its pages
         gc.disable()  # and so do they when the zygote has lived for a while; a worker switches it on again

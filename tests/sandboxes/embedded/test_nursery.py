@@ -1,0 +1,86 @@
+"""A nursery with a test in the place of its zygote: launched when needed, again when dead, never after its end."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from codex_server.errors import SandboxUnavailable
+from codex_server.sandboxes.embedded.nursery import Nursery
+from codex_server.sandboxes.embedded.zygote import LaunchFailed
+
+pytestmark = pytest.mark.anyio
+
+
+class Zygote:
+    def __init__(self) -> None:
+        self.alive = True
+        self.closed = False
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class Launches:
+    """Launches zygotes, or fails to."""
+
+    def __init__(self) -> None:
+        self.zygotes: list[Zygote] = []
+        self.fails = False
+
+    async def __call__(self) -> Any:
+        await asyncio.sleep(0)
+        if self.fails:
+            raise LaunchFailed("exec", 12, "no memory")
+        self.zygotes.append(Zygote())
+        return self.zygotes[-1]
+
+
+@pytest.fixture
+def launches() -> Launches:
+    return Launches()
+
+
+@pytest.fixture
+def nursery(launches: Launches) -> Nursery:
+    return Nursery(launches)
+
+
+async def test_nothing_is_launched_before_it_is_needed(nursery, launches):
+    assert launches.zygotes == []
+    assert nursery.problem is None
+
+
+async def test_everyone_who_needs_it_at_once_gets_the_same_one(nursery, launches):
+    found = await asyncio.gather(*(nursery.zygote() for _ in range(5)))
+    assert found == launches.zygotes * 5
+    assert len(launches.zygotes) == 1
+
+
+async def test_a_dead_one_is_a_problem_until_another_is_launched(nursery, launches):
+    await nursery.open()
+    launches.zygotes[0].alive = False
+    assert nursery.problem == "the zygote is being restarted"
+    assert await nursery.zygote() is launches.zygotes[1]
+    assert launches.zygotes[0].closed
+    assert nursery.problem is None
+
+
+async def test_one_that_cannot_be_launched_is_told_and_tried_again(nursery, launches):
+    launches.fails = True
+    with pytest.raises(SandboxUnavailable, match="cannot be started: no memory"):
+        await nursery.zygote()
+    assert "no memory" in nursery.problem
+    launches.fails = False
+    assert await nursery.zygote() is launches.zygotes[0]
+    assert nursery.problem is None
+
+
+async def test_a_closed_one_launches_nothing(nursery, launches):
+    await nursery.zygote()
+    await nursery.close()
+    await nursery.close()
+    assert launches.zygotes[0].closed
+    with pytest.raises(SandboxUnavailable, match="closed"):
+        await nursery.zygote()
+    assert len(launches.zygotes) == 1
