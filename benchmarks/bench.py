@@ -43,7 +43,8 @@ class Bench:
     """The same interpreter without any package of its own: what bare starts are taken of."""
     node: Interpreter | None
     effort: Effort
-    packages: str | None
+    equipped_python: Path | None
+    """The same interpreter with the guests' data packages, where they are installed."""
     say: Callable[[str], None]
 
     def execution(self, language: str, code: str, wanted: bytes = PRINTS_ONE) -> Callable[[], float]:

@@ -2,17 +2,21 @@
 
 import importlib
 import importlib.util
+import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks import packages
 from benchmarks.suite import Report
 from benchmarks.table import Row, Target
 
 
 def draw(report: Report, path: Path) -> str:
     """Write the PNG; a sentence that says where, or why there is none."""
+    if importlib.util.find_spec("matplotlib") is None and (environment := packages.python_environment()):
+        sys.path.extend(map(str, environment.glob("lib/python3*/site-packages")))  # the same Python: it fits
     if importlib.util.find_spec("matplotlib") is None:
-        return "skipped: the plot: matplotlib is not installed in this environment"
+        return "skipped: the plot: matplotlib is not installed, and the guests' data packages are not either"
     importlib.import_module("matplotlib").use("Agg")
     pyplot: Any = importlib.import_module("matplotlib.pyplot")
     figure, (targets, load) = pyplot.subplots(1, 2, figsize=(16, 5), layout="constrained")

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import packages
 from benchmarks.processes import Family, family_of
 from benchmarks.wire import Address, Connection
 from codex_server.settings import Settings
@@ -104,14 +105,17 @@ def running_server() -> Iterator[Server]:
 def server_environment(folder: Path, token: str, caller: Mapping[str, str]) -> dict[str, str]:
     """The server's variables: of the caller's, none of ``CODEX_*`` is kept, for it would change what is measured."""
     kept = {name: value for name, value in caller.items() if not name.startswith("CODEX_")}
-    return kept | {
-        "PYTHONPATH": str(_ROOT),
-        "CODEX_STATE_DIR": str(folder / "state"),
-        "CODEX_API_TOKEN": token,
-        "CODEX_RATE_LIMIT": "",
-        "CODEX_DATA_PACKAGES": "false",  # in a state folder of its own they would be installed anew at each start
-        "CODEX_LOG_LEVEL": "warning",
-    }
+    return (
+        kept
+        | packages.switched()
+        | {
+            "PYTHONPATH": str(_ROOT),
+            "CODEX_STATE_DIR": str(folder / "state"),
+            "CODEX_API_TOKEN": token,
+            "CODEX_RATE_LIMIT": "",
+            "CODEX_LOG_LEVEL": "warning",
+        }
+    )
 
 
 def _hear_address(process: subprocess.Popen[bytes]) -> tuple[str, int]:

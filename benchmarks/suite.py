@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks import packages
 from benchmarks.bare import Lanes, make_plain_python
 from benchmarks.bench import Bench, Effort
 from benchmarks.machine import Machine, keep_to_processors, load_average, read_machine
@@ -79,11 +80,11 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What to measure, how thoroughly, and where the bare interpreter finds the guests' packages."""
+    """What to measure, and how thoroughly; ``packages`` are installed before, where they are missing."""
 
     names: tuple[str, ...]
     effort: Effort
-    packages: str | None = None
+    packages: bool = True
 
 
 def run(wish: Wish, say: Callable[[str], None]) -> Report:
@@ -108,11 +109,13 @@ def _open(wish: Wish, say: Callable[[str], None], stack: ExitStack) -> Bench:
         raise SystemExit("benchmarks: the interpreter that guests run in cannot be found; run `make setup`")
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="codex-bench-")))
     plain = make_plain_python(python.path, folder / "python")
+    if wish.packages:
+        packages.install_missing(say)
+    environment = packages.python_environment()
+    equipped = environment / "bin" / "python3" if environment else None
     lanes = stack.enter_context(Lanes(len(os.sched_getaffinity(0))))
     server = stack.enter_context(running_server())
     connection = stack.enter_context(Connection(server.address))
     full = Gate(connection, pool_sizes())
     full()
-    return Bench(
-        server, connection, full, lanes, python, plain, find_interpreter("node"), wish.effort, wish.packages, say
-    )
+    return Bench(server, connection, full, lanes, python, plain, find_interpreter("node"), wish.effort, equipped, say)

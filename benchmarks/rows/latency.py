@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from benchmarks.bare import Bare, BareStartFailed
+from benchmarks.bare import Bare
 from benchmarks.bench import Bench
 from benchmarks.machine import version_of
 from benchmarks.samples import Samples, interleave
@@ -60,14 +60,10 @@ def pandas(bench: Bench) -> Iterator[Row | Skipped]:
     if bench.try_execution("python", PANDAS_CODE)["output"] != "1\n":
         yield Skipped("pandas", _PANDAS_CASE, "guests cannot import pandas: the data packages are not installed")
         return
-    found = {"PYTHONPATH": bench.packages} if bench.packages else {}
-    bare = Bare((str(bench.python.path), "-c", PANDAS_CODE), b"1\n", found)
-    try:
-        bare.start()
-    except BareStartFailed:
-        reason = "guests have pandas and the bare interpreter has not; name the folder of theirs with --packages"
-        yield Skipped("pandas", _PANDAS_CASE, reason)
+    if bench.equipped_python is None:
+        yield Skipped("pandas", _PANDAS_CASE, "guests have pandas, but it is not where the benchmark looks for it")
         return
+    bare = Bare((str(bench.equipped_python), "-c", PANDAS_CODE), b"1\n")
     sources = {"execution": bench.execution("python", PANDAS_CODE), "bare": bare.start}
     rounds = max(20, bench.effort.rounds // 10)
     samples = interleave(sources, rounds=rounds, seconds=bench.effort.seconds, settle=bench.full)

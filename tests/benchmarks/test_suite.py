@@ -1,4 +1,3 @@
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,11 +33,10 @@ def test_without_the_data_packages_the_row_of_pandas_is_skipped():
     assert "data packages are not installed" in _reason(latency.pandas(bench))
 
 
-def test_guests_with_pandas_beside_a_bare_interpreter_without_it_make_no_row(tmp_path):
-    interpreter = SimpleNamespace(path=Path("/bin/false"))
-    bench = _bench(try_execution=lambda language, code: {"output": "1\n"}, python=interpreter, packages=str(tmp_path))
+def test_guests_with_pandas_that_the_benchmark_cannot_find_make_no_row():
+    bench = _bench(try_execution=lambda language, code: {"output": "1\n"}, equipped_python=None)
 
-    assert "--packages" in _reason(latency.pandas(bench))
+    assert "not where the benchmark looks" in _reason(latency.pandas(bench))
 
 
 def test_without_docker_its_row_is_skipped(monkeypatch):
