@@ -59,6 +59,7 @@ def run_server(settings: "Settings") -> None:
 
     from codex_server.cli.listener import bind_listener
     from codex_server.cli.runners import load, missing_sets
+    from codex_server.cli.threads import started_threads
     from codex_server.observe.logging import configure_logging
 
     begun = time.monotonic()
@@ -69,6 +70,7 @@ def run_server(settings: "Settings") -> None:
     with bind_listener(settings.host, settings.port) as listener:
         configure_logging(level=settings.log_level, shape=settings.log_format)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.get_loop().set_default_executor(started_threads())
             runner.run(_serve(settings, languages, listener, begun))
 
 

@@ -1,0 +1,108 @@
+"""Making something scarce for one server and nobody else, and plentiful again."""
+
+import contextlib
+import itertools
+import os
+import resource
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.processes import Family
+
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+class Corner:
+    """A cgroup of its own for a server, in the hierarchy of one controller of version 1, or below the root of 2."""
+
+    def __init__(self, controller: str, names: tuple[str, str]) -> None:
+        old, new = names
+        if os.geteuid() != 0:
+            pytest.skip("only root can put a server into a cgroup of its own")
+        if (_CGROUPS / "cgroup.controllers").exists():
+            above, self._limit = _CGROUPS, new
+        else:
+            above, self._limit = _CGROUPS / controller / _own_path(controller), old
+        self.folder = above / f"codex-faults-{os.getpid()}"
+        try:
+            self.folder.mkdir()
+        except OSError as error:
+            pytest.skip(f"no cgroup can be made for the controller {controller}: {error}")
+        if not (self.folder / self._limit).exists():
+            self.folder.rmdir()
+            pytest.skip(f"the controller {controller} is not there for a cgroup below {above}")
+
+    @property
+    def entrance(self) -> tuple[str, ...]:
+        """The command through which a program is started in it."""
+        return "sh", "-c", f'echo $$ > {self.folder}/cgroup.procs; exec "$@"', "sh"
+
+    def read(self, name: str) -> int:
+        """A number that the kernel counts."""
+        return int((self.folder / name).read_text())
+
+    def limit(self, value: int | None) -> None:
+        """Bound it; None for no bound."""
+        none = "max" if self._limit.endswith(".max") else "-1"
+        (self.folder / self._limit).write_text(none if value is None else str(value))
+
+    def close(self) -> None:
+        """Remove it; whoever was in it is gone."""
+        self.folder.rmdir()
+
+
+@contextlib.contextmanager
+def corner(controller: str, old: str, new: str) -> Iterator[Corner]:
+    """``old`` and ``new``: the name of the limit in version 1 and 2."""
+    place = Corner(controller, (old, new))
+    try:
+        yield place
+    finally:
+        place.close()
+
+
+def _own_path(controller: str) -> str:
+    rows = (line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines())
+    return next((path.lstrip("/") for _, names, path in rows if controller in names.split(",")), "")
+
+
+def forbid_forks(family: Family, *, forbid: bool) -> None:
+    """Take the right to fork from the zygotes and inits of a server, or give it back."""
+    for process in (*family.zygotes, *family.inits):
+        with contextlib.suppress(ProcessLookupError):
+            _, most = resource.prlimit(process.pid, resource.RLIMIT_NPROC)
+            resource.prlimit(process.pid, resource.RLIMIT_NPROC, (1 if forbid else most, most))
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """A file system of 1 MiB with 40 files at most, mounted at ``folder``."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m,nr_inodes=40,mode=711", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
+        folder.rmdir()
+        pytest.skip("only root can mount a small disk")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+        folder.rmdir()
+
+
+def fill(disk: Path) -> None:
+    """Leave no byte and no file free."""
+    with contextlib.suppress(OSError), (disk / "filling").open("ab", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    with contextlib.suppress(OSError):
+        for number in itertools.count():
+            (disk / f"filling-{number}").touch()
+
+
+def empty(disk: Path) -> None:
+    """Remove what ``fill`` made."""
+    for path in disk.glob("filling*"):
+        path.unlink()

@@ -1,0 +1,165 @@
+"""Where the host has no processes, memory or disk left for the server, it says so, does not hang, and recovers."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.processes import Process
+from tests.faults.house import Crowd, Heard, House, house
+from tests.faults.scarcity import corner, empty, fill, forbid_forks, small_disk
+
+pytestmark = pytest.mark.anyio
+
+MIB = 2**20
+STARTS_NO_LAUNCHER = pytest.mark.xfail(
+    strict=False,
+    reason="Zygote.launch lets an OSError out where no launcher can be started: callers are told 500 in place of 503",
+)
+CLIENTS = 4
+
+
+def judge(heard: Heard) -> str:
+    """Where something is missing a caller is told that this server cannot now, or that a sandbox was lost."""
+    problem = heard.problem
+    assert problem in ("sandbox-unavailable", "sandbox-fault", "busy"), heard.answer.text
+    return problem
+
+
+async def until_refused(crowd: Crowd) -> None:
+    """Return when somebody was refused: what stood ready is then used up."""
+    while not sum(count for word, count in crowd.heard.items() if word != "right"):
+        await crowd.answers(1)
+
+
+async def assert_scarce_then_well(here: House, crowd: Crowd) -> None:
+    assert crowd.heard["sandbox-unavailable"] > 0, crowd.heard
+    await here.assert_well()
+    assert here.defects() == []
+    assert await here.stop(signal.SIGTERM) == 0
+
+
+async def test_when_no_process_can_be_forked_for_sandboxes_callers_are_told_and_it_recovers(level: str):
+    async with house(level) as here:
+        crowd = Crowd(here, judge)
+        async with crowd.asking(CLIENTS):
+            await crowd.answers(CLIENTS)
+            while not crowd.heard["sandbox-unavailable"]:
+                forbid_forks(here.family(), forbid=True)
+                await crowd.answers(1)
+            assert (await here.client.get("/livez")).status_code == 200
+            forbid_forks(here.family(), forbid=False)
+            before = crowd.heard["right"]
+            while crowd.heard["right"] == before:
+                await crowd.answers(1)
+        await assert_scarce_then_well(here, crowd)
+
+
+async def test_when_the_host_has_no_process_left_callers_are_told_and_it_recovers(
+    level: str, request: pytest.FixtureRequest
+):
+    if level == "confined":  # where a zygote that cannot fork ends, and must be started again
+        request.node.add_marker(STARTS_NO_LAUNCHER)
+    with corner("pids", "pids.max", "pids.max") as place:
+        async with house(level, *place.entrance) as here:
+            crowd = Crowd(here, judge)
+            async with crowd.asking(CLIENTS):
+                await crowd.answers(CLIENTS)
+                place.limit(1)  # those that are there live on
+                await until_refused(crowd)
+                await crowd.answers(2 * CLIENTS)
+                assert (await here.client.get("/livez")).status_code == 200
+                place.limit(None)
+            await assert_scarce_then_well(here, crowd)
+
+
+async def test_when_the_host_has_no_memory_left_no_answer_is_wrong_and_it_recovers(level: str):
+    hungry = "kept = []\nwhile True: kept.append(bytes(b'x' * (1 << 20)))"
+    with corner("memory", "memory.limit_in_bytes", "memory.max") as place:
+        async with house(level, *place.entrance) as here:
+            used = place.read("memory.usage_in_bytes" if "in_bytes" in place._limit else "memory.current")
+            place.limit(used + 200 * MIB)
+            crowd = Crowd(here, judge_short_of_memory)
+            async with crowd.asking(CLIENTS):
+                for _ in range(3):
+                    answers = await asyncio.gather(*(here.execute(code=hungry, timeout=5) for _ in range(2)))
+                    for answer in answers:
+                        heard = Heard(answer, "")
+                        assert heard.problem in (None, "sandbox-unavailable", "sandbox-fault", "busy"), answer.text
+                        if heard.problem is None:
+                            assert answer.json()["status"] in ("memory_exceeded", "failed", "signalled"), answer.text
+                assert (await here.client.get("/livez")).status_code == 200
+                place.limit(None)
+                await crowd.answers(CLIENTS)
+            assert crowd.heard["right"] > 0
+            await here.assert_well()
+            assert await here.stop(signal.SIGTERM) == 0
+
+
+def judge_short_of_memory(heard: Heard) -> str:
+    """The kernel may choose any program; then that is what its caller is told."""
+    if heard.answer.status_code != 200:
+        return judge(heard)
+    told = heard.answer.json()
+    assert told["status"] in ("memory_exceeded", "signalled", "failed"), told
+    assert heard.wanted.startswith(told["stdout"]), told
+    return str(told["status"])
+
+
+async def test_a_full_state_disk_stops_no_execution_and_a_new_token_is_refused_with_the_cause(
+    level: str, tmp_path: Path
+):
+    with small_disk(tmp_path / "disk") as disk:
+        async with house(level, CODEX_STATE_DIR=str(disk)) as here:
+            fill(disk)
+            await here.assert_well()
+            refused = codex_server("token", "create", "another", CODEX_STATE_DIR=str(disk))
+            assert refused.returncode == 1
+            assert "No space left on device" in refused.stderr
+            assert "CODEX_STATE_DIR" in refused.stderr
+            assert await here.stop(signal.SIGTERM) == 0
+
+
+def test_a_server_that_cannot_keep_its_first_token_does_not_start_and_says_why(tmp_path: Path):
+    with small_disk(tmp_path / "disk") as disk:
+        fill(disk)
+        refused = codex_server("serve", "--port", "0", "--no-data", CODEX_STATE_DIR=str(disk))
+    assert refused.returncode == 1
+    assert "No space left on device" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@STARTS_NO_LAUNCHER
+async def test_when_the_disk_of_temporary_files_is_full_callers_are_told_and_it_recovers(level: str, tmp_path: Path):
+    with small_disk(tmp_path / "disk") as disk:
+        async with house(level, TMPDIR=str(disk)) as here:
+            crowd = Crowd(here, judge)
+            async with crowd.asking(CLIENTS):
+                while not crowd.heard["sandbox-unavailable"]:
+                    kill_all(here.family().zygotes)  # a new one needs a file for what it says
+                    fill(disk)  # the old one's too
+                    await crowd.answers(1)
+                empty(disk)
+            await assert_scarce_then_well(here, crowd)
+
+
+def kill_all(processes: tuple[Process, ...]) -> None:
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+
+
+def codex_server(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "codex_server", *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))} | environment,
+    )
