@@ -1,6 +1,7 @@
 """Nothing that a guest says changes what is told of it: the ending comes from the kernel."""
 # ruff: noqa: E501 - the long lines are programs of guests
 
+import os
 import signal
 
 import pytest
@@ -193,3 +194,39 @@ def test_nothing_of_one_execution_is_left_for_the_next(house):
         tell([[folder for folder in (".", tempfile.gettempdir(), "/tmp", "/dev/shm", "/var/tmp") if os.path.exists(folder + "/left-behind")], os.environ.get("LEFT")])
     """)
     assert seen.told == [[], None]
+
+
+CLOSED = "import os, sys, time\nprint('said')\nsys.stdout.flush(); os.close(1); os.close(2)\n"
+"""Most programs end as soon as they have closed their streams; these do not."""
+
+
+@pytest.mark.parametrize(
+    ("end", "exit_code", "signal"), [("os._exit(7)", 7, None), ("os.kill(os.getpid(), 9)", None, 9)]
+)
+def test_a_guest_that_closes_its_streams_has_the_ending_that_comes_later(house, end, exit_code, signal):
+    seen = house.run("python", CLOSED + "time.sleep(0.2); open('late', 'w').write('x' * 1000)\n" + end)
+    assert (seen.stdout, seen.ending.exit_code, seen.ending.signal) == ("said\n", exit_code, signal)
+    assert [(file.path, len(file.content)) for file in seen.ending.files] == [("late", 1000)]
+
+
+def test_a_guest_that_closes_its_streams_and_leaves_children_is_not_over_before_they_are_dead(house):
+    seen = house.run(
+        "python",
+        CLOSED + "if os.fork() == 0:\n    with open('growing', 'wb', 0) as file:\n"
+        "        while True: file.write(b'x')\ntime.sleep(0.05)\nos._exit(3)",
+    )
+    assert (seen.stdout, seen.ending.exit_code) == ("said\n", 3)
+    left = [*seen.ending.files, *seen.ending.skipped_files]
+    assert [file.path for file in left] == ["growing"]
+
+
+def test_a_thread_that_outlives_the_first_one_decides_the_ending(house):
+    number = {"x86_64": 60, "aarch64": 93}[os.uname().machine]
+    seen = house.run(
+        "python",
+        "import ctypes, os, sys, threading, time\n"
+        + CLOSED
+        + "def last():\n    time.sleep(0.2)\n    open('late', 'w').write('x')\n    os._exit(5)\n"
+        f"threading.Thread(target=last).start()\nctypes.CDLL(None).syscall({number}, 0)",
+    )
+    assert (seen.ending.exit_code, [file.path for file in seen.ending.files]) == (5, ["late"])

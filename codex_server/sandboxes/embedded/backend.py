@@ -224,6 +224,9 @@ class EmbeddedBackend(Backend):
             except (SandboxUnavailable, OSError) as error:
                 _log.debug("a slot is not used again: %s", error)
                 await slot.end()
+            except BaseException:
+                await slot.end()
+                raise
             else:
                 return EmbeddedSandbox(slot, streams, self._terms, nursery.idle.put)
         slot, streams = await self._arm_number(zygote, self._plans, agent)

@@ -244,8 +244,12 @@ def _payload(
         }
     ).encode("ascii")
     payload = os.memfd_create("execution", os.MFD_CLOEXEC)
-    with open(payload, "wb", closefd=False) as file:
-        file.writelines([header, *contents])
+    try:
+        with open(payload, "wb", closefd=False) as file:
+            file.writelines([header, *contents])
+    except BaseException:
+        os.close(payload)
+        raise
     return payload, len(header)
 
 
