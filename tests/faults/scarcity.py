@@ -5,6 +5,7 @@ import itertools
 import os
 import resource
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,9 +79,10 @@ def forbid_forks(family: Family, *, forbid: bool) -> None:
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
-    """A file system of 1 MiB with 40 files at most, mounted at ``folder``."""
-    folder.mkdir()
+def small_disk() -> Iterator[Path]:
+    """A file system of 1 MiB with 40 files at most, at a place that every account can reach (pytest's own is closed)."""
+    folder = Path(tempfile.mkdtemp(prefix="codex-disk-", dir="/tmp"))
+    folder.chmod(0o711)
     command = ["mount", "-t", "tmpfs", "-o", "size=1m,nr_inodes=40,mode=711", "tmpfs", str(folder)]
     if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
         folder.rmdir()

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -17,10 +16,6 @@ from tests.faults.scarcity import corner, empty, fill, forbid_forks, small_disk
 pytestmark = pytest.mark.anyio
 
 MIB = 2**20
-STARTS_NO_LAUNCHER = pytest.mark.xfail(
-    strict=False,
-    reason="Zygote.launch lets an OSError out where no launcher can be started: callers are told 500 in place of 503",
-)
 CLIENTS = 4
 
 
@@ -60,11 +55,7 @@ async def test_when_no_process_can_be_forked_for_sandboxes_callers_are_told_and_
         await assert_scarce_then_well(here, crowd)
 
 
-async def test_when_the_host_has_no_process_left_callers_are_told_and_it_recovers(
-    level: str, request: pytest.FixtureRequest
-):
-    if level == "confined":  # where a zygote that cannot fork ends, and must be started again
-        request.node.add_marker(STARTS_NO_LAUNCHER)
+async def test_when_the_host_has_no_process_left_callers_are_told_and_it_recovers(level: str):
     with corner("pids", "pids.max", "pids.max") as place:
         async with house(level, *place.entrance) as here:
             crowd = Crowd(here, judge)
@@ -111,10 +102,8 @@ def judge_short_of_memory(heard: Heard) -> str:
     return str(told["status"])
 
 
-async def test_a_full_state_disk_stops_no_execution_and_a_new_token_is_refused_with_the_cause(
-    level: str, tmp_path: Path
-):
-    with small_disk(tmp_path / "disk") as disk:
+async def test_a_full_state_disk_stops_no_execution_and_a_new_token_is_refused_with_the_cause(level: str):
+    with small_disk() as disk:
         async with house(level, CODEX_STATE_DIR=str(disk)) as here:
             fill(disk)
             await here.assert_well()
@@ -125,8 +114,8 @@ async def test_a_full_state_disk_stops_no_execution_and_a_new_token_is_refused_w
             assert await here.stop(signal.SIGTERM) == 0
 
 
-def test_a_server_that_cannot_keep_its_first_token_does_not_start_and_says_why(tmp_path: Path):
-    with small_disk(tmp_path / "disk") as disk:
+def test_a_server_that_cannot_keep_its_first_token_does_not_start_and_says_why():
+    with small_disk() as disk:
         fill(disk)
         refused = codex_server("serve", "--port", "0", "--no-data", CODEX_STATE_DIR=str(disk))
     assert refused.returncode == 1
@@ -134,9 +123,8 @@ def test_a_server_that_cannot_keep_its_first_token_does_not_start_and_says_why(t
     assert "Traceback" not in refused.stderr
 
 
-@STARTS_NO_LAUNCHER
-async def test_when_the_disk_of_temporary_files_is_full_callers_are_told_and_it_recovers(level: str, tmp_path: Path):
-    with small_disk(tmp_path / "disk") as disk:
+async def test_when_the_disk_of_temporary_files_is_full_callers_are_told_and_it_recovers(level: str):
+    with small_disk() as disk:
         async with house(level, TMPDIR=str(disk)) as here:
             crowd = Crowd(here, judge)
             async with crowd.asking(CLIENTS):

@@ -33,7 +33,6 @@ HARMLESS = (
     ("os.stat", "fastapi/routing.py", "_extract_endpoint_context", "where a route's source is: once for each route"),
     ("os.stat", "access/tokenfile.py", "_stamp", "one look at a local file: a revoked token ends at the next request"),
     ("io.TextIOWrapper.read", "access/tokenfile.py", "_read", "a small local file, after a token was made or revoked"),
-    ("os.mkdir", "embedded/plans.py", "slot", "one folder in an empty one, where there are no namespaces"),
     ("os.read", "embedded/zygote.py", "_start_launcher", "until the launcher's program is loaded, after one had died"),
     ("io.BufferedWriter.write", "embedded/sandbox.py", "_payload", "into memory (a memfd): no disk is behind it"),
 )

@@ -235,7 +235,7 @@ class EmbeddedBackend(Backend):
     async def _arm_number(self, zygote: Zygote, plans: Plans, agent: Language | None) -> tuple[Slot, list[int]]:
         number, folder = await self._take_number(), None
         try:
-            plan = plans.slot(number, agent)
+            plan = await self._plan_slot(plans, number, agent)
             folder = plan.folder
             return await self._arm_slot(zygote, plan)
         except BaseException:
@@ -244,6 +244,14 @@ class EmbeddedBackend(Backend):
                     remove_tree(str(folder))
             self._free_numbers.append(number)
             raise
+
+    async def _plan_slot(self, plans: Plans, number: int, agent: Language | None) -> SlotPlan:
+        if self._home is None:
+            return plans.slot(number, agent)
+        try:
+            return await asyncio.to_thread(plans.slot, number, agent)  # it makes a folder, on a real disk
+        except OSError as error:
+            raise SandboxUnavailable(f"a sandbox's folder cannot be made ({error.strerror}); try again") from error
 
     async def _take_number(self) -> int:
         """A free number; an empty slot of another zygote gives up its own. Raises ``SandboxUnavailable``."""

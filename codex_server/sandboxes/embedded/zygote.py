@@ -1,6 +1,7 @@
 """A zygote as the server sees it: start it through a launcher, ask it for slots, end it."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import subprocess
@@ -47,15 +48,13 @@ class Zygote:
     @classmethod
     async def launch(cls, interpreter: str, plan: dict[str, Any], setup: dict[str, Any]) -> "Zygote":
         """Start one and wait until it is warm. Raises ``LaunchFailed``."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        for end in (ours, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * wire.MAX_FRAME)
-        held, lifeline = os.pipe()
-        with tempfile.TemporaryFile() as errors:
-            launcher = _start_launcher(interpreter, theirs, held, errors)
-            theirs.close()
-            os.close(held)
-            zygote = cls(launcher, Channel(ours), lifeline)
+        with contextlib.ExitStack() as stack:
+            try:
+                errors = stack.enter_context(tempfile.TemporaryFile())
+                launcher, channel, lifeline = _launch(interpreter, errors)
+            except OSError as error:  # no process, descriptor or room on the disk is left on this host
+                raise LaunchFailed(None, error.errno, f"its launcher cannot be started: {error}") from error
+            zygote = cls(launcher, Channel(channel), lifeline)
             try:
                 await zygote._become_ready(plan, setup, errors)
             except BaseException:
@@ -118,6 +117,23 @@ class Zygote:
             if self._lifeline >= 0:
                 os.close(self._lifeline)
                 self._lifeline = -1
+
+
+def _launch(interpreter: str, errors: IO[bytes]) -> tuple[subprocess.Popen[bytes], socket.socket, int]:
+    """A launcher, our end of its channel, and its lifeline. Raises ``OSError``."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    held, lifeline = os.pipe()
+    try:
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * wire.MAX_FRAME)
+        return _start_launcher(interpreter, theirs, held, errors), ours, lifeline
+    except BaseException:
+        ours.close()
+        os.close(lifeline)
+        raise
+    finally:
+        theirs.close()
+        os.close(held)
 
 
 def _start_launcher(
