@@ -80,7 +80,7 @@ def forbid_forks(family: Family, *, forbid: bool) -> None:
 
 @contextlib.contextmanager
 def small_disk() -> Iterator[Path]:
-    """A file system of 1 MiB with 40 files at most, at a place that every account can reach (pytest's own is closed)."""
+    """A file system of 1 MiB with 40 files at most, where every account can reach it (pytest's folder is closed)."""
     folder = Path(tempfile.mkdtemp(prefix="codex-disk-", dir="/tmp"))
     folder.chmod(0o711)
     command = ["mount", "-t", "tmpfs", "-o", "size=1m,nr_inodes=40,mode=711", "tmpfs", str(folder)]
