@@ -11,18 +11,18 @@ from collections.abc import Iterator
 
 _EXITING = 0x4  # PF_EXITING in the kernel's sched.h
 _FLAGS, _THREADS, _SIZE, _EXIT_CODE = 6, 17, 20, 49  # places in /proc/<pid>/stat after the name, proc_pid_stat(5)
-_LOOKS = 40
-_PAUSE_SECONDS = 0.00005
+_PAUSES = (0.00005, 0.00005, 0.0001, 0.0001, 0.0002, 0.0004, 0.0008, 0.0016)
+"""Seconds between two looks: short at first, for an idle machine, and few, for a busy one."""
 
 
 def await_last_instruction(pid: int) -> int | None:
-    """The wait status of ``pid``, which is about to end; None when it runs on, or one of its threads does."""
-    for _ in range(_LOOKS):
+    """The wait status of ``pid``, which is about to end; None when it or one of its threads runs on."""
+    for pause in _PAUSES:
         status = status_of_leaving(pid)
         if status is not None:
             return status
-        time.sleep(_PAUSE_SECONDS)
-    return None
+        time.sleep(pause)
+    return status_of_leaving(pid)
 
 
 def status_of_leaving(pid: int) -> int | None:
