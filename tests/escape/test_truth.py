@@ -230,3 +230,13 @@ def test_a_thread_that_outlives_the_first_one_decides_the_ending(house):
         f"threading.Thread(target=last).start()\nctypes.CDLL(None).syscall({number}, 0)",
     )
     assert (seen.ending.exit_code, [file.path for file in seen.ending.files]) == (5, ["late"])
+
+
+@pytest.mark.parametrize("end", ["os._exit(7)", "sys.exit(7)", "os.kill(os.getpid(), 9)"])
+def test_a_guest_that_hides_from_its_init_has_its_own_ending(house, end):
+    seen = house.run(
+        "python", f"import ctypes, os, sys\nctypes.CDLL(None).prctl(4, 0)\nprint('hidden', flush=True)\n{end}"
+    )
+    assert seen.stdout == "hidden\n"
+    assert (seen.ending.exit_code, seen.ending.signal) == ((None, 9) if "kill" in end else (7, None))
+    assert house.python("print(1)").stdout == "1\n"

@@ -80,3 +80,10 @@ def test_a_process_that_is_gone_has_no_ending_to_tell():
     with child("") as process:
         process.wait()
         assert leaving.status_of_leaving(process.pid) is None
+
+
+def test_a_code_that_may_not_be_seen_is_not_told(monkeypatch):
+    with child("import sys; sys.exit(7)") as process:
+        assert os.waitstatus_to_exitcode(settled(process.pid)) == 7
+        monkeypatch.setattr(leaving, "_may_look_into", lambda pid: False)
+        assert leaving.status_of_leaving(process.pid) is None

@@ -33,9 +33,21 @@ def status_of_leaving(pid: int) -> int | None:
             return None
         if int(fields[_THREADS]) > 1 and not all(map(_is_gone, _threads(pid))):
             return None
-        return int(fields[_EXIT_CODE])
+        return int(fields[_EXIT_CODE]) if _may_look_into(pid) else None
     except (FileNotFoundError, ProcessLookupError):
         return None
+
+
+def _may_look_into(pid: int) -> bool:
+    """INVARIANT: where the kernel hides a process's code from us (it made itself undumpable), it writes 0 in its place.
+
+    Reading ``io`` takes the same permission as the code does, and is refused aloud.
+    """
+    try:
+        _fields(f"/proc/{pid}/io")
+    except PermissionError:
+        return False
+    return True
 
 
 def _threads(pid: int) -> Iterator[list[bytes]]:
