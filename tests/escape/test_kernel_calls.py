@@ -84,6 +84,16 @@ def test_guest_cannot_make_a_namespace_with_clone(house, flag):
     assert seen.told == "EPERM"
 
 
+def test_guest_cannot_make_a_child_of_its_parent(house):
+    """Nobody would wait for it, and the sandbox could never be taken down."""
+    seen = house.python("""
+        answer = call("clone", 0x8000 | 17, 0, 0, 0, 0)
+        if answer == "done" and os.fork() == 0: os._exit(0)
+        tell(answer)
+    """)
+    assert seen.told == "EPERM"
+
+
 def test_guest_cannot_make_a_namespace_with_clone3(house):
     seen = house.python("""
         import struct

@@ -199,11 +199,12 @@ _RULES: Final = (
     Rule(
         "clone",
         0,
-        0x7E02_0000,
+        0x7E02_8000,
         (0,),
         Values.ONLY,
         "Any of CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET makes a namespace; threads and "
-        "processes stay. (CLONE_NEWTIME, 0x80, is part of a signal's number here: only clone3 and unshare know it.)",
+        "processes stay. (CLONE_NEWTIME, 0x80, is part of a signal's number here: only clone3 and unshare know it.) "
+        "CLONE_PARENT would make a child of the program's parent, which is outside and waits for no other.",
     ),
     Rule(
         "socket",
