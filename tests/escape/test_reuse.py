@@ -21,7 +21,7 @@ SEARCH = """
     tell(found)
 """
 NETWORK = """
-    tell([open("/proc/net/" + name).read() for name in ("dev", "snmp", "tcp", "udp", "unix", "sockstat")])
+    tell([open("/proc/net/" + name).read() for name in ("dev", "snmp", "snmp6", "netstat", "tcp", "udp", "unix")])
 """
 WORLD = """
     import glob, resource, socket

@@ -265,9 +265,17 @@ class Init:
                 due = time.monotonic() + _TICK_SECONDS
 
     def _sees_it_leave(self) -> bool:
-        """Whether the worker runs nothing any more and there is nobody else."""
-        status = leaving.await_last_instruction(self.family.worker)
-        if status is None or list(self._walls.members()) != [self.family.worker]:
+        """Whether the worker runs nothing any more and there is nobody else.
+
+        A listing takes a moment, in which a thread or a process could make another one and end. So everyone is killed
+        then: that is one moment for all, it changes nothing for a process that is leaving, and its code for any other.
+        """
+        worker = self.family.worker
+        status = leaving.await_last_instruction(worker)
+        if status is None or list(self._walls.members()) != [worker]:
+            return False
+        self._walls.kill_everyone()
+        if leaving.status_of_leaving(worker) != status:
             return False
         self._leaving = status
         return True
