@@ -25,6 +25,11 @@ ctypes.CDLL(None).syscall({exit}, 0)
 EXIT_OF_ONE_THREAD = {"x86_64": 60, "aarch64": 93}
 
 
+may_look = pytest.mark.skipif(
+    os.geteuid() != 0, reason="the kernel tells a leaving process's code only to who may trace every process"
+)
+
+
 @contextmanager
 def child(code: str) -> Iterator["subprocess.Popen[bytes]"]:
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -51,6 +56,7 @@ def test_a_process_that_runs_has_no_ending():
 @pytest.mark.parametrize(
     "code", ["", "import sys; sys.exit(7)", "import os; os._exit(255)", "import os; os.abort()", "1/0"]
 )
+@may_look
 def test_what_is_told_is_what_waiting_tells_afterwards(code):
     with child(code) as process:
         told = settled(process.pid)
@@ -58,12 +64,14 @@ def test_what_is_told_is_what_waiting_tells_afterwards(code):
         process.returncode = os.waitstatus_to_exitcode(told)
 
 
+@may_look
 def test_a_process_that_was_killed_tells_the_signal():
     with child("import sys; sys.stdin.read()") as process:
         process.kill()
         assert os.waitstatus_to_exitcode(settled(process.pid)) == -signal.SIGKILL
 
 
+@may_look
 def test_a_process_whose_first_thread_ended_and_whose_second_runs_has_no_ending():
     with child(STUCK.format(exit=EXIT_OF_ONE_THREAD[os.uname().machine])) as process:
         assert process.stdout is not None
@@ -82,6 +90,7 @@ def test_a_process_that_is_gone_has_no_ending_to_tell():
         assert leaving.status_of_leaving(process.pid) is None
 
 
+@may_look
 def test_a_code_that_may_not_be_seen_is_not_told(monkeypatch):
     with child("import sys; sys.exit(7)") as process:
         assert os.waitstatus_to_exitcode(settled(process.pid)) == 7
