@@ -7,23 +7,10 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
 from codex_server.sandboxes.embedded.room import leaving
-
-STUCK = """
-import ctypes, os, sys, threading
-def last():
-    sys.stdin.read()
-    os._exit(5)
-threading.Thread(target=last).start()
-sys.stdout.write("x"); sys.stdout.flush()
-ctypes.CDLL(None).syscall({exit}, 0)
-"""
-EXIT_OF_ONE_THREAD = {"x86_64": 60, "aarch64": 93}
-
 
 may_look = pytest.mark.skipif(
     os.geteuid() != 0, reason="the kernel tells a leaving process's code only to who may trace every process"
@@ -69,19 +56,6 @@ def test_a_process_that_was_killed_tells_the_signal():
     with child("import sys; sys.stdin.read()") as process:
         process.kill()
         assert os.waitstatus_to_exitcode(settled(process.pid)) == -signal.SIGKILL
-
-
-@may_look
-def test_a_process_whose_first_thread_ended_and_whose_second_runs_has_no_ending():
-    with child(STUCK.format(exit=EXIT_OF_ONE_THREAD[os.uname().machine])) as process:
-        assert process.stdout is not None
-        process.stdout.read(1)
-        while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
-            pass
-        assert leaving.status_of_leaving(process.pid) is None
-        assert process.stdin is not None
-        process.stdin.close()
-        assert os.waitstatus_to_exitcode(settled(process.pid)) == 5
 
 
 def test_a_process_that_is_gone_has_no_ending_to_tell():
