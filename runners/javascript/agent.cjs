@@ -83,17 +83,6 @@ function leaveQuickly() {
   const leaving = Object.getOwnPropertyDescriptor(process, '_exiting')?.get;
   if (!code || !leaving) return; // before Node.js 20 these were no accessors
   const { emit, reallyExit } = process;
-  const { closeSync } = fs;
-  const closeOutputs = () => {
-    // Nothing is said any more; whoever waits for the end need not wait for this memory to be unmapped.
-    for (const descriptor of [1, 2]) {
-      try {
-        closeSync(descriptor);
-      } catch {
-        // The program has closed it.
-      }
-    }
-  };
   const lookUp = Reflect.get;
   const isDone = makeIsDone();
   const isCalledByNode = makeIsCalledByNode();
@@ -101,10 +90,7 @@ function leaveQuickly() {
   const emitter = Object.getPrototypeOf(inherited);
   const get = (target, name, receiver) => {
     const value = lookUp(target, name, receiver);
-    if (name === 'emit' && value === emit && leaving() && isDone() && isCalledByNode(get)) {
-      closeOutputs();
-      reallyExit(code() ?? 0);
-    }
+    if (name === 'emit' && value === emit && leaving() && isDone() && isCalledByNode(get)) reallyExit(code() ?? 0);
     return value;
   };
   Object.setPrototypeOf(inherited, new Proxy(emitter, { __proto__: null, get, getPrototypeOf: () => emitter }));

@@ -307,15 +307,7 @@ def _finish(code: int, interrupted: bool, known: frozenset[str]) -> NoReturn:
     if interrupted:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
         os.kill(os.getpid(), _signal.SIGINT)
-    _close_outputs()
     os._exit((code if flushed else 120) & 0xFF)
-
-
-def _close_outputs() -> None:
-    """Nothing is said any more; whoever waits for the end need not wait for this memory to be unmapped."""
-    for descriptor in (1, 2):
-        with contextlib.suppress(OSError):  # the program has closed it
-            os.close(descriptor)
 
 
 def _join_threads(threading: Any) -> None:

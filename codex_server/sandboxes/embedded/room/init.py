@@ -18,7 +18,7 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any, NoReturn
 
-from . import kernel, leaving, wire, worker, workspace
+from . import kernel, wire, worker, workspace
 from .family import AdoptedFamily, Family
 from .faults import StepFailed, step
 from .orders import Orders
@@ -26,8 +26,6 @@ from .walls import LandlockWalls, NamespaceWalls, cpu_seconds, resident_bytes, s
 
 SLOT = 3
 _TICK_SECONDS = 0.1
-_TELLS_EARLY = False
-"""Off: no way is known yet to be sure of a leaving guest's code (``leaving._may_look_into`` is refused always)."""
 _OUT_OF_THE_WAY = 512
 
 
@@ -76,8 +74,6 @@ class Init:
         else:
             self.family, self._cgroups = Family(self._walls), []
         self._stop: str | None = None
-        self._outputs: set[int] = set()  # our ends of stdout and stderr, until they are closed on the other side
-        self._leaving: int | None = None  # the wait status of a worker that cannot run any more and is not yet dead
         self._cpu_before = 0.0  # what arming took is not the program's
 
     def serve(self) -> None:
@@ -117,25 +113,8 @@ class Init:
                 self._rehearse()
             _hear_ready(self._request)
         wire.send(self.channel, wire.Kind.READY, {}, own + servers_ends)
-        stdin, *outputs = servers_ends
-        for descriptor in (*own, stdin):
+        for descriptor in own + servers_ends:
             os.close(descriptor)
-        self._heed(outputs)
-
-    def _heed(self, outputs: list[int]) -> None:
-        """Notice when the program closes both: most then end at once. Only a cgroup knows by then what they used."""
-        for descriptor in outputs:
-            if _TELLS_EARLY and self._setup["cgroups"]:
-                self._poll.register(descriptor, 0)  # the hang-up alone: what they say is the server's to read
-                self._outputs.add(descriptor)
-            else:
-                os.close(descriptor)
-
-    def _drop(self, outputs: set[int]) -> None:
-        for descriptor in outputs:
-            self._poll.unregister(descriptor)
-            os.close(descriptor)
-        self._outputs -= outputs
 
     def _rehearse(self) -> None:
         """Do once, with nothing in it, what a run will do: the page faults of a forked process are paid here."""
@@ -178,15 +157,14 @@ class Init:
             os.close(descriptors[0])
             folder = workspace.open_folder(self._walls.workspace)
         self._set_limits(body)
-        self._stop = self._leaving = None
+        self._stop = None
         self._cpu_before = scheduled_seconds(self.family.worker)
         started = time.monotonic()
         self._hand_over(header)
         self._watch(body)
         wall = time.monotonic() - started
-        # INVARIANT: nothing of the guest can run any more when its workspace is read and its ending told.
-        if self._leaving is None:
-            self.family.end()
+        # INVARIANT: nothing of the guest is alive when its workspace is read and its ending told.
+        self.family.end()
         if self._stop is None and self._ended_for_cpu(body):
             self._stop = "cpu_time"  # by RLIMIT_CPU; a program can also send itself that signal
         with step("collect"):
@@ -195,16 +173,7 @@ class Init:
         wire.send(self.channel, wire.Kind.RESULT, self._result(wall, listing), kept)
         for descriptor in kept:
             os.close(descriptor)
-        self._bury()
         return True
-
-    def _bury(self) -> None:
-        """Reap whoever is left. A slot whose worker was seen to leave with another status than it had is of no use."""
-        self._drop(set(self._outputs))
-        if self._leaving is not None:
-            self.family.end()
-            if self.family.status != self._leaving:
-                raise RuntimeError(f"wait status {self._leaving} was told of a worker that had {self.family.status}")
 
     def _next_order(self) -> dict[str, Any] | None:
         """The order to be armed again, or None when the server has closed the channel.
@@ -223,10 +192,8 @@ class Init:
     def _wait_for_request(self) -> bool:
         """False when the worker died while it waited: then this slot is of no use."""
         while True:
-            ready = {descriptor for descriptor, _ in self._poll.poll()}
-            if SLOT in ready:
+            if any(descriptor == SLOT for descriptor, _ in self._poll.poll()):
                 return True
-            self._drop(self._outputs & ready)
             self.family.look()
             if self.family.status is not None:
                 return False
@@ -252,35 +219,15 @@ class Init:
         """Return when the worker has ended, a limit was passed, or the server said stop."""
         due = time.monotonic() + _TICK_SECONDS
         while self.family.status is None and self._stop is None:
-            ready = {descriptor for descriptor, _ in self._poll.poll(max(0.0, due - time.monotonic()) * 1000)}
-            if SLOT in ready:
+            events = self._poll.poll(max(0.0, due - time.monotonic()) * 1000)
+            if any(descriptor == SLOT for descriptor, _ in events):
                 self._stop = "asked"
-            elif ready and ready <= self._outputs:
-                self._drop(ready)
-                if not self._outputs and self._sees_it_leave():
-                    return
-            elif ready:
+            elif events:
                 self.family.look()
             # INVARIANT: the limits are looked at however busy the guest keeps its init with dying children.
             if self.family.status is None and self._stop is None and time.monotonic() >= due:
                 self._stop = self._passed_limit(body)
                 due = time.monotonic() + _TICK_SECONDS
-
-    def _sees_it_leave(self) -> bool:
-        """Whether the worker runs nothing any more and there is nobody else.
-
-        A listing takes a moment, in which a thread or a process could make another one and end. So everyone is killed
-        then: that is one moment for all, it changes nothing for a process that is leaving, and its code for any other.
-        """
-        worker = self.family.worker
-        status = leaving.await_last_instruction(worker)
-        if status is None or list(self._walls.members()) != [worker]:
-            return False
-        self._walls.kill_everyone()
-        if leaving.status_of_leaving(worker) != status:
-            return False
-        self._leaving = status
-        return True
 
     def _passed_limit(self, body: dict[str, Any]) -> str | None:
         pids = list(self._walls.members())
@@ -290,16 +237,12 @@ class Init:
             return "memory"
         return None
 
-    @property
-    def _status(self) -> int:
-        return (self.family.status if self._leaving is None else self._leaving) or 0
-
     def _used_seconds(self) -> float:
         """What those who ended used since the hand-over."""
         return self.family.cpu_seconds - self._cpu_before
 
     def _ended_for_cpu(self, body: dict[str, Any]) -> bool:
-        status = self._status
+        status = self.family.status or 0
         by_limit = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU
         return by_limit and self._used_seconds() >= body["cpu_seconds"]
 
@@ -310,7 +253,7 @@ class Init:
         return stored + sum(resident_bytes(pid, shared_fairly=True) for pid in pids) > limit
 
     def _result(self, wall: float, listing: dict[str, Any]) -> dict[str, Any]:
-        status = self._status
+        status = self.family.status or 0
         return {
             "exit_code": os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
             "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
