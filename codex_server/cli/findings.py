@@ -9,7 +9,7 @@ from typing import Literal
 
 from codex_server.languages import Language
 from codex_server.sandboxes.base import Isolation, IsolationLevel
-from codex_server.sandboxes.embedded.room import landlock
+from codex_server.sandboxes.room import landlock
 from codex_server.units import format_size
 
 _CGROUP_ROOT = Path("/sys/fs/cgroup")

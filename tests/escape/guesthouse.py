@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 from codex_server.languages import Languages
 from codex_server.limits import Limits
 from codex_server.model import Ending, Execution, InputFile, Status, Stream
+from codex_server.sandboxes import syscalls
 from codex_server.sandboxes.base import IsolationLevel
-from codex_server.sandboxes.embedded import syscalls
 from codex_server.sandboxes.embedded.backend import EmbeddedBackend
 from codex_server.sandboxes.embedded.sandbox import EmbeddedSandbox
 from codex_server.sandboxes.embedded.slot import Slot

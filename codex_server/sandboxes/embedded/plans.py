@@ -14,10 +14,10 @@ from codex_server.sandboxes.embedded import rooms
 from codex_server.sandboxes.embedded.causes import closed_to_others
 from codex_server.sandboxes.embedded.cgroup import CgroupTree
 from codex_server.sandboxes.embedded.guestids import GuestIds
-from codex_server.sandboxes.embedded.policy import CONFINED, CONFINED_OWN_UID, ROOM
 from codex_server.sandboxes.embedded.sandbox import command_of
-from codex_server.sandboxes.embedded.seccomp import compile_filter
 from codex_server.sandboxes.embedded.zygote import ROOM_FOLDER, Zygote, boot_argv
+from codex_server.sandboxes.policy import CONFINED, CONFINED_OWN_UID, ROOM
+from codex_server.sandboxes.seccomp import compile_filter
 from codex_server.settings import Settings
 
 _INODES = 20_000

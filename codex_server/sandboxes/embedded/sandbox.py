@@ -18,10 +18,10 @@ from codex_server.sandboxes.base import OutputSink, Sandbox
 from codex_server.sandboxes.embedded.cgroup import CgroupUsage
 from codex_server.sandboxes.embedded.channel import close_all
 from codex_server.sandboxes.embedded.pipes import InputPipe, OutputPipe
-from codex_server.sandboxes.embedded.report import Report, read_report
-from codex_server.sandboxes.embedded.room import wire
 from codex_server.sandboxes.embedded.rooms import guest_path, runner_folder
 from codex_server.sandboxes.embedded.slot import PATIENCE_SECONDS, Slot
+from codex_server.sandboxes.report import Report, read_report
+from codex_server.sandboxes.room import wire
 
 _HARD_KILL_SECONDS = 0.25
 """How long an init may take to kill, reap and report before it is killed with everything in it."""
