@@ -91,6 +91,8 @@ def collect(top: int, written: dict[str, Identity], body: dict[str, Any]) -> tup
     """
     listing = _Listing(body["inline_bytes"], body["inline_total_bytes"])
     try:
+        if os.fstat(top).st_mode & 0o700 != 0o700:
+            os.fchmod(top, 0o700)  # the guest closed it
         for parent, path, entry in _walk(top, listing):
             listing.consider(parent, path, entry, written)
     finally:
