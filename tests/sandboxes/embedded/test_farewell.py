@@ -21,7 +21,7 @@ from codex_server.sandboxes.embedded.room import farewell, kernel
 MARK = farewell.MARK
 kernel.forbid_new_privileges()
 with socket.socket(fileno=int(sys.argv[1])) as channel:
-    farewell.announce(channel)
+    farewell.announce(channel, farewell.listening_filter())
     channel.send(b"R")
 print(sorted(os.listdir("/proc/self/fd")), flush=True)
 exec(sys.argv[2])
@@ -173,6 +173,6 @@ def test_where_the_kernel_refuses_a_listener_nothing_is_announced(monkeypatch):
     monkeypatch.setattr(kernel, "load_seccomp", refuse)
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        farewell.announce(theirs)
+        farewell.announce(theirs, b"")
         theirs.send(b"R")
         assert ours.recv(100) == b"R"

@@ -1,6 +1,7 @@
 """The processes of a slot as its init knows them: the worker, and whatever it leaves behind.
 
-INVARIANT: how the worker ended, and what everyone used, is what ``wait4`` said to the worker's own parent.
+INVARIANT: how the worker ended, and what everyone used, is what ``wait4`` said to the worker's own parent; or, of a
+worker that is held at its farewell, what ``/proc`` says of it.
 """
 
 import contextlib

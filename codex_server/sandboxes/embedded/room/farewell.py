@@ -40,20 +40,22 @@ class Farewell(NamedTuple):
     code: int
 
 
-def announce(channel: socket.socket) -> None:
-    """In the worker: have init told. A kernel before 5.19 refuses, and one whose container has such a listener already.
+def announce(channel: socket.socket, program: bytes) -> None:
+    """In the worker: have init told; ``program`` is ``listening_filter``'s.
 
+    A kernel before 5.19 refuses, and any kernel where something around the server listens so already.
     INVARIANT: the guest never holds the listener: it is handed over and closed before the program is read.
     """
     try:
-        listener = kernel.load_seccomp(_filter(), _FLAGS)
+        listener = kernel.load_seccomp(program, _FLAGS)
     except OSError:
         return  # then every ending is learned by waiting for it, which is as true
-    socket.send_fds(channel, [WORD], [listener])
+    channel.sendmsg([WORD], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", listener))])
     os.close(listener)
 
 
-def _filter() -> bytes:
+def listening_filter() -> bytes:
+    """The filter that holds farewells, for seccomp(2); the kernel knows without running it that it allows the rest."""
     rows = (
         (_LOAD, 0, 0, _NUMBER_AT),
         (_IF_EQUAL, 0, 4, kernel.number_of("exit_group")),

@@ -2,7 +2,8 @@
 
 It serves one execution after another, each in a worker, files, network and ipc namespace of its own; a slot in which
 anything was out of the ordinary is thrown away. At level ``confined`` it serves one.
-INVARIANT: every number of the ending comes from the kernel (``wait4``, clocks), none from the worker.
+INVARIANT: every number of the ending comes from the kernel (``wait4``, a farewell's registers, clocks), none from the
+worker.
 """
 
 import contextlib

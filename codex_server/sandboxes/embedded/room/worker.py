@@ -84,7 +84,7 @@ def confine(orders: Orders) -> None:
     orders.walls.confine_worker()
     if orders.setup["namespaces"]:
         with _open_channel() as channel:
-            farewell.announce(channel)
+            farewell.announce(channel, orders.setup["farewell"])
             channel.detach()
     kernel.load_seccomp(orders.setup["seccomp"])
 
