@@ -176,3 +176,30 @@ def test_where_the_kernel_refuses_a_listener_nothing_is_announced(monkeypatch):
         farewell.announce(theirs, b"")
         theirs.send(b"R")
         assert ours.recv(100) == b"R"
+
+
+UNDER_ANOTHER_LISTENER = """
+import errno, os, struct, sys
+from codex_server.sandboxes.embedded.room import kernel
+allow_all = struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF_0000)
+listener = kernel.load_seccomp(allow_all, kernel.SECCOMP_FILTER_FLAG_NEW_LISTENER)
+os.set_inheritable(listener, True)  # the server holds it on; nobody else may have one then
+try: kernel.load_seccomp(allow_all, kernel.SECCOMP_FILTER_FLAG_NEW_LISTENER)
+except OSError as error: assert error.errno == errno.EBUSY
+else: sys.exit("two listeners")
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="without no-new-privileges only root may load a filter")
+@pytest.mark.parametrize("code", ["sys.exit(3)", "os.fork() and sys.exit(3)", "os._exit(0x62796500 | 3)"])
+def test_a_server_below_another_listener_waits_for_its_programs_and_tells_the_same(code):
+    run = ["-m", "codex_server", "run", "--min-isolation", "namespaces", "-c", "import os, sys\n" + code]
+    result = subprocess.run(
+        [sys.executable, "-c", UNDER_ANOTHER_LISTENER, *run],
+        capture_output=True,
+        check=False,
+        timeout=60,
+        cwd=Path(kernel.__file__).parents[4],
+    )
+    assert (result.returncode, result.stderr) == (3, b"")
