@@ -9,7 +9,7 @@ from typing import Literal
 
 from codex_server.languages import Language
 from codex_server.sandboxes.base import Isolation, IsolationLevel
-from codex_server.sandboxes.embedded.room import landlock
+from codex_server.sandboxes.room import landlock
 from codex_server.units import format_size
 
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
@@ -101,6 +101,17 @@ def examine_level(reached: Isolation | None, refusal: str | None, least: Isolati
             "isolation", found, f"it is not {IsolationLevel.FULL}", "; ".join(reached.shortfall), bearable=True
         )
     return Finding("isolation", found)
+
+
+def examine_docker(reached: Isolation | None, trouble: str | None, asked_for: str) -> Finding:
+    """What the docker backend gave just now; that it cannot be had is a lack only where it is asked for."""
+    if reached is None:
+        bearable = asked_for != "docker"
+        return Finding("docker", "not usable", "CODEX_BACKEND=docker does not start", trouble, bearable=bearable)
+    if reached.shortfall:
+        missing = "; ".join(reached.shortfall)
+        return Finding("docker", reached.summary, "not every language runs there", missing, bearable=True)
+    return Finding("docker", reached.summary)
 
 
 def _kernel(host: Host) -> Finding:

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from codex_server.sandboxes.embedded.room import farewell
+from codex_server.sandboxes.room import farewell
 
 MARKED = f"MARK = {farewell.MARK}\n"
 SETTLED = "import signal, threading, time\n" + MARKED

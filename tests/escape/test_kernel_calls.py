@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from codex_server.sandboxes.embedded import syscalls
+from codex_server.sandboxes import syscalls
 
 REFUSED = {
     "mount": (b"none\0", b"/tmp\0", b"tmpfs\0", 0, 0),

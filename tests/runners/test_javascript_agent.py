@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from codex_server.interpreters import SYSTEM_PATH, find_interpreter
-from codex_server.sandboxes.embedded.room import farewell
+from codex_server.sandboxes.room import farewell
 from tests.runners.comparison import Program, Result, lay_out, run_armed_node, run_bare
 from tests.runners.javascript_programs import ENDINGS, PROGRAMS, TYPESCRIPT
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from codex_server.languages import Language, Start, load_languages
-from codex_server.sandboxes.embedded.room import farewell
+from codex_server.sandboxes.room import farewell
 from tests.runners.comparison import Program, Result, WarmPython, lay_out, run_armed_node, run_bare
 
 LANGUAGES = {language.name: language for language in load_languages()}

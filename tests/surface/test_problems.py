@@ -19,7 +19,7 @@ def every_class(root=errors.CodexError):
 
 def import_everything():
     for module in pkgutil.walk_packages(codex_server.__path__, "codex_server."):
-        # the embedded room runs inside a sandbox, and a module named __main__ may act when imported
+        # the room runs inside a sandbox, and a module named __main__ may act when imported
         if ".room" not in module.name and not module.name.endswith("__main__"):
             importlib.import_module(module.name)
 

@@ -5,7 +5,7 @@ import os
 import socket
 from typing import Any
 
-from codex_server.sandboxes.embedded.room import wire
+from codex_server.sandboxes.room import wire
 
 Frame = tuple[wire.Kind, dict[str, Any], list[int]]
 

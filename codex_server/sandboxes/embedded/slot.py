@@ -12,8 +12,8 @@ from typing import Any
 from codex_server.errors import SandboxUnavailable
 from codex_server.sandboxes.embedded.cgroup import SlotCgroup
 from codex_server.sandboxes.embedded.channel import Channel, close_all, wait_for_exit
-from codex_server.sandboxes.embedded.room import wire
-from codex_server.sandboxes.embedded.room.removal import remove_tree
+from codex_server.sandboxes.room import wire
+from codex_server.sandboxes.room.removal import remove_tree
 
 PATIENCE_SECONDS = 5.0
 """At level ``confined`` an init that is killed takes nobody with it, its zygote must hunt them down: so long it has."""

@@ -11,10 +11,10 @@ from typing import IO, Any
 
 from codex_server.errors import SandboxUnavailable
 from codex_server.sandboxes.embedded.channel import Channel, close_all
-from codex_server.sandboxes.embedded.room import wire
 from codex_server.sandboxes.embedded.slot import hear_ready
+from codex_server.sandboxes.room import wire
 
-ROOM_FOLDER = Path(__file__).parent / "room"
+ROOM_FOLDER = Path(__file__).parent.parent / "room"
 _LAUNCH_SECONDS = 60.0
 _END_SECONDS = 10.0
 _BOOT = (

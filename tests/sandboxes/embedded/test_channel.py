@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from codex_server.sandboxes.embedded.channel import Channel, close_all, wait_for_exit
-from codex_server.sandboxes.embedded.room import wire
+from codex_server.sandboxes.room import wire
 
 pytestmark = pytest.mark.anyio
 

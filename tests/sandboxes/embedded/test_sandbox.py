@@ -21,10 +21,10 @@ from codex_server.languages import Language, Start
 from codex_server.limits import Limits
 from codex_server.model import Ending, Execution, InputFile, OutputFile, SkippedFile, Status, Stop, Stream
 from codex_server.sandboxes.embedded.channel import Channel
-from codex_server.sandboxes.embedded.report import read_report
-from codex_server.sandboxes.embedded.room import wire
 from codex_server.sandboxes.embedded.sandbox import EmbeddedSandbox, Terms
 from codex_server.sandboxes.embedded.slot import Slot, SlotParts
+from codex_server.sandboxes.report import read_report
+from codex_server.sandboxes.room import wire
 
 pytestmark = pytest.mark.anyio
 
@@ -340,7 +340,7 @@ JUNK = st.recursive(
 @given(st.dictionaries(st.sampled_from(sorted(REPORT)), JUNK, max_size=4))
 def test_any_report_is_an_ending_that_can_be_told_or_a_violation(changes):
     try:
-        report = read_report(REPORT | changes, [], 100)
+        report = read_report(REPORT | changes, b"")
     except ProtocolViolation:
         return
     assert (report.exit_code is None) != (report.signal is None)

@@ -12,8 +12,8 @@ from codex_server.errors import SandboxUnavailable
 from codex_server.sandboxes.embedded import idle
 from codex_server.sandboxes.embedded.channel import Channel
 from codex_server.sandboxes.embedded.idle import IdleSlots
-from codex_server.sandboxes.embedded.room import wire
 from codex_server.sandboxes.embedded.slot import Slot, SlotParts
+from codex_server.sandboxes.room import wire
 
 pytestmark = pytest.mark.anyio
 

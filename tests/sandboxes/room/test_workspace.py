@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codex_server.sandboxes.embedded.room import wire, workspace
-from codex_server.sandboxes.embedded.room.removal import remove_tree
+from codex_server.sandboxes.room import wire, workspace
+from codex_server.sandboxes.room.removal import remove_tree
 
 SECRET = b"a-secret-outside-the-workspace"
 Identities = dict[str, workspace.Identity]

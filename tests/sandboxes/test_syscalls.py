@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from codex_server.sandboxes.embedded import syscalls
+from codex_server.sandboxes import syscalls
 
 HEADERS = {
     "x86_64": (Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h"), Path("/usr/include/asm/unistd_64.h")),

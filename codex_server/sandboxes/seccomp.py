@@ -14,8 +14,8 @@ from operator import itemgetter
 from typing import Any, Final
 
 from codex_server.errors import IsolationTooWeak
-from codex_server.sandboxes.embedded import syscalls
-from codex_server.sandboxes.embedded.policy import Policy, Rule, Values
+from codex_server.sandboxes import syscalls
+from codex_server.sandboxes.policy import Policy, Rule, Values
 
 ALLOW: Final = 0x7FFF_0000
 ERRNO: Final = 0x0005_0000

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from codex_server.sandboxes.embedded import syscalls
-from codex_server.sandboxes.embedded.policy import CONFINED, POLICIES, ROOM, Policy
-from tests.sandboxes.embedded.bpf import MACHINES, WORD, compiled
+from codex_server.sandboxes import syscalls
+from codex_server.sandboxes.policy import CONFINED, POLICIES, ROOM, Policy
+from tests.sandboxes.bpf import MACHINES, WORD, compiled
 
 HERE = os.uname().machine
 

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codex_server.errors import IsolationTooWeak
-from codex_server.sandboxes.embedded import syscalls
-from codex_server.sandboxes.embedded.policy import CONFINED, POLICIES, ROOM, Group, Policy, Rule, Values
-from codex_server.sandboxes.embedded.seccomp import ALLOW, ERRNO, KILL_PROCESS, compile_filter
-from tests.sandboxes.embedded.bpf import (
+from codex_server.sandboxes import syscalls
+from codex_server.sandboxes.policy import CONFINED, POLICIES, ROOM, Group, Policy, Rule, Values
+from codex_server.sandboxes.seccomp import ALLOW, ERRNO, KILL_PROCESS, compile_filter
+from tests.sandboxes.bpf import (
     KNOWN,
     MACHINES,
     WORD,

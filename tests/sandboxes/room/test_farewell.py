@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from codex_server.sandboxes.embedded.room import farewell, kernel
+from codex_server.sandboxes.room import farewell, kernel
 
 PROGRAM = """
 import os, signal, socket, sys, threading
-from codex_server.sandboxes.embedded.room import farewell, kernel
+from codex_server.sandboxes.room import farewell, kernel
 MARK = farewell.MARK
 kernel.forbid_new_privileges()
 with socket.socket(fileno=int(sys.argv[1])) as channel:
@@ -60,7 +60,7 @@ def speaker(code: str) -> Iterator[Speaker]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=[theirs.fileno()],
-            cwd=Path(kernel.__file__).parents[4],
+            cwd=Path(kernel.__file__).parents[3],
         ) as process,
     ):
         theirs.close()
@@ -180,7 +180,7 @@ def test_where_the_kernel_refuses_a_listener_nothing_is_announced(monkeypatch):
 
 UNDER_ANOTHER_LISTENER = """
 import errno, os, struct, sys
-from codex_server.sandboxes.embedded.room import kernel
+from codex_server.sandboxes.room import kernel
 allow_all = struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF_0000)
 listener = kernel.load_seccomp(allow_all, kernel.SECCOMP_FILTER_FLAG_NEW_LISTENER)
 os.set_inheritable(listener, True)  # the server holds it on; nobody else may have one then
@@ -200,6 +200,6 @@ def test_a_server_below_another_listener_waits_for_its_programs_and_tells_the_sa
         capture_output=True,
         check=False,
         timeout=60,
-        cwd=Path(kernel.__file__).parents[4],
+        cwd=Path(kernel.__file__).parents[3],
     )
     assert (result.returncode, result.stderr) == (3, b"")

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codex_server.sandboxes.embedded import syscalls
-from codex_server.sandboxes.embedded.policy import CONFINED, POLICIES, ROOM, Policy, Rule, Values
-from codex_server.sandboxes.embedded.seccomp import ALLOW, ERRNO, docker_profile
-from tests.sandboxes.embedded.bpf import KNOWN, MACHINES, interpret, six_arguments
+from codex_server.sandboxes import syscalls
+from codex_server.sandboxes.policy import CONFINED, POLICIES, ROOM, Policy, Rule, Values
+from codex_server.sandboxes.seccomp import ALLOW, ERRNO, docker_profile
+from tests.sandboxes.bpf import KNOWN, MACHINES, interpret, six_arguments
 
 HERE = os.uname().machine
 

@@ -5,9 +5,9 @@ from functools import cache
 
 from hypothesis import strategies as st
 
-from codex_server.sandboxes.embedded import syscalls
-from codex_server.sandboxes.embedded.policy import POLICIES, Policy
-from codex_server.sandboxes.embedded.seccomp import ALLOW, ERRNO, compile_filter
+from codex_server.sandboxes import syscalls
+from codex_server.sandboxes.policy import POLICIES, Policy
+from codex_server.sandboxes.seccomp import ALLOW, ERRNO, compile_filter
 
 WORD = 0xFFFF_FFFF
 MACHINES = list(syscalls.AUDIT_ARCH)

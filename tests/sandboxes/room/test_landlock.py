@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from codex_server.sandboxes.embedded.room import landlock
+from codex_server.sandboxes.room import landlock
 
 needs_landlock = pytest.mark.skipif(
     landlock.abi() < landlock.NEEDED_ABI,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codex_server.sandboxes.embedded import syscalls
-from codex_server.sandboxes.embedded.policy import (
+from codex_server.sandboxes import syscalls
+from codex_server.sandboxes.policy import (
     CONFINED,
     CONFINED_OWN_UID,
     POLICIES,
@@ -20,7 +20,7 @@ from codex_server.sandboxes.embedded.policy import (
     Values,
 )
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "syscall-policy.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "syscall-policy.md"
 START, END = "<!-- table: start -->\n", "<!-- table: end -->\n"
 KNOWN = sorted({call for machine in syscalls.AUDIT_ARCH for call in syscalls.numbers(machine)})
 NOTHING = (0, 0, 0, 0, 0, 0)
