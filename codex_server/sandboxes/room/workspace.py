@@ -1,4 +1,4 @@
-"""Files in and out of the workspace: written before the guest exists, read after it is dead.
+"""Files in and out of the workspace: written before the guest exists, read when it runs no more.
 
 INVARIANT: a path inside the workspace is never opened by name from outside it: every open goes through ``openat2`` with
 no link followed and no other file system entered, and only regular files are read, sizes taken from the descriptor.
