@@ -3,14 +3,13 @@
 #   docker build --tag codex-server .
 #
 # BASE is any image with Python 3.11 or newer that can make virtual environments (Debian: python3 python3-venv).
-# DATA_PACKAGES=false leaves out numpy, pandas and the other data packages: an image of 0.4 instead of 1 GB.
+# DATA_PACKAGES=false leaves out numpy, pandas and the other data packages: 210 MB on top of the base in place of 730.
 # Wheels that lie in build/wheels are used; with PIP_NO_INDEX=1 nothing else is, and the build needs no network.
 ARG BASE=python:3.13-slim
 
 FROM $BASE AS build
 ARG PIP_NO_INDEX=
 ARG PIP_INDEX_URL=
-ARG DATA_PACKAGES=true
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_FIND_LINKS=/wheels PIP_CONSTRAINT=/wheels/requirements.lock
 WORKDIR /source
 # What the server needs comes first: this layer stays while only the server's own code changes.
@@ -24,6 +23,7 @@ COPY README.md ./
 COPY codex_server codex_server
 COPY runners runners
 RUN /opt/codex-server/bin/python -m pip install --no-deps .
+ARG DATA_PACKAGES=true
 RUN mkdir /opt/codex-packages \
  && if [ "$DATA_PACKAGES" = true ]; then \
       unset PIP_CONSTRAINT && CODEX_PACKAGES_DIR=/opt/codex-packages /opt/codex-server/bin/codex-server runners install; \

@@ -35,7 +35,7 @@ def name() -> str:
     return f"codex-tests-{secrets.token_hex(4)}"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(engine: Engine, image: str) -> Iterator[House]:
     """One for all tests that leave it as it is."""
     with house(engine, image, f"codex-tests-{secrets.token_hex(4)}") as here:

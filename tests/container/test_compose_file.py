@@ -8,11 +8,13 @@ import pytest
 import yaml
 
 from codex_server import __version__
+from codex_server.sandboxes.container import GRANTS
 from codex_server.settings import ENV_PREFIX, Settings
 from tests.container.compose import FILE, ROOT, load_service, run_options
 
 SERVICE = load_service()
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
+PAGE = (ROOT / "docs" / "container.md").read_text()
 IGNORED = (ROOT / ".dockerignore").read_text().splitlines()
 
 
@@ -79,6 +81,22 @@ def test_compose_itself_takes_the_file():
         pytest.skip("docker compose is not installed here")
     done = subprocess.run([docker, "compose", "--file", FILE, "config"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_page_shows_the_same_options_without_compose():
+    (line,) = re.findall(r"^\$ docker run (.*) codex-server$", PAGE, re.MULTILINE)
+    only_for_compose = ("--env=", "--log-")  # variables that are handed on; the bound of the engine's log
+    ours = {option for option in run_options(SERVICE, "codex-state") if not option.startswith(only_for_compose)}
+    named = {"--detach", "--name", "codex-server", "--restart", "unless-stopped"}
+    assert set(line.replace("127.0.0.1:8000:8000", "127.0.0.1::8000").split()) == ours | named
+
+
+def test_the_page_shows_every_grant_and_every_argument_of_the_build():
+    for grant in GRANTS:
+        calls = " ".join(f"`{call}`" for call in grant.calls)
+        assert f"| **{grant.title}**: {calls} | {grant.reason} |\n" in PAGE
+    for name in re.findall(r"^ARG (\w+)", DOCKERFILE, re.MULTILINE):
+        assert f"`{name}`" in PAGE
 
 
 def test_the_image_tells_the_version_that_it_holds():

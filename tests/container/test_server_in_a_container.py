@@ -9,6 +9,7 @@ import pytest
 
 from codex_server.sandboxes import syscalls
 from codex_server.sandboxes.container import CONTAINER
+from codex_server.sandboxes.room import landlock
 from tests.container.compose import ROOT
 from tests.container.engine import Engine, House, house
 
@@ -170,6 +171,19 @@ def test_without_the_profile_it_does_not_start_and_names_the_cure(engine: Engine
     assert done.returncode == 1
     assert "--security-opt seccomp=" in done.stderr
     assert "--security-opt systempaths=unconfined" in done.stderr
+
+
+def test_a_default_container_gives_the_level_confined_to_whoever_accepts_it(engine: Engine, image: str):
+    if landlock.abi() < landlock.NEEDED_ABI:
+        pytest.skip("this kernel has no Landlock of version 6")
+    assert engine.tell("run", "--rm", "--env=CODEX_MIN_ISOLATION=confined", image, "run", "-c", "print(6 * 7)") == "42"
+
+
+def test_the_health_check_fails_where_no_server_answers(engine: Engine, image: str):
+    check = engine.inspect(image)["Config"]["Healthcheck"]["Test"]
+    assert check[0] == "CMD"
+    done = engine.call("run", "--rm", f"--entrypoint={check[1]}", image, *check[2:], check=False)
+    assert (done.returncode, "Connection refused" in done.stderr) == (1, True), done.stderr
 
 
 def test_other_commands_can_be_run_in_it(engine: Engine, image: str):
