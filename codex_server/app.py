@@ -17,6 +17,7 @@ from codex_server.languages import Languages, load_languages
 from codex_server.observe.metrics import Metrics
 from codex_server.packages import in_use
 from codex_server.sandboxes.base import Backend
+from codex_server.sandboxes.choice import open_backend
 from codex_server.settings import Settings
 
 _log = logging.getLogger("codex_server.app")
@@ -28,15 +29,17 @@ def create_app(settings: Settings, *, backend: Backend | None = None, languages:
     The lifespan raises a ``StartupError`` when the server cannot keep its promises on this host. ``backend`` and
     ``languages`` stand in place of those that the settings name.
     """
-    metrics = Metrics(backend.name if backend else settings.backend)
+    metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         verifier = _verifier(settings)
         known = languages if languages is not None else await asyncio.to_thread(_load_languages, settings)
         known = known.with_own_pools(settings.pool_sizes)
-        chosen = backend or _backend(settings, known)
-        async with _held(known), chosen:
+        opened = backend or open_backend(settings, known)
+        async with _held(known), opened as chosen:
+            known = await chosen.survey(known)
+            metrics.backend = chosen.name
             executor = Executor(chosen, known, settings, metrics=metrics)
             try:
                 await executor.start()
@@ -102,10 +105,3 @@ async def _held(languages: Languages) -> AsyncIterator[None]:
     """Keep the data packages from being removed by an installation of newer ones."""
     with in_use(language.packages.folder for language in languages if language.packages):
         yield
-
-
-def _backend(settings: Settings, languages: Languages) -> Backend:
-    # Imported when chosen: each back end has its own needs, and the document or another back end has none of them.
-    from codex_server.sandboxes.embedded.backend import EmbeddedBackend  # noqa: PLC0415
-
-    return EmbeddedBackend(settings, languages)

@@ -24,7 +24,8 @@
     `- StartupError               at start only; never reaches a client
         |- SettingsInvalid        one or more settings are wrong
         |- IsolationTooWeak       this host cannot give the isolation that CODEX_MIN_ISOLATION asks for
-        `- InstallationFailed     a runner's packages cannot be installed
+        |- InstallationFailed     a runner's packages cannot be installed
+        `- ImageNotBuilt          a runner's container image cannot be built
 
 Each class has a ``slug`` (the ``code`` in a problem) and a ``title``; each message carries the cure.
 HTTP numbers are in ``api/problems.py``.
@@ -209,3 +210,10 @@ class InstallationFailed(StartupError):
 
     slug = "installation-failed"
     title = "A runner's packages cannot be installed"
+
+
+class ImageNotBuilt(StartupError):
+    """A runner's container image could not be built; what was there before is unchanged."""
+
+    slug = "image-not-built"
+    title = "The image was not built"

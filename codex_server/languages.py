@@ -7,7 +7,7 @@ import difflib
 import re
 import subprocess
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -38,11 +38,18 @@ class Start(StrEnum):
     """By a program that is started when the code arrives (bash, perl, ruby, ...)."""
 
 
-class _VersionProbe(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+class VersionProbe(BaseModel):
+    """How an interpreter is asked for its version, and how the version is found in what it says."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     args: tuple[str, ...] = ("--version",)
     pattern: str = r"(\d+(?:\.\d+)+)"
+
+    def find(self, said: str) -> str | None:
+        """The version in ``said``, or None."""
+        match = re.search(self.pattern, said)
+        return match[1] if match else None
 
 
 class _PackagesSpec(BaseModel):
@@ -72,7 +79,7 @@ class _RunnerFile(BaseModel):
     command: tuple[str, ...] = ("{program}", "{file}")
     env: dict[str, str] = Field(default_factory=dict)
     pool: _Name | None = None
-    version: _VersionProbe = Field(default_factory=_VersionProbe)
+    version: VersionProbe = Field(default_factory=VersionProbe)
     packages: _PackagesSpec | None = None
 
     @model_validator(mode="after")
@@ -88,6 +95,9 @@ class Language:
 
     ``command`` is a template: ``{program}`` is the interpreter, ``{runner}`` the runner's folder and ``{file}`` the
     program's file, each as the guest sees it. ``pool`` names the pool that an agent shares with its kin.
+
+    ``image`` names the runner whose container image serves it: its own where its folder has a Dockerfile, else that of
+    its pool. ``program`` and ``probe`` find and ask its interpreter, here or in that image.
 
     ``wanted`` are the packages that its manifest asks for (None: it has none, or they are switched off), ``packages``
     those that are there. A warm interpreter may import ``preload`` beforehand, for programs that import a name of
@@ -105,6 +115,9 @@ class Language:
     folder: Path
     interpreter: Interpreter | None
     version: str | None
+    program: str = ""
+    probe: VersionProbe = field(default_factory=VersionProbe)
+    image: str = ""
     wanted: PackageSet | None = None
     packages: InstalledPackages | None = None
     preload: tuple[str, ...] = ()
@@ -187,6 +200,7 @@ def _load(folder: Path, packages: Path | None) -> Language:
     spec = _read(folder / "runner.yaml")
     interpreter = find_interpreter(spec.program)
     version = _probe_version(interpreter, spec.version) if interpreter else None
+    pool = spec.pool or (spec.name if spec.start is Start.AGENT else SHARED_POOL)
     wanted = None
     if packages and spec.packages and interpreter and version:
         wanted = _package_set(
@@ -200,10 +214,13 @@ def _load(folder: Path, packages: Path | None) -> Language:
         start=spec.start,
         command=spec.command,
         env=spec.env,
-        pool=spec.pool or (spec.name if spec.start is Start.AGENT else SHARED_POOL),
+        pool=pool,
         folder=folder.resolve(),
         interpreter=interpreter,
         version=version,
+        program=spec.program,
+        probe=spec.version,
+        image=spec.name if (folder / "Dockerfile").is_file() else pool,
         wanted=wanted,
         packages=wanted.installed() if wanted else None,
         preload=spec.packages.preload if spec.packages else (),
@@ -236,7 +253,7 @@ def _read(file: Path) -> _RunnerFile:
         raise StartupError(f"{file} is not a valid runner: {wrong}; see docs/runners.md for its shape") from error
 
 
-def _probe_version(interpreter: Interpreter, probe: _VersionProbe) -> str | None:
+def _probe_version(interpreter: Interpreter, probe: VersionProbe) -> str | None:
     try:
         answer = subprocess.run(
             [interpreter.path, *probe.args],
@@ -249,5 +266,4 @@ def _probe_version(interpreter: Interpreter, probe: _VersionProbe) -> str | None
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    match = re.search(probe.pattern, answer.stdout + answer.stderr)
-    return match[1] if match else None
+    return probe.find(answer.stdout + answer.stderr)

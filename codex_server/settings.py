@@ -5,6 +5,7 @@ capitals is its environment variable, the name itself its key in ``codex.toml``.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -71,7 +72,9 @@ class Settings(BaseSettings):
         None, description="Address that callers use, for the start message and the OpenAPI document's servers"
     )
 
-    backend: Literal["embedded"] = Field("embedded", description="Builder of sandboxes")
+    backend: Literal["auto", "embedded", "docker"] = Field(
+        "auto", description="Builder of sandboxes; auto: embedded where this host allows it, else docker"
+    )
     min_isolation: Literal["confined", "namespaces", "full"] = Field(
         "namespaces", description="Refuse to start below this isolation level"
     )
@@ -79,6 +82,15 @@ class Settings(BaseSettings):
         "1048576:65536",
         pattern=r"^\d+:\d+$",
         description="As root: first host id and number of ids that sandboxes may use (no account may own them)",
+    )
+    docker_host: str | None = Field(
+        None, description="docker: the engine's socket, such as unix:///var/run/docker.sock; by default DOCKER_HOST's"
+    )
+    docker_runtime: str | None = Field(
+        None, pattern=r"^[\w.-]+$", description="docker: runtime of the sandboxes, such as runsc (gVisor)"
+    )
+    docker_image: str = Field(
+        "codex-runner-{runner}:{version}", description="docker: name and tag of the runners' images"
     )
     runners_dir: Path | None = Field(None, description="Folder with further runners, beside the shipped ones")
     data_packages: bool = Field(
@@ -166,6 +178,17 @@ class Settings(BaseSettings):
     def _pool_size_range(cls, value: dict[str, int]) -> dict[str, int]:
         if any(not 0 <= size <= 256 for size in value.values()):
             raise ValueError("each pool holds 0 to 256 sandboxes")
+        return value
+
+    @field_validator("docker_image")
+    @classmethod
+    def _docker_image(cls, value: str) -> str:
+        try:
+            named = value.format(runner="python", version="1")
+        except (LookupError, ValueError):
+            named = ""
+        if "{runner}" not in value or not re.fullmatch(r"[a-z0-9][\w./:-]*", named):
+            raise ValueError(f"{value!r} is no name of images; write for example codex-runner-{{runner}}:{{version}}")
         return value
 
     @field_validator("rate_limit")

@@ -13,7 +13,7 @@ from codex_server.settings import Settings
 def document_as_yaml() -> str:
     """The OpenAPI document as the file in the repository has it, whatever the environment says."""
     # `model_construct` takes the defaults and reads neither the environment nor codex.toml.
-    app = build_door(Settings.model_construct(), Metrics("embedded"))
+    app = build_door(Settings.model_construct(), Metrics())
     return yaml.safe_dump(app.openapi(), sort_keys=False, allow_unicode=True, width=120)
 
 

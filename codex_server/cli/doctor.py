@@ -32,7 +32,7 @@ def doctor(
 
     The exit code is 0 when `codex-server serve` would start with these settings, else 1.
     """
-    from codex_server.cli.findings import examine_host, examine_languages, examine_level, read_host
+    from codex_server.cli.findings import examine_docker, examine_host, examine_languages, examine_level, read_host
     from codex_server.languages import load_languages
     from codex_server.sandboxes.base import IsolationLevel
 
@@ -40,8 +40,13 @@ def doctor(
     least = IsolationLevel[settings.min_isolation.upper()]
     languages = load_languages(settings.runners_dir, settings.packages_root)
     reached, refusal = reach_level(settings, languages)
+    container, trouble = reach_docker(settings, languages)
     host = examine_host(read_host(), reached.level if reached else None)
-    found = examine_languages(languages)
+    found = [*examine_languages(languages), examine_docker(container, trouble, settings.backend)]
+    if settings.backend == "docker":
+        reached, refusal = container, trouble
+    elif settings.backend == "auto" and container and (reached is None or reached.level < least):
+        reached, refusal = container, None
     level = examine_level(reached, refusal, least)
     would_start = reached is not None and reached.level >= least
     if as_json:
@@ -59,6 +64,20 @@ def reach_level(settings: "Settings", languages: "Languages") -> "tuple[Isolatio
 
     async def reach() -> "Isolation":
         async with EmbeddedBackend(settings.model_copy(update={"min_isolation": "confined"}), languages) as backend:
+            return backend.isolation
+
+    try:
+        return asyncio.run(reach()), None
+    except CodexError as error:
+        return None, error.detail
+
+
+def reach_docker(settings: "Settings", languages: "Languages") -> "tuple[Isolation | None, str | None]":
+    """What the docker backend gives with the engine and the images that are there now, or None and why it cannot."""
+    from codex_server.sandboxes.docker.backend import DockerBackend
+
+    async def reach() -> "Isolation":
+        async with DockerBackend(settings, languages) as backend:
             return backend.isolation
 
     try:

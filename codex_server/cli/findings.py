@@ -103,6 +103,17 @@ def examine_level(reached: Isolation | None, refusal: str | None, least: Isolati
     return Finding("isolation", found)
 
 
+def examine_docker(reached: Isolation | None, trouble: str | None, asked_for: str) -> Finding:
+    """What the docker backend gave just now; that it cannot be had is a lack only where it is asked for."""
+    if reached is None:
+        bearable = asked_for != "docker"
+        return Finding("docker", "not usable", "CODEX_BACKEND=docker does not start", trouble, bearable=bearable)
+    if reached.shortfall:
+        missing = "; ".join(reached.shortfall)
+        return Finding("docker", reached.summary, "not every language runs there", missing, bearable=True)
+    return Finding("docker", reached.summary)
+
+
 def _kernel(host: Host) -> Finding:
     system = f"Linux {host.release} {host.machine}, as {'root' if host.root else 'an ordinary user'}"
     if host.machine not in ("x86_64", "aarch64"):

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Self
 
 from codex_server import __version__
 from codex_server.languages import Language
-from codex_server.sandboxes.base import Isolation
+from codex_server.sandboxes.base import Backend, Isolation, IsolationLevel
 
 if TYPE_CHECKING:
     from codex_server.settings import Settings
 
 _BODY = json.dumps({"code": "print(6 * 7)"})
+
+
+_MARGIN = " " * 13
 
 
 class TokenSource(StrEnum):
@@ -44,6 +47,8 @@ class Greeting:
 
     url: str
     public_url: str | None
+    backend: str
+    """The builder of sandboxes (``describe_backend``)."""
     isolation: Isolation
     token: str | None
     token_source: TokenSource
@@ -62,6 +67,14 @@ def own_command(executable: Path, folder: Path, path: str | None) -> str:
     if found and Path(found).resolve() == beside.resolve():
         return "codex-server"
     return str(beside.relative_to(folder) if beside.is_relative_to(folder) else beside)
+
+
+def describe_backend(backend: Backend) -> str:
+    """Its name, and where nobody asked for it why it is this one."""
+    if backend.in_place_of is None:
+        return backend.name
+    causes = " ".join(line.strip(" -") for line in backend.in_place_of.splitlines())
+    return f"{backend.name}, because the embedded one cannot be had here: {causes}"
 
 
 def describe_packages(languages: Iterable[Language], *, switched_on: bool) -> str:
@@ -84,8 +97,9 @@ def render_greeting(greeting: Greeting) -> str:
     lines = [
         f"Codex Server {__version__} answers at {greeting.url} after {greeting.seconds:.1f} s",
         *([f"  public     {greeting.public_url}"] if greeting.public_url else []),
+        *_wrapped(f"  backend    {greeting.backend}"),
         f"  isolation  {greeting.isolation.level}: {greeting.isolation.summary}",
-        *_wrapped("not stronger because " + "; ".join(greeting.isolation.shortfall), when=greeting.isolation.shortfall),
+        *_shortfall(greeting.isolation),
         f"  packages   {greeting.packages}",
         f"  documents  {greeting.url}/docs",
         *_token_lines(greeting),
@@ -107,9 +121,15 @@ def curl_line(greeting: Greeting) -> str:
     return f"{call} -H 'Content-Type: application/json' -d {shlex.quote(_BODY)}"
 
 
-def _wrapped(text: str, when: object) -> list[str]:
-    margin = " " * 13
-    return textwrap.wrap(text, 110, initial_indent=margin, subsequent_indent=margin) if when else []
+def _shortfall(isolation: Isolation) -> list[str]:
+    if not isolation.shortfall:
+        return []
+    beginning = _MARGIN if isolation.level is IsolationLevel.FULL else f"{_MARGIN}not stronger because "
+    return _wrapped(beginning + "; ".join(isolation.shortfall))
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, 110, subsequent_indent=_MARGIN)
 
 
 def _token_lines(greeting: Greeting) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from codex_server import __version__
-from codex_server.cli import config, doctor, languages, openapi, run, runners, serve, token
+from codex_server.cli import config, doctor, images, languages, openapi, run, runners, serve, token
 from codex_server.errors import CodexError, SettingsInvalid
 
 EXIT_ERROR = 1
@@ -94,11 +94,18 @@ app.add_typer(
 _runners = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 _register(_runners, runners.list_runners, "codex-server runners list", name="list")
 _register(_runners, runners.install, "codex-server runners install", "codex-server runners install python")
+_register(
+    _runners,
+    images.build,
+    "codex-server runners build",
+    "codex-server runners build python --no-data",
+    "codex-server runners build javascript --base node:22-slim",
+)
 app.add_typer(
     _runners,
     name="runners",
-    help="Install and list the packages that programs may import.",
-    epilog=_examples("codex-server runners list", "codex-server runners install"),
+    help="Install and list the packages that programs may import; build the images of the docker backend.",
+    epilog=_examples("codex-server runners list", "codex-server runners install", "codex-server runners build"),
 )
 
 

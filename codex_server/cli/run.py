@@ -17,7 +17,7 @@ from codex_server.model import Ending, Execution, Status, Stop, Stream
 from codex_server.units import format_seconds, format_size
 
 if TYPE_CHECKING:
-    from codex_server.languages import Language, Languages
+    from codex_server.languages import Languages
     from codex_server.settings import Settings
 
 EXIT_STOPPED = 128 + signal.SIGKILL
@@ -53,11 +53,11 @@ def run(
     words = [*([file] if file is not None else []), *(args or [])]
     snippet = read_snippet(code, words, sys.stdin.buffer)
     languages = load_languages(settings.runners_dir, settings.packages_root)
-    chosen = languages.find(language or guess_language(snippet, languages))
+    name = language or guess_language(snippet, languages)
     reads_code_from_stdin = code is None and snippet.file is None and file == STDIN
     execution = Execution(
         id=new_id("exe"),
-        language=chosen.name,
+        language=name,
         code=snippet.code,
         limits=limits_for(settings, timeout),
         args=snippet.args,
@@ -65,7 +65,7 @@ def run(
     )
     output = Passthrough()
     try:
-        ending = asyncio.run(_run_in_sandbox(settings, languages, chosen, execution, output))
+        ending = asyncio.run(_run_in_sandbox(settings, languages, execution, output))
     except asyncio.CancelledError:
         raise typer.Exit(EXIT_TERMINATED) from None
     if output.reader_left:
@@ -137,14 +137,15 @@ def piped_stdin() -> bytes:
 
 
 async def _run_in_sandbox(
-    settings: "Settings", languages: "Languages", language: "Language", execution: Execution, output: Passthrough
+    settings: "Settings", languages: "Languages", execution: Execution, output: Passthrough
 ) -> Ending:
-    from codex_server.sandboxes.embedded.backend import EmbeddedBackend
+    from codex_server.sandboxes.choice import open_backend
 
     task = asyncio.current_task()
     if task is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    async with EmbeddedBackend(settings, languages) as backend:
+    async with open_backend(settings, languages) as backend:
+        language = (await backend.survey(languages)).find(execution.language)
         sandbox = await backend.arm(language)
         try:
             return await sandbox.run(execution, language, output)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from codex_server.cli.flags import MinIsolationFlag, SetFlags, StateDirFlag, gather_flags, settings_from_flags
-from codex_server.errors import InstallationFailed
+from codex_server.errors import InstallationFailed, StartupError
 
 if TYPE_CHECKING:
     from codex_server.api.services import Services
@@ -29,7 +29,9 @@ def serve(
         str | None,
         typer.Option(metavar="TOKEN", help="The one token to accept (visible in `ps`: CODEX_API_TOKEN is better)"),
     ] = None,
-    backend: Annotated[str | None, typer.Option(metavar="NAME", help="Builder of sandboxes: embedded")] = None,
+    backend: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Builder of sandboxes: auto, embedded or docker")
+    ] = None,
     min_isolation: MinIsolationFlag = None,
     state_dir: StateDirFlag = None,
     no_data: Annotated[
@@ -64,7 +66,7 @@ def run_server(settings: "Settings") -> None:
 
     begun = time.monotonic()
     languages = load(settings)
-    if missing := missing_sets(languages):
+    if (missing := missing_sets(languages)) and _runs_on_this_machine(settings, languages):
         install_if_possible(missing)
         begun, languages = time.monotonic(), load(settings)
     with bind_listener(settings.host, settings.port) as listener:
@@ -72,6 +74,23 @@ def run_server(settings: "Settings") -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.get_loop().set_default_executor(started_threads())
             runner.run(_serve(settings, languages, listener, begun))
+
+
+def _runs_on_this_machine(settings: "Settings", languages: "Languages") -> bool:
+    """Whether programs will run with the interpreters of this machine, and so with packages that are installed here."""
+    if settings.backend != "auto":
+        return settings.backend == "embedded"
+    from codex_server.sandboxes.embedded.backend import EmbeddedBackend
+
+    async def reach() -> None:
+        async with EmbeddedBackend(settings, languages):
+            pass
+
+    try:
+        asyncio.run(reach())
+    except StartupError:
+        return False
+    return True
 
 
 async def _serve(settings: "Settings", languages: "Languages", listener: socket.socket, begun: float) -> None:
@@ -132,13 +151,21 @@ def _first_token(settings: "Settings") -> Generator[FirstToken]:
 
 
 def _greet(services: "Services", listener: socket.socket, begun: float, token: str | None) -> None:
-    from codex_server.cli.greeting import Greeting, TokenSource, describe_packages, own_command, render_greeting
+    from codex_server.cli.greeting import (
+        Greeting,
+        TokenSource,
+        describe_backend,
+        describe_packages,
+        own_command,
+        render_greeting,
+    )
     from codex_server.cli.listener import base_url
 
     settings = services.settings
     greeting = Greeting(
         url=base_url(settings.host, listener.getsockname()[1]),
         public_url=settings.public_url,
+        backend=describe_backend(services.backend),
         isolation=services.backend.isolation,
         packages=describe_packages(services.languages, switched_on=settings.data_packages),
         token=token,

@@ -35,8 +35,9 @@ class CensusLike(Protocol):
 class Metrics:
     """The server's numbers in a registry of its own; it takes the executor's reports as they come."""
 
-    def __init__(self, backend: str) -> None:
-        self._backend = backend
+    def __init__(self) -> None:
+        self.backend = ""
+        """The name of the one that runs the executions, once it is chosen."""
         self._registry = registry = CollectorRegistry()
         self._executions = Counter(
             "codex_executions", "Executions that ended", ["language", "backend", "status"], registry=registry
@@ -70,7 +71,7 @@ class Metrics:
         self, language: str, status: Status, queue_seconds: float, wall_seconds: float, cpu_seconds: float
     ) -> None:
         """An execution ended; ``language`` is a runner's name, never what the caller wrote."""
-        self._executions.labels(language, self._backend, status.value).inc()
+        self._executions.labels(language, self.backend, status.value).inc()
         self._execution_seconds.labels(language).observe(wall_seconds)
         self._phase_seconds.labels("queue").observe(queue_seconds)
         self._phase_seconds.labels("run").observe(wall_seconds)

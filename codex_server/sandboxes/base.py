@@ -10,7 +10,7 @@ from enum import IntEnum
 from types import TracebackType
 from typing import Self
 
-from codex_server.languages import Language
+from codex_server.languages import Language, Languages
 from codex_server.model import Ending, Execution, Stream
 
 OutputSink = Callable[[Stream, bytes], bool]
@@ -66,6 +66,8 @@ class Backend(ABC):
     """A builder of sandboxes."""
 
     name: str
+    in_place_of: str | None = None
+    """Where nobody asked for this one: why the one that goes first cannot be had here."""
 
     @abstractmethod
     async def start(self) -> None:
@@ -79,6 +81,10 @@ class Backend(ABC):
     @abstractmethod
     def isolation(self) -> Isolation:
         """The level that was reached; known after ``start``."""
+
+    async def survey(self, languages: Languages) -> Languages:
+        """``languages`` as this backend runs them: with the interpreters that its sandboxes have. After ``start``."""
+        return languages
 
     @abstractmethod
     def problem(self) -> str | None:

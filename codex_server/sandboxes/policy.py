@@ -18,7 +18,7 @@ without it; it is here so that the code behind those calls, where kernels have t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from errno import EAFNOSUPPORT, ENOSYS, EPERM, EPROTONOSUPPORT
 from typing import Final
@@ -279,6 +279,16 @@ _RULES: Final = (
 )
 
 ROOM: Final = Policy("room", _GROUPS, _RULES)
+
+_INITS_OWN: Final = frozenset(("prlimit64", "seccomp"))
+
+CONTAINER: Final = Policy(
+    "container",
+    tuple(replace(group, calls=tuple(call for call in group.calls if call not in _INITS_OWN)) for group in _GROUPS),
+    tuple(rule for rule in _RULES if rule.call not in _INITS_OWN),
+)
+"""What an engine puts around a whole container: there init sets its worker's limits, and the worker loads ``ROOM``."""
+
 """For a guest in namespaces of its own (levels ``full`` and ``namespaces``), and for a container."""
 
 _NO_NAMESPACES: Final = (

@@ -3,7 +3,6 @@
 INVARIANT: a report that is not exactly what was agreed is refused, never turned into an ending that did not happen.
 """
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +18,9 @@ _MOST = 2**53
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The body of a RESULT frame. Where init ended the program, it was ``asked`` to, or a limit was ``passed``."""
+    """The body of a RESULT frame. Where init ended the program, it was ``asked`` to, or a limit was
+    ``passed``. ``oom_kills`` is 0 where somebody else counts them.
+    """
 
     exit_code: int | None
     signal: int | None
@@ -28,17 +29,17 @@ class Report:
     wall_seconds: float
     cpu_seconds: float
     peak_memory_bytes: int
+    oom_kills: int
     files: tuple[OutputFile, ...]
     skipped_files: tuple[SkippedFile, ...]
 
 
-def read_report(body: dict[str, Any], descriptors: list[int], most_bytes: int) -> Report:
-    """The report in a RESULT frame; the kept files' content, ``most_bytes`` at most, is behind the first descriptor.
+def read_report(body: dict[str, Any], content: bytes) -> Report:
+    """The report in a RESULT frame; ``content`` is that of the kept files, one after the other.
 
     Raises ``ProtocolViolation``.
     """
     try:
-        content = os.pread(descriptors[0], most_bytes + 1, 0) if descriptors else b""
         return Report(
             *_end(body["exit_code"], body["signal"]),
             asked=body["stop"] == _ASKED,
@@ -46,10 +47,11 @@ def read_report(body: dict[str, Any], descriptors: list[int], most_bytes: int) -
             wall_seconds=_seconds(body["wall_seconds"]),
             cpu_seconds=_seconds(body["cpu_seconds"]),
             peak_memory_bytes=_whole(body["peak_memory_bytes"], 0, _MOST),
+            oom_kills=_whole(body.get("oom_kills", 0), 0, _MOST),
             files=_files(body["files"], content),
             skipped_files=_skipped(body["skipped"], _whole(body["unlisted"], 0, _MOST)),
         )
-    except (KeyError, TypeError, ValueError, OSError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ProtocolViolation(f"the sandbox's report is malformed ({error!r})") from error
 
 

@@ -32,6 +32,7 @@ FIRST = Greeting(
     seconds=1.23,
     command=".venv/bin/codex-server",
     packages="Python with 47",
+    backend="embedded",
 )
 
 

@@ -18,8 +18,10 @@ from codex_server.sandboxes.fake import FakeBackend, fake_languages
 from codex_server.settings import Settings
 from tests.contract.case import LEVELS
 from tests.contract.stage import Stage
+from tests.engine import HOST, built_images
 
-EMBEDDED = [f"embedded-{level}" for level in LEVELS]
+REAL = [*(f"embedded-{level}" for level in LEVELS), "docker"]
+"""Every stage with real sandboxes."""
 PERL = "name: perl\ntitle: Perl\naliases: [pl]\nfile: main.pl\nprogram: perl\n"
 _OPTIONS = {
     "max_flood": 4 * 2**20,
@@ -30,10 +32,10 @@ _OPTIONS = {
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that takes ``stage`` and names no backend runs on every embedded level."""
+    """A test that takes ``stage`` and names no backend runs on every real one."""
     marks = metafunc.definition.iter_markers("parametrize")
     if "stage" in metafunc.fixturenames and not any("stage" in mark.args[0] for mark in marks):
-        metafunc.parametrize("stage", EMBEDDED, indirect=True)
+        metafunc.parametrize("stage", REAL, indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +52,14 @@ def real_languages() -> Iterator[Languages]:
 
 
 @pytest.fixture(scope="module")
-def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     name: str = request.param
     # The settings are read when the stage is built: for a module, before the fixture that clears them for each test.
     with pytest.MonkeyPatch.context() as clean, asyncio.Runner() as runner:
         for variable in [name for name in os.environ if name.startswith("CODEX_") and name != "CODEX_REQUIRE_LEVELS"]:
             clean.delenv(variable)
         clean.setenv("CANARY_OF_THE_HOST", "it sang")
+        clean.setenv("CODEX_STATE_DIR", str(tmp_path_factory.mktemp("state")))
         yield from _stage(name, runner, request)
 
 
@@ -66,6 +69,14 @@ def _stage(name: str, runner: asyncio.Runner, request: pytest.FixtureRequest) ->
     if name == "fake":
         languages, settings = fake_languages(), Settings(**_OPTIONS)  # type: ignore[arg-type]
         backend = FakeBackend()
+    elif name == "docker":
+        from codex_server.sandboxes.docker.backend import DockerBackend
+
+        languages = request.getfixturevalue("real_languages")
+        pools = {"python": 2, "javascript": 1, "bash": 1}
+        options = _OPTIONS | {"pool_sizes": pools, "queue_seconds": 120.0}  # a container takes a while to be made
+        settings = Settings(docker_image=built_images(languages, "contract"), docker_host=HOST, **options)  # type: ignore[arg-type]
+        backend = DockerBackend(settings, languages)
     else:
         from codex_server.sandboxes.embedded.backend import EmbeddedBackend
 
@@ -76,6 +87,7 @@ def _stage(name: str, runner: asyncio.Runner, request: pytest.FixtureRequest) ->
         runner.run(backend.start())
     except StartupError as error:
         _not_here(name, level, error)
+    languages = runner.run(backend.survey(languages))
     stage = Stage(name, runner, backend, languages, settings)
     try:
         runner.run(stage.executor.start())
@@ -89,6 +101,6 @@ def _stage(name: str, runner: asyncio.Runner, request: pytest.FixtureRequest) ->
 
 def _not_here(name: str, level: str, error: StartupError) -> None:
     message = f"{name} is out of reach here: {error}"
-    if level in os.environ.get("CODEX_REQUIRE_LEVELS", "").split(","):
+    if (level or name) in os.environ.get("CODEX_REQUIRE_LEVELS", "").split(","):
         pytest.fail(message)
     pytest.skip(message)

@@ -17,19 +17,25 @@ from codex_server.errors import StartupError
 from codex_server.languages import Languages, load_languages
 from codex_server.sandboxes.base import IsolationLevel
 from tests.census import Census, assert_clean_since
-from tests.escape.guesthouse import Guesthouse, Host
+from tests.engine import built_images
+from tests.escape.guesthouse import ContainerHouse, Guesthouse, Host
 
 ALL_LEVELS = ("full", "namespaces", "confined")
+CONTAINER = "docker"
+"""The level, so to say, of the other back end: it promises all that ``full`` does."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "levels(*names): the isolation levels at which the promise holds")
+    config.addinivalue_line("markers", "embedded: about the embedded back end's own parts")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "level" in metafunc.fixturenames:
         mark = metafunc.definition.get_closest_marker("levels")
-        metafunc.parametrize("level", mark.args if mark else ALL_LEVELS)
+        levels = mark.args if mark else ALL_LEVELS
+        everywhere = "full" in levels and metafunc.definition.get_closest_marker("embedded") is None
+        metafunc.parametrize("level", (*levels, CONTAINER) if everywhere else levels)
 
 
 @pytest.fixture(scope="session")
@@ -72,8 +78,9 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 class Houses:
     """Opens each level's house when it is first asked for."""
 
-    def __init__(self, runner: asyncio.Runner, languages: Languages, closing: ExitStack) -> None:
-        self._runner, self._languages, self._closing = runner, languages, closing
+    def __init__(self, runner: asyncio.Runner, languages: Languages, state: Path, closing: ExitStack) -> None:
+        self._runner, self._languages, self._state, self._closing = runner, languages, state, closing
+        self._template: str | None = None
         self._known: dict[str, Guesthouse | str] = {}
 
     def at(self, level: str) -> Guesthouse:
@@ -88,6 +95,10 @@ class Houses:
             pytest.fail(message)
         pytest.skip(message)
 
+    def _images(self) -> str:
+        self._template = self._template or built_images(self._languages, "escape")
+        return self._template
+
     def _open(self, level: str) -> Guesthouse | str:
         house = self.new(level)
         try:
@@ -99,13 +110,18 @@ class Houses:
 
     def new(self, level: str, **settings: object) -> Guesthouse:
         """Another house, not yet open."""
+        if level == CONTAINER:
+            settings |= {"docker_image": self._images(), "state_dir": self._state}
+            return ContainerHouse(self._runner, self._languages, **settings)
         return Guesthouse(self._runner, self._languages, IsolationLevel[level.upper()], **settings)
 
 
 @pytest.fixture(scope="session")
-def houses(runner: asyncio.Runner, languages: Languages, host: Host) -> Iterator[Houses]:
+def houses(
+    runner: asyncio.Runner, languages: Languages, host: Host, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Houses]:
     with ExitStack() as closing:
-        yield Houses(runner, languages, closing)
+        yield Houses(runner, languages, tmp_path_factory.mktemp("state"), closing)
 
 
 @pytest.fixture
@@ -115,6 +131,7 @@ def house(houses: Houses, host: Host, level: str) -> Iterator[Guesthouse]:
     After the test the next execution, in the slot that the test's program had, is right, and the host is as it was.
     """
     house = houses.at(level)
+    house.settle()
     before = Census.take()
     house.python("open('/tmp/left', 'w').write('by the guest before')")
     yield house

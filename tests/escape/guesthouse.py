@@ -1,4 +1,4 @@
-"""An embedded backend at one isolation level, to which a test gives programs; and baits for them on the host."""
+"""A backend at one isolation level, to which a test gives programs; and baits for them on the host."""
 
 import asyncio
 import json
@@ -17,12 +17,14 @@ from codex_server.languages import Languages
 from codex_server.limits import Limits
 from codex_server.model import Ending, Execution, InputFile, Status, Stream
 from codex_server.sandboxes import syscalls
-from codex_server.sandboxes.base import IsolationLevel
+from codex_server.sandboxes.base import Backend, IsolationLevel
+from codex_server.sandboxes.docker.backend import DockerBackend
 from codex_server.sandboxes.embedded.backend import EmbeddedBackend
 from codex_server.sandboxes.embedded.sandbox import EmbeddedSandbox
 from codex_server.sandboxes.embedded.slot import Slot
 from codex_server.settings import Settings
 from tests.census import next_guest_ids
+from tests.engine import HOST
 
 T = TypeVar("T")
 FLOOD = 8 * 2**20
@@ -96,14 +98,18 @@ class Guesthouse:
         self.level = level
         self.languages = languages
         self.settings = Settings(min_isolation=str(level), guest_ids=next_guest_ids(), **settings)
-        self.backend = EmbeddedBackend(self.settings, languages, most=level)
+        self.backend: Any = self._backend()
         self._runner = runner
         self.last_slot: Slot | None = None
         """The one that served the last program."""
 
+    def _backend(self) -> Backend:
+        return EmbeddedBackend(self.settings, self.languages, most=self.level)
+
     def open(self) -> None:
         """Start the backend. Raises ``IsolationTooWeak`` where the host does not allow the level."""
         self.wait(self.backend.start())
+        self.languages = self.wait(self.backend.survey(self.languages))
 
     def close(self) -> None:
         """End it."""
@@ -160,20 +166,16 @@ class Guesthouse:
 
         return self.wait(meanwhile())
 
-    async def arm(self, language: str) -> EmbeddedSandbox:
+    async def arm(self, language: str) -> Any:
         """An armed sandbox."""
-        sandbox = await self.backend.arm(self.languages.find(language))
-        assert isinstance(sandbox, EmbeddedSandbox)
-        return sandbox
+        return await self.backend.arm(self.languages.find(language))
 
     async def _run(self, language: str, code: str, wishes: dict[str, Any], sink: Sink) -> Seen:
         return await self._run_in(await self.arm(language), language, code, wishes, sink)
 
-    async def _run_in(
-        self, sandbox: EmbeddedSandbox, language: str, code: str, wishes: dict[str, Any], sink: Sink
-    ) -> Seen:
+    async def _run_in(self, sandbox: Any, language: str, code: str, wishes: dict[str, Any], sink: Sink) -> Seen:
         execution = self._execution(language, code, dict(wishes))
-        self.last_slot = sandbox.slot
+        self.last_slot = getattr(sandbox, "slot", None)
         try:
             return sink.seen(await sandbox.run(execution, self.languages.find(language), sink))
         finally:
@@ -185,6 +187,20 @@ class Guesthouse:
         limits = self.settings.ceilings.tightened({"wall_seconds": 20, **wishes})
         assert isinstance(limits, Limits)
         return Execution("exe_test", language, code, limits, files=files, **ours)
+
+
+class ContainerHouse(Guesthouse):
+    """The docker backend on this machine's engine; what it promises is what the strongest level does."""
+
+    def __init__(self, runner: asyncio.Runner, languages: Languages, **settings: Any) -> None:
+        super().__init__(runner, languages, IsolationLevel.FULL, docker_host=HOST, **settings)
+
+    def _backend(self) -> Backend:
+        return DockerBackend(self.settings, self.languages)
+
+    def settle(self) -> None:
+        """Close the connections to the engine that wait to be used again."""
+        self.backend._engine.close()
 
 
 class Host:

@@ -73,12 +73,14 @@ def assert_works(house: Guesthouse) -> None:
     assert (seen.status, seen.stdout) == ("succeeded", "42\n")
 
 
+@pytest.mark.embedded
 @pytest.mark.parametrize("program", [READY_AND_BUSY, READY_AND_FLOODING], ids=["busy", "flooding"])
 def test_an_init_that_is_killed_is_a_fault_and_takes_its_guest_with_it(house, program):
     with pytest.raises(SandboxFault):
         house.disturbed(program, "ready", kill_init)
 
 
+@pytest.mark.embedded
 def test_an_init_that_is_killed_before_its_turn_is_told_as_unavailable(house):
     async def scenario() -> None:
         sandbox = await house.arm("python")
@@ -94,6 +96,7 @@ def test_an_init_that_is_killed_before_its_turn_is_told_as_unavailable(house):
     house.wait(asyncio.wait_for(scenario(), 30))
 
 
+@pytest.mark.embedded
 def test_a_zygote_that_is_killed_is_started_again(own_house):
     def kill(sandbox: EmbeddedSandbox) -> None:
         os.kill(zygote_of(own_house), signal.SIGKILL)
@@ -110,6 +113,7 @@ def test_a_zygote_that_is_killed_is_started_again(own_house):
     assert own_house.backend.problem() is None
 
 
+@pytest.mark.embedded
 def test_a_launcher_that_is_killed_takes_everything_with_it_and_is_started_again(own_house):
     before = descendants(launcher_of(own_house))
 
@@ -155,6 +159,7 @@ def test_an_arming_that_is_cancelled_leaves_nothing(house):
     house.wait(asyncio.wait_for(scenario(), 60))
 
 
+@pytest.mark.embedded
 def test_every_slot_can_be_taken_and_given_back(own_house):
     async def scenario() -> int:
         taken = []
@@ -205,6 +210,7 @@ def start_server(house: Guesthouse, folder: Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.embedded
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "terminate"])
 def test_a_server_that_is_killed_leaves_nothing_behind(house, temporary_folder, number):
     folder = Path(tempfile.mkdtemp(dir=temporary_folder))

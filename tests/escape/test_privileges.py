@@ -64,6 +64,7 @@ def test_guest_is_not_root_and_cannot_become_anybody_else(house):
     assert set(answers) <= {"EPERM", "EINVAL"}
 
 
+@pytest.mark.embedded
 @pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's sandboxes without newuidmap have its own uid")
 def test_guest_has_a_host_uid_that_nobody_else_has(house):
     found = []

@@ -2,7 +2,7 @@
 
 import pytest
 
-pytestmark = pytest.mark.levels("full", "namespaces")
+pytestmark = [pytest.mark.levels("full", "namespaces"), pytest.mark.embedded]
 
 CANARY = "sings-the-canary-of-4b1f"
 SEARCH = """

@@ -19,7 +19,7 @@ WORDS = set(re.findall(r"[a-z_]+", " ".join(re.findall(r"`([^`]+)`", _PROSE))))
 
 
 def test_every_route_is_named():
-    app = build_door(Settings.model_construct(), Metrics("fake"))
+    app = build_door(Settings.model_construct(), Metrics())
     for path in app.openapi()["paths"]:
         assert re.search(rf"(GET|POST) {path}[`\n]", TEXT), path
 

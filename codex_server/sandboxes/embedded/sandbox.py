@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from codex_server.sandboxes.embedded.channel import close_all
 from codex_server.sandboxes.embedded.pipes import InputPipe, OutputPipe
 from codex_server.sandboxes.embedded.rooms import guest_path, runner_folder
 from codex_server.sandboxes.embedded.slot import PATIENCE_SECONDS, Slot
+from codex_server.sandboxes.payload import FILE_MARK, payload, run_body
 from codex_server.sandboxes.report import Report, read_report
 from codex_server.sandboxes.room import wire
 
@@ -27,7 +27,6 @@ _HARD_KILL_SECONDS = 0.25
 """How long an init may take to kill, reap and report before it is killed with everything in it."""
 _LOOK_SECONDS = 0.1
 """The shortest time between two looks at the processor time that a slot's cgroup has counted."""
-_FILE_MARK = "\0file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,26 +99,22 @@ class EmbeddedSandbox(Sandbox):
         if self.slot.cgroup:
             self.slot.cgroup.begin()
             self.slot.cgroup.limit(execution.limits)
-        payload, header_bytes = _payload(
-            execution, language, self.slot.environment, confined=self.slot.folder is not None
+        argv = _argv(language, confined=self.slot.folder is not None)
+        parts, header_bytes = payload(execution, language, self.slot.environment, argv)
+        body = run_body(
+            execution.limits,
+            language,
+            header_bytes,
+            inline_bytes=self._terms.inline_bytes,
+            inline_total_bytes=self._terms.inline_total_bytes,
         )
-        limits = execution.limits
-        body = {
-            "header_bytes": header_bytes,
-            "cpu_seconds": limits.cpu_seconds,
-            "memory_bytes": limits.memory_bytes,
-            "processes": limits.processes,
-            "file_bytes": limits.file_bytes,
-            "data_limit": language.start is not Start.AGENT,  # V8 reserves far more than it uses
-            "inline_bytes": self._terms.inline_bytes,
-            "inline_total_bytes": self._terms.inline_total_bytes,
-        }
+        content = _in_memory(parts)
         try:
-            self.slot.channel.send(wire.Kind.RUN, body, (payload,))
+            self.slot.channel.send(wire.Kind.RUN, body, (content,))
         except (wire.Closed, OSError) as error:
             raise SandboxUnavailable("the sandbox died before it was used; try again") from error
         finally:
-            os.close(payload)
+            os.close(content)
 
     def _take(self, output: OutputSink, stream: Stream, chunk: bytes) -> bool:
         wanted = output(stream, chunk)
@@ -167,12 +162,19 @@ class EmbeddedSandbox(Sandbox):
         try:
             if kind is not wire.Kind.RESULT:
                 raise SandboxFault(f"the sandbox failed while it served the program: {body.get('message', kind.name)}")
-            report = read_report(body, descriptors, self._terms.inline_total_bytes)
+            report = read_report(body, self._content(descriptors))
         finally:
             close_all(descriptors)
         if report.asked and self._stop is None:
             raise ProtocolViolation("the sandbox was stopped as if asked, and nobody asked")
         return report
+
+    def _content(self, descriptors: list[int]) -> bytes:
+        """What is behind the first descriptor, bounded."""
+        try:
+            return os.pread(descriptors[0], self._terms.inline_total_bytes + 1, 0) if descriptors else b""
+        except OSError as error:
+            raise ProtocolViolation(f"the sandbox's report is malformed ({error!r})") from error
 
     def _ending(self, report: Report | None, started_at: datetime, wall_seconds: float) -> Ending:
         usage = self._usage()
@@ -227,36 +229,20 @@ class EmbeddedSandbox(Sandbox):
             await self.slot.end()
 
 
-def _payload(
-    execution: Execution, language: Language, environment: dict[str, str], *, confined: bool
-) -> tuple[int, int]:
-    """A memfd with the header and every file's content, and the header's length."""
-    code = execution.code.encode()
-    contents = [code, *(file.content for file in execution.files)]
-    names = [language.file_name, *(file.path for file in execution.files)]
-    header = json.dumps(
-        {
-            "file": language.file_name,
-            "files": [[name, len(content)] for name, content in zip(names, contents, strict=True)],
-            "args": list(execution.args),
-            "argv": _argv(execution, language, confined=confined),
-            "env": environment | dict(language.env) | dict(execution.env),
-        }
-    ).encode("ascii")
+def _in_memory(parts: list[bytes]) -> int:
+    """A memfd with all of ``parts``."""
     payload = os.memfd_create("execution", os.MFD_CLOEXEC)
     try:
         with open(payload, "wb", closefd=False) as file:
-            file.writelines([header, *contents])
+            file.writelines(parts)
     except BaseException:
         os.close(payload)
         raise
-    return payload, len(header)
+    return payload
 
 
-def _argv(execution: Execution, language: Language, *, confined: bool) -> list[str]:
-    if language.start is not Start.COMMAND:
-        return []
-    return [*command_of(language, confined=confined, file=_FILE_MARK), *execution.args]
+def _argv(language: Language, *, confined: bool) -> list[str]:
+    return command_of(language, confined=confined, file=FILE_MARK) if language.start is Start.COMMAND else []
 
 
 def command_of(language: Language, *, confined: bool, file: str = "") -> list[str]:

@@ -22,7 +22,7 @@ from . import kernel, wire, worker, workspace
 from .family import AdoptedFamily, Family
 from .faults import StepFailed, step
 from .orders import Orders
-from .walls import LandlockWalls, NamespaceWalls, cpu_seconds, resident_bytes, scheduled_seconds
+from .walls import NamespaceWalls, Walls, cpu_seconds, resident_bytes, scheduled_seconds, walls_of
 
 SLOT = 3
 _TICK_SECONDS = 0.1
@@ -61,11 +61,18 @@ class Init:
     """One slot, from its making to its end."""
 
     def __init__(
-        self, setup: dict[str, Any], agent: ModuleType, body: dict[str, Any], channel: socket.socket, rest: list[int]
+        self,
+        setup: dict[str, Any],
+        agent: ModuleType,
+        body: dict[str, Any],
+        channel: socket.socket,
+        rest: list[int],
+        *,
+        walls: Walls | None = None,
     ) -> None:
         self._setup = setup
         self.channel = channel
-        self._walls = NamespaceWalls(setup, body) if setup["namespaces"] else LandlockWalls(setup, body)
+        self._walls = walls or walls_of(setup, body)
         self._orders = Orders(setup, body, agent, self._walls)
         self.family: Family
         if setup["namespaces"]:

@@ -83,13 +83,12 @@ class NamespaceWalls:
         _set_limits(worker, limits)
 
     def kill_everyone(self) -> None:
-        """Kill every other process of the slot: to PID 1, ``-1`` is all of its namespace."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(-1, signal.SIGKILL)
+        """Kill every other process of the slot."""
+        _kill_namespace()
 
     def members(self) -> Iterator[int]:
         """The pids of the slot, without init's."""
-        return (int(name) for name in os.listdir("/proc") if name.isdigit() and name != "1")
+        return _others_in_namespace()
 
     def stored_bytes(self) -> int:
         """Bytes of memory that files hold."""
@@ -198,7 +197,50 @@ class LandlockWalls:
         return 0
 
 
-Walls = NamespaceWalls | LandlockWalls
+class ContainerWalls:
+    """A container around init, which is PID 1 in it: the engine has raised everything."""
+
+    workspace = "/workspace"
+
+    def enter(self) -> None:
+        """Nothing more: this process was started inside."""
+
+    def confine_worker(self) -> None:
+        """Nothing more than the system call filter, which the worker loads itself."""
+
+    def limit(self, worker: int, limits: dict[int, tuple[int, int]]) -> None:
+        """Set the worker's resource limits."""
+        _set_limits(worker, limits)
+
+    def kill_everyone(self) -> None:
+        """Kill every other process of the container."""
+        _kill_namespace()
+
+    def members(self) -> Iterator[int]:
+        """The pids of the container, without init's."""
+        return _others_in_namespace()
+
+    def stored_bytes(self) -> int:
+        """Nothing: the container's cgroup counts files in memory too."""
+        return 0
+
+
+Walls = NamespaceWalls | LandlockWalls | ContainerWalls
+
+
+def walls_of(setup: dict[str, Any], body: dict[str, Any]) -> NamespaceWalls | LandlockWalls:
+    """The walls that a slot of the embedded back end has."""
+    return NamespaceWalls(setup, body) if setup["namespaces"] else LandlockWalls(setup, body)
+
+
+def _kill_namespace() -> None:
+    """To PID 1, ``-1`` is all of its namespace."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(-1, signal.SIGKILL)
+
+
+def _others_in_namespace() -> Iterator[int]:
+    return (int(name) for name in os.listdir("/proc") if name.isdigit() and name != "1")
 
 
 def take_uid(uid: int) -> None:

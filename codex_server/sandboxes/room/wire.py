@@ -31,6 +31,9 @@ class Kind(IntEnum):
     FORK = 8  # init -> zygote: a worker in my namespaces
     FORKED = 9  # zygote -> init: here is its pidfd
     ENDED = 10  # zygote -> init: how the worker ended, and what it used
+    PROBE = 11  # server -> container: what is in the image?
+    STDOUT = 12  # container -> server: output, beside the frame
+    STDERR = 13
 
 
 class BadFrame(Exception):

@@ -105,7 +105,7 @@ def _walk(top: int, listing: "_Listing") -> Iterator[tuple[int, bytes, "os.DirEn
     while waiting:
         path, depth = waiting.pop()
         try:
-            folder = kernel.open_beneath(top, path or b".", _READ | os.O_DIRECTORY)
+            folder = _open(top, path or b".", os.O_DIRECTORY)
         except OSError as error:
             listing.skip(path, None, f"the folder cannot be opened ({os.strerror(error.errno or 0)})")
             continue
@@ -125,6 +125,21 @@ def _walk(top: int, listing: "_Listing") -> Iterator[tuple[int, bytes, "os.DirEn
                         waiting.append((child, depth + 1))
         finally:
             os.close(folder)
+
+
+def _open(folder: int, path: bytes, kind: int) -> int:
+    """Open to read; what its owner has locked is unlocked first, where this process is that owner (a container's)."""
+    try:
+        return kernel.open_beneath(folder, path, _READ | kind)
+    except PermissionError:
+        locked = kernel.open_beneath(folder, path, os.O_PATH | os.O_NOFOLLOW | kind)
+        try:
+            status = os.fstat(locked)
+            if stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode):
+                os.chmod(f"/proc/self/fd/{locked}", 0o700)  # by its descriptor: no name of the guest's is followed
+        finally:
+            os.close(locked)
+        return kernel.open_beneath(folder, path, _READ | kind)
 
 
 class _Listing:
@@ -155,7 +170,7 @@ class _Listing:
 
     def _keep(self, parent: int, path: bytes, name: bytes) -> None:
         try:
-            file = kernel.open_beneath(parent, name, _READ)
+            file = _open(parent, name, 0)
         except OSError as error:
             self.skip(path, None, f"it cannot be read ({os.strerror(error.errno or 0)})")
             return

@@ -48,7 +48,7 @@ def _warm_up(setup: dict[str, Any]) -> ModuleType:
             kernel.adopt_orphans()
         sys.path[:] = [folder for folder in sys.path if folder not in ("", setup["import_path"])]
         setup["seccomp"] = bytes.fromhex(setup["seccomp"])
-        agent = _load_agent(setup["agent"])
+        agent = load_agent(setup["agent"])
         agent.warm(setup["preload"])
         gc.collect()
         gc.freeze()  # what is warm now stays out of the collector's way, so children share its pages
@@ -56,7 +56,8 @@ def _warm_up(setup: dict[str, Any]) -> ModuleType:
         return agent
 
 
-def _load_agent(path: str) -> ModuleType:
+def load_agent(path: str) -> ModuleType:
+    """The runner's agent in the file ``path``. Raises ``ImportError``."""
     spec = importlib.util.spec_from_file_location("_runner_agent", path)
     if spec is None or spec.loader is None:
         raise ImportError(f"cannot load {path}")

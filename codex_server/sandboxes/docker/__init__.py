@@ -1,0 +1,1 @@
+"""The docker back end: each sandbox is a container of its runner's image, armed beforehand, used once."""

@@ -1,0 +1,321 @@
+"""The docker backend: looks at the engine and the runners' images, arms containers, removes every one of them."""
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from codex_server.errors import SandboxUnavailable, StartupError
+from codex_server.imports import needs
+from codex_server.languages import Language, Languages, Start
+from codex_server.sandboxes.base import Backend, Isolation, IsolationLevel, Sandbox
+from codex_server.sandboxes.docker.attachment import Attachment
+from codex_server.sandboxes.docker.container import TASKS_OF_INIT, ContainerPlan, container_config
+from codex_server.sandboxes.docker.engine import Engine, EngineError, NoSuchImage
+from codex_server.sandboxes.docker.images import (
+    PACKAGES_LABEL,
+    ROOM_LABEL,
+    ROOM_PARENT,
+    RUNNERS,
+    as_answered,
+    command_in_image,
+    image_name,
+    questions,
+    runners_with_images,
+)
+from codex_server.sandboxes.docker.ownership import Ownership
+from codex_server.sandboxes.docker.sandbox import Container, DockerSandbox, Terms
+from codex_server.sandboxes.docker.sweeper import Sweeper
+from codex_server.sandboxes.policy import CONTAINER, ROOM
+from codex_server.sandboxes.room import stream, wire
+from codex_server.sandboxes.seccomp import compile_filter, docker_profile
+from codex_server.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+PRELOADED = "-data"
+"""How the name of a pool ends whose sandboxes have the data packages imported already."""
+_FIRST_UID = 10_000
+"""The images name the ids from here on; below a range of 65,536, which is all that a rootless engine has."""
+_SPARE = 16
+_MADE_AT_ONCE = 4
+"""Measured: an engine on two processors makes 11 containers a second two at a time, 13 four at a time."""
+_READY_SECONDS = 30.0
+_SUMMARY = "a container of its own for each sandbox: namespaces, a uid, seccomp, no capability, cgroups"
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A runner's image that is there. ``packages``: whether the data packages are in it."""
+
+    name: str
+    packages: bool
+
+
+class DockerBackend(Backend):
+    """Builds sandboxes as containers of an engine."""
+
+    name = "docker"
+
+    def __init__(self, settings: Settings, languages: Languages) -> None:
+        self._settings = settings
+        self._languages = languages
+        self._engine = Engine(settings.docker_host)
+        self._ownership = Ownership(settings.state_dir)
+        self._sweeper = Sweeper(self._engine, self._ownership)
+        self._images: dict[str, Image] = {}
+        self._answers: dict[str, dict[str, Any]] = {}
+        self._shortfall: list[str] = []
+        self._filter = ""
+        self._profile = docker_profile(CONTAINER)
+        self._trouble: str | None = None
+        self._started = self._closed = False
+        self._making = asyncio.Semaphore(_MADE_AT_ONCE)
+        places = settings.max_concurrency + sum(settings.pool_sizes.values()) + _SPARE
+        self._free_uids = deque(range(_FIRST_UID, _FIRST_UID + places))
+        self._undoings: set[asyncio.Task[None]] = set()
+        self._terms = Terms(settings.ceilings, settings.max_inline_file, settings.max_response)
+
+    async def start(self) -> None:
+        """See ``Backend.start``. Each image is started and asked: only what was seen to work is promised."""
+        with contextlib.ExitStack() as undo:
+            undo.enter_context(self._ownership)
+            undo.callback(self._engine.close)
+            try:
+                await self._look_at_engine()
+                await self._sweeper.sweep()
+                await self._look_into_images()
+            except EngineError as error:
+                raise StartupError(f"the docker backend cannot start: {error}") from error
+            undo.pop_all()
+        self._sweeper.start()
+        self._started = True
+
+    async def _look_at_engine(self) -> None:
+        facts = await self._engine.connect()
+        self._filter = compile_filter(ROOM, facts.machine).hex()
+        runtime = self._settings.docker_runtime
+        if runtime and runtime not in facts.runtimes:
+            known = ", ".join(sorted(facts.runtimes))
+            raise StartupError(
+                f"the Docker engine has no runtime {runtime!r} (CODEX_DOCKER_RUNTIME); it has {known}. Install it "
+                "there, or unset the setting"
+            )
+
+    async def _look_into_images(self) -> None:
+        """All at once; an image that is missing leaves its languages out, and says how to build it."""
+        runners = runners_with_images(self._languages)
+        found = await asyncio.gather(*(self._look_into(runner.name) for runner in runners))
+        if not any(found):
+            raise StartupError(
+                f"the Docker engine at {self._engine.host} has none of the runners' images: "
+                "`codex-server runners build` builds them"
+            )
+
+    async def _look_into(self, runner: str) -> bool:
+        name = image_name(self._settings.docker_image, runner)
+        try:
+            labels = await self._engine.image(name)
+        except NoSuchImage:
+            self._leave_out(runner, f"the image {name} is missing: `codex-server runners build {runner}` builds it")
+            return False
+        if labels.get(ROOM_LABEL) != str(wire.VERSION):
+            self._leave_out(
+                runner, f"the image {name} is another version's: `codex-server runners build {runner}` builds it anew"
+            )
+            return False
+        self._images[runner] = Image(name, labels.get(PACKAGES_LABEL) == "yes")
+        try:
+            self._answers[runner] = await self._ask(runner)
+        except SandboxUnavailable as error:
+            raise StartupError(f"the image {name} does not work: {error}") from error
+        return True
+
+    def _leave_out(self, runner: str, reason: str) -> None:
+        _log.warning("%s is left out: %s", runner, reason)
+        self._shortfall.append(f"{runner} is left out: {reason}")
+
+    async def _ask(self, runner: str) -> dict[str, Any]:
+        container = await self._launch(runner, wire.Kind.PROBE, {"questions": questions(runner, self._languages)})
+        try:
+            _, body, _ = await _hear_ready(container.attachment)
+            return body
+        finally:
+            container.attachment.close()
+            await container.remove()
+
+    async def survey(self, languages: Languages) -> Languages:
+        """See ``Backend.survey``: the interpreters are those in the images."""
+        self._languages = as_answered(languages, self._answers)
+        return self._languages
+
+    async def close(self) -> None:
+        """See ``Backend.close``."""
+        self._closed = True
+        if not self._started:
+            return
+        await asyncio.gather(*self._undoings)
+        await self._sweeper.close()
+        self._engine.close()
+        self._ownership.close()
+
+    @property
+    def isolation(self) -> Isolation:
+        """See ``Backend.isolation``."""
+        if not self._started:
+            raise StartupError("the backend was not started")
+        runtime = f", runtime {self._settings.docker_runtime}" if self._settings.docker_runtime else ""
+        return Isolation(IsolationLevel.FULL, _SUMMARY + runtime, tuple(self._shortfall))
+
+    def problem(self) -> str | None:
+        """See ``Backend.problem``."""
+        return self._trouble
+
+    def pool_keys(self, language: Language) -> tuple[str, ...]:
+        """See ``Backend.pool_keys``: those that an agent can serve together share one, else each image has its own."""
+        pool = language.pool if language.start is Start.AGENT else language.image
+        image = self._images.get(language.image)
+        if image and image.packages and language.start is Start.FORK and language.preload:
+            return pool, pool + PRELOADED
+        return (pool,)
+
+    def pool_key(self, language: Language, code: str) -> str:
+        """See ``Backend.pool_key``."""
+        first, *others = self.pool_keys(language)
+        return others[0] if others and needs(code, language.preload_for) else first
+
+    async def arm(self, language: Language, pool: str = "") -> Sandbox:
+        """See ``Backend.arm``."""
+        if self._closed or not self._started:
+            raise SandboxUnavailable("the backend is closed")
+        if language.image not in self._images:
+            raise SandboxUnavailable(f"{language.title} has no image; `codex-server runners build` builds it")
+        async with self._making:
+            arming = asyncio.ensure_future(self._arm(language, preload=pool.endswith(PRELOADED)))
+            try:
+                sandbox = await asyncio.shield(arming)
+            except asyncio.CancelledError:
+                self._keep(
+                    _undo(arming)
+                )  # the engine goes on with what it was asked: it is armed to the end, then removed
+                raise
+        return sandbox
+
+    async def _arm(self, language: Language, *, preload: bool) -> DockerSandbox:
+        environment = self._environment(language)
+        setup = self._setup(language, preload=preload)
+        slot = {
+            "agent": command_in_image(language) if language.start is Start.AGENT else None,
+            "env": environment,
+        }
+        container = await self._launch(language.image, wire.Kind.LAUNCH, {"setup": setup, "slot": slot})
+        try:
+            await _hear_ready(container.attachment)
+        except BaseException:
+            container.attachment.close()
+            await container.remove()
+            raise
+        return DockerSandbox(self._engine, container, environment, self._terms)
+
+    async def _launch(self, runner: str, kind: wire.Kind, body: dict[str, Any]) -> Container:
+        """A started container that was told ``body``. Raises ``SandboxUnavailable``, and ``problem`` tells why."""
+        if not self._free_uids:
+            raise SandboxUnavailable("every sandbox of this server is in use; try again")
+        uid = self._free_uids.popleft()
+        try:
+            container = await self._start_container(self._plan(runner, uid), uid)
+            container.attachment.send(kind, body)
+        except (EngineError, OSError, wire.Closed) as error:
+            self._trouble = str(error) or "the container ended at once"
+            raise SandboxUnavailable(f"{self._trouble}; try again") from error
+        self._trouble = None
+        return container
+
+    async def _start_container(self, plan: ContainerPlan, uid: int) -> Container:
+        async with contextlib.AsyncExitStack() as undo:
+            undo.callback(self._free_uids.append, uid)
+            identifier = await self._engine.create(container_config(plan))
+            self._sweeper.know(identifier)
+            undo.push_async_callback(self._sweeper.remove, identifier)
+            connection = await self._engine.attach(identifier)
+            attachment = await Attachment.over(connection, self._terms.inline_total_bytes)
+            undo.callback(attachment.close)
+            await self._engine.start(identifier)
+            undo.pop_all()
+        return Container(identifier, attachment, lambda: self._remove(identifier, uid))
+
+    async def _remove(self, identifier: str, uid: int) -> None:
+        """Remove the container. INVARIANT: its uid is free only once it is gone, or known to the sweeper alone."""
+        if await self._sweeper.remove(identifier):
+            self._free_uids.append(uid)
+
+    def _plan(self, runner: str, uid: int) -> ContainerPlan:
+        return ContainerPlan(
+            image=self._images[runner].name,
+            uid=uid,
+            owner=self._ownership.owner,
+            instance=self._ownership.instance,
+            ceilings=self._terms.ceilings,
+            workspace_bytes=self._settings.max_workspace,
+            seccomp=self._profile,
+            runtime=self._settings.docker_runtime,
+        )
+
+    def _setup(self, language: Language, *, preload: bool) -> dict[str, Any]:
+        warm = language.start is Start.FORK
+        return {
+            "agent": f"{RUNNERS}/{language.folder.name}/agent.py" if warm else None,
+            "preload": language.preload if preload else (),
+            "seccomp": self._filter,
+            "import_path": ROOM_PARENT,
+            "namespaces": False,  # init's own: the engine has made them
+            "cgroups": True,
+            "uid_per_slot": False,
+            "process_margin": TASKS_OF_INIT,
+        }
+
+    def _environment(self, language: Language) -> dict[str, str]:
+        """INVARIANT: the guest's environment is built from nothing; no variable of the server is in it."""
+        program = language.interpreter.path if language.interpreter else PurePosixPath("/usr/bin/none")
+        folders = dict.fromkeys((str(program.parent), "/usr/local/bin", "/usr/bin", "/bin"))
+        return {
+            "HOME": "/tmp",  # noqa: S108
+            "LANG": "C.UTF-8",
+            "LOGNAME": "runner",
+            "PATH": ":".join(folders),
+            "SHELL": "/bin/sh",
+            "TMPDIR": "/tmp",  # noqa: S108
+            "USER": "runner",
+        }
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._undoings.add(task)
+        task.add_done_callback(self._undoings.discard)
+
+
+async def _hear_ready(attachment: Attachment) -> stream.Frame:
+    """The READY frame. Raises ``SandboxUnavailable`` with what PID 1 said went wrong."""
+    try:
+        async with asyncio.timeout(_READY_SECONDS):
+            kind, body, content = await attachment.receive()
+    except TimeoutError:
+        raise SandboxUnavailable(f"a container was not ready within {_READY_SECONDS:g} s") from None
+    except (wire.Closed, wire.BadFrame) as error:
+        last = attachment.errors.splitlines()[-1:] or ["without a word"]
+        raise SandboxUnavailable(f"a container ended before it was ready: {last[0]}") from error
+    if kind is not wire.Kind.READY:
+        raise SandboxUnavailable(
+            f"a container could not be armed: {body.get('step')}: {body.get('message', kind.name)}"
+        )
+    return kind, body, content
+
+
+async def _undo(arming: asyncio.Task[DockerSandbox]) -> None:
+    """Remove a container for which nobody waits any more, as soon as it is armed."""
+    with contextlib.suppress(SandboxUnavailable):
+        await (await arming).destroy()

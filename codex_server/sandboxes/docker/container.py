@@ -1,0 +1,98 @@
+"""A sandbox's container as the engine is asked for it: pure functions, so that the promises stand in one place.
+
+INVARIANT: no network, no capability, no new privilege, no host folder, no writable root; the processes are not root's.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from codex_server.limits import Limits
+
+OWNER_LABEL = "codex-server.owner"
+INSTANCE_LABEL = "codex-server.instance"
+TASKS_OF_INIT = 2
+"""Init and its relay."""
+_TASKS_OF_RUNTIME = 6
+"""What a runtime has in the container while it starts it."""
+OWN_MEMORY_BYTES = 24 * 2**20
+"""Memory of a container that is not the program's: init's, which elsewhere is shared with the zygote."""
+WORKSPACE = "/workspace"
+_INODES = 20_000
+_KEPT_FROM_GUESTS = (
+    "acpi", "asound", "cmdline", "config.gz", "diskstats", "interrupts", "kallsyms", "kcore", "keys", "latency_stats",
+    "modules", "partitions", "sched_debug", "scsi", "swaps", "timer_list", "timer_stats",
+)  # fmt: skip
+"""Files and folders of /proc that tell of the host: what Docker masks by default, and what a slot's room does."""
+_READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
+_SYSTEM_TREES = ("/sys/firmware", "/sys/devices/virtual/powercap")
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerPlan:
+    """What differs between containers. ``seccomp`` is the JSON profile; ``runtime`` None is the engine's default."""
+
+    image: str
+    uid: int
+    owner: str
+    instance: str
+    ceilings: Limits
+    workspace_bytes: int
+    seccomp: dict[str, Any]
+    runtime: str | None = None
+
+
+def memory_limit(program_bytes: int) -> int:
+    """The container's limit where its program may use ``program_bytes``."""
+    return program_bytes + OWN_MEMORY_BYTES
+
+
+def container_config(plan: ContainerPlan) -> dict[str, Any]:
+    """The body of the engine's request to create a container."""
+    return {
+        "Image": plan.image,
+        "User": f"{plan.uid}:{plan.uid}",
+        "Hostname": "sandbox",
+        "WorkingDir": WORKSPACE,
+        "OpenStdin": True,
+        "StdinOnce": True,  # init hears of the server's end, whatever ended it, and ends with it
+        "AttachStdin": True,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "Tty": False,
+        "NetworkDisabled": True,
+        "Labels": {OWNER_LABEL: plan.owner, INSTANCE_LABEL: plan.instance},
+        "HostConfig": _host_config(plan),
+    }
+
+
+def _host_config(plan: ContainerPlan) -> dict[str, Any]:
+    memory = memory_limit(plan.ceilings.memory_bytes)
+    config = {
+        "NetworkMode": "none",
+        "IpcMode": "private",
+        "ReadonlyRootfs": True,
+        "Privileged": False,
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges", f"seccomp={json.dumps(plan.seccomp, separators=(',', ':'))}"],
+        "MaskedPaths": [*(f"/proc/{name}" for name in _KEPT_FROM_GUESTS), *_SYSTEM_TREES],
+        "ReadonlyPaths": [f"/proc/{name}" for name in _READ_ONLY],
+        "Memory": memory,
+        "MemorySwap": memory,
+        "PidsLimit": plan.ceilings.processes + TASKS_OF_INIT + _TASKS_OF_RUNTIME,
+        "OomScoreAdj": 500,  # before the engine and the server
+        "ShmSize": plan.workspace_bytes,
+        "Tmpfs": _tmpfs(plan),
+        "LogConfig": {"Type": "none"},  # else every byte of output would be kept on the host's disk
+        "RestartPolicy": {"Name": "no"},
+        "Init": False,
+    }
+    return config | ({"Runtime": plan.runtime} if plan.runtime else {})
+
+
+def _tmpfs(plan: ContainerPlan) -> dict[str, str]:
+    common = f"rw,exec,nosuid,nodev,size={plan.workspace_bytes},nr_inodes={_INODES}"
+    return {
+        WORKSPACE: f"{common},mode=755,uid={plan.uid},gid={plan.uid}",
+        "/tmp": f"{common},mode=1777",  # noqa: S108
+    }

@@ -1,0 +1,102 @@
+"""The runners' images: their names, what is built into them, and what a look into one tells. All pure.
+
+An image is built from a runner's ``Dockerfile`` with a context of three folders: ``room`` (what runs inside every
+sandbox), ``runners`` (the folders of all languages that the image serves) and ``image`` (steps that the Dockerfiles
+share).
+"""
+
+import io
+import tarfile
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from codex_server import __version__
+from codex_server.errors import SandboxUnavailable
+from codex_server.interpreters import Interpreter
+from codex_server.languages import Language, Languages
+from codex_server.packages import InstalledPackages, Package, guest_folder
+from codex_server.sandboxes.room import wire
+
+ROOM = Path(wire.__file__).parent
+STEPS = Path(__file__).parent / "image"
+RUNNERS = "/opt/runners"
+"""Where each image has the runners' folders."""
+ROOM_PARENT = "/opt/codex"
+"""Where it has the folder room."""
+ROOM_LABEL = "codex-server.room"
+PACKAGES_LABEL = "codex-server.packages"
+_LEFT_OUT = ("__pycache__", "examples", "node_modules")
+
+
+def image_name(template: str, runner: str) -> str:
+    """The image's name and tag: ``template`` with ``{runner}`` and ``{version}`` (the server's) filled in."""
+    return template.format(runner=runner, version=__version__)
+
+
+def runners_with_images(languages: Iterable[Language]) -> list[Language]:
+    """The languages that have an image of their own."""
+    return [language for language in languages if language.image == language.name]
+
+
+def build_context(runner: Language, languages: Iterable[Language]) -> io.BytesIO:
+    """The tar archive to build ``runner``'s image from: the same bytes for the same files, so that layers are kept."""
+    folders = {language.folder for language in languages if language.image == runner.name}
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        tar.add(runner.folder / "Dockerfile", "Dockerfile", filter=_plain)
+        tar.add(ROOM, "room", filter=_plain)
+        tar.add(STEPS, "image", filter=_plain)
+        for folder in sorted(folders):
+            tar.add(folder, f"runners/{folder.name}", filter=_plain)
+    archive.seek(0)
+    return archive
+
+
+def _plain(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    """Nobody's files, readable by all; no caches, no examples."""
+    if Path(entry.name).name in _LEFT_OUT:
+        return None
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = ""
+    entry.mtime = 0
+    entry.mode = 0o755 if entry.isdir() or entry.mode & 0o100 else 0o644
+    return entry
+
+
+def questions(image: str, languages: Iterable[Language]) -> dict[str, list[str]]:
+    """What to ask in ``image``: for each language that it serves, the program and how it tells its version."""
+    return {lang.name: [lang.program, *lang.probe.args] for lang in languages if lang.image == image}
+
+
+def as_answered(languages: Iterable[Language], answers: Mapping[str, Mapping[str, Any]]) -> Languages:
+    """The languages with the interpreters and packages of their images; ``answers`` by the image's runner."""
+    return Languages(_as_answered(language, answers.get(language.image, {})) for language in languages)
+
+
+def _as_answered(language: Language, answer: Mapping[str, Any]) -> Language:
+    bare = replace(language, interpreter=None, version=None, wanted=None, packages=None)
+    found = answer.get("answers", {}).get(language.name)
+    if not found:
+        return bare
+    interpreter = Interpreter(language.program, Path(str(found["path"])))
+    version = language.probe.find(str(found["answer"]))
+    return replace(bare, interpreter=interpreter, version=version, packages=_packages(interpreter, answer["packages"]))
+
+
+def _packages(interpreter: Interpreter, listed: Mapping[str, Any]) -> InstalledPackages | None:
+    """What the image has for programs of ``interpreter``."""
+    installer = {"python": "pip", "node": "npm"}.get(interpreter.name)
+    if installer is None or not listed[installer]:
+        return None
+    packages = tuple(Package(str(name), str(version)) for name, version in listed[installer])
+    return InstalledPackages(Path(guest_folder(interpreter)), installer, str(interpreter.path), packages, 0)
+
+
+def command_in_image(language: Language, *, file: str = "") -> tuple[str, ...]:
+    """The language's command with paths as they are in its image. Raises ``SandboxUnavailable``."""
+    if language.interpreter is None:
+        raise SandboxUnavailable(f"{language.title} has no interpreter in its image")
+    runner = f"{RUNNERS}/{language.folder.name}"
+    return language.render_command(program=str(language.interpreter.path), runner=runner, file=file)

@@ -1,0 +1,211 @@
+"""One execution in a container: hand it to its init, enforce the limits from outside, tell the ending."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from codex_server.errors import ProtocolViolation, SandboxFault, SandboxUnavailable
+from codex_server.languages import Language, Start
+from codex_server.limits import Limits
+from codex_server.model import Ending, Execution, Stop, Stream
+from codex_server.sandboxes.base import OutputSink, Sandbox
+from codex_server.sandboxes.docker.attachment import Attachment
+from codex_server.sandboxes.docker.container import memory_limit
+from codex_server.sandboxes.docker.engine import Engine, EngineError
+from codex_server.sandboxes.docker.images import command_in_image
+from codex_server.sandboxes.payload import FILE_MARK, payload, run_body
+from codex_server.sandboxes.report import Report, read_report
+from codex_server.sandboxes.room import wire
+
+_SOFT_STOP_SECONDS = 1.0
+"""How long an init may take to kill, reap and report before the engine is asked to kill the container."""
+_HARD_STOP_SECONDS = 30.0
+"""How long the engine may take for that before the execution is given up; the container is removed when it answers."""
+_STREAMS = {wire.Kind.STDOUT: Stream.STDOUT, wire.Kind.STDERR: Stream.STDERR}
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is the same for every container of a backend."""
+
+    ceilings: Limits
+    inline_bytes: int
+    inline_total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A started container with its stream. ``remove`` frees everything that belongs to it."""
+
+    id: str
+    attachment: Attachment
+    remove: Callable[[], Awaitable[None]] = field(repr=False)
+
+
+class DockerSandbox(Sandbox):
+    """An armed container; it serves one execution and is then removed.
+
+    INVARIANT: what an ending tells was said by PID 1 of the container, which waits for the program as its parent and
+    which no guest can kill, look into or write for; or by the engine, where PID 1 has ended before it could.
+    """
+
+    def __init__(self, engine: Engine, container: Container, environment: dict[str, str], terms: Terms) -> None:
+        self._engine = engine
+        self._container = container
+        self._attachment = container.attachment
+        self._environment = environment
+        self._terms = terms
+        self._stop: Stop | None = None
+        self._over = False
+        self._destroyed = False
+        self._killing: asyncio.Task[None] | None = None
+        self._timers: list[asyncio.TimerHandle] = []
+
+    @property
+    def alive(self) -> bool:
+        """An armed container says nothing: any byte, or its end, means that it died."""
+        return not self._destroyed and self._attachment.silent
+
+    async def run(self, execution: Execution, language: Language, output: OutputSink) -> Ending:
+        """See ``Sandbox.run``."""
+        await self._tighten(execution.limits)
+        started_at = datetime.now(UTC)
+        self._hand_over(execution, language)
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        self._timers.append(loop.call_later(execution.limits.wall_seconds, self._end, Stop.WALL_TIME))
+        try:
+            report = await self._hear_report(output)
+            self._over = True
+            return await self._ending(report, started_at, loop.time() - started)
+        except asyncio.CancelledError:
+            self._attachment.close()
+            raise
+        finally:
+            self._over = True
+            for timer in self._timers:
+                timer.cancel()
+
+    async def _tighten(self, limits: Limits) -> None:
+        """The kernel bounds memory; nothing of the execution has begun when the engine cannot tell it so."""
+        if limits.memory_bytes >= self._terms.ceilings.memory_bytes:
+            return
+        try:
+            await self._engine.limit(self._container.id, memory_bytes=memory_limit(limits.memory_bytes))
+        except EngineError as error:
+            raise SandboxUnavailable(f"the sandbox's memory cannot be limited: {error}") from error
+
+    def _hand_over(self, execution: Execution, language: Language) -> None:
+        """Send the execution. INVARIANT: raises ``SandboxUnavailable`` only while no byte of it has left."""
+        if not self.alive:
+            raise SandboxUnavailable("the sandbox died before it was used; try again")
+        parts, header_bytes = payload(execution, language, self._environment, _argv(language))
+        body = run_body(
+            execution.limits,
+            language,
+            header_bytes,
+            inline_bytes=self._terms.inline_bytes,
+            inline_total_bytes=self._terms.inline_total_bytes,
+        )
+        body["payload_bytes"] = sum(map(len, parts))
+        try:
+            self._attachment.send(wire.Kind.RUN, body, b"".join([*parts, execution.stdin]))
+        except wire.Closed as error:
+            raise SandboxUnavailable("the sandbox died before it was used; try again") from error
+
+    async def _hear_report(self, output: OutputSink) -> Report | None:
+        """Pass output on until init's report comes; None when the container ended without one."""
+        wanted = True
+        while True:
+            try:
+                kind, body, content = await self._attachment.receive()
+            except wire.Closed:
+                return None
+            except wire.BadFrame as error:
+                raise ProtocolViolation(f"the sandbox broke the protocol ({error})") from error
+            if kind is wire.Kind.RESULT:
+                return self._checked(read_report(body, content))
+            if kind not in _STREAMS:
+                raise SandboxFault(f"the sandbox failed while it served the program: {body.get('message', kind.name)}")
+            wanted = wanted and output(_STREAMS[kind], content)
+            if not wanted:
+                self._end(Stop.OUTPUT)
+
+    def _checked(self, report: Report) -> Report:
+        if report.asked and self._stop is None:
+            raise ProtocolViolation("the sandbox was stopped as if asked, and nobody asked")
+        return report
+
+    def _end(self, reason: Stop) -> None:
+        """Two steps: ask the init to kill and report; if it does not, have the engine kill the container."""
+        if self._stop is not None or self._over:
+            return
+        self._stop = reason
+        with contextlib.suppress(wire.Closed):
+            self._attachment.send(wire.Kind.STOP, {})
+        self._timers.append(asyncio.get_running_loop().call_later(_SOFT_STOP_SECONDS, self._kill))
+
+    def _kill(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timers.append(loop.call_later(_HARD_STOP_SECONDS, self._attachment.close))
+        self._killing = loop.create_task(self._kill_now())
+
+    async def _kill_now(self) -> None:
+        with contextlib.suppress(EngineError):  # then the stream is closed in the end, and removing is tried again
+            await self._engine.kill(self._container.id)
+
+    async def _ending(self, report: Report | None, started_at: datetime, wall_seconds: float) -> Ending:
+        if report is None:
+            return await self._ending_of_the_killed(started_at, wall_seconds)
+        return Ending(
+            exit_code=report.exit_code,
+            signal=report.signal,
+            started_at=started_at,
+            wall_seconds=report.wall_seconds,
+            cpu_seconds=report.cpu_seconds,
+            peak_memory_bytes=report.peak_memory_bytes,
+            stop=self._stop if report.asked else report.passed,
+            oom_kills=report.oom_kills,
+            files=report.files,
+            skipped_files=report.skipped_files,
+        )
+
+    async def _ending_of_the_killed(self, started_at: datetime, wall_seconds: float) -> Ending:
+        """PID 1 died: by our hand, or for memory, as the engine saw it; anything else is a fault of ours."""
+        oom_killed = self._stop is None and await self._was_out_of_memory()
+        if self._stop is None and not oom_killed:
+            raise SandboxFault("the sandbox's container was lost while the program ran; its outcome is unknown")
+        return Ending(
+            exit_code=None,
+            signal=signal.SIGKILL,
+            started_at=started_at,
+            wall_seconds=wall_seconds,
+            cpu_seconds=0.0,
+            peak_memory_bytes=None,
+            stop=self._stop,
+            oom_kills=int(oom_killed),
+        )
+
+    async def _was_out_of_memory(self) -> bool:
+        try:
+            state = await self._engine.end_state(self._container.id)
+        except EngineError as error:
+            raise SandboxFault(
+                f"the sandbox was lost while the program ran; its outcome is unknown: {error}"
+            ) from error
+        return not state.running and state.oom_killed
+
+    async def destroy(self) -> None:
+        """See ``Sandbox.destroy``."""
+        if self._destroyed:
+            return
+        self._destroyed = True
+        self._attachment.close()
+        await self._container.remove()
+
+
+def _argv(language: Language) -> tuple[str, ...]:
+    return command_in_image(language, file=FILE_MARK) if language.start is Start.COMMAND else ()

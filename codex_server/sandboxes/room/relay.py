@@ -1,0 +1,145 @@
+"""Carries frames between a container's own streams and its init, and the program's streams among them.
+
+Its init speaks as it would to a server beside it: over a channel that passes descriptors. The relay stands at the other
+end of that channel, in a thread of the same process, and turns descriptors into bytes.
+INVARIANT: the container's stdin and stdout are this process's alone: no guest holds or can open them.
+"""
+
+import os
+import select
+import socket
+from typing import Any
+
+from . import stream, wire
+
+_SERVER_IN, _SERVER_OUT = 0, 1
+_MOST_FROM_SERVER = 256 * 2**20
+"""Above any execution with its files; the server has bounded it before."""
+
+
+class Relay:
+    """One execution's traffic; the process ends with the server's end of the stream, and all of the container."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._frames = stream.Unpacker(_MOST_FROM_SERVER)
+        self._poll = select.poll()
+        self._poll.register(_SERVER_IN, select.POLLIN)
+        self._poll.register(channel, select.POLLIN)
+        self._outputs: dict[int, wire.Kind] = {}
+        self._stdin = -1
+        self._stdin_left = memoryview(b"")
+
+    def run(self) -> None:
+        """Carry until one side is gone; never returns: the process ends with it."""
+        try:
+            while True:
+                for descriptor, _ in self._poll.poll():
+                    self._serve(descriptor)
+        except (wire.Closed, BrokenPipeError):
+            os._exit(0)
+        finally:
+            os._exit(1)
+
+    def _serve(self, descriptor: int) -> None:
+        if descriptor == _SERVER_IN:
+            self._hear_server()
+        elif descriptor == self._channel.fileno():
+            self._hear_init()
+        elif descriptor == self._stdin:
+            self._write_stdin()
+        elif descriptor in self._outputs:
+            self._pass_output(descriptor)
+
+    def _hear_server(self) -> None:
+        data = os.read(_SERVER_IN, 2**18)
+        if not data:
+            raise wire.Closed
+        for kind, body, content in self._frames.feed(data):
+            if kind is wire.Kind.RUN:
+                self._hand_over(body, content)
+            else:
+                wire.send(self._channel, kind, body)
+
+    def _hand_over(self, body: dict[str, Any], content: bytes) -> None:
+        """The execution's payload in a memfd; what follows it is the program's stdin."""
+        payload = os.memfd_create("execution", os.MFD_CLOEXEC)
+        with open(payload, "wb") as file:
+            file.write(content[: body["payload_bytes"]])
+            file.flush()
+            wire.send(self._channel, wire.Kind.RUN, body, (payload,))
+        self._stdin_left = memoryview(content)[body["payload_bytes"] :]
+        self._poll.register(self._stdin, select.POLLOUT)
+
+    def _hear_init(self) -> None:
+        kind, body, descriptors = wire.receive(self._channel)
+        if kind is wire.Kind.READY:
+            self._adopt(descriptors)
+            _write(stream.pack(kind, body))
+            return
+        content = b""
+        if kind is wire.Kind.RESULT:
+            self._drain()
+            content = _content(descriptors)
+        _write(stream.pack(kind, body, content))
+
+    def _adopt(self, descriptors: list[int]) -> None:
+        """The server's ends of the program's streams; the pidfd before them is of no use to it."""
+        pidfd, self._stdin, stdout, stderr = descriptors
+        os.close(pidfd)
+        self._outputs = {stdout: wire.Kind.STDOUT, stderr: wire.Kind.STDERR}
+        for descriptor in (self._stdin, *self._outputs):
+            os.set_blocking(descriptor, False)
+        for descriptor in self._outputs:
+            self._poll.register(descriptor, select.POLLIN)
+
+    def _write_stdin(self) -> None:
+        try:
+            while self._stdin_left:
+                written = os.write(self._stdin, self._stdin_left[: stream.CHUNK])
+                self._stdin_left = self._stdin_left[written:]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            pass  # the program closed its stdin, or ended, without reading it all
+        self._poll.unregister(self._stdin)
+        os.close(self._stdin)
+        self._stdin = -1
+
+    def _pass_output(self, descriptor: int) -> bool:
+        """Pass one chunk on; False when nothing waits, or nothing can come any more."""
+        try:
+            chunk = os.read(descriptor, stream.CHUNK)
+        except BlockingIOError:
+            return False
+        if not chunk:
+            self._poll.unregister(descriptor)
+            os.close(descriptor)
+            del self._outputs[descriptor]
+            return False
+        _write(stream.pack(self._kind(descriptor), {}, chunk))
+        return True
+
+    def _kind(self, descriptor: int) -> wire.Kind:
+        return self._outputs[descriptor]
+
+    def _drain(self) -> None:
+        """What the pipes still hold: everyone who could write into them is dead."""
+        for descriptor in list(self._outputs):
+            while self._pass_output(descriptor):
+                pass
+
+
+def _content(descriptors: list[int]) -> bytes:
+    content = b""
+    for descriptor in descriptors:
+        with open(descriptor, "rb") as file:
+            file.seek(0)
+            content += file.read()
+    return content
+
+
+def _write(data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(_SERVER_OUT, left) :]

@@ -1,0 +1,43 @@
+"""The Docker engine that the tests may use, and the runners' images, built from this checkout.
+
+``DOCKER_HOST`` names the engine; ``CODEX_TEST_BASE`` an image to build from where the Dockerfiles' own cannot be
+fetched (``.ci/engine`` makes one). Without an engine the tests over it are skips that say so; with ``docker`` among
+``CODEX_REQUIRE_LEVELS`` they fail.
+"""
+
+import os
+
+import pytest
+
+from codex_server.languages import Languages
+from codex_server.sandboxes.docker.engine import Engine, EngineError
+from codex_server.sandboxes.docker.images import build_context, image_name, runners_with_images
+
+BASE = os.environ.get("CODEX_TEST_BASE")
+HOST = os.environ.get("DOCKER_HOST")
+_REQUIRED = "docker" in os.environ.get("CODEX_REQUIRE_LEVELS", "").split(",")
+
+
+def built_images(languages: Languages, name: str) -> str:
+    """A template for the setting docker_image, with an image behind it for each runner; or a skip that says why not."""
+    template = f"codex-test-{name}-{{runner}}:{{version}}"
+    arguments = {"PACKAGES": "no"} | ({"BASE": BASE} if BASE else {})
+    engine = Engine(HOST)
+    try:
+        for runner in runners_with_images(languages):
+            context = build_context(runner, languages)
+            for _ in engine.build(context, image_name(template, runner.name), arguments, None):
+                pass
+    except EngineError as error:
+        out_of_reach(str(error))
+    finally:
+        engine.close()
+    return template
+
+
+def out_of_reach(reason: str) -> None:
+    """Skip the test; fail it where an engine must be there."""
+    message = f"docker is out of reach here: {reason}"
+    if _REQUIRED:
+        pytest.fail(message)
+    pytest.skip(message)
