@@ -3,7 +3,7 @@
 #   docker build --tag codex-server .
 #
 # BASE is any image with Python 3.11 or newer that can make virtual environments (Debian: python3 python3-venv).
-# DATA_PACKAGES=false leaves out numpy, pandas and the other data packages: 210 MB on top of the base in place of 730.
+# PACKAGES=no leaves out numpy, pandas and the other data packages: 210 MB on top of the base in place of 730.
 # Wheels that lie in build/wheels are used; with PIP_NO_INDEX=1 nothing else is, and the build needs no network.
 ARG BASE=python:3.13-slim
 
@@ -23,15 +23,15 @@ COPY README.md ./
 COPY codex_server codex_server
 COPY runners runners
 RUN /opt/codex-server/bin/python -m pip install --no-deps .
-ARG DATA_PACKAGES=true
+ARG PACKAGES=yes
 RUN mkdir /opt/codex-packages \
- && if [ "$DATA_PACKAGES" = true ]; then \
+ && if [ "$PACKAGES" = yes ]; then \
       unset PIP_CONSTRAINT && CODEX_PACKAGES_DIR=/opt/codex-packages /opt/codex-server/bin/codex-server runners install; \
     fi
 RUN /opt/codex-server/bin/python -m pip uninstall --yes pip
 
 FROM $BASE
-ARG DATA_PACKAGES=true
+ARG PACKAGES=yes
 LABEL org.opencontainers.image.title="Codex Server" \
       org.opencontainers.image.description="Runs the code a language model or a person sends, each snippet in a fresh sandbox" \
       org.opencontainers.image.version="0.1.0" \
@@ -48,7 +48,7 @@ ENV PATH=/opt/codex-server/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     CODEX_HOST=0.0.0.0 \
     CODEX_STATE_DIR=/var/lib/codex-server \
-    CODEX_DATA_PACKAGES=$DATA_PACKAGES \
+    CODEX_DATA_PACKAGES=$PACKAGES \
     CODEX_PACKAGES_DIR=/opt/codex-packages
 # A codex.toml mounted here is read.
 WORKDIR /etc/codex-server

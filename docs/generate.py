@@ -16,8 +16,8 @@ from typer.main import get_command
 from codex_server.api.guide import as_markdown
 from codex_server.cli.config import is_size, show_size, show_value
 from codex_server.cli.main import app
-from codex_server.sandboxes.container import CONTAINER
 from codex_server.sandboxes.seccomp import docker_profile
+from codex_server.sandboxes.server_profile import SERVER
 from codex_server.settings import ENV_PREFIX, Settings
 
 ROOT = Path(__file__).parent.parent
@@ -108,7 +108,7 @@ def show_default(name: str, field: FieldInfo) -> str:
 
 def seccomp_profile() -> str:
     """The profile of the server's own container, one entry a line, as container engines read it."""
-    profile = docker_profile(CONTAINER)
+    profile = docker_profile(SERVER)
     entries = ",\n".join(f"  {json.dumps(entry)}" for entry in profile.pop("syscalls"))
     return f'{json.dumps(profile)[:-1]},\n "syscalls": [\n{entries}\n ]}}\n'
 

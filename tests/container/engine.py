@@ -1,4 +1,7 @@
-"""The container engine, by its own command line, and the server in a container of it."""
+"""The container engine, by its own command line, and the server in a container of it.
+
+``DOCKER_HOST`` names the engine, ``CODEX_TEST_BASE`` the image to build from, as for ``tests/engine.py``.
+"""
 
 import contextlib
 import json
@@ -15,6 +18,7 @@ import httpx2
 
 from tests.container.compose import ROOT, load_service, run_options
 
+BASE = os.environ.get("CODEX_TEST_BASE")
 SECONDS = 300
 """Guards against a hang; nothing is judged by it."""
 
@@ -44,7 +48,7 @@ class Engine:
     def build(self, tag: str) -> str:
         """The server's image, from the checkout, without the data packages; its name."""
         offline = (ROOT / "build" / "wheels").is_dir()
-        arguments = {"BASE": self.base, "DATA_PACKAGES": "false", "PIP_NO_INDEX": "1" if offline else ""}
+        arguments = {"BASE": self.base, "PACKAGES": "no", "PIP_NO_INDEX": "1" if offline else ""}
         options = [f"--build-arg={name}={value}" for name, value in arguments.items()]
         self.call("build", *options, f"--tag={tag}", ".", timeout=3 * SECONDS)
         return tag
@@ -57,9 +61,9 @@ def find_engine() -> Engine:
     answer = subprocess.run(["docker", "version"], capture_output=True, text=True, timeout=60, check=False)
     if answer.returncode:
         raise LookupError(f"the container engine does not answer: {answer.stderr.strip().splitlines()[-1]}")
-    if not (base := os.environ.get("BASE_IMAGE")):
-        raise LookupError('BASE_IMAGE names no image to build from; as root: eval "$(bash .ci/engine start)"')
-    return Engine(base)
+    if not BASE:
+        raise LookupError('CODEX_TEST_BASE names no image to build from; as root: eval "$(bash .ci/engine start)"')
+    return Engine(BASE)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import os
 import pytest
 
 from codex_server.sandboxes import syscalls
-from codex_server.sandboxes.container import CONTAINER
 from codex_server.sandboxes.room import landlock
+from codex_server.sandboxes.server_profile import SERVER
 from tests.container.compose import ROOT
 from tests.container.engine import Engine, House, house
 
@@ -92,13 +92,13 @@ def test_the_kernels_settings_cannot_be_changed_though_proc_is_not_masked(server
 
 def test_the_kernel_refuses_the_container_what_has_no_business_there(server: House):
     known = syscalls.numbers(os.uname().machine)
-    numbers = {call: number for call, number in known.items() if call in CONTAINER.refused}
+    numbers = {call: number for call, number in known.items() if call in SERVER.refused}
     assert len(numbers) > 60
     done = server.inside("python3", "-I", "-c", ASK_THE_KERNEL, json.dumps(numbers))
     assert done.returncode == 0, done.stderr
     # An engine whose libseccomp is older than a call leaves it out, and the profile's own answer is given: ENOSYS.
     answers = json.loads(done.stdout)
-    assert [call for call in numbers if answers[call] not in (CONTAINER.refused[call], errno.ENOSYS)] == []
+    assert [call for call in numbers if answers[call] not in (SERVER.refused[call], errno.ENOSYS)] == []
     assert sum(answers[call] == errno.EPERM for call in numbers) > 60
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from codex_server.sandboxes import room, syscalls
-from codex_server.sandboxes.container import CONTAINER, GRANTS, with_grants
 from codex_server.sandboxes.policy import ROOM
 from codex_server.sandboxes.room import kernel
 from codex_server.sandboxes.seccomp import docker_profile
+from codex_server.sandboxes.server_profile import GRANTS, SERVER, with_grants
 from tests.sandboxes.bpf import KNOWN
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +42,7 @@ NEVER = (
 
 
 def test_the_file_beside_compose_is_the_table():
-    assert json.loads((ROOT / "seccomp.json").read_text()) == json.loads(json.dumps(docker_profile(CONTAINER)))
+    assert json.loads((ROOT / "seccomp.json").read_text()) == json.loads(json.dumps(docker_profile(SERVER)))
 
 
 @pytest.mark.parametrize("call", sorted(GRANTED))
@@ -53,7 +53,7 @@ def test_what_is_granted_is_called_by_the_room(call: str):
 
 def test_every_call_that_the_room_makes_by_number_is_allowed():
     named = {*kernel._NUMBERS["x86_64"], *kernel._NUMBERS["aarch64"], *kernel._COMMON_NUMBERS}
-    assert {call: CONTAINER.verdict(call, NOTHING) for call in named} == dict.fromkeys(named, 0)
+    assert {call: SERVER.verdict(call, NOTHING) for call in named} == dict.fromkeys(named, 0)
 
 
 def test_nothing_is_granted_twice_or_without_need_and_every_grant_says_why():
@@ -66,19 +66,19 @@ def test_nothing_is_granted_twice_or_without_need_and_every_grant_says_why():
 @pytest.mark.parametrize("call", NEVER.split())
 def test_what_has_no_business_in_the_container_is_refused(call: str):
     assert call in KNOWN
-    assert CONTAINER.verdict(call, NOTHING) == errno.EPERM
+    assert SERVER.verdict(call, NOTHING) == errno.EPERM
 
 
 def test_clone3_and_calls_that_nobody_has_judged_do_not_exist():
-    assert CONTAINER.verdict("clone3", NOTHING) == errno.ENOSYS
-    assert docker_profile(CONTAINER)["defaultErrnoRet"] == errno.ENOSYS
+    assert SERVER.verdict("clone3", NOTHING) == errno.ENOSYS
+    assert docker_profile(SERVER)["defaultErrnoRet"] == errno.ENOSYS
 
 
 def test_beyond_the_grants_the_container_may_what_a_guest_may():
     for machine in syscalls.AUDIT_ARCH:
         for call in set(syscalls.numbers(machine)) - GRANTED:
-            assert CONTAINER.rules_of(call) == ROOM.rules_of(call)
-            assert CONTAINER.verdict(call, NOTHING) == ROOM.verdict(call, NOTHING), call
+            assert SERVER.rules_of(call) == ROOM.rules_of(call)
+            assert SERVER.verdict(call, NOTHING) == ROOM.verdict(call, NOTHING), call
 
 
 def test_a_guest_has_none_of_the_grants():

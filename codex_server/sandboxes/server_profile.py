@@ -63,5 +63,5 @@ def with_grants(policy: Policy, grants: tuple[Grant, ...], name: str) -> Policy:
     )
 
 
-CONTAINER: Final = with_grants(ROOM, GRANTS, "the server's container")
+SERVER: Final = with_grants(ROOM, GRANTS, "the server's container")
 """For the container that the server itself runs in. Never for a guest."""
