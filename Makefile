@@ -90,7 +90,7 @@ openapi: $(SERVE) ## Write openapi.yaml anew from the app
 	$(RUN) -m codex_server openapi --output openapi.yaml
 
 .PHONY: docs
-docs: $(SERVE) ## Write the generated pages anew: docs/cli.md, settings.md, problems.md, the table in README.md
+docs: $(SERVE) ## Write what is generated anew: docs/cli.md, settings.md, problems.md, README.md's table, seccomp.json
 	$(RUN) docs/generate.py
 
 .PHONY: setup

@@ -1,9 +1,10 @@
-"""Writes the pages that come from the code: docs/cli.md, docs/settings.md, docs/problems.md, the table in README.md.
+"""Writes what comes from the code: pages of docs/ (cli, settings, problems), the table in README.md, seccomp.json.
 
 ``make docs`` runs it; ``--check`` writes nothing and fails when a page is not what it should be.
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ from typer.main import get_command
 from codex_server.api.guide import as_markdown
 from codex_server.cli.config import is_size, show_size, show_value
 from codex_server.cli.main import app
+from codex_server.sandboxes.seccomp import docker_profile
+from codex_server.sandboxes.server_profile import SERVER
 from codex_server.settings import ENV_PREFIX, Settings
 
 ROOT = Path(__file__).parent.parent
@@ -34,11 +37,12 @@ WRITTEN = "This page is written by `make docs` from the code; a test compares th
 
 
 def pages() -> dict[Path, str]:
-    """Every generated page with the content it should have."""
+    """Every generated file with the content it should have."""
     return {
         ROOT / "docs" / "cli.md": cli_page(),
         ROOT / "docs" / "settings.md": settings_page(),
         ROOT / "docs" / "problems.md": as_markdown(),
+        ROOT / "seccomp.json": seccomp_profile(),
         ROOT / "README.md": replace_block((ROOT / "README.md").read_text(encoding="utf-8"), settings_table(IMPORTANT)),
     }
 
@@ -100,6 +104,13 @@ def show_default(name: str, field: FieldInfo) -> str:
     if value in (None, ""):
         return "none"
     return f"`{show_size(value) if is_size(field) else show_value(value)}`"
+
+
+def seccomp_profile() -> str:
+    """The profile of the server's own container, one entry a line, as container engines read it."""
+    profile = docker_profile(SERVER)
+    entries = ",\n".join(f"  {json.dumps(entry)}" for entry in profile.pop("syscalls"))
+    return f'{json.dumps(profile)[:-1]},\n "syscalls": [\n{entries}\n ]}}\n'
 
 
 def replace_block(text: str, table: str) -> str:

@@ -107,6 +107,15 @@ def test_ci_runs_what_the_readme_tells_as_root_and_as_an_ordinary_user():
     subprocess.run(["bash", "-n", str(ROOT / ".ci" / "run")], check=True)
     assert "set -euo pipefail" in script
     assert "make check" in script
-    assert re.search(r'CODEX_REQUIRE_LEVELS="\$ROOT_LEVELS" make test$', script, re.MULTILINE)
+    assert re.search(r'CODEX_REQUIRE_LEVELS="\$ROOT_LEVELS,\$ENGINE_LEVELS" make test$', script, re.MULTILINE)
     assert set(re.findall(r"ROOT_LEVELS=(\S+)", script)) == {"full,namespaces,confined", "full,namespaces"}
+    assert re.findall(r"^ENGINE_LEVELS=(\S+)$", script, re.MULTILINE) == ["docker,container"]
     assert re.search(r"as_user CODEX_REQUIRE_LEVELS=namespaces,confined make .*test", script)
+
+
+def test_the_engine_for_tests_is_sound_bash_and_asks_no_registry_of_images():
+    script = (ROOT / ".ci" / "engine").read_text()
+    subprocess.run(["bash", "-n", str(ROOT / ".ci" / "engine")], check=True)
+    assert "set -euo pipefail" in script
+    assert not re.search(r"docker (--host \S+ )?pull", script)
+    assert script.count("mmdebstrap --quiet") == 1

@@ -1,0 +1,42 @@
+"""The server's image, built from the checkout, and the server in a container of it.
+
+Where there is no engine, the tests are named skips; ``CODEX_REQUIRE_LEVELS=container`` makes them failures.
+"""
+
+import os
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from tests.container.engine import Engine, House, find_engine, house
+
+
+@pytest.fixture(scope="session")
+def engine() -> Engine:
+    try:
+        return find_engine()
+    except LookupError as missing:
+        reason = f"level container is out of reach here: {missing}"
+    if "container" in os.environ.get("CODEX_REQUIRE_LEVELS", "").split(","):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def image(engine: Engine) -> Iterator[str]:
+    tag = f"codex-server-tests:{secrets.token_hex(4)}"
+    yield engine.build(tag)
+    engine.call("rmi", "--force", tag)
+
+
+@pytest.fixture
+def name() -> str:
+    return f"codex-tests-{secrets.token_hex(4)}"
+
+
+@pytest.fixture(scope="module")
+def server(engine: Engine, image: str) -> Iterator[House]:
+    """One for all tests that leave it as it is."""
+    with house(engine, image, f"codex-tests-{secrets.token_hex(4)}") as here:
+        yield here
