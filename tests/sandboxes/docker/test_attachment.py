@@ -1,6 +1,7 @@
 """The attach stream: whatever the engine or the container sends, frames come out whole, or it is closed."""
 
 import asyncio
+import itertools
 import socket
 import struct
 from typing import Any
@@ -27,7 +28,7 @@ def piece(content: bytes, number: int = 1) -> bytes:
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     """``data`` in parts, cut at ``places``."""
     edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
-    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [data[start:end] for start, end in itertools.pairwise(edges)]
 
 
 @given(PIECES, st.lists(st.integers(0, 500), max_size=12))
