@@ -155,11 +155,9 @@ def test_a_build_refuses_such_a_host_too(host):
 
 
 async def test_where_no_engine_is_it_says_to_start_one_or_name_another(tmp_path):
-    told = await refused(Engine(f"unix://{tmp_path}/none.sock"))
-    assert (
-        told
-        == f"the Docker engine at unix://{tmp_path}/none.sock cannot be reached: start it, or name another one with DOCKER_HOST"
-    )
+    host = f"unix://{tmp_path}/none.sock"
+    told = await refused(Engine(host))
+    assert told == f"the Docker engine at {host} cannot be reached: start it, or name another one with DOCKER_HOST"
 
 
 async def test_a_socket_that_nobody_listens_on_is_the_same(tmp_path):
