@@ -79,7 +79,7 @@ def pool_sizes() -> dict[str, int]:
 
 
 @contextmanager
-def running_server() -> Iterator[Server]:
+def running_server(backend: str = "embedded") -> Iterator[Server]:
     """A server that answers; it is stopped at the end. Raises ``ServerFailed`` with what it said."""
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="codex-bench-"))
@@ -87,7 +87,7 @@ def running_server() -> Iterator[Server]:
         token = "codex_" + secrets.token_urlsafe(32)
         began = time.perf_counter()
         process = subprocess.Popen(
-            [sys.executable, "-m", "codex_server", "serve", "--port", "0"],
+            [sys.executable, "-m", "codex_server", "serve", "--port", "0", "--backend", backend],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,

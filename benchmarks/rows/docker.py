@@ -1,33 +1,66 @@
-"""Beside ``docker run --rm``, where there is a daemon with the image."""
+"""Beside ``docker run --rm`` of the Python runner's own image, where there is an engine that has it."""
 
+import asyncio
+import os
 import shutil
 import subprocess
-from collections.abc import Iterator
-from typing import get_args
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
 
 from benchmarks.bare import Bare
-from benchmarks.bench import Bench
+from benchmarks.bench import PRINTS_ONE, Bench
+from benchmarks.crowd import crowd
 from benchmarks.rows.latency import PYTHON_CODE
-from benchmarks.samples import interleave
-from benchmarks.table import Row, Skipped, Target, milliseconds
+from benchmarks.samples import interleave, median
+from benchmarks.server import Gate, Server, pool_sizes, running_server
+from benchmarks.table import Row, Skipped, Target, milliseconds, per_second
+from benchmarks.wire import Connection
+from codex_server.languages import load_languages
+from codex_server.sandboxes.docker.backend import DockerBackend
+from codex_server.sandboxes.docker.images import image_name
 from codex_server.settings import Settings
 
-IMAGE = "python:3-slim"
+IMAGE = image_name(Settings.model_fields["docker_image"].default, "python")
+CLIENTS = 8
 _EMBEDDED = "Python print(1) over HTTP, embedded : docker run --rm"
-_DOCKER = "Python print(1) over HTTP, docker backend : docker run --rm"
+_LATENCY = "Python print(1) over HTTP, docker backend : docker run --rm"
+_RATE = f"Python print(1) a second, docker backend, {CLIENTS} clients : docker run --rm, 2 at a time"
+_READY = "A container made ready, docker backend : docker run --rm"
+_ROUNDS = 20
+_MADE = 10
+_Measure = Callable[[Bench, Bare], Iterator[Row | Skipped]]
 
 
-def embedded(bench: Bench) -> Iterator[Row | Skipped]:
+def _with_engine(name: str, case: str) -> Callable[[_Measure], Callable[[Bench], Iterator[Row | Skipped]]]:
+    """Give the row a container start to compare with, or skip it by name."""
+
+    def decorate(measure: _Measure) -> Callable[[Bench], Iterator[Row | Skipped]]:
+        @wraps(measure)
+        def row(bench: Bench) -> Iterator[Row | Skipped]:
+            docker = shutil.which("docker")
+            obstacle = _obstacle(docker)
+            if docker is None or obstacle:
+                yield Skipped(name, case, obstacle)
+                return
+            options = ("--rm", "--network", "none", "--entrypoint", "python3")
+            env = {"DOCKER_HOST": os.environ["DOCKER_HOST"]} if "DOCKER_HOST" in os.environ else {}
+            yield from measure(bench, Bare((docker, "run", *options, IMAGE, "-c", PYTHON_CODE), b"1\n", env))
+
+        return row
+
+    return decorate
+
+
+@_with_engine("docker-run", _EMBEDDED)
+def embedded(bench: Bench, run: Bare) -> Iterator[Row | Skipped]:
     """The embedded backend beside a container for each run."""
-    docker = shutil.which("docker")
-    obstacle = _obstacle(docker)
-    if docker is None or obstacle:
-        yield Skipped("docker-run", _EMBEDDED, obstacle)
-        return
-    bare = Bare((docker, "run", "--rm", "--network", "none", IMAGE, "python3", "-c", PYTHON_CODE), b"1\n")
-    sources = {"execution": bench.execution("python", PYTHON_CODE), "bare": bare.start}
-    samples = interleave(sources, rounds=20, seconds=bench.effort.seconds, settle=bench.full)
-    ours, other = samples["execution"], samples["bare"]
+    sources = {"ours": bench.execution("python", PYTHON_CODE), "other": run.start}
+    samples = interleave(sources, rounds=_ROUNDS, seconds=bench.effort.seconds, settle=bench.full)
+    ours, other = samples["ours"], samples["other"]
     yield Row(
         "docker-run",
         _EMBEDDED,
@@ -39,13 +72,74 @@ def embedded(bench: Bench) -> Iterator[Row | Skipped]:
     )
 
 
-def backend(_bench: Bench) -> Iterator[Row | Skipped]:
-    """The docker backend, once the server has one."""
-    known = get_args(Settings.model_fields["backend"].annotation)
-    if "docker" in known:
-        yield Skipped("docker-backend", _DOCKER, "the benchmark does not start a server with that backend yet")
-    else:
-        yield Skipped("docker-backend", _DOCKER, f"this version's backends are {', '.join(known)}")
+@_with_engine("docker-backend", _LATENCY)
+def latency(bench: Bench, run: Bare) -> Iterator[Row | Skipped]:
+    """The docker backend with a warm pool."""
+    with _server() as (server, connection, full):
+        request = server.address.execute("python", PYTHON_CODE)
+        sources = {"ours": lambda: connection.timed(request, PRINTS_ONE), "other": run.start}
+        samples = interleave(sources, rounds=_ROUNDS, seconds=2 * bench.effort.seconds, settle=full)
+    ours, other = samples["ours"], samples["other"]
+    yield Row(
+        "docker-backend",
+        _LATENCY,
+        ours.p50 / other.p50,
+        milliseconds(ours.p50),
+        milliseconds(other.p50),
+        target=Target(0.08),
+        figures={"ours": ours.as_milliseconds(), "other": other.as_milliseconds()},
+    )
+
+
+@_with_engine("docker-rate", _RATE)
+def rate(bench: Bench, run: Bare) -> Iterator[Row | Skipped]:
+    """What the engine keeps up: every execution is a container made and removed."""
+    ours, other = [], []
+    seconds = 2 * bench.effort.window
+    with _server() as (server, _, full):
+        for _ in range(bench.effort.windows):
+            full()
+            request = server.address.execute("python", PYTHON_CODE)
+            ours.append(crowd(server.address, request, PRINTS_ONE, clients=CLIENTS, seconds=seconds).rate)
+            full()
+            other.append(bench.lanes.run(run, seconds).rate)
+    yield Row(
+        "docker-rate",
+        _RATE,
+        median(ours) / median(other),
+        per_second(median(ours)),
+        per_second(median(other)),
+        figures={"ours_per_second": ours, "other_per_second": other},
+    )
+
+
+@_with_engine("docker-ready", _READY)
+def ready(bench: Bench, run: Bare) -> Iterator[Row | Skipped]:
+    """How long a container takes from the wish for it until it waits for code."""
+    ours = median(asyncio.run(_make_some()))
+    other = median(run.start() for _ in range(_MADE))
+    yield Row("docker-ready", _READY, ours / other, milliseconds(ours), milliseconds(other))
+
+
+async def _make_some() -> list[float]:
+    languages, took = load_languages(), []
+    with tempfile.TemporaryDirectory(prefix="codex-bench-") as folder:
+        async with DockerBackend(Settings(state_dir=Path(folder)), languages) as backend:
+            python = (await backend.survey(languages)).find("python")
+            for _ in range(_MADE):
+                began = time.perf_counter()
+                sandbox = await backend.arm(python)
+                took.append(time.perf_counter() - began)
+                await sandbox.destroy()
+    return took
+
+
+@contextmanager
+def _server() -> Iterator[tuple[Server, Connection, Gate]]:
+    with running_server("docker") as server, Connection(server.address) as connection:
+        full = Gate(connection, pool_sizes())
+        full()
+        yield server, connection, full
 
 
 def _obstacle(docker: str | None) -> str:
@@ -53,9 +147,9 @@ def _obstacle(docker: str | None) -> str:
     if docker is None:
         return "there is no docker command"
     if not _succeeds(docker, "version"):
-        return "the Docker daemon does not answer"
+        return "the Docker engine does not answer"
     if not _succeeds(docker, "image", "inspect", IMAGE):
-        return f"the image is not here; get it with `docker pull {IMAGE}`"
+        return f"the image {IMAGE} is not here; make it with `codex-server runners build python`"
     return ""
 
 

@@ -39,17 +39,21 @@ def test_guests_with_pandas_that_the_benchmark_cannot_find_make_no_row():
     assert "not where the benchmark looks" in _reason(latency.pandas(bench))
 
 
-def test_without_docker_its_row_is_skipped(monkeypatch):
+@pytest.mark.parametrize("row", [docker.embedded, docker.latency, docker.rate, docker.ready])
+def test_without_docker_its_rows_are_skipped(monkeypatch, row):
     monkeypatch.setattr(docker.shutil, "which", lambda name: None)
 
-    assert _reason(docker.embedded(_bench())) == "there is no docker command"
+    assert _reason(row(_bench())) == "there is no docker command"
 
 
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        ("exit 1", "the Docker daemon does not answer"),
-        ('[ "$1" = version ]', "the image is not here; get it with `docker pull python:3-slim`"),
+        ("exit 1", "the Docker engine does not answer"),
+        (
+            '[ "$1" = version ]',
+            f"the image {docker.IMAGE} is not here; make it with `codex-server runners build python`",
+        ),
     ],
 )
 def test_a_docker_without_daemon_or_image_is_told_apart(monkeypatch, tmp_path, script, reason):
@@ -59,10 +63,6 @@ def test_a_docker_without_daemon_or_image_is_told_apart(monkeypatch, tmp_path, s
     monkeypatch.setattr(docker.shutil, "which", lambda name: str(command))
 
     assert _reason(docker.embedded(_bench())) == reason
-
-
-def test_the_docker_backend_is_skipped_by_name():
-    assert _reason(docker.backend(_bench()))
 
 
 def test_a_plot_without_matplotlib_is_skipped_by_name(monkeypatch, tmp_path):
@@ -83,8 +83,8 @@ def test_the_command_line_takes_rows_by_name_and_nothing_else(capsys):
 
 def test_every_row_of_the_design_has_a_name():
     assert set(ROWS) == {
-        "docker-backend", "docker-run", "idle-memory", "javascript", "javascript-rate", "pandas", "python",
-        "python-rate", "slot-memory", "start", "tail",
+        "docker-backend", "docker-rate", "docker-ready", "docker-run", "idle-memory", "javascript", "javascript-rate",
+        "pandas", "python", "python-rate", "slot-memory", "start", "tail",
     }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from codex_server.model import Ending, Execution, InputFile, Status, Stream
 from codex_server.sandboxes import syscalls
 from codex_server.sandboxes.base import Backend, IsolationLevel
 from codex_server.sandboxes.docker.backend import DockerBackend
+from codex_server.sandboxes.docker.container import OWNER_LABEL
 from codex_server.sandboxes.embedded.backend import EmbeddedBackend
 from codex_server.sandboxes.embedded.sandbox import EmbeddedSandbox
 from codex_server.sandboxes.embedded.slot import Slot
@@ -100,6 +101,7 @@ class Guesthouse:
         self.settings = Settings(min_isolation=str(level), guest_ids=next_guest_ids(), **settings)
         self.backend: Any = self._backend()
         self._runner = runner
+        self.in_container = False
         self.last_slot: Slot | None = None
         """The one that served the last program."""
 
@@ -194,13 +196,16 @@ class ContainerHouse(Guesthouse):
 
     def __init__(self, runner: asyncio.Runner, languages: Languages, **settings: Any) -> None:
         super().__init__(runner, languages, IsolationLevel.FULL, docker_host=HOST, **settings)
+        self.in_container = True
 
     def _backend(self) -> Backend:
         return DockerBackend(self.settings, self.languages)
 
     def settle(self) -> None:
-        """Close the connections to the engine that wait to be used again."""
-        self.backend._engine.close()
+        """See that no container is left; close the connections to the engine that wait to be used again."""
+        engine, owner = self.backend._engine, self.backend._ownership.owner
+        assert self.wait(engine.containers([f"{OWNER_LABEL}={owner}"])) == []
+        engine.close()
 
 
 class Host:

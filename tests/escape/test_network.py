@@ -86,7 +86,8 @@ def test_guest_has_only_a_loopback_of_its_own(house):
         for end in (listener, caller, accepted): end.close()
         tell([names, routes, answer, len(open("/proc/net/unix").readlines())])
     """).told
-    assert seen == [["lo"], [], "mine", 1]
+    of_init = 2 if house.in_container else 0  # the two ends of a channel in the container's PID 1
+    assert seen == [["lo"], [], "mine", 1 + of_init]
 
 
 def test_guest_cannot_reach_the_hosts_unix_sockets(house, host):
@@ -143,7 +144,7 @@ def test_two_guests_cannot_see_or_signal_one_another(house):
         time.sleep(0.2)
         answers = set()
         for pid in range(2, 70_000):
-            if pid in (os.getpid(), os.getppid()): continue
+            if pid in (os.getpid(), os.getppid()) or os.path.exists(f"/proc/1/task/{pid}"): continue
             try: os.kill(pid, signal.SIGTERM)
             except ProcessLookupError: continue
             except PermissionError: answers.add("refused")

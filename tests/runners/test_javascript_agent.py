@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from codex_server.interpreters import SYSTEM_PATH, find_interpreter
+from codex_server.sandboxes.room import farewell
 from tests.runners.comparison import Program, Result, lay_out, run_armed_node, run_bare
 from tests.runners.javascript_programs import ENDINGS, PROGRAMS, TYPESCRIPT
 
@@ -77,6 +78,7 @@ def test_program_that_nobody_watches_leaves_without_tearing_down(node, tmp_path)
     [
         "process.on('exit', () => {})",
         "process.emit = process.emit",
+        "require('child_process')",
         "require('inspector')",
         "require('worker_threads')",
         "require.cache['/addon.node'] = module",
@@ -92,7 +94,7 @@ def leaves_quickly(node: Path, folder: Path, code: str) -> bool:
     program = Program(code)
     result = run_armed_node(node, lay_out(program, folder / "w", "main.js"), program, flags=["--trace-exit"])
     assert result.code == 0
-    return "Exited the environment with code 0" in result.stderr
+    return f"Exited the environment with code {farewell.MARK}" in result.stderr
 
 
 def test_node_that_cannot_strip_types_says_what_is_needed(node, tmp_path):

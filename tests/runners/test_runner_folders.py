@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from codex_server.languages import Language, Start, load_languages
+from codex_server.sandboxes.room import farewell
 from tests.runners.comparison import Program, Result, WarmPython, lay_out, run_armed_node, run_bare
 
 LANGUAGES = {language.name: language for language in load_languages()}
@@ -73,3 +74,9 @@ def run(language: Language, file: Path, program: Program) -> Result:
         program=str(language.interpreter.path), runner=str(language.folder), file=str(file)
     )
     return run_bare(command, program, file.parent)
+
+
+@pytest.mark.parametrize("file", ["python/agent.py", "javascript/agent.cjs"])
+def test_every_agent_says_farewell_with_the_mark_that_the_sandbox_listens_for(file):
+    text = (DOCUMENT.parents[1] / "runners" / file).read_text().replace("_", "")
+    assert f"FAREWELL = {farewell.MARK:#x}" in text

@@ -10,7 +10,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from codex_server.sandboxes.room import stream, wire
 
@@ -101,8 +101,7 @@ class Attachment(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See ``asyncio.Protocol``."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - a stream's is one
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # a stream's is one, uvloop's too, which is no subclass
 
     def data_received(self, data: bytes) -> None:
         """See ``asyncio.Protocol``."""

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from functools import partial
-from pathlib import PurePosixPath
 from typing import Any
 
 from codex_server.errors import SandboxUnavailable, StartupError
@@ -31,6 +30,7 @@ from codex_server.sandboxes.docker.images import (
 from codex_server.sandboxes.docker.ownership import Ownership
 from codex_server.sandboxes.docker.sandbox import Container, DockerSandbox, Terms
 from codex_server.sandboxes.docker.sweeper import Sweeper
+from codex_server.sandboxes.environment import guest_environment, packages_environment
 from codex_server.sandboxes.policy import CONTAINER, ROOM
 from codex_server.sandboxes.room import stream, wire
 from codex_server.sandboxes.seccomp import compile_filter, docker_profile
@@ -279,18 +279,9 @@ class DockerBackend(Backend):
         }
 
     def _environment(self, language: Language) -> dict[str, str]:
-        """INVARIANT: the guest's environment is built from nothing; no variable of the server is in it."""
-        program = language.interpreter.path if language.interpreter else PurePosixPath("/usr/bin/none")
-        folders = dict.fromkeys((str(program.parent), "/usr/local/bin", "/usr/bin", "/bin"))
-        return {
-            "HOME": "/tmp",  # noqa: S108
-            "LANG": "C.UTF-8",
-            "LOGNAME": "runner",
-            "PATH": ":".join(folders),
-            "SHELL": "/bin/sh",
-            "TMPDIR": "/tmp",  # noqa: S108
-            "USER": "runner",
-        }
+        folders = [str(language.interpreter.path.parent)] if language.interpreter else []
+        needed = packages_environment(self._settings) if self._images[language.image].packages else {}
+        return guest_environment(folders) | needed
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)

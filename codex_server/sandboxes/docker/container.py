@@ -71,6 +71,7 @@ def _host_config(plan: ContainerPlan) -> dict[str, Any]:
     config = {
         "NetworkMode": "none",
         "IpcMode": "private",
+        "CgroupnsMode": "private",
         "ReadonlyRootfs": True,
         "Privileged": False,
         "CapDrop": ["ALL"],
@@ -81,7 +82,6 @@ def _host_config(plan: ContainerPlan) -> dict[str, Any]:
         "MemorySwap": memory,
         "PidsLimit": plan.ceilings.processes + TASKS_OF_INIT + _TASKS_OF_RUNTIME,
         "OomScoreAdj": 500,  # before the engine and the server
-        "ShmSize": plan.workspace_bytes,
         "Tmpfs": _tmpfs(plan),
         "LogConfig": {"Type": "none"},  # else every byte of output would be kept on the host's disk
         "RestartPolicy": {"Name": "no"},
@@ -95,4 +95,5 @@ def _tmpfs(plan: ContainerPlan) -> dict[str, str]:
     return {
         WORKSPACE: f"{common},mode=755,uid={plan.uid},gid={plan.uid}",
         "/tmp": f"{common},mode=1777",  # noqa: S108
+        "/dev/shm": f"{common},mode=1777",  # noqa: S108
     }

@@ -182,9 +182,7 @@ class DockerSandbox(Sandbox):
     async def _ending_of_the_killed(self, started_at: datetime, wall_seconds: float) -> Ending:
         """PID 1 died: by our hand, or for memory, as the engine saw it; anything else is a fault of ours."""
         if self._given_up:
-            raise SandboxFault(
-                "the Docker engine did not end the sandbox's container; its outcome is unknown"
-            )
+            raise SandboxFault("the Docker engine did not end the sandbox's container; its outcome is unknown")
         oom_killed = self._stop is None and await self._was_out_of_memory()
         if self._stop is None and not oom_killed:
             raise SandboxFault("the sandbox's container was lost while the program ran; its outcome is unknown")

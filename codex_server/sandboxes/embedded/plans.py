@@ -16,6 +16,7 @@ from codex_server.sandboxes.embedded.cgroup import CgroupTree
 from codex_server.sandboxes.embedded.guestids import GuestIds
 from codex_server.sandboxes.embedded.sandbox import command_of
 from codex_server.sandboxes.embedded.zygote import ROOM_FOLDER, Zygote, boot_argv
+from codex_server.sandboxes.environment import guest_environment, packages_environment
 from codex_server.sandboxes.policy import CONFINED, CONFINED_OWN_UID, ROOM
 from codex_server.sandboxes.seccomp import compile_filter
 from codex_server.settings import Settings
@@ -27,8 +28,6 @@ _READABLE = (
     "/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/terminfo",
 )  # fmt: skip
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
-_MOST_THREADS = 8
-"""Of one numerical library, at the start; a program may ask it for more."""
 _SPARE_PROCESSES = 64
 """What an account's own processes may grow by while the server runs, where RLIMIT_NPROC counts them too."""
 
@@ -71,7 +70,9 @@ class Plans:
     def for_namespaces(cls, settings: Settings, languages: Languages, host: "HostParts") -> "Plans":
         """Levels ``full`` and ``namespaces``: a room of our own."""
         python, ids, tree = host.python, host.ids, host.tree
-        environment = rooms.guest_environment(languages) | _environment_of_packages(settings, languages)
+        environment = guest_environment(rooms.program_folders(languages)) | _environment_of_packages(
+            settings, languages
+        )
         entries = rooms.room_entries(languages, ROOM_FOLDER, host.slots)
         launch_plan = {
             "uid_map": ids.uid_map,
@@ -105,7 +106,7 @@ class Plans:
         launch_plan = {
             "uid_map": None,
             "argv": boot_argv(_confined_program(languages, python), str(ROOM_FOLDER.parent), "zygote"),
-            "env": rooms.guest_environment([], temp=str(home)) | extra,
+            "env": guest_environment([], temp=str(home)) | extra,
             "cgroups": [],
             "folders": [str(home)],
         }
@@ -156,7 +157,7 @@ class Plans:
 
 
 def _confined_environment(languages: Languages, folder: Path) -> dict[str, str]:
-    environment = rooms.guest_environment([], temp=str(folder / "tmp"))
+    environment = guest_environment([], temp=str(folder / "tmp"))
     known = [language for language in languages if language.interpreter is not None]
     folders = [str(lang.packages.folder / "bin") for lang in known if _has_environment(lang) and lang.packages]
     folders += [str(lang.interpreter.path.parent) for lang in known if lang.interpreter and lang.interpreter.root]
@@ -217,9 +218,7 @@ def _environment_of_packages(
     """Variables that the Python packages need, where they are: as few as possible."""
     if not any(map(_has_environment, languages)):
         return {}
-    found = {} if settings.save_figures else {"MPLBACKEND": "Agg"}
-    if len(os.sched_getaffinity(0)) > _MOST_THREADS:  # numpy starts one for each processor, and processes are limited
-        found |= {"OPENBLAS_NUM_THREADS": str(_MOST_THREADS), "OMP_NUM_THREADS": str(_MOST_THREADS)}
+    found = packages_environment(settings)
     if confined:  # there are no locks between processes; joblib would warn of that in every program
         found["JOBLIB_MULTIPROCESSING"] = "0"
     return found

@@ -137,21 +137,12 @@ _PACKAGES: Mapping[str, Callable[[Interpreter, InstalledPackages], list[Entry]]]
 """How each installer's folder comes into the room."""
 
 
-def guest_environment(languages: Iterable[Language], temp: str = "/tmp") -> dict[str, str]:  # noqa: S108
-    """INVARIANT: the guest's environment is built from nothing; no variable of the server is in it."""
+def program_folders(languages: Iterable[Language]) -> list[str]:
+    """The folders of the interpreters that are not the system's, as the guest sees them: what goes first in PATH."""
     known = [language for language in languages if language.interpreter is not None]
     programs = [guest_program(language) for language in known if _environment_folder(language)]
     programs += [guest_path(lang.interpreter) for lang in known if lang.interpreter and lang.interpreter.root]
-    folders = dict.fromkeys(str(PurePosixPath(program).parent) for program in programs)
-    return {
-        "HOME": temp,
-        "LANG": "C.UTF-8",
-        "LOGNAME": "runner",
-        "PATH": ":".join([*folders, "/usr/local/bin", "/usr/bin", "/bin"]),
-        "SHELL": "/bin/sh",
-        "TMPDIR": temp,
-        "USER": "runner",
-    }
+    return [str(PurePosixPath(program).parent) for program in programs]
 
 
 def _opt_folder(interpreter: Interpreter | None) -> list[tuple[Path, str]]:

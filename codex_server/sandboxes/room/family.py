@@ -1,6 +1,7 @@
 """The processes of a slot as its init knows them: the worker, and whatever it leaves behind.
 
-INVARIANT: how the worker ended, and what everyone used, is what ``wait4`` said to the worker's own parent.
+INVARIANT: how the worker ended, and what everyone used, is what ``wait4`` said to the worker's own parent; or, of a
+worker that is held at its farewell, what ``/proc`` says of it.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ from typing import Any
 from . import wire, worker
 from .faults import StepFailed
 from .orders import Orders
-from .walls import Walls
+from .walls import Walls, peak_resident_bytes, scheduled_seconds
 
 
 class Family:
@@ -47,6 +48,14 @@ class Family:
         _drain(self._wakeups)
         while self._reap(os.WNOHANG):
             pass
+
+    def note_leaving(self) -> bool:
+        """Note what the worker, which is held at its end, used until now. False when it is dead."""
+        seconds, peak_memory_bytes = scheduled_seconds(self.worker), peak_resident_bytes(self.worker)
+        if not peak_memory_bytes:
+            return False
+        self._note(seconds, peak_memory_bytes)
+        return True
 
     def end(self) -> None:
         """Kill everyone and return when nobody is left."""

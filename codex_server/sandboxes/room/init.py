@@ -2,7 +2,8 @@
 
 It serves one execution after another, each in a worker, files, network and ipc namespace of its own; a slot in which
 anything was out of the ordinary is thrown away. At level ``confined`` it serves one.
-INVARIANT: every number of the ending comes from the kernel (``wait4``, clocks), none from the worker.
+INVARIANT: every number of the ending comes from the kernel (``wait4``, a farewell's registers, clocks), none from the
+worker.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any, NoReturn
 
-from . import kernel, wire, worker, workspace
+from . import farewell, kernel, wire, worker, workspace
 from .family import AdoptedFamily, Family
 from .faults import StepFailed, step
 from .orders import Orders
@@ -81,6 +82,8 @@ class Init:
         else:
             self.family, self._cgroups = Family(self._walls), []
         self._stop: str | None = None
+        self._listener = -1  # for the worker's farewell; none where the kernel offers none
+        self._farewell: farewell.Farewell | None = None
         self._cpu_before = 0.0  # what arming took is not the program's
 
     def serve(self) -> None:
@@ -118,7 +121,7 @@ class Init:
             servers_ends = self._start_worker()
             if own:
                 self._rehearse()
-            _hear_ready(self._request)
+            self._listener = _hear_ready(self._request)
         wire.send(self.channel, wire.Kind.READY, {}, own + servers_ends)
         for descriptor in own + servers_ends:
             os.close(descriptor)
@@ -164,14 +167,15 @@ class Init:
             os.close(descriptors[0])
             folder = workspace.open_folder(self._walls.workspace)
         self._set_limits(body)
-        self._stop = None
+        self._stop = self._farewell = None
         self._cpu_before = scheduled_seconds(self.family.worker)
         started = time.monotonic()
         self._hand_over(header)
         self._watch(body)
         wall = time.monotonic() - started
-        # INVARIANT: nothing of the guest is alive when its workspace is read and its ending told.
-        self.family.end()
+        # INVARIANT: nothing of the guest can run any more when its workspace is read and its ending told.
+        if not (self._farewell and self._nobody_runs()):
+            self.family.end()
         if self._stop is None and self._ended_for_cpu(body):
             self._stop = "cpu_time"  # by RLIMIT_CPU; a program can also send itself that signal
         with step("collect"):
@@ -180,7 +184,17 @@ class Init:
         wire.send(self.channel, wire.Kind.RESULT, self._result(wall, listing), kept)
         for descriptor in kept:
             os.close(descriptor)
-        return True
+        return self._bury()
+
+    def _bury(self) -> bool:
+        """Have everyone dead. False when the worker left its farewell by another death than ours: not to be trusted."""
+        self.family.end()
+        if self._listener >= 0:
+            with contextlib.suppress(KeyError):  # no longer, where everyone was seen to leave
+                self._poll.unregister(self._listener)
+            os.close(self._listener)
+            self._listener = -1
+        return self._farewell is None or self.family.status == signal.SIGKILL
 
     def _next_order(self) -> dict[str, Any] | None:
         """The order to be armed again, or None when the server has closed the channel.
@@ -225,16 +239,54 @@ class Init:
     def _watch(self, body: dict[str, Any]) -> None:
         """Return when the worker has ended, a limit was passed, or the server said stop."""
         due = time.monotonic() + _TICK_SECONDS
-        while self.family.status is None and self._stop is None:
-            events = self._poll.poll(max(0.0, due - time.monotonic()) * 1000)
-            if any(descriptor == SLOT for descriptor, _ in events):
+        if self._listener >= 0:
+            self._poll.register(self._listener, select.POLLIN)
+        while self.family.status is None and self._stop is None and self._farewell is None:
+            events = dict(self._poll.poll(max(0.0, due - time.monotonic()) * 1000))
+            if SLOT in events:
                 self._stop = "asked"
+            elif self._listener in events:
+                self._hear_farewell(events[self._listener])
             elif events:
                 self.family.look()
             # INVARIANT: the limits are looked at however busy the guest keeps its init with dying children.
             if self.family.status is None and self._stop is None and time.monotonic() >= due:
                 self._stop = self._passed_limit(body)
                 due = time.monotonic() + _TICK_SECONDS
+
+    def _hear_farewell(self, events: int) -> None:
+        """The worker's is its ending; anybody else's only one of its threads' or children's."""
+        if farewell.all_left(events):
+            self._poll.unregister(self._listener)
+            return
+        heard = farewell.hear(self._listener)
+        if heard is None:
+            return
+        if heard.caller == self.family.worker and (self._is_alone() or self._setup["cgroups"]):
+            self._farewell = heard
+        else:
+            farewell.let_go(self._listener, heard)
+
+    def _is_alone(self) -> bool:
+        """Whether there never was another process or thread since the worker, which is still there."""
+        return isinstance(self._walls, NamespaceWalls) and self._walls.newest() == self.family.worker
+
+    def _nobody_runs(self) -> bool:
+        """Whether nothing of the guest can run any more although the worker, which said farewell, is not yet dead.
+
+        INVARIANT: the worker's first thread is held, so where it is alone nobody runs; elsewhere everyone is killed.
+        """
+        if self._is_alone():
+            return self.family.note_leaving()
+        self._walls.kill_everyone()
+        wakeups = select.poll()
+        for descriptor in (self._listener, *self.family.watched):
+            wakeups.register(descriptor, select.POLLIN)
+        while self.family.status is None:
+            if farewell.all_left(dict(wakeups.poll()).get(self._listener, 0)):
+                return True
+            self.family.look()
+        return False
 
     def _passed_limit(self, body: dict[str, Any]) -> str | None:
         pids = list(self._walls.members())
@@ -260,7 +312,7 @@ class Init:
         return stored + sum(resident_bytes(pid, shared_fairly=True) for pid in pids) > limit
 
     def _result(self, wall: float, listing: dict[str, Any]) -> dict[str, Any]:
-        status = self.family.status or 0
+        status = (self._farewell.code << 8 if self._farewell else self.family.status) or 0
         return {
             "exit_code": os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
             "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
@@ -272,7 +324,11 @@ class Init:
         }
 
 
-def _hear_ready(request: socket.socket) -> None:
-    word = request.recv(4096)
+def _hear_ready(request: socket.socket) -> int:
+    """Wait until the worker waits; the listener for its farewell, or -1."""
+    word, listeners, _, _ = socket.recv_fds(request, 4096, 1, socket.MSG_CMSG_CLOEXEC)
+    if word == farewell.WORD:
+        word = request.recv(4096)
     if word != worker.READY:
         raise RuntimeError(word.decode("utf-8", "replace") or "it ended while it was armed")
+    return listeners[0] if listeners else -1

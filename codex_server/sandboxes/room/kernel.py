@@ -36,14 +36,16 @@ _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE, _PR_CAP_AMBIENT_CLEAR_ALL = 2, 4
 
 _SECCOMP_SET_MODE_FILTER = 1
+SECCOMP_FILTER_FLAG_NEW_LISTENER = 1 << 3
+SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV = 1 << 5  # Linux 5.19
 _CAPABILITY_VERSION_3 = 0x20080522
 LAST_CAPABILITY = 63  # more than any kernel has: asking beyond the last one fails with EINVAL and ends the loop
 
 RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH = 1, 2, 4, 8
 
 _NUMBERS = {
-    "x86_64": {"clone": 56, "capget": 125, "capset": 126, "pivot_root": 155, "seccomp": 317},
-    "aarch64": {"clone": 220, "capget": 90, "capset": 91, "pivot_root": 41, "seccomp": 277},
+    "x86_64": {"clone": 56, "capget": 125, "capset": 126, "pivot_root": 155, "exit_group": 231, "seccomp": 317},
+    "aarch64": {"clone": 220, "capget": 90, "capset": 91, "pivot_root": 41, "exit_group": 94, "seccomp": 277},
 }
 _COMMON_NUMBERS = {"open_tree": 428, "move_mount": 429, "close_range": 436, "openat2": 437, "mount_setattr": 442}
 
@@ -56,6 +58,11 @@ def supported_machine() -> bool:
     return os.uname().machine in _NUMBERS
 
 
+def number_of(call: str) -> int:
+    """The number of a system call on this processor."""
+    return _COMMON_NUMBERS.get(call) or _NUMBERS[os.uname().machine][call]
+
+
 def _check(result: int, call: str) -> int:
     if result < 0:
         number = ctypes.get_errno()
@@ -64,14 +71,14 @@ def _check(result: int, call: str) -> int:
 
 
 def _syscall(name: str, *args: object) -> int:
-    number = _COMMON_NUMBERS.get(name) or _NUMBERS[os.uname().machine][name]
+    number = number_of(name)
     wide = [ctypes.c_long(value) if isinstance(value, int) else value for value in args]
     return _check(_libc.syscall(ctypes.c_long(number), *wide), name)
 
 
 def clone(flags: int) -> int:
     """Fork into new namespaces: 0 in the child, else its pid. Only for a single thread that soon calls ``execve``."""
-    number = ctypes.c_long(_NUMBERS[os.uname().machine]["clone"])
+    number = ctypes.c_long(number_of("clone"))
     zero = ctypes.c_long(0)
     return _check(_fork_libc.syscall(number, ctypes.c_long(flags | 17), zero, zero, zero, zero), "clone")
 
@@ -187,11 +194,14 @@ def drop_capabilities() -> None:
     _syscall("capset", struct.pack("Ii", _CAPABILITY_VERSION_3, 0), bytes(24))
 
 
-def load_seccomp(program: bytes) -> None:
-    """Install a BPF program (an array of ``struct sock_filter``) over this thread and its children."""
+def load_seccomp(program: bytes, flags: int = 0) -> int:
+    """Install a BPF program (an array of ``struct sock_filter``) over this thread and its children.
+
+    ``flags``: ``SECCOMP_FILTER_FLAG_...``; with ``NEW_LISTENER`` the result is a descriptor, which no exec inherits.
+    """
     code = ctypes.create_string_buffer(program, len(program))
     filter_struct = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
-    _syscall("seccomp", _SECCOMP_SET_MODE_FILTER, 0, filter_struct)
+    return _syscall("seccomp", _SECCOMP_SET_MODE_FILTER, flags, filter_struct)
 
 
 def raise_loopback() -> None:

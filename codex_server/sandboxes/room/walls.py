@@ -39,6 +39,7 @@ class NamespaceWalls:
             for folder in _FOLDERS:
                 self._mount_tmpfs(folder)
             kernel.mount("proc", "/proc", "proc", _TMPFS | kernel.MS_NOEXEC)
+            self._loads = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
             for file in self._setup["masked"]:
                 if os.path.exists(file):
                     kernel.mount("/dev/null", file, None, kernel.MS_BIND)
@@ -89,6 +90,10 @@ class NamespaceWalls:
     def members(self) -> Iterator[int]:
         """The pids of the slot, without init's."""
         return _others_in_namespace()
+
+    def newest(self) -> int:
+        """The number of the process or thread that was made last, dead or not: no other has it while it lives."""
+        return int(os.pread(self._loads, 200, 0).split()[-1])
 
     def stored_bytes(self) -> int:
         """Bytes of memory that files hold."""
@@ -305,6 +310,15 @@ def scheduled_seconds(pid: int) -> float:
             return int(file.read().split()[0]) / 1e9
     except (FileNotFoundError, ProcessLookupError):
         return 0.0
+
+
+def peak_resident_bytes(pid: int) -> int:
+    """The most memory that a living process had at once; 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            return next((int(line.split()[1]) * 1024 for line in file if line.startswith(b"VmHWM:")), 0)
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
 
 
 def resident_bytes(pid: int, *, shared_fairly: bool) -> int:

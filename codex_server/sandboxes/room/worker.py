@@ -13,7 +13,7 @@ import socket
 from types import ModuleType
 from typing import Any, NoReturn
 
-from . import kernel
+from . import farewell, kernel
 from .orders import Orders
 from .walls import SLOT_NAMESPACES, take_uid
 
@@ -82,7 +82,15 @@ def confine(orders: Orders) -> None:
     kernel.forbid_new_privileges()
     kernel.set_dumpable(True)  # the change of uid had closed it once more
     orders.walls.confine_worker()
+    if orders.setup["namespaces"]:
+        with _open_channel() as channel:
+            farewell.announce(channel, orders.setup["farewell"])
+            channel.detach()
     kernel.load_seccomp(orders.setup["seccomp"])
+
+
+def _open_channel() -> socket.socket:
+    return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=_CHANNEL)
 
 
 def _become_program(agent: ModuleType) -> NoReturn:
@@ -99,7 +107,7 @@ def _become_program(agent: ModuleType) -> NoReturn:
 
 
 def _read_request() -> dict[str, Any]:
-    with socket.socket(fileno=_CHANNEL) as channel:
+    with _open_channel() as channel:
         channel.send(READY)
         parts = []
         while part := channel.recv(2**16):

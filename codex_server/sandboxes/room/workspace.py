@@ -1,4 +1,4 @@
-"""Files in and out of the workspace: written before the guest exists, read after it is dead.
+"""Files in and out of the workspace: written before the guest exists, read when it runs no more.
 
 INVARIANT: a path inside the workspace is never opened by name from outside it: every open goes through ``openat2`` with
 no link followed and no other file system entered, and only regular files are read, sizes taken from the descriptor.
@@ -91,6 +91,8 @@ def collect(top: int, written: dict[str, Identity], body: dict[str, Any]) -> tup
     """
     listing = _Listing(body["inline_bytes"], body["inline_total_bytes"])
     try:
+        if os.fstat(top).st_mode & 0o700 != 0o700:
+            os.fchmod(top, 0o700)  # the guest closed it
         for parent, path, entry in _walk(top, listing):
             listing.consider(parent, path, entry, written)
     finally:

@@ -17,7 +17,7 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
-from . import init, kernel, wire, worker
+from . import farewell, init, kernel, wire, worker
 from .family import ended
 from .faults import StepFailed, step
 from .orders import Orders
@@ -48,6 +48,7 @@ def _warm_up(setup: dict[str, Any]) -> ModuleType:
             kernel.adopt_orphans()
         sys.path[:] = [folder for folder in sys.path if folder not in ("", setup["import_path"])]
         setup["seccomp"] = bytes.fromhex(setup["seccomp"])
+        setup["farewell"] = farewell.listening_filter()
         agent = load_agent(setup["agent"])
         agent.warm(setup["preload"])
         gc.collect()

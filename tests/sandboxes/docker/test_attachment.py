@@ -63,6 +63,12 @@ def test_a_length_above_the_engines_own_is_refused_before_anything_is_kept():
         list(Demultiplexer().feed(struct.pack(">B3xI", 1, MOST_IN_PIECE + 1)))
 
 
+@pytest.fixture(scope="module", params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    """The server's loop too: its transports are no asyncio.Transport."""
+    return "asyncio", {"use_uvloop": request.param}
+
+
 class Far:
     """The container's end of an attachment."""
 

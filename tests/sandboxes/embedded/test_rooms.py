@@ -12,6 +12,7 @@ from codex_server.languages import Language, Start
 from codex_server.packages import InstalledPackages
 from codex_server.sandboxes.embedded import rooms
 from codex_server.sandboxes.embedded.rooms import FIRST_SLOT_ID, SINGLE_ID, room_entries, with_private_libraries
+from codex_server.sandboxes.environment import guest_environment
 
 ROOM_CODE = Path("/srv/codex/room")
 SYSTEM = Language(
@@ -141,14 +142,14 @@ def test_a_path_as_the_guest_sees_it():
 
 
 def test_the_environment_is_built_from_nothing(monkeypatch):
-    before = rooms.guest_environment(LANGUAGES)
+    before = guest_environment(rooms.program_folders(LANGUAGES))
     for name in [*os.environ, *before, "LD_PRELOAD", "CODEX_API_TOKEN"]:
         monkeypatch.setenv(name, "of-the-server")
-    environment = rooms.guest_environment(LANGUAGES)
+    environment = guest_environment(rooms.program_folders(LANGUAGES))
     assert environment == before
     assert set(environment) == {"HOME", "LANG", "LOGNAME", "PATH", "SHELL", "TMPDIR", "USER"}
     assert environment["PATH"] == "/opt/python3/bin:/usr/local/bin:/usr/bin:/bin"
-    assert rooms.guest_environment([], temp="/elsewhere")["HOME"] == "/elsewhere"
+    assert guest_environment([], temp="/elsewhere")["HOME"] == "/elsewhere"
 
 
 @pytest.fixture
@@ -227,12 +228,14 @@ def test_a_set_that_two_languages_share_is_there_once():
 def test_programs_run_in_the_environment_of_their_packages_and_find_it_first():
     assert rooms.guest_program(OWN) == "/opt/python3/bin/python3"
     assert rooms.guest_program(WITH_PACKAGES) == "/opt/python3-packages/bin/python3"
-    path = rooms.guest_environment((SYSTEM, WITH_PACKAGES))["PATH"]
+    path = guest_environment(rooms.program_folders((SYSTEM, WITH_PACKAGES)))["PATH"]
     assert path.startswith("/opt/python3-packages/bin:/opt/python3/bin:")
 
 
 def test_the_system_s_python_is_found_in_its_environment_too():
     system = replace(WITH_PACKAGES, interpreter=Interpreter("python", Path("/usr/bin/python3.11")))
-    assert rooms.guest_environment((system,))["PATH"].startswith("/opt/python-packages/bin:/usr/local/bin:")
+    assert guest_environment(rooms.program_folders((system,)))["PATH"].startswith(
+        "/opt/python-packages/bin:/usr/local/bin:"
+    )
     links = {entry[1:] for entry in room_entries((system,), ROOM_CODE, 3) if entry[0] == "link"}
     assert ("/opt/python-packages/bin/python3.11", "/usr/bin/python3.11") in links
