@@ -66,6 +66,10 @@ def _build(
         for line in engine.build(build_context(language, languages), name, arguments, network):
             if line.strip():
                 print(f"  {line.rstrip()}", flush=True)
+    except FileNotFoundError as error:
+        raise ImageNotBuilt(
+            f"the image {name} was not built: {error.filename} is missing; docs/docker.md tells what belongs in it"
+        ) from error
     except EngineError as error:
         raise ImageNotBuilt(f"the image {name} was not built: {error}") from error
     print(f"Built {name} in {time.monotonic() - begun:.0f} s", flush=True)

@@ -1,16 +1,20 @@
+import asyncio
 import json
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from codex_server.cli.doctor import render_findings
-from codex_server.cli.findings import Host, examine_host, examine_languages, examine_level
+from codex_server.cli.findings import Host, examine_docker, examine_host, examine_languages, examine_level
 from codex_server.languages import load_languages
 from codex_server.packages import InstalledPackages, Package
 from codex_server.sandboxes.base import Isolation, IsolationLevel
+from codex_server.sandboxes.docker.engine import Engine, EngineError
+from tests.engine import built_images, out_of_reach
 
 HOST = Host(
     release="6.12.1-amd64",
@@ -113,3 +117,66 @@ def test_the_command_says_whether_the_server_would_start():
     assert {"kernel", "user namespaces", "cgroups", "seccomp", "Landlock", "python", "isolation"} <= {
         finding["name"] for finding in shown["findings"]
     }
+
+
+CONTAINERS = Isolation(IsolationLevel.FULL, "a container of its own for each sandbox")
+
+
+def test_docker_that_works_is_a_fact_without_a_cure():
+    finding = examine_docker(CONTAINERS, None, "auto")
+    assert (finding.name, finding.verdict, finding.found) == ("docker", "ok", CONTAINERS.summary)
+
+
+@pytest.mark.parametrize(("asked_for", "verdict"), [("auto", "note"), ("embedded", "note"), ("docker", "lack")])
+def test_docker_that_cannot_be_had_is_a_lack_only_where_it_is_asked_for(asked_for: str, verdict: str):
+    trouble = "the docker backend cannot start: the Docker engine cannot be reached: start it"
+    finding = examine_docker(None, trouble, asked_for)
+    assert (finding.verdict, finding.found, finding.cure) == (verdict, "not usable", trouble)
+    assert "CODEX_BACKEND=docker does not start" in str(finding.consequence)
+
+
+def test_docker_without_some_images_is_a_note_with_the_command_that_builds_them():
+    missing = "bash is left out: the image x is missing: `codex-server runners build bash` builds it"
+    finding = examine_docker(replace(CONTAINERS, shortfall=(missing,)), None, "docker")
+    assert (finding.verdict, finding.found, finding.cure) == ("note", CONTAINERS.summary, missing)
+    assert finding.consequence == "not every language runs there"
+
+
+def diagnosed(*arguments: str) -> tuple[int, dict[str, Any], dict[str, Any]]:
+    """The exit code, all that the command shows, and its finding about docker."""
+    command = [sys.executable, "-m", "codex_server", "doctor", "--json", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    shown = json.loads(result.stdout)
+    (docker,) = [finding for finding in shown["findings"] if finding["name"] == "docker"]
+    return result.returncode, shown, docker
+
+
+def test_the_command_says_that_docker_would_not_start_without_an_engine(tmp_path: Path):
+    host = f"unix://{tmp_path}/none.sock"
+    code, shown, docker = diagnosed("--set", "backend=docker", "--set", f"docker_host={host}")
+    assert (code, shown["would_start"], shown["isolation"]) == (1, False, None)
+    assert docker["verdict"] == "lack"
+    assert f"the Docker engine at {host} cannot be reached: start it" in docker["cure"]
+
+
+def test_the_command_says_that_images_are_missing_and_how_they_are_built():
+    engine_or_skip()
+    code, shown, docker = diagnosed("--set", "backend=docker", "--set", "docker_image=codex-test-none-{runner}:1")
+    assert (code, shown["would_start"], docker["verdict"]) == (1, False, "lack")
+    assert "`codex-server runners build` builds them" in docker["cure"]
+
+
+def test_the_command_says_that_docker_would_start_where_the_images_are():
+    template = built_images(load_languages(), "cli")
+    code, shown, docker = diagnosed("--set", "backend=docker", "--set", f"docker_image={template}")
+    assert (code, shown["would_start"], shown["isolation"], docker["verdict"]) == (0, True, "full", "ok")
+
+
+def engine_or_skip() -> None:
+    engine = Engine()
+    try:
+        asyncio.run(engine.connect())
+    except EngineError as error:
+        out_of_reach(str(error))
+    finally:
+        engine.close()

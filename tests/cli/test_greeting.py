@@ -1,3 +1,4 @@
+import itertools
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from codex_server.cli.greeting import (
     Greeting,
     TokenSource,
     curl_line,
+    describe_backend,
     describe_packages,
     own_command,
     render_greeting,
@@ -15,7 +17,7 @@ from codex_server.cli.greeting import (
 from codex_server.interpreters import Interpreter
 from codex_server.packages import InstalledPackages, Package, PackageSet
 from codex_server.sandboxes.base import Isolation, IsolationLevel
-from codex_server.sandboxes.fake import fake_languages
+from codex_server.sandboxes.fake import FakeBackend, fake_languages
 from codex_server.settings import load_settings
 
 TOKEN = "codex_" + "x" * 43
@@ -98,3 +100,35 @@ def test_the_command_is_named_as_it_can_be_called_from_here(tmp_path: Path):
     assert own_command(python, tmp_path, str(program.parent)) == "codex-server"
     assert own_command(python, tmp_path, "/nonexistent") == ".venv/bin/codex-server"
     assert own_command(python, Path("/elsewhere"), None) == str(program)
+
+
+def test_the_back_end_is_named():
+    assert "\n  backend    embedded\n" in render_greeting(FIRST)
+    assert describe_backend(FakeBackend()) == "fake"
+
+
+def test_docker_in_the_place_of_embedded_says_why_on_lines_that_fit_a_terminal():
+    backend = FakeBackend()
+    backend.name = "docker"
+    backend.in_place_of = (
+        "this host does not allow isolation level namespaces (CODEX_MIN_ISOLATION):\n"
+        "- user namespaces: they are switched off; sysctl user.max_user_namespaces=15000\n"
+        "- cgroups: none are delegated"
+    )
+    text = render_greeting(replace(FIRST, backend=describe_backend(backend)))
+    lines = text.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("  backend    docker, because the"))
+    told = list(itertools.takewhile(lambda line: not line.startswith("  isolation"), lines[start:]))
+    assert all(len(line) <= 110 for line in told)
+    assert all(line.startswith(" " * 13) for line in told[1:])
+    joined = " ".join(line.strip() for line in told)
+    assert "cannot be had here: this host does not allow isolation level namespaces" in joined
+    assert "they are switched off; sysctl user.max_user_namespaces=15000 cgroups: none are delegated" in joined
+
+
+def test_languages_whose_images_are_missing_are_told_below_the_level_without_calling_it_weaker():
+    missing = "bash is left out: the image codex-runner-bash:1 is missing: `codex-server runners build bash` builds it"
+    full = Isolation(IsolationLevel.FULL, "a container of its own for each sandbox", (missing,))
+    text = render_greeting(replace(FIRST, backend="docker", isolation=full))
+    assert "  isolation  full: a container of its own for each sandbox\n             bash is left out: " in text
+    assert "not stronger" not in text

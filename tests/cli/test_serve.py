@@ -19,6 +19,12 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from codex_server.cli.serve import _runs_on_this_machine
+from codex_server.errors import IsolationTooWeak
+from codex_server.languages import load_languages
+from codex_server.settings import load_settings
+from tests.engine import built_images
+
 TOKEN = "a-token-for-these-tests"
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 SECONDS = 60
@@ -307,3 +313,42 @@ def _try(server: Served) -> httpx2.Response | None:
         return server.execute("import time; time.sleep(20)")
     except httpx2.HTTPError:
         return None
+
+
+def test_docker_serves_with_its_images_and_installs_nothing_here(tmp_path: Path):
+    images = built_images(load_languages(), "cli")
+    nowhere = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": "/dev/null", "npm_config_registry": "http://127.0.0.1:9"}
+    settings = {"CODEX_DOCKER_IMAGE": images, "CODEX_API_TOKEN": TOKEN, "CODEX_STATE_DIR": str(tmp_path)}
+    pools = {"CODEX_POOL_SIZES": "python=1,javascript=0,bash=0"}
+    with serving("--backend", "docker", CODEX_DATA_PACKAGES="true", **nowhere, **settings, **pools) as server:
+        assert "Installing" not in server.greeting
+        assert "\n  backend    docker\n" in server.greeting
+        assert "\n  isolation  full: a container of its own for each sandbox" in server.greeting
+        answer = server.execute("import os; print(6 * 7, os.uname().nodename)")
+        assert answer.json()["stdout"] == "42 sandbox\n"
+        assert not (tmp_path / "packages").exists()
+        assert server.end(signal.SIGTERM) == 0
+
+
+def test_docker_without_an_engine_is_one_line_with_the_cure(tmp_path: Path):
+    host = f"unix://{tmp_path}/none.sock"
+    process = start("--backend", "docker", CODEX_DOCKER_HOST=host, CODEX_API_TOKEN=TOKEN)
+    output, errors = process.communicate(timeout=SECONDS)
+    assert (process.returncode, output) == (1, "")
+    assert errors == (
+        f"codex-server: the docker backend cannot start: the Docker engine at {host} cannot be reached: start it, or "
+        "name another one with DOCKER_HOST\n"
+    )
+
+
+@pytest.mark.parametrize(("backend", "here"), [("docker", False), ("embedded", True)])
+def test_data_packages_are_this_machines_only_for_a_back_end_that_runs_programs_on_it(backend: str, here: bool):
+    assert _runs_on_this_machine(load_settings({"backend": backend}), load_languages()) is here
+
+
+def test_auto_installs_packages_only_where_embedded_will_be_taken(monkeypatch: pytest.MonkeyPatch):
+    async def refuse(_: object) -> None:
+        raise IsolationTooWeak("not here")
+
+    monkeypatch.setattr("codex_server.sandboxes.embedded.backend.EmbeddedBackend.start", refuse)
+    assert _runs_on_this_machine(load_settings({"backend": "auto"}), load_languages()) is False

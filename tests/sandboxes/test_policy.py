@@ -12,6 +12,7 @@ from codex_server.sandboxes import syscalls
 from codex_server.sandboxes.policy import (
     CONFINED,
     CONFINED_OWN_UID,
+    CONTAINER,
     POLICIES,
     ROOM,
     Group,
@@ -145,6 +146,31 @@ def test_a_guest_with_the_servers_uid_cannot_reach_the_servers_files_and_process
     assert CONFINED.verdict("sched_setaffinity", (4321, 8, 0, 0, 0, 0)) == errno.EPERM
     assert CONFINED.verdict("prlimit64", (4321, 0, 0, 0, 0, 0)) == errno.EPERM
     assert CONFINED_OWN_UID.verdict("fchmodat", NOTHING) == 0
+
+
+def test_a_container_may_do_beyond_a_guest_only_what_its_init_and_worker_need():
+    named = {call for group in ROOM.groups for call in group.calls} | {rule.call for rule in ROOM.rules}
+    differing = {call for call in named if ROOM.rules_of(call) != CONTAINER.rules_of(call)}
+    differing |= {call for call in named if ROOM.refused.get(call) != CONTAINER.refused.get(call)}
+    assert differing == {"prlimit64", "seccomp"}
+    another_process, load_filter = (4321, 0, 0, 0, 0, 0), (1, 0, 0, 0, 0, 0)
+    assert CONTAINER.verdict("prlimit64", another_process) == 0  # init sets its worker's limits
+    assert CONTAINER.verdict("seccomp", load_filter) == 0  # the worker loads ROOM, which takes both away again
+    assert ROOM.verdict("prlimit64", another_process) == ROOM.verdict("seccomp", load_filter) == errno.EPERM
+    assert CONTAINER.verdict("prctl", (22, 2, 0, 0, 0, 0)) == errno.EPERM  # the old door stays shut
+
+
+def test_a_container_has_the_titles_and_reasons_of_the_one_table():
+    assert [(group.title, group.reason, group.errno) for group in CONTAINER.groups] == [
+        (group.title, group.reason, group.errno) for group in ROOM.groups
+    ]
+    assert set(CONTAINER.rules) == {rule for rule in ROOM.rules if rule.call != "prlimit64"}
+
+
+@given(call=st.sampled_from([*KNOWN, None]), arguments=st.tuples(*[st.integers(0, 2**64 - 1)] * 6))
+def test_a_container_refuses_nothing_that_a_guests_own_filter_would_not_and_answers_the_same(call, arguments):
+    if CONTAINER.verdict(call, arguments):
+        assert ROOM.verdict(call, arguments) == CONTAINER.verdict(call, arguments)
 
 
 @given(

@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from codex_server.errors import SandboxUnavailable, StartupError
@@ -109,7 +110,11 @@ class DockerBackend(Backend):
     async def _look_into_images(self) -> None:
         """All at once; an image that is missing leaves its languages out, and says how to build it."""
         runners = runners_with_images(self._languages)
-        found = await asyncio.gather(*(self._look_into(runner.name) for runner in runners))
+        looks = (self._look_into(runner.name) for runner in runners)
+        found = await asyncio.gather(*looks, return_exceptions=True)  # each has removed its container by then
+        for error in found:
+            if isinstance(error, BaseException):
+                raise error
         if not any(found):
             raise StartupError(
                 f"the Docker engine at {self._engine.host} has none of the runners' images: "
@@ -213,12 +218,8 @@ class DockerBackend(Backend):
             "env": environment,
         }
         container = await self._launch(language.image, wire.Kind.LAUNCH, {"setup": setup, "slot": slot})
-        try:
+        async with _removed_on_failure(container):
             await _hear_ready(container.attachment)
-        except BaseException:
-            container.attachment.close()
-            await container.remove()
-            raise
         return DockerSandbox(self._engine, container, environment, self._terms)
 
     async def _launch(self, runner: str, kind: wire.Kind, body: dict[str, Any]) -> Container:
@@ -227,31 +228,30 @@ class DockerBackend(Backend):
             raise SandboxUnavailable("every sandbox of this server is in use; try again")
         uid = self._free_uids.popleft()
         try:
-            container = await self._start_container(self._plan(runner, uid), uid)
-            container.attachment.send(kind, body)
+            container = await self._start_container(self._plan(runner, uid))
+            async with _removed_on_failure(container):
+                container.attachment.send(kind, body)
         except (EngineError, OSError, wire.Closed) as error:
             self._trouble = str(error) or "the container ended at once"
             raise SandboxUnavailable(f"{self._trouble}; try again") from error
         self._trouble = None
         return container
 
-    async def _start_container(self, plan: ContainerPlan, uid: int) -> Container:
+    async def _start_container(self, plan: ContainerPlan) -> Container:
+        """INVARIANT: a uid is free only once its container is gone."""
+        gone = partial(self._free_uids.append, plan.uid)
         async with contextlib.AsyncExitStack() as undo:
-            undo.callback(self._free_uids.append, uid)
+            undo.callback(gone)
             identifier = await self._engine.create(container_config(plan))
+            undo.pop_all()
             self._sweeper.know(identifier)
-            undo.push_async_callback(self._sweeper.remove, identifier)
+            undo.push_async_callback(self._sweeper.remove, identifier, gone)
             connection = await self._engine.attach(identifier)
             attachment = await Attachment.over(connection, self._terms.inline_total_bytes)
             undo.callback(attachment.close)
             await self._engine.start(identifier)
             undo.pop_all()
-        return Container(identifier, attachment, lambda: self._remove(identifier, uid))
-
-    async def _remove(self, identifier: str, uid: int) -> None:
-        """Remove the container. INVARIANT: its uid is free only once it is gone, or known to the sweeper alone."""
-        if await self._sweeper.remove(identifier):
-            self._free_uids.append(uid)
+        return Container(identifier, attachment, partial(self._sweeper.remove, identifier, gone))
 
     def _plan(self, runner: str, uid: int) -> ContainerPlan:
         return ContainerPlan(
@@ -287,6 +287,16 @@ class DockerBackend(Backend):
         task = asyncio.ensure_future(work)
         self._undoings.add(task)
         task.add_done_callback(self._undoings.discard)
+
+
+@contextlib.asynccontextmanager
+async def _removed_on_failure(container: Container) -> AsyncIterator[None]:
+    try:
+        yield
+    except BaseException:
+        container.attachment.close()
+        await container.remove()
+        raise
 
 
 async def _hear_ready(attachment: Attachment) -> stream.Frame:

@@ -14,6 +14,7 @@ import anyio.to_thread
 import docker
 import docker.errors
 import requests
+import urllib3.exceptions
 from anyio import CapacityLimiter
 
 T = TypeVar("T")
@@ -24,13 +25,23 @@ _PATIENCE_SECONDS = 20
 _BUILD_SECONDS = 1800
 _CALLS_AT_ONCE = 8
 _PLAIN = ("unix://", "tcp://", "http://")
+_FAILURES = (
+    docker.errors.DockerException,
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,  # the SDK reads a build's lines past requests
+    OSError,
+)
 
 
 class EngineError(Exception):
     """The engine could not be reached, or refused."""
 
 
-class NoSuchImage(EngineError):
+class EngineRefused(EngineError):
+    """The engine has answered, and would not do this one thing."""
+
+
+class NoSuchImage(EngineRefused):
     """The engine has no image of that name."""
 
 
@@ -64,12 +75,6 @@ class Engine:
 
     async def connect(self) -> EngineFacts:
         """Look whether it answers, and what it is."""
-        if not self.host.startswith(_PLAIN) or os.environ.get("DOCKER_TLS_VERIFY"):
-            raise EngineError(
-                f"{self.host} cannot be used: programs' output travels over a plain socket. Name a unix:// socket or, "
-                "on a network that you trust, tcp://; `ssh -NL /tmp/engine.sock:/var/run/docker.sock HOST` brings a "
-                "far engine's socket here"
-            )
         info = await self._call(lambda client: client.info())
         machine = str(info.get("Architecture", ""))
         return EngineFacts(
@@ -110,7 +115,8 @@ class Engine:
         await self._call(lambda client: client.kill(container), gone_is_fine=True)
 
     async def end_state(self, container: str) -> EndState:
-        """Whether and how it ended."""
+        """Whether and how it ended; waits a while for the end of one whose stream has ended, which comes first."""
+        await self._call(lambda client: client.wait(container, timeout=_PATIENCE_SECONDS))
         state = (await self._call(lambda client: client.inspect_container(container)))["State"]
         return EndState(bool(state["Running"]), int(state["ExitCode"]), bool(state.get("OOMKilled")))
 
@@ -142,7 +148,7 @@ class Engine:
                 if "error" in step:
                     raise EngineError(str(step["error"]).strip())
                 yield from str(step.get("stream") or step.get("status") or "").splitlines()
-        except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+        except _FAILURES as error:
             raise EngineError(self._explain(error)) from error
 
     def close(self) -> None:
@@ -162,19 +168,28 @@ class Engine:
         except docker.errors.APIError as error:
             if gone_is_fine and _is_gone(error):
                 return None  # type: ignore[return-value]  # only calls without an answer say so
-            raise EngineError(f"the Docker engine refuses: {error.explanation or error}") from error
-        except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+            raise EngineRefused(f"the Docker engine refuses: {error.explanation or error}") from error
+        except _FAILURES as error:
             raise EngineError(self._explain(error)) from error
 
     def _open(self) -> docker.APIClient:
         """The client; made when it is first needed, because that asks the engine for its version."""
         with self._making:
             if self._client is None:
+                self._check_host()
                 _knock(self.host)
                 self._client = docker.APIClient(
                     base_url=self.host, version="auto", timeout=_PATIENCE_SECONDS, max_pool_size=_CALLS_AT_ONCE
                 )
             return self._client
+
+    def _check_host(self) -> None:
+        if not self.host.startswith(_PLAIN) or os.environ.get("DOCKER_TLS_VERIFY"):
+            raise EngineError(
+                f"{self.host} cannot be used: programs' output travels over a plain socket. Name a unix:// socket or, "
+                "on a network that you trust, tcp://; `ssh -NL /tmp/engine.sock:/var/run/docker.sock HOST` brings a "
+                "far engine's socket here"
+            )
 
     def _explain(self, error: Exception) -> str:
         text = str(error)

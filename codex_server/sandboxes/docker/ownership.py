@@ -7,6 +7,7 @@ state folder share a lock while they live; whoever can have it alone knows that 
 import fcntl
 import os
 import secrets
+import struct
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,10 +30,7 @@ class Ownership:
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_SH)
-            if not self._read():
-                self._name()
-                fcntl.flock(self._lock, fcntl.LOCK_SH)
+            self._name()
         except OSError as error:
             self.close()
             raise StartupError(
@@ -46,22 +44,35 @@ class Ownership:
         return bool(self.owner)
 
     def _name(self) -> None:
-        """Write a new id, unless another server that starts now was first."""
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        if not self._read():
-            self.owner = secrets.token_hex(8)
-            os.pwrite(self._lock, f"{self.owner}\n".encode(), 0)
+        """Share the lock, of a file that has an id: a new one, unless another server that starts now is first."""
+        while not self._read():
+            try:
+                self._change(fcntl.F_OFD_SETLK, fcntl.F_WRLCK)
+            except BlockingIOError:
+                self._change(fcntl.F_OFD_SETLKW, fcntl.F_RDLCK)  # until that one has written it
+                self._change(fcntl.F_OFD_SETLK, fcntl.F_UNLCK)
+                continue
+            if not self._read():
+                os.pwrite(self._lock, f"{secrets.token_hex(8)}\n".encode(), 0)
+        self._change(fcntl.F_OFD_SETLKW, fcntl.F_RDLCK)
+        self._read()  # what was read without the lock may have been a part of it
 
     def alone(self) -> bool:
-        """Whether no other server on this state folder lives now."""
+        """Whether no other server on this state folder lives now.
+
+        INVARIANT: asking never gives the own place away, not for a moment: another server that asks then would take
+        this one for dead. So it is a lock of fcntl(2); flock(2) lets go before it tries for more.
+        """
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._change(fcntl.F_OFD_SETLK, fcntl.F_WRLCK)
         except BlockingIOError:
-            # A failed upgrade may have given the shared lock away (flock(2)).
-            fcntl.flock(self._lock, fcntl.LOCK_SH)
             return False
-        fcntl.flock(self._lock, fcntl.LOCK_SH)
+        self._change(fcntl.F_OFD_SETLKW, fcntl.F_RDLCK)
         return True
+
+    def _change(self, how: int, kind: int) -> None:
+        """Have the lock of that kind on the whole file; it is this open file's, not the process's."""
+        fcntl.fcntl(self._lock, how, struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0))
 
     def close(self) -> None:
         """Let the lock go; safe to call twice."""

@@ -23,7 +23,8 @@ from codex_server.sandboxes.room import wire
 _SOFT_STOP_SECONDS = 1.0
 """How long an init may take to kill, reap and report before the engine is asked to kill the container."""
 _HARD_STOP_SECONDS = 30.0
-"""How long the engine may take for that before the execution is given up; the container is removed when it answers."""
+"""How long the engine may take for that before the execution is given up, for nobody knows whether it has begun; the
+container is removed when the engine answers."""
 _STREAMS = {wire.Kind.STDOUT: Stream.STDOUT, wire.Kind.STDERR: Stream.STDERR}
 
 
@@ -60,6 +61,7 @@ class DockerSandbox(Sandbox):
         self._terms = terms
         self._stop: Stop | None = None
         self._over = False
+        self._given_up = False
         self._destroyed = False
         self._killing: asyncio.Task[None] | None = None
         self._timers: list[asyncio.TimerHandle] = []
@@ -150,12 +152,16 @@ class DockerSandbox(Sandbox):
 
     def _kill(self) -> None:
         loop = asyncio.get_running_loop()
-        self._timers.append(loop.call_later(_HARD_STOP_SECONDS, self._attachment.close))
+        self._timers.append(loop.call_later(_HARD_STOP_SECONDS, self._give_up))
         self._killing = loop.create_task(self._kill_now())
 
     async def _kill_now(self) -> None:
         with contextlib.suppress(EngineError):  # then the stream is closed in the end, and removing is tried again
             await self._engine.kill(self._container.id)
+
+    def _give_up(self) -> None:
+        self._given_up = True
+        self._attachment.close()
 
     async def _ending(self, report: Report | None, started_at: datetime, wall_seconds: float) -> Ending:
         if report is None:
@@ -175,6 +181,8 @@ class DockerSandbox(Sandbox):
 
     async def _ending_of_the_killed(self, started_at: datetime, wall_seconds: float) -> Ending:
         """PID 1 died: by our hand, or for memory, as the engine saw it; anything else is a fault of ours."""
+        if self._given_up:
+            raise SandboxFault("the Docker engine did not end the sandbox's container; its outcome is unknown")
         oom_killed = self._stop is None and await self._was_out_of_memory()
         if self._stop is None and not oom_killed:
             raise SandboxFault("the sandbox's container was lost while the program ran; its outcome is unknown")

@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable, Iterable
 
 from codex_server.sandboxes.docker.container import INSTANCE_LABEL, OWNER_LABEL
-from codex_server.sandboxes.docker.engine import Engine, EngineError
+from codex_server.sandboxes.docker.engine import Engine, EngineError, EngineRefused
 from codex_server.sandboxes.docker.ownership import Ownership
 
 _log = logging.getLogger(__name__)
@@ -23,6 +24,7 @@ class Sweeper:
         self._engine = engine
         self._ownership = ownership
         self._known: set[str] = set()
+        self._left: dict[str, Callable[[], None]] = {}
         self._strays: set[str] = set()
         self._removals = asyncio.Semaphore(_REMOVALS_AT_ONCE)
         self._timer: asyncio.Task[None] | None = None
@@ -35,36 +37,49 @@ class Sweeper:
         """This one is in use."""
         self._known.add(container)
 
-    async def remove(self, container: str) -> bool:
-        """Remove a container that is done with. False when the engine would not: the next sweep tries again."""
+    async def remove(self, container: str, gone: Callable[[], None]) -> None:
+        """Remove a container that is done with, then call ``gone``; where the engine would not, a later sweep does."""
         try:
             async with self._removals:
                 await self._engine.remove(container)
         except EngineError as error:
             _log.warning("a container is left for the next sweep: %s", error)
-            return False
+            self._left[container] = gone
+        else:
+            gone()
         finally:
             self._known.discard(container)
-        return True
 
     async def sweep(self) -> None:
-        """Remove what nobody uses. Raises ``EngineError`` when the engine does not answer.
+        """Remove what nobody uses. Raises ``EngineError`` when the engine does not answer, or keeps one of them.
 
         INVARIANT: a container of another server is removed only when that server is known to be dead; one of this
-        server's only when two sweeps found it without a user, for one may be in the making.
+        server's only when it is done with, or when two sweeps found it without a user, for one may be in the making.
         """
-        found = await self._engine.containers([f"{OWNER_LABEL}={self._ownership.owner}"])
-        alone = self._ownership.alone()
-        strays = set()
-        for container, labels in found:
-            if labels.get(INSTANCE_LABEL) != self._ownership.instance:
-                if alone:
-                    await self._engine.remove(container)
-            elif container not in self._known:
-                strays.add(container)
-        for container in strays & self._strays:
-            await self._engine.remove(container)
-        self._strays = strays
+        left = set(self._left)
+        found = dict(await self._engine.containers([f"{OWNER_LABEL}={self._ownership.owner}"]))
+        mine = {name for name, labels in found.items() if labels.get(INSTANCE_LABEL) == self._ownership.instance}
+        orphans = found.keys() - mine if self._ownership.alone() else set()
+        strays = mine - self._known - self._left.keys()
+        again, self._strays = strays & self._strays, strays
+        try:
+            await self._remove_all((mine & left) | again | orphans)
+        finally:
+            for container in left - mine:
+                self._left.pop(container)()
+
+    async def _remove_all(self, containers: Iterable[str]) -> None:
+        """Remove each. One that the engine keeps does not keep the others; that is told in the end."""
+        kept: EngineRefused | None = None
+        for container in containers:
+            try:
+                await self._engine.remove(container)
+            except EngineRefused as error:
+                kept = error
+            else:
+                self._left.pop(container, _nothing)()
+        if kept:
+            raise kept
 
     async def _keep_sweeping(self) -> None:
         while True:
@@ -80,5 +95,9 @@ class Sweeper:
             self._timer.cancel()
             await asyncio.wait([self._timer])
         with contextlib.suppress(EngineError):  # then the next start's sweep finds them
-            for container, _ in await self._engine.containers([f"{INSTANCE_LABEL}={self._ownership.instance}"]):
-                await self._engine.remove(container)
+            found = await self._engine.containers([f"{INSTANCE_LABEL}={self._ownership.instance}"])
+            await self._remove_all(container for container, _ in found)
+
+
+def _nothing() -> None:
+    """Nobody waits for this one's end."""

@@ -68,6 +68,6 @@ class Account:
 def _number(file: Path, key: str) -> int | None:
     """The number of the line ``key``, or the file's only one; None where there is no such file or line."""
     with contextlib.suppress(OSError, ValueError):
-        rows = [line.split() for line in file.read_text(encoding="ascii").splitlines()]
+        rows = [line.split() for line in file.read_text(encoding="ascii").splitlines() if line.strip()]
         return next((int(row[-1]) for row in rows if not key or row[0] == key), None)
     return None

@@ -8,7 +8,7 @@ INVARIANT: the container's stdin and stdout are this process's alone: no guest h
 import os
 import select
 import socket
-from typing import Any
+from typing import Any, NoReturn
 
 from . import stream, wire
 
@@ -30,7 +30,7 @@ class Relay:
         self._stdin = -1
         self._stdin_left = memoryview(b"")
 
-    def run(self) -> None:
+    def run(self) -> NoReturn:
         """Carry until one side is gone; never returns: the process ends with it."""
         try:
             while True:
@@ -38,7 +38,8 @@ class Relay:
                     self._serve(descriptor)
         except (wire.Closed, BrokenPipeError):
             os._exit(0)
-        finally:
+        except BaseException as error:  # nothing outlives the process: this is the last moment to tell it
+            os.write(2, f"the relay failed: {type(error).__name__}: {error}\n".encode())
             os._exit(1)
 
     def _serve(self, descriptor: int) -> None:
