@@ -279,6 +279,7 @@ _RULES: Final = (
 )
 
 ROOM: Final = Policy("room", _GROUPS, _RULES)
+"""For a guest in namespaces of its own (levels ``full`` and ``namespaces``), and for a guest in a container."""
 
 _INITS_OWN: Final = frozenset(("prlimit64", "seccomp"))
 
@@ -288,8 +289,6 @@ CONTAINER: Final = Policy(
     tuple(rule for rule in _RULES if rule.call not in _INITS_OWN),
 )
 """What an engine puts around a whole container: there init sets its worker's limits, and the worker loads ``ROOM``."""
-
-"""For a guest in namespaces of its own (levels ``full`` and ``namespaces``), and for a container."""
 
 _NO_NAMESPACES: Final = (
     Group(

@@ -9,8 +9,9 @@ from pathlib import Path
 from codex_server.sandboxes.embedded.zygote import LaunchFailed
 
 _CONTAINER_CURE = (
-    "start the container with --security-opt seccomp=<this project's profile> --security-opt systempaths=unconfined "
-    "(no capability and no --privileged is needed), or run the server outside a container"
+    "start the container with --security-opt seccomp=seccomp.json (this project's; docs/container.md) --security-opt "
+    "systempaths=unconfined --security-opt apparmor=unconfined (no capability and no --privileged is needed), or run "
+    "the server outside a container"
 )
 _APPARMOR_CURE = (
     "AppArmor restricts unprivileged user namespaces: sysctl kernel.apparmor_restrict_unprivileged_userns=0, or an "
