@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from codex_server.languages import Language, Start
@@ -34,9 +35,16 @@ def payload(
     return [header, *contents], len(header)
 
 
-def run_body(
-    limits: Limits, language: Language, header_bytes: int, *, inline_bytes: int, inline_total_bytes: int
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is the same for every sandbox of a backend; ``inline``: files handed back, each and all together."""
+
+    ceilings: Limits
+    inline_bytes: int
+    inline_total_bytes: int
+
+
+def run_body(limits: Limits, language: Language, header_bytes: int, terms: Terms) -> dict[str, Any]:
     """The body of the RUN frame beside that payload."""
     return {
         "header_bytes": header_bytes,
@@ -45,6 +53,6 @@ def run_body(
         "processes": limits.processes,
         "file_bytes": limits.file_bytes,
         "data_limit": language.start is not Start.AGENT,  # V8 reserves far more than it uses
-        "inline_bytes": inline_bytes,
-        "inline_total_bytes": inline_total_bytes,
+        "inline_bytes": terms.inline_bytes,
+        "inline_total_bytes": terms.inline_total_bytes,
     }

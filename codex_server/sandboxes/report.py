@@ -4,10 +4,12 @@ INVARIANT: a report that is not exactly what was agreed is refused, never turned
 """
 
 from dataclasses import dataclass
+from datetime import datetime
+from signal import SIGKILL
 from typing import Any
 
 from codex_server.errors import ProtocolViolation
-from codex_server.model import OutputFile, SkippedFile, Stop
+from codex_server.model import Ending, OutputFile, SkippedFile, Stop
 
 _ASKED = "asked"
 _WATCHED = (Stop.CPU_TIME, Stop.MEMORY)
@@ -32,6 +34,38 @@ class Report:
     oom_kills: int
     files: tuple[OutputFile, ...]
     skipped_files: tuple[SkippedFile, ...]
+
+    def ending(self, started_at: datetime, stop: Stop | None) -> Ending:
+        """The ending that it tells; ``stop`` is why the server asked for one, if it did."""
+        return Ending(
+            exit_code=self.exit_code,
+            signal=self.signal,
+            started_at=started_at,
+            wall_seconds=self.wall_seconds,
+            cpu_seconds=self.cpu_seconds,
+            peak_memory_bytes=self.peak_memory_bytes,
+            stop=stop if self.asked else self.passed,
+            oom_kills=self.oom_kills,
+            files=self.files,
+            skipped_files=self.skipped_files,
+        )
+
+
+def ending_without_report(
+    started_at: datetime, wall_seconds: float, stop: Stop | None, *, oom_kills: int = 0, cpu_seconds: float = 0.0,
+    peak_memory_bytes: int | None = None,
+) -> Ending:  # fmt: skip
+    """The ending of a program whose init was killed with it: by the server, or by the kernel for memory."""
+    return Ending(
+        exit_code=None,
+        signal=SIGKILL,
+        started_at=started_at,
+        wall_seconds=wall_seconds,
+        cpu_seconds=cpu_seconds,
+        peak_memory_bytes=peak_memory_bytes,
+        stop=stop,
+        oom_kills=oom_kills,
+    )
 
 
 def read_report(body: dict[str, Any], content: bytes) -> Report:

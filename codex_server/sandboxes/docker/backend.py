@@ -28,9 +28,10 @@ from codex_server.sandboxes.docker.images import (
     runners_with_images,
 )
 from codex_server.sandboxes.docker.ownership import Ownership
-from codex_server.sandboxes.docker.sandbox import Container, DockerSandbox, Terms
+from codex_server.sandboxes.docker.sandbox import Container, DockerSandbox
 from codex_server.sandboxes.docker.sweeper import Sweeper
 from codex_server.sandboxes.environment import guest_environment, packages_environment
+from codex_server.sandboxes.payload import Terms
 from codex_server.sandboxes.policy import CONTAINER, ROOM
 from codex_server.sandboxes.room import stream, wire
 from codex_server.sandboxes.seccomp import compile_filter, docker_profile

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,8 +15,8 @@ from codex_server.sandboxes.docker.attachment import Attachment
 from codex_server.sandboxes.docker.container import memory_limit
 from codex_server.sandboxes.docker.engine import Engine, EngineError
 from codex_server.sandboxes.docker.images import command_in_image
-from codex_server.sandboxes.payload import FILE_MARK, payload, run_body
-from codex_server.sandboxes.report import Report, read_report
+from codex_server.sandboxes.payload import FILE_MARK, Terms, payload, run_body
+from codex_server.sandboxes.report import Report, ending_without_report, read_report
 from codex_server.sandboxes.room import wire
 
 _SOFT_STOP_SECONDS = 1.0
@@ -26,15 +25,6 @@ _HARD_STOP_SECONDS = 30.0
 """How long the engine may take for that before the execution is given up, for nobody knows whether it has begun; the
 container is removed when the engine answers."""
 _STREAMS = {wire.Kind.STDOUT: Stream.STDOUT, wire.Kind.STDERR: Stream.STDERR}
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What is the same for every container of a backend."""
-
-    ceilings: Limits
-    inline_bytes: int
-    inline_total_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +95,7 @@ class DockerSandbox(Sandbox):
         if not self.alive:
             raise SandboxUnavailable("the sandbox died before it was used; try again")
         parts, header_bytes = payload(execution, language, self._environment, _argv(language))
-        body = run_body(
-            execution.limits,
-            language,
-            header_bytes,
-            inline_bytes=self._terms.inline_bytes,
-            inline_total_bytes=self._terms.inline_total_bytes,
-        )
+        body = run_body(execution.limits, language, header_bytes, self._terms)
         body["payload_bytes"] = sum(map(len, parts))
         try:
             self._attachment.send(wire.Kind.RUN, body, b"".join([*parts, execution.stdin]))
@@ -166,18 +150,7 @@ class DockerSandbox(Sandbox):
     async def _ending(self, report: Report | None, started_at: datetime, wall_seconds: float) -> Ending:
         if report is None:
             return await self._ending_of_the_killed(started_at, wall_seconds)
-        return Ending(
-            exit_code=report.exit_code,
-            signal=report.signal,
-            started_at=started_at,
-            wall_seconds=report.wall_seconds,
-            cpu_seconds=report.cpu_seconds,
-            peak_memory_bytes=report.peak_memory_bytes,
-            stop=self._stop if report.asked else report.passed,
-            oom_kills=report.oom_kills,
-            files=report.files,
-            skipped_files=report.skipped_files,
-        )
+        return report.ending(started_at, self._stop)
 
     async def _ending_of_the_killed(self, started_at: datetime, wall_seconds: float) -> Ending:
         """PID 1 died: by our hand, or for memory, as the engine saw it; anything else is a fault of ours."""
@@ -186,16 +159,7 @@ class DockerSandbox(Sandbox):
         oom_killed = self._stop is None and await self._was_out_of_memory()
         if self._stop is None and not oom_killed:
             raise SandboxFault("the sandbox's container was lost while the program ran; its outcome is unknown")
-        return Ending(
-            exit_code=None,
-            signal=signal.SIGKILL,
-            started_at=started_at,
-            wall_seconds=wall_seconds,
-            cpu_seconds=0.0,
-            peak_memory_bytes=None,
-            stop=self._stop,
-            oom_kills=int(oom_killed),
-        )
+        return ending_without_report(started_at, wall_seconds, self._stop, oom_kills=int(oom_killed))
 
     async def _was_out_of_memory(self) -> bool:
         try:

@@ -21,9 +21,10 @@ from codex_server.sandboxes.embedded.channel import close_all
 from codex_server.sandboxes.embedded.guestids import choose_guest_ids, claim_host_ids
 from codex_server.sandboxes.embedded.nursery import Nursery
 from codex_server.sandboxes.embedded.plans import HostParts, Plans, SlotPlan
-from codex_server.sandboxes.embedded.sandbox import EmbeddedSandbox, Terms
+from codex_server.sandboxes.embedded.sandbox import EmbeddedSandbox
 from codex_server.sandboxes.embedded.slot import Slot, SlotParts, program_in
 from codex_server.sandboxes.embedded.zygote import LaunchFailed, Zygote
+from codex_server.sandboxes.payload import Terms
 from codex_server.sandboxes.room import kernel
 from codex_server.sandboxes.room.removal import remove_tree
 from codex_server.settings import Settings

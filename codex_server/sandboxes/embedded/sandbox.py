@@ -3,15 +3,13 @@
 import asyncio
 import contextlib
 import os
-import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
 from codex_server.errors import ProtocolViolation, SandboxFault, SandboxUnavailable
 from codex_server.languages import Language, Start
-from codex_server.limits import Limits
 from codex_server.model import Ending, Execution, Stop, Stream
 from codex_server.sandboxes.base import OutputSink, Sandbox
 from codex_server.sandboxes.embedded.cgroup import CgroupUsage
@@ -19,23 +17,14 @@ from codex_server.sandboxes.embedded.channel import close_all
 from codex_server.sandboxes.embedded.pipes import InputPipe, OutputPipe
 from codex_server.sandboxes.embedded.rooms import guest_path, runner_folder
 from codex_server.sandboxes.embedded.slot import PATIENCE_SECONDS, Slot
-from codex_server.sandboxes.payload import FILE_MARK, payload, run_body
-from codex_server.sandboxes.report import Report, read_report
+from codex_server.sandboxes.payload import FILE_MARK, Terms, payload, run_body
+from codex_server.sandboxes.report import Report, ending_without_report, read_report
 from codex_server.sandboxes.room import wire
 
 _HARD_KILL_SECONDS = 0.25
 """How long an init may take to kill, reap and report before it is killed with everything in it."""
 _LOOK_SECONDS = 0.1
 """The shortest time between two looks at the processor time that a slot's cgroup has counted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What is the same for every sandbox of a backend."""
-
-    ceilings: Limits
-    inline_bytes: int
-    inline_total_bytes: int
 
 
 class EmbeddedSandbox(Sandbox):
@@ -101,13 +90,7 @@ class EmbeddedSandbox(Sandbox):
             self.slot.cgroup.limit(execution.limits)
         argv = _argv(language, confined=self.slot.folder is not None)
         parts, header_bytes = payload(execution, language, self.slot.environment, argv)
-        body = run_body(
-            execution.limits,
-            language,
-            header_bytes,
-            inline_bytes=self._terms.inline_bytes,
-            inline_total_bytes=self._terms.inline_total_bytes,
-        )
+        body = run_body(execution.limits, language, header_bytes, self._terms)
         content = _in_memory(parts)
         try:
             self.slot.channel.send(wire.Kind.RUN, body, (content,))
@@ -181,17 +164,14 @@ class EmbeddedSandbox(Sandbox):
         if report is None:
             return self._ending_of_the_killed(usage, started_at, wall_seconds)
         self._clean = self._stop is None and report.passed is None and not (usage and usage.oom_kills)
-        return Ending(
-            exit_code=report.exit_code,
-            signal=report.signal,
-            started_at=started_at,
-            wall_seconds=report.wall_seconds,
-            cpu_seconds=usage.cpu_seconds if usage else report.cpu_seconds,
-            peak_memory_bytes=usage.peak_memory_bytes if usage else report.peak_memory_bytes,
-            stop=self._stop if report.asked else report.passed,
-            oom_kills=usage.oom_kills if usage else 0,
-            files=report.files,
-            skipped_files=report.skipped_files,
+        ending = report.ending(started_at, self._stop)
+        if usage is None:
+            return ending
+        return replace(
+            ending,
+            cpu_seconds=usage.cpu_seconds,
+            peak_memory_bytes=usage.peak_memory_bytes,
+            oom_kills=usage.oom_kills,
         )
 
     def _usage(self) -> CgroupUsage | None:
@@ -205,15 +185,13 @@ class EmbeddedSandbox(Sandbox):
         oom_kills = usage.oom_kills if usage else 0
         if self._stop is None and not oom_kills:
             raise SandboxFault("the sandbox was lost while the program ran; its outcome is unknown")
-        return Ending(
-            exit_code=None,
-            signal=signal.SIGKILL,
-            started_at=started_at,
-            wall_seconds=wall_seconds,
+        return ending_without_report(
+            started_at,
+            wall_seconds,
+            self._stop,
+            oom_kills=oom_kills,
             cpu_seconds=usage.cpu_seconds if usage else 0.0,
             peak_memory_bytes=usage.peak_memory_bytes if usage else None,
-            stop=self._stop,
-            oom_kills=oom_kills,
         )
 
     async def destroy(self) -> None:

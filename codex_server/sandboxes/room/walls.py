@@ -20,10 +20,30 @@ _PAGE = resource.getpagesize()
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-class NamespaceWalls:
-    """Own pid, mount, network, ipc, uts and cgroup namespaces; init is PID 1 in them."""
+class PidNamespace:
+    """What init can do because it is PID 1, whoever made the namespace."""
 
     workspace = "/workspace"
+
+    def confine_worker(self) -> None:
+        """Nothing more: the namespaces were there before the worker."""
+
+    def limit(self, worker: int, limits: dict[int, tuple[int, int]]) -> None:
+        """Set the worker's resource limits."""
+        _set_limits(worker, limits)
+
+    def kill_everyone(self) -> None:
+        """Kill every other process inside: to PID 1, ``-1`` is all of its namespace."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGKILL)
+
+    def members(self) -> Iterator[int]:
+        """The pids inside, without init's."""
+        return (int(name) for name in os.listdir("/proc") if name.isdigit() and name != "1")
+
+
+class NamespaceWalls(PidNamespace):
+    """Own pid, mount, network, ipc, uts and cgroup namespaces; init is PID 1 in them, and has every privilege there."""
 
     def __init__(self, setup: dict[str, Any], body: dict[str, Any]) -> None:
         self._setup = setup
@@ -75,21 +95,6 @@ class NamespaceWalls:
     def _raise_network(self) -> None:
         kernel.raise_loopback()
         self._idle_network = _network_counters()
-
-    def confine_worker(self) -> None:
-        """Nothing more: the namespaces were there before the worker."""
-
-    def limit(self, worker: int, limits: dict[int, tuple[int, int]]) -> None:
-        """Set the worker's resource limits (init may: it is privileged in its user namespace)."""
-        _set_limits(worker, limits)
-
-    def kill_everyone(self) -> None:
-        """Kill every other process of the slot."""
-        _kill_namespace()
-
-    def members(self) -> Iterator[int]:
-        """The pids of the slot, without init's."""
-        return _others_in_namespace()
 
     def newest(self) -> int:
         """The number of the process or thread that was made last, dead or not: no other has it while it lives."""
@@ -202,28 +207,11 @@ class LandlockWalls:
         return 0
 
 
-class ContainerWalls:
+class ContainerWalls(PidNamespace):
     """A container around init, which is PID 1 in it: the engine has raised everything."""
-
-    workspace = "/workspace"
 
     def enter(self) -> None:
         """Nothing more: this process was started inside."""
-
-    def confine_worker(self) -> None:
-        """Nothing more than the system call filter, which the worker loads itself."""
-
-    def limit(self, worker: int, limits: dict[int, tuple[int, int]]) -> None:
-        """Set the worker's resource limits."""
-        _set_limits(worker, limits)
-
-    def kill_everyone(self) -> None:
-        """Kill every other process of the container."""
-        _kill_namespace()
-
-    def members(self) -> Iterator[int]:
-        """The pids of the container, without init's."""
-        return _others_in_namespace()
 
     def stored_bytes(self) -> int:
         """Nothing: the container's cgroup counts files in memory too."""
@@ -236,16 +224,6 @@ Walls = NamespaceWalls | LandlockWalls | ContainerWalls
 def walls_of(setup: dict[str, Any], body: dict[str, Any]) -> NamespaceWalls | LandlockWalls:
     """The walls that a slot of the embedded back end has."""
     return NamespaceWalls(setup, body) if setup["namespaces"] else LandlockWalls(setup, body)
-
-
-def _kill_namespace() -> None:
-    """To PID 1, ``-1`` is all of its namespace."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(-1, signal.SIGKILL)
-
-
-def _others_in_namespace() -> Iterator[int]:
-    return (int(name) for name in os.listdir("/proc") if name.isdigit() and name != "1")
 
 
 def take_uid(uid: int) -> None:

@@ -20,7 +20,8 @@ from codex_server.sandboxes.docker import sandbox as module
 from codex_server.sandboxes.docker.attachment import Attachment
 from codex_server.sandboxes.docker.container import OWN_MEMORY_BYTES
 from codex_server.sandboxes.docker.engine import EndState, EngineError
-from codex_server.sandboxes.docker.sandbox import Container, DockerSandbox, Terms
+from codex_server.sandboxes.docker.sandbox import Container, DockerSandbox
+from codex_server.sandboxes.payload import Terms
 from codex_server.sandboxes.room import stream, wire
 
 pytestmark = pytest.mark.anyio

@@ -21,8 +21,9 @@ from codex_server.languages import Language, Start
 from codex_server.limits import Limits
 from codex_server.model import Ending, Execution, InputFile, OutputFile, SkippedFile, Status, Stop, Stream
 from codex_server.sandboxes.embedded.channel import Channel
-from codex_server.sandboxes.embedded.sandbox import EmbeddedSandbox, Terms
+from codex_server.sandboxes.embedded.sandbox import EmbeddedSandbox
 from codex_server.sandboxes.embedded.slot import Slot, SlotParts
+from codex_server.sandboxes.payload import Terms
 from codex_server.sandboxes.report import read_report
 from codex_server.sandboxes.room import wire
 
