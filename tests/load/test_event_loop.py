@@ -34,7 +34,7 @@ HARMLESS = (
     ("os.stat", "access/tokenfile.py", "_stamp", "one look at a local file: a revoked token ends at the next request"),
     ("io.TextIOWrapper.read", "access/tokenfile.py", "_read", "a small local file, after a token was made or revoked"),
     ("os.read", "embedded/zygote.py", "_start_launcher", "until the launcher's program is loaded, after one had died"),
-    ("io.BufferedWriter.write", "embedded/sandbox.py", "_payload", "into memory (a memfd): no disk is behind it"),
+    ("io.BufferedWriter.write", "embedded/sandbox.py", "_in_memory", "into memory (a memfd): no disk is behind it"),
 )
 """What blocks by its name and not in fact: the function, who may call it, and why."""
 
