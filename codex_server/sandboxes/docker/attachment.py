@@ -67,7 +67,17 @@ class Attachment(asyncio.Protocol):
     @property
     def silent(self) -> bool:
         """Whether nothing has come, and it is open: so an armed container is."""
-        return self._failure is None and not self._frames and not self._errors
+        return self._failure is None and not self._frames and not self._errors and self._nothing_waits()
+
+    def _nothing_waits(self) -> bool:
+        """Whether the loop would hear nothing either, not even the end, when it looked now."""
+        try:
+            self._connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
 
     @property
     def errors(self) -> str:

@@ -117,9 +117,10 @@ class DockerBackend(Backend):
             if isinstance(error, BaseException):
                 raise error
         if not any(found):
+            reasons = "".join(f"\n- {reason}" for reason in self._shortfall)
             raise StartupError(
-                f"the Docker engine at {self._engine.host} has none of the runners' images: "
-                "`codex-server runners build` builds them"
+                f"the Docker engine at {self._engine.host} has none of the runners' images; "
+                f"`codex-server runners build` builds them:{reasons}"
             )
 
     async def _look_into(self, runner: str) -> bool:

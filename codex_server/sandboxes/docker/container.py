@@ -56,6 +56,7 @@ def container_config(plan: ContainerPlan) -> dict[str, Any]:
         "WorkingDir": WORKSPACE,
         "OpenStdin": True,
         "StdinOnce": True,  # init hears of the server's end, whatever ended it, and ends with it
+        "StopSignal": "SIGKILL",  # an engine that is stopped would wait 10 s for init to heed another
         "AttachStdin": True,
         "AttachStdout": True,
         "AttachStderr": True,

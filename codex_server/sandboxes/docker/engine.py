@@ -174,10 +174,10 @@ class Engine:
 
     def _open(self) -> docker.APIClient:
         """The client; made when it is first needed, because that asks the engine for its version."""
+        self._check_host()
+        _knock(self.host)
         with self._making:
             if self._client is None:
-                self._check_host()
-                _knock(self.host)
                 self._client = docker.APIClient(
                     base_url=self.host, version="auto", timeout=_PATIENCE_SECONDS, max_pool_size=_CALLS_AT_ONCE
                 )

@@ -158,8 +158,12 @@ async def test_an_armed_attachment_is_silent_until_a_frame_comes_that_is_taken(f
 
 async def test_a_word_on_stderr_breaks_the_silence(far):
     await far.say(piece(b"Traceback ...\nMemoryError\n", 2))
-    await far.noticed()
+    assert not far.attachment.silent
+    async with asyncio.timeout(30):
+        while not far.attachment.errors:
+            await asyncio.sleep(0)
     assert far.attachment.errors == "Traceback ...\nMemoryError"
+    assert not far.attachment.silent
 
 
 async def test_an_end_breaks_the_silence(far):

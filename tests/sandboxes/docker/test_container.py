@@ -106,6 +106,10 @@ def test_it_ends_with_the_servers_end_of_the_stream_and_is_never_started_again()
     assert HOST["RestartPolicy"] == {"Name": "no"}
 
 
+def test_an_engine_that_is_stopped_does_not_wait_for_it():
+    assert config()["StopSignal"] == "SIGKILL"
+
+
 def test_it_dies_for_memory_before_the_engine_does():
     assert HOST["OomScoreAdj"] > 0
 

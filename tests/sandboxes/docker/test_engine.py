@@ -331,7 +331,7 @@ async def test_a_stream_is_a_socket_that_carries_bytes_both_ways_until_it_is_clo
         assert await asyncio.wait_for(loop.sock_recv(connection, 100), 30) == b"HELLO"
     assert fake.last()[1] == {"stdin": ["1"], "stdout": ["1"], "stderr": ["1"], "stream": ["1"]}
     engine.close()
-    assert until(lambda: len(os.listdir("/proc/self/fd")) <= before)  # the fake's own ends are closed by its threads
+    assert until(lambda: len(os.listdir("/proc/self/fd")) <= before)  # the fake's own end too
 
 
 async def test_a_stream_of_a_container_that_is_gone_is_refused(engine, fake):

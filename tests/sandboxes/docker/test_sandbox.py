@@ -430,6 +430,14 @@ async def test_nothing_is_sent_to_a_container_that_died_before_its_turn(init):
         await init.start()
 
 
+async def test_nothing_is_sent_to_one_that_died_although_the_loop_has_not_looked_since(init):
+    assert init.sandbox.alive
+    init.connection.close()
+    assert not init.sandbox.alive
+    with pytest.raises(SandboxUnavailable, match="died before it was used"):
+        await init.start()
+
+
 @pytest.mark.parametrize("number", [1, 2], ids=["stdout", "stderr"])
 async def test_a_container_that_speaks_before_its_turn_is_dead_and_is_told_nothing(init, number):
     await init.say(stream.pack(wire.Kind.FAULT, {"message": "x"}), number)
