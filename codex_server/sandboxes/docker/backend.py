@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
@@ -41,8 +42,8 @@ _log = logging.getLogger(__name__)
 
 PRELOADED = "-data"
 """How the name of a pool ends whose sandboxes have the data packages imported already."""
-_FIRST_UID = 10_000
-"""The images name the ids from here on; below a range of 65,536, which is all that a rootless engine has."""
+_UIDS = range(10_000, 12_048)
+"""Those that the images name (image/prepare); below a range of 65,536, which is all that a rootless engine has."""
 _SPARE = 16
 _MADE_AT_ONCE = 4
 """Measured: an engine on two processors makes 11 containers a second two at a time, 13 four at a time."""
@@ -78,7 +79,9 @@ class DockerBackend(Backend):
         self._started = self._closed = False
         self._making = asyncio.Semaphore(_MADE_AT_ONCE)
         places = settings.max_concurrency + sum(settings.pool_sizes.values()) + _SPARE
-        self._free_uids = deque(range(_FIRST_UID, _FIRST_UID + places))
+        # From a place of its own: the kernel counts the processes of a uid together, across servers too.
+        first = secrets.randbelow(len(_UIDS))
+        self._free_uids = deque((*_UIDS[first:], *_UIDS[:first])[:places])
         self._undoings: set[asyncio.Task[None]] = set()
         self._terms = Terms(settings.ceilings, settings.max_inline_file, settings.max_response)
 
