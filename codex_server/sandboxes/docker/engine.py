@@ -158,7 +158,12 @@ class Engine:
             self._client = None
 
     async def _call(self, question: Callable[[docker.APIClient], T], *, gone_is_fine: bool = False) -> T:
-        return await anyio.to_thread.run_sync(self._ask, question, gone_is_fine, limiter=self._limiter)
+        try:
+            return await anyio.to_thread.run_sync(self._ask, question, gone_is_fine, limiter=self._limiter)
+        except RuntimeError as error:
+            raise EngineError(
+                f"the Docker engine cannot be asked: {error} on this host; end other processes"
+            ) from error
 
     def _ask(self, question: Callable[[docker.APIClient], T], gone_is_fine: bool) -> T:
         try:

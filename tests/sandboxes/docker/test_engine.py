@@ -380,3 +380,12 @@ def test_a_build_whose_engine_goes_away_is_no_success(engine, fake):
     fake.answers["POST /build"] = streamed({"stream": "Step 1/1 : FROM none\n"}, whole=False)
     with pytest.raises(EngineError, match="cannot be reached"):
         list(engine.build(io.BytesIO(), "name", {}, None))
+
+
+async def test_a_host_without_a_thread_to_spare_is_told_as_an_engine_that_cannot_be_asked(engine, monkeypatch):
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(EngineError, match=r"cannot be asked: can't start new thread"):
+        await engine.kill("c1")
