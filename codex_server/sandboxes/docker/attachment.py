@@ -45,12 +45,12 @@ class Demultiplexer:
 
 
 class Attachment(asyncio.Protocol):
-    """Frames to and from one container. ``most_content`` bounds what may come beside a frame."""
+    """Frames to and from one container. ``most_content`` bounds what may come beside a frame; output always fits."""
 
     def __init__(self, connection: socket.socket, most_content: int) -> None:
         self._connection = connection
         self._pieces = Demultiplexer()
-        self._unpacker = stream.Unpacker(most_content)
+        self._unpacker = stream.Unpacker(max(most_content, stream.CHUNK))
         self._frames: deque[stream.Frame] = deque()
         self._errors = bytearray()
         self._news = asyncio.Event()

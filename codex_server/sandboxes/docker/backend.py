@@ -16,7 +16,7 @@ from codex_server.languages import Language, Languages, Start
 from codex_server.sandboxes.base import Backend, Isolation, IsolationLevel, Sandbox
 from codex_server.sandboxes.docker.attachment import Attachment
 from codex_server.sandboxes.docker.container import TASKS_OF_INIT, ContainerPlan, container_config
-from codex_server.sandboxes.docker.engine import Engine, EngineError, NoSuchImage
+from codex_server.sandboxes.docker.engine import Engine, EngineError, EngineRefused, NoSuchImage
 from codex_server.sandboxes.docker.images import (
     PACKAGES_LABEL,
     ROOM_LABEL,
@@ -92,13 +92,19 @@ class DockerBackend(Backend):
             undo.callback(self._engine.close)
             try:
                 await self._look_at_engine()
-                await self._sweeper.sweep()
+                await self._sweep()
                 await self._look_into_images()
             except EngineError as error:
                 raise StartupError(f"the docker backend cannot start: {error}") from error
             undo.pop_all()
         self._sweeper.start()
         self._started = True
+
+    async def _sweep(self) -> None:
+        try:
+            await self._sweeper.sweep()
+        except EngineRefused as error:  # one container that the engine keeps must not keep the server from starting
+            _log.warning("a container of a server that ended is left for the next sweep: %s", error)
 
     async def _look_at_engine(self) -> None:
         facts = await self._engine.connect()
@@ -209,9 +215,8 @@ class DockerBackend(Backend):
             try:
                 sandbox = await asyncio.shield(arming)
             except asyncio.CancelledError:
-                self._keep(
-                    _undo(arming)
-                )  # the engine goes on with what it was asked: it is armed to the end, then removed
+                # The engine goes on with what it was asked: the container is armed to the end, then removed.
+                self._keep(_undo(arming))
                 raise
         return sandbox
 

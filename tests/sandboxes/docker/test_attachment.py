@@ -117,6 +117,15 @@ async def test_a_frame_is_heard_in_whatever_pieces_it_comes(far):
     assert await heard(far.attachment) == (wire.Kind.RESULT, {"a": 1}, b"beside it")
 
 
+async def test_a_chunk_of_output_fits_however_little_may_come_back_in_files(far):
+    assert MOST < stream.CHUNK
+    chunk = bytes(range(256)) * (stream.CHUNK // 256)
+    asyncio.get_running_loop().call_soon(
+        asyncio.ensure_future, far.say(piece(stream.pack(wire.Kind.STDOUT, {}, chunk)))
+    )
+    assert await heard(far.attachment) == (wire.Kind.STDOUT, {}, chunk)
+
+
 async def test_many_frames_in_one_piece_come_in_order(far):
     await far.say(piece(b"".join(stream.pack(wire.Kind.STDOUT, {}, bytes([number])) for number in range(5))))
     assert [(await heard(far.attachment))[2] for _ in range(5)] == [b"\0", b"\1", b"\2", b"\3", b"\4"]
@@ -183,7 +192,7 @@ async def test_of_stderr_only_the_beginning_is_kept(far):
     [
         b"HTTP/1.1 500 Internal Server Error\r\n",
         piece(b"hello from a container that is not ours\n"),
-        piece(stream.pack(wire.Kind.RESULT, {}, b"x" * (MOST + 1))),
+        piece(stream.pack(wire.Kind.RESULT, {}, b"x" * (stream.CHUNK + 1))),
         piece(struct.pack(">II", wire.MAX_FRAME + 1, 0)),
         piece(struct.pack(">II", 4, 0) + b"\xff\xff{}"),
     ],

@@ -302,6 +302,19 @@ async def test_images_that_are_missing_or_of_another_version_leave_their_languag
             await backend.arm(next(language for language in known if language.name == "bash"))
 
 
+async def test_a_container_that_the_engine_keeps_does_not_keep_the_next_server_from_starting(made, engine, tmp_path):
+    async with made():
+        owner = (tmp_path / "docker-owner").read_text().strip()
+    engine.living["stuck"] = {"Labels": {OWNER_LABEL: owner, INSTANCE_LABEL: "of a dead server"}}
+    engine.refuses = "remove"
+    async with made() as backend:
+        assert backend.isolation.level is IsolationLevel.FULL
+        assert "stuck" in engine.living
+        engine.refuses = None
+        await backend._sweeper.sweep()
+        assert "stuck" not in engine.living
+
+
 async def test_without_any_image_it_does_not_start_and_says_why_of_each(engine, made):
     engine.images = {"python:1": GOOD | {ROOM_LABEL: "0"}}
     with pytest.raises(StartupError) as caught:
