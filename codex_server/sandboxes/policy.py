@@ -17,7 +17,7 @@ without it; it is here so that the code behind those calls, where kernels have t
 ``seccomp.py`` compiles this table for the kernel and for Docker; ``docs/syscall-policy.md`` is checked against it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from errno import EAFNOSUPPORT, ENOSYS, EPERM, EPROTONOSUPPORT
@@ -86,6 +86,15 @@ class Policy:
         if call in self.refused:
             return self.refused[call]
         return next((rule.errno for rule in self.rules_of(call) if rule.refuses(arguments)), 0)
+
+    def allowing(self, name: str, calls: Collection[str]) -> "Policy":
+        """This policy without whatever it has against ``calls``."""
+        kept = ((group, tuple(call for call in group.calls if call not in calls)) for group in self.groups)
+        return Policy(
+            name,
+            tuple(replace(group, calls=left) for group, left in kept if left),
+            tuple(rule for rule in self.rules if rule.call not in calls),
+        )
 
     @property
     def refused(self) -> dict[str, int]:
@@ -281,13 +290,7 @@ _RULES: Final = (
 ROOM: Final = Policy("room", _GROUPS, _RULES)
 """For a guest in namespaces of its own (levels ``full`` and ``namespaces``), and for a guest in a container."""
 
-_INITS_OWN: Final = frozenset(("prlimit64", "seccomp"))
-
-CONTAINER: Final = Policy(
-    "container",
-    tuple(replace(group, calls=tuple(call for call in group.calls if call not in _INITS_OWN)) for group in _GROUPS),
-    tuple(rule for rule in _RULES if rule.call not in _INITS_OWN),
-)
+CONTAINER: Final = ROOM.allowing("container", ("prlimit64", "seccomp"))
 """What an engine puts around a whole container: there init sets its worker's limits, and the worker loads ``ROOM``."""
 
 _NO_NAMESPACES: Final = (

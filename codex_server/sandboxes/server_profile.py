@@ -11,10 +11,10 @@ a capability of the container: in the user namespace that the first of them make
 ``seccomp.json`` is this table in the form that container engines read; ``make docs`` writes it.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
-from codex_server.sandboxes.policy import ROOM, Policy
+from codex_server.sandboxes.policy import ROOM
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +52,5 @@ GRANTS: Final = (
 )
 
 
-def with_grants(policy: Policy, grants: tuple[Grant, ...], name: str) -> Policy:
-    """``policy`` without whatever it has against the calls of ``grants``."""
-    granted = {call for grant in grants for call in grant.calls}
-    kept = ((group, tuple(call for call in group.calls if call not in granted)) for group in policy.groups)
-    return Policy(
-        name,
-        tuple(replace(group, calls=calls) for group, calls in kept if calls),
-        tuple(rule for rule in policy.rules if rule.call not in granted),
-    )
-
-
-SERVER: Final = with_grants(ROOM, GRANTS, "the server's container")
+SERVER: Final = ROOM.allowing("the server's container", [call for grant in GRANTS for call in grant.calls])
 """For the container that the server itself runs in. Never for a guest."""

@@ -11,7 +11,7 @@ from codex_server.sandboxes import room, syscalls
 from codex_server.sandboxes.policy import ROOM
 from codex_server.sandboxes.room import kernel
 from codex_server.sandboxes.seccomp import docker_profile
-from codex_server.sandboxes.server_profile import GRANTS, SERVER, with_grants
+from codex_server.sandboxes.server_profile import GRANTS, SERVER
 from tests.sandboxes.bpf import KNOWN
 
 ROOT = Path(__file__).parents[2]
@@ -87,5 +87,5 @@ def test_a_guest_has_none_of_the_grants():
 
 
 def test_a_policy_without_grants_stays_as_it_is():
-    same = with_grants(ROOM, (), "room")
+    same = ROOM.allowing("room", ())
     assert (same.groups, same.rules) == (ROOM.groups, ROOM.rules)
