@@ -42,7 +42,8 @@ class Dockerd:
         """Start it and return when it answers; nothing when it runs. A skip when it does not start at all here."""
         if self._process and self._process.poll() is None:
             return
-        command = ["dockerd", "--data-root", self._at("data"), "--exec-root", self._at("exec")]
+        # In a network of its own: an engine without a bridge removes docker0, which is another engine's.
+        command = ["unshare", "--net", "dockerd", "--data-root", self._at("data"), "--exec-root", self._at("exec")]
         command += ["--pidfile", self._at("pid"), "--host", self.host, *_OPTIONS]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
