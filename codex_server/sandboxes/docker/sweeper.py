@@ -13,6 +13,7 @@ _log = logging.getLogger(__name__)
 
 _PAUSE_SECONDS = 60.0
 """How often it looks for what was left behind."""
+_SECOND_TRY_SECONDS = 0.25
 _REMOVALS_AT_ONCE = 2
 """So that clearing up leaves the engine room to make new containers."""
 
@@ -41,7 +42,7 @@ class Sweeper:
         """Remove a container that is done with, then call ``gone``; where the engine would not, a later sweep does."""
         try:
             async with self._removals:
-                await self._engine.remove(container)
+                await self._insist(container)
         except EngineError as error:
             _log.warning("a container is left for the next sweep: %s", error)
             self._left[container] = gone
@@ -49,6 +50,14 @@ class Sweeper:
             gone()
         finally:
             self._known.discard(container)
+
+    async def _insist(self, container: str) -> None:
+        """Remove it, at the second try where need be: an engine now and then finds one busy that is just ending."""
+        try:
+            await self._engine.remove(container)
+        except EngineRefused:
+            await asyncio.sleep(_SECOND_TRY_SECONDS)
+            await self._engine.remove(container)
 
     async def sweep(self) -> None:
         """Remove what nobody uses. Raises ``EngineError`` when the engine does not answer, or keeps one of them.

@@ -296,7 +296,9 @@ async def test_a_report_as_if_it_had_been_asked_for_is_a_violation_when_nobody_a
         await init.answered(KILLED | {"stop": "asked"})
 
 
-@pytest.mark.parametrize("noise", [b"what is this", struct.pack(">II", 4, 5001) + b"\1\7{}"], ids=["no frame", "large"])
+@pytest.mark.parametrize(
+    "noise", [b"what is this", struct.pack(">II", 4, 65537) + b"\1\7{}"], ids=["no frame", "large"]
+)
 async def test_bytes_that_are_no_frame_are_a_violation(init, noise):
     run = init.start()
     await init.hear()
