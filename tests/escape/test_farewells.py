@@ -21,6 +21,7 @@ def test_every_way_to_leave_tells_the_low_byte_of_the_code(house, way, code):
     assert (ending(seen), seen.stderr) == ((code & 0xFF, None, None), "")
 
 
+@pytest.mark.embedded
 def test_a_slot_serves_on_after_a_farewell_of_the_guests_own(house):
     house.python(MARKED + "os._exit(MARK | 7)")
     slot = house.last_slot
