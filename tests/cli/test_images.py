@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from codex_server import __version__
 from codex_server.cli.main import app
 from codex_server.errors import ImageNotBuilt, UnknownLanguage
-from codex_server.sandboxes.docker.engine import Engine
+from codex_server.sandboxes.docker.engine import Engine, _knock
 from codex_server.sandboxes.docker.images import PACKAGES_LABEL, ROOM_LABEL
 from codex_server.sandboxes.room import wire
 from tests.engine import BASE, HOST, out_of_reach
@@ -126,12 +126,13 @@ def test_an_agent_of_ones_own_without_a_dockerfile_is_told_what_is_missing(build
 @pytest.fixture
 def engine() -> Iterator[docker.APIClient]:
     """The engine itself; the tests' images are gone afterwards."""
-    try:
-        client = docker.APIClient(base_url=HOST, timeout=60)
-    except docker.errors.DockerException as error:
-        out_of_reach(str(error))
     if BASE is None:
         out_of_reach("no image to build from; name one with CODEX_TEST_BASE")
+    try:
+        _knock(Engine(HOST).host)  # the SDK leaves its own socket open when nobody is there
+        client = docker.APIClient(base_url=HOST, timeout=60)
+    except (docker.errors.DockerException, OSError) as error:
+        out_of_reach(str(error))
     yield client
     with contextlib.suppress(docker.errors.ImageNotFound):
         client.remove_image(BASH)
