@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -15,7 +15,7 @@ from benchmarks.bare import Bare
 from benchmarks.bench import PRINTS_ONE, Bench
 from benchmarks.crowd import crowd
 from benchmarks.rows.latency import PYTHON_CODE
-from benchmarks.samples import interleave, median
+from benchmarks.samples import Samples, interleave, median
 from benchmarks.server import Gate, Server, pool_sizes, running_server
 from benchmarks.table import Row, Skipped, Target, milliseconds, per_second
 from benchmarks.wire import Connection
@@ -60,16 +60,7 @@ def embedded(bench: Bench, run: Bare) -> Iterator[Row | Skipped]:
     """The embedded backend beside a container for each run."""
     sources = {"ours": bench.execution("python", PYTHON_CODE), "other": run.start}
     samples = interleave(sources, rounds=_ROUNDS, seconds=bench.effort.seconds, settle=bench.full)
-    ours, other = samples["ours"], samples["other"]
-    yield Row(
-        "docker-run",
-        _EMBEDDED,
-        ours.p50 / other.p50,
-        milliseconds(ours.p50),
-        milliseconds(other.p50),
-        target=Target(0.03),
-        figures={"ours": ours.as_milliseconds(), "other": other.as_milliseconds()},
-    )
+    yield _compared("docker-run", _EMBEDDED, samples, Target(0.03))
 
 
 @_with_engine("docker-backend", _LATENCY)
@@ -79,14 +70,18 @@ def latency(bench: Bench, run: Bare) -> Iterator[Row | Skipped]:
         request = server.address.execute("python", PYTHON_CODE)
         sources = {"ours": lambda: connection.timed(request, PRINTS_ONE), "other": run.start}
         samples = interleave(sources, rounds=_ROUNDS, seconds=2 * bench.effort.seconds, settle=full)
+    yield _compared("docker-backend", _LATENCY, samples, Target(0.08))
+
+
+def _compared(name: str, case: str, samples: Mapping[str, Samples], target: Target) -> Row:
     ours, other = samples["ours"], samples["other"]
-    yield Row(
-        "docker-backend",
-        _LATENCY,
+    return Row(
+        name,
+        case,
         ours.p50 / other.p50,
         milliseconds(ours.p50),
         milliseconds(other.p50),
-        target=Target(0.08),
+        target=target,
         figures={"ours": ours.as_milliseconds(), "other": other.as_milliseconds()},
     )
 
