@@ -31,7 +31,9 @@ class Engine:
 
     def call(self, *words: str, check: bool = True, **given: Any) -> subprocess.CompletedProcess[str]:
         """Run `docker` with ``words`` in the project's folder; fails with what it said."""
-        usual: dict[str, Any] = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": SECONDS}
+        # compose.yaml hands variables of its caller through; what other tests of this process have set is none of them.
+        bare = {name: value for name, value in os.environ.items() if not name.startswith("CODEX_")}
+        usual: dict[str, Any] = {"cwd": ROOT, "env": bare, "capture_output": True, "text": True, "timeout": SECONDS}
         done: subprocess.CompletedProcess[str] = subprocess.run(["docker", *words], check=False, **usual | given)
         assert not check or done.returncode == 0, f"docker {' '.join(words)}\n{done.stdout}\n{done.stderr}"
         return done

@@ -80,6 +80,8 @@ class Houses:
 
     def __init__(self, runner: asyncio.Runner, languages: Languages, state: Path, closing: ExitStack) -> None:
         self._runner, self._languages, self._state, self._closing = runner, languages, state, closing
+        self._engine_runner = closing.enter_context(asyncio.Runner())
+        """The other back end's own: its sweep, by a timer, must not open connections while other houses are counted."""
         self._template: str | None = None
         self._known: dict[str, Guesthouse | str] = {}
 
@@ -112,7 +114,7 @@ class Houses:
         """Another house, not yet open."""
         if level == CONTAINER:
             settings |= {"docker_image": self._images(), "state_dir": self._state}
-            return ContainerHouse(self._runner, self._languages, **settings)
+            return ContainerHouse(self._engine_runner, self._languages, **settings)
         return Guesthouse(self._runner, self._languages, IsolationLevel[level.upper()], **settings)
 
 
