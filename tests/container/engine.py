@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx2
 
+from tests.census import until
 from tests.container.compose import ROOT, load_service, run_options
 
 BASE = os.environ.get("CODEX_TEST_BASE")
@@ -101,22 +102,16 @@ class House:
         return str(token)
 
     def await_health(self, wanted: str = "healthy") -> None:
-        """Return when the engine calls the container ``wanted``; fails when it calls it anything else first."""
-        events = ["docker", "events", "--since=0", f"--filter=container={self.name}", "--format={{.Status}}"]
-        with subprocess.Popen(events, stdout=subprocess.PIPE, text=True) as watching:
-            guard = threading.Timer(SECONDS, watching.kill)
-            guard.start()
-            try:
-                assert watching.stdout
-                for line in watching.stdout:
-                    assert line.strip() != "die", self.log
-                    if line.startswith("health_status"):
-                        assert line.strip() == f"health_status: {wanted}", self.log
-                        return
-                raise AssertionError(f"{self.name} did not become {wanted}: {self.log}")
-            finally:
-                guard.cancel()
-                watching.kill()
+        """Return when the engine calls the container ``wanted``; fails when it calls it anything else first.
+
+        Asked again and again, for an engine keeps no more than its last 256 events, and other tests make many.
+        """
+        assert until(lambda: self._health() != "starting", SECONDS), self.log
+        assert self._health() == wanted, self.log
+
+    def _health(self) -> str:
+        state = self.engine.inspect(self.name)["State"]
+        return str(state["Health"]["Status"] if state["Running"] else state["Status"])
 
     def await_greeting(self, starts: int = 1) -> None:
         """Return once the server has said so many times that it answers."""
