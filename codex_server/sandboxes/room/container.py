@@ -108,7 +108,7 @@ class ContainerInit(Init):
     def serve_once(self, relay: Callable[[], None]) -> None:
         """Be armed, serve, and wait for the end. ``relay`` runs beside it, once nothing is forked any more."""
         self._enter()
-        self._arm((os.pidfd_open(os.getpid()),))
+        self._arm(())
         threading.Thread(target=relay).start()
         self._serve_execution()
 

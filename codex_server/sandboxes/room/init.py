@@ -85,6 +85,7 @@ class Init:
         self._listener = -1  # for the worker's farewell; none where the kernel offers none
         self._farewell: farewell.Farewell | None = None
         self._cpu_before = 0.0  # what arming took is not the program's
+        self._rehearsed = False
 
     def serve(self) -> None:
         """Serve executions until the server closes the channel, or asks for none after the first (``confined``)."""
@@ -116,10 +117,13 @@ class Init:
             self._poll.register(descriptor, select.POLLIN)
 
     def _arm(self, own: tuple[int, ...]) -> None:
-        """Have a worker started, wait until it waits, then tell the server. ``own``: init's pidfd, the first time."""
+        """Have a worker started, wait until it waits, then tell the server.
+
+        ``own``: init's pidfd, the first time, for a server that is beside it.
+        """
         with step("worker"):
             servers_ends = self._start_worker()
-            if own:
+            if not self._rehearsed:
                 self._rehearse()
             self._listener = _hear_ready(self._request)
         wire.send(self.channel, wire.Kind.READY, {}, own + servers_ends)
@@ -136,6 +140,7 @@ class Init:
         workspace.fill(self._walls.workspace, payload, {"header_bytes": len(header)}, self._orders.body["uid"])
         os.close(payload)
         wire.decode(wire.encode(wire.Kind.RESULT, self._result(0.0, listing)))
+        self._rehearsed = True
 
     def _start_worker(self) -> tuple[int, int, int]:
         """The server's ends of the worker's stdin, stdout and stderr."""

@@ -41,6 +41,9 @@ SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV = 1 << 5  # Linux 5.19
 _CAPABILITY_VERSION_3 = 0x20080522
 LAST_CAPABILITY = 63  # more than any kernel has: asking beyond the last one fails with EINVAL and ends the loop
 
+_LAST_DESCRIPTOR = 0x7FFFFFFF  # a descriptor is an int; an older gVisor takes no more
+_PATH_MAX = 4096
+
 RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH = 1, 2, 4, 8
 
 _NUMBERS = {
@@ -128,14 +131,43 @@ def attach_mount(fd: int, target: str) -> None:
 
 def close_descriptors_from(first: int) -> None:
     """Close every descriptor from ``first`` up."""
-    _syscall("close_range", first, 0xFFFFFFFF, 0)
+    _syscall("close_range", first, _LAST_DESCRIPTOR, 0)
 
 
 def open_beneath(folder: int, path: bytes, flags: int) -> int:
     """Open ``path`` below ``folder``: no link is followed, no other file system is entered."""
     resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV
     how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, resolve)
-    return _syscall("openat2", folder, path, how, len(how))
+    try:
+        return _syscall("openat2", folder, path, how, len(how))
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+    return _walk_beneath(folder, path, flags)  # gVisor before its release of 2026-08-31 has no such call
+
+
+def _walk_beneath(folder: int, path: bytes, flags: int) -> int:
+    """The same promises, kept one name after the other."""
+    if len(path) >= _PATH_MAX:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+    *folders, last = path.split(b"/")
+    here = os.dup(folder)
+    try:
+        for name in folders:
+            below = _open_entry(here, name, os.O_PATH | os.O_DIRECTORY)
+            os.close(here)
+            here = below
+        return _open_entry(here, last, flags)
+    finally:
+        os.close(here)
+
+
+def _open_entry(folder: int, name: bytes, flags: int) -> int:
+    descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    if name == b".." or os.fstat(descriptor).st_dev != os.fstat(folder).st_dev:
+        os.close(descriptor)
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+    return descriptor
 
 
 def _prctl(option: int, *args: int) -> int:
@@ -190,7 +222,11 @@ def keep_capabilities_across_exec() -> None:
 
 def drop_capabilities() -> None:
     """Give up every capability, for good."""
-    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    try:
+        _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a kernel that knows none has none to clear: gVisor before 2026-07-27
+            raise
     _syscall("capset", struct.pack("Ii", _CAPABILITY_VERSION_3, 0), bytes(24))
 
 

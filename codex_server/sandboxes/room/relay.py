@@ -85,9 +85,8 @@ class Relay:
         _write(stream.pack(kind, body, content))
 
     def _adopt(self, descriptors: list[int]) -> None:
-        """The server's ends of the program's streams; the pidfd before them is of no use to it."""
-        pidfd, self._stdin, stdout, stderr = descriptors
-        os.close(pidfd)
+        """The server's ends of the program's streams."""
+        self._stdin, stdout, stderr = descriptors
         self._outputs = {stdout: wire.Kind.STDOUT, stderr: wire.Kind.STDERR}
         for descriptor in (self._stdin, *self._outputs):
             os.set_blocking(descriptor, False)

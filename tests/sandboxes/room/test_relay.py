@@ -44,7 +44,7 @@ class Between:
 
     def arm(self) -> None:
         """Say READY, as an init does, with the other ends of the program's streams."""
-        ends = (os.pidfd_open(os.getpid()), self._stdin_end, self._stdout_end, self._stderr_end)
+        ends = (self._stdin_end, self._stdout_end, self._stderr_end)
         wire.send(self.init, wire.Kind.READY, {"pid": 2}, ends)
         for end in ends:
             os.close(end)

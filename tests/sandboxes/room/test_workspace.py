@@ -13,11 +13,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codex_server.sandboxes.room import wire, workspace
+from codex_server.sandboxes.room import kernel, wire, workspace
 from codex_server.sandboxes.room.removal import remove_tree
 
 SECRET = b"a-secret-outside-the-workspace"
 Identities = dict[str, workspace.Identity]
+_NO_SUCH_CALL = 9999
+
+
+@pytest.fixture(autouse=True, params=["openat2", "no openat2"])
+def way_to_open(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A kernel that has openat2, and one that has not (an older gVisor)."""
+    if request.param != "openat2":
+        monkeypatch.setitem(kernel._COMMON_NUMBERS, "openat2", _NO_SUCH_CALL)
+    return str(request.param)
 
 
 @pytest.fixture
