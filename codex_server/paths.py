@@ -10,6 +10,10 @@ from codex_server.errors import IllegalPath
 MAX_PATH_BYTES = 1024
 MAX_NAME_BYTES = 255
 """The longest file name that Linux takes."""
+MAX_PARTS = 32
+"""Nothing deeper would be looked at for the answer's files."""
+MAX_ENTRIES = 10_000
+"""Files and folders of one request together: half of what a workspace has places for."""
 
 
 def checked_path(path: str, pointer: str = "") -> str:
@@ -29,17 +33,25 @@ def checked_path(path: str, pointer: str = "") -> str:
 def check_paths_together(paths: Iterable[str], program: str) -> None:
     """See that no two of ``paths`` collide, and that none takes the place of ``program``, the code's own file.
 
-    INVARIANT: after this, no path is given twice and none is both a file and a folder.
+    INVARIANT: after this, no path is given twice, none is both a file and a folder, and all with their folders are no
+    more than ``MAX_ENTRIES``.
 
     Raises ``IllegalPath`` whose pointer is ``/files/<index>/path``.
     """
     files = {program: "the program itself is written"}
     folders: dict[str, str] = {}
     for index, path in enumerate(paths):
-        if clash := _clash(path, files, folders):
+        parents = _parents(path)
+        if clash := _clash(path, parents, files, folders):
             raise IllegalPath(f"{path!a} {clash}; give each file a path of its own", f"/files/{index}/path")
         files[path] = "another file of this request is written"
-        folders.update((parent, path) for parent in _parents(path))
+        folders.update((parent, path) for parent in parents)
+        if len(files) + len(folders) > MAX_ENTRIES:
+            raise IllegalPath(
+                f"{path!a} is beyond the {MAX_ENTRIES} files and folders that a request may make;"
+                " put the files into fewer folders, or send an archive and unpack it in the program",
+                f"/files/{index}/path",
+            )
 
 
 def _problem(path: str) -> str | None:
@@ -58,15 +70,16 @@ _RULES: tuple[tuple[Callable[[str], bool], str], ...] = (
         lambda path: any(len(part.encode()) > MAX_NAME_BYTES for part in path.split("/")),
         f"has a part longer than {MAX_NAME_BYTES} bytes",
     ),
+    (lambda path: path.count("/") >= MAX_PARTS, f"has more than {MAX_PARTS} parts"),
 )
 
 
-def _clash(path: str, files: dict[str, str], folders: dict[str, str]) -> str | None:
+def _clash(path: str, parents: list[str], files: dict[str, str], folders: dict[str, str]) -> str | None:
     if path in files:
         return f"is where {files[path]}"
     if path in folders:
         return f"would be both a file and the folder of {folders[path]!a}"
-    for parent in _parents(path):
+    for parent in parents:
         if parent in files:
             return f"needs a folder {parent!a} where {files[parent]}"
     return None

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codex_server.errors import IllegalPath
-from codex_server.paths import MAX_PATH_BYTES, check_paths_together, checked_path
+from codex_server.paths import MAX_ENTRIES, MAX_PATH_BYTES, check_paths_together, checked_path
 
 HOSTILE_PARTS = st.sampled_from(
     ["", ".", "..", "a", "b c", "\0", "\n", "\x7f", "\ud800", "é" * 130, "x" * 256, "~", "-rf", "..."]
@@ -29,7 +29,20 @@ def test_a_path_that_passes_stays_inside_the_workspace(path):
 
 @pytest.mark.parametrize(
     "path",
-    ["a", "a/b", "data/input.csv", "ünï/cödé.txt", " leading", "...", "..a", "a..", "-rf", "C:\\x", "x" * 255],
+    [
+        "a",
+        "a/b",
+        "/".join("x" * 32),
+        "data/input.csv",
+        "ünï/cödé.txt",
+        " leading",
+        "...",
+        "..a",
+        "a..",
+        "-rf",
+        "C:\\x",
+        "x" * 255,
+    ],
 )
 def test_ordinary_relative_paths_pass(path):
     assert checked_path(path) == path
@@ -53,6 +66,7 @@ def test_ordinary_relative_paths_pass(path):
         ("x" * 256, "255 bytes"),
         ("é" * 128, "255 bytes"),
         ("/".join(["x" * 200] * 6), "1024 bytes"),
+        ("/".join("x" * 33), "32 parts"),
     ],
 )
 def test_a_refused_path_is_told_which_rule_it_breaks(path, word):
@@ -92,3 +106,17 @@ def test_paths_that_pass_together_can_all_be_written(paths):
         return
     assert len(set(paths)) == len(paths)
     assert not any(other.startswith(f"{path}/") for path in paths for other in paths)
+
+
+def test_files_with_more_folders_than_a_workspace_takes_are_refused_where_they_pass_the_bound():
+    deep = "/".join("x" * 30)
+    paths = [f"{index:03}/{deep}/file" for index in range(1000)]
+    with pytest.raises(IllegalPath, match="fewer folders") as caught:
+        check_paths_together(paths, "main.py")
+    each = len(paths[0].split("/"))
+    assert caught.value.pointer == f"/files/{MAX_ENTRIES // each}/path"
+    check_paths_together(paths[: MAX_ENTRIES // each], "main.py")
+
+
+def test_a_thousand_files_in_one_folder_pass():
+    check_paths_together([f"{'/'.join('x' * 31)}/{index}" for index in range(1000)], "main.py")

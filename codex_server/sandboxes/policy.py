@@ -287,11 +287,28 @@ _RULES: Final = (
     ),
 )
 
+_ONE_PROCESS = "Only one process: a group or a whole uid holds those that watch over the guest."
+_SELF_ONLY = "Only itself (0): who watches over the guest has its uid, and could be slowed down by it."
+
+_SHARED_UID_RULES: Final = (
+    Rule("setpriority", 0, _INT, (0,), Values.ONLY, _ONE_PROCESS),
+    Rule("setpriority", 1, _INT, (0,), Values.ONLY, _SELF_ONLY),
+    Rule("ioprio_set", 0, _INT, (1,), Values.ONLY, _ONE_PROCESS),
+    Rule("ioprio_set", 1, _INT, (0,), Values.ONLY, _SELF_ONLY),
+    Rule("sched_setaffinity", 0, _INT, (0,), Values.ONLY, _SELF_ONLY),
+    Rule("sched_setscheduler", 0, _INT, (0,), Values.ONLY, _SELF_ONLY),
+    Rule("sched_setparam", 0, _INT, (0,), Values.ONLY, _SELF_ONLY),
+    Rule("sched_setattr", 0, _INT, (0,), Values.ONLY, _SELF_ONLY),
+)
+
 ROOM: Final = Policy("room", _GROUPS, _RULES)
-"""For a guest in namespaces of its own (levels ``full`` and ``namespaces``), and for a guest in a container."""
+"""For a guest in namespaces of its own (levels ``full`` and ``namespaces``) with a uid of its own."""
+
+ROOM_SHARED_UID: Final = Policy("room, shared uid", _GROUPS, _RULES + _SHARED_UID_RULES)
+"""For a guest in namespaces of its own whose init has its uid: in a container, and where there is one uid for all."""
 
 CONTAINER: Final = ROOM.allowing("container", ("prlimit64", "seccomp"))
-"""What an engine puts around a whole container: there init sets its worker's limits, and the worker loads ``ROOM``."""
+"""What an engine puts around a container: there init sets its worker's limits, and the worker loads its own filter."""
 
 _NO_NAMESPACES: Final = (
     Group(
@@ -341,19 +358,6 @@ _SHARED_UID: Final = (
     ),
 )
 
-_SELF_ONLY = "Only itself (0): the server's processes have the guest's uid, and it could slow them down."
-
-_SHARED_UID_RULES: Final = (
-    Rule("setpriority", 0, _INT, (0,), Values.ONLY, "Only one process: a group or a whole uid holds the server's too."),
-    Rule("setpriority", 1, _INT, (0,), Values.ONLY, _SELF_ONLY),
-    Rule("ioprio_set", 0, _INT, (1,), Values.ONLY, "Only one process: a group or a whole uid holds the server's too."),
-    Rule("ioprio_set", 1, _INT, (0,), Values.ONLY, _SELF_ONLY),
-    Rule("sched_setaffinity", 0, _INT, (0,), Values.ONLY, _SELF_ONLY),
-    Rule("sched_setscheduler", 0, _INT, (0,), Values.ONLY, _SELF_ONLY),
-    Rule("sched_setparam", 0, _INT, (0,), Values.ONLY, _SELF_ONLY),
-    Rule("sched_setattr", 0, _INT, (0,), Values.ONLY, _SELF_ONLY),
-)
-
 CONFINED: Final = Policy(
     "confined",
     CONFINED_OWN_UID.groups + _SHARED_UID,
@@ -361,4 +365,4 @@ CONFINED: Final = Policy(
 )
 """For a guest without namespaces (level ``confined``) that runs with the server's own uid."""
 
-POLICIES: Final = (ROOM, CONFINED_OWN_UID, CONFINED)
+POLICIES: Final = (ROOM, ROOM_SHARED_UID, CONFINED_OWN_UID, CONFINED)

@@ -144,6 +144,8 @@ def test_files_that_may_not_be_read_do_no_harm(house):
         attempt(os.chmod, "none", 0); attempt(os.chmod, "only-written", 0o200)
         os.close(os.open("made-so", os.O_CREAT | os.O_WRONLY, 0))
         os.mkdir("closed", 0)
+        for mode in (0o100, 0o200, 0o400, 0o600):
+            os.mkdir(f"folder-{mode:o}"); open(f"folder-{mode:o}/inner", "w").write("x"); attempt(os.chmod, f"folder-{mode:o}", mode)
         open("open", "w").write("x")
         attempt(os.chmod, ".", 0)
     """)

@@ -203,6 +203,19 @@ def test_guest_cannot_raise_its_limits(house):
     assert set(seen[1:]) <= {"EPERM", "EACCES"}
 
 
+@pytest.mark.levels(*IN_A_ROOM)
+def test_a_guest_cannot_slow_down_its_init(house):
+    seen = house.python("""
+        tell([
+            attempt(os.setpriority, os.PRIO_PROCESS, 1, 19),
+            attempt(os.sched_setscheduler, 1, os.SCHED_IDLE, os.sched_param(0)),
+            attempt(os.sched_setaffinity, 1, {0}),
+            call("ioprio_set", 1, 1, 3 << 13),
+        ])
+    """)
+    assert seen.told == ["EPERM"] * 4
+
+
 def test_guest_cannot_touch_cgroups(house):
     seen = house.python("""
         tried = [attempt(open, path, "w") for path in ("/sys/fs/cgroup/cgroup.procs", "/sys/fs/cgroup/memory/tasks", "/sys/fs/cgroup/pids/cgroup.procs", "/sys/fs/cgroup/memory/release_agent")]

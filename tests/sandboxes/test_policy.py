@@ -15,6 +15,7 @@ from codex_server.sandboxes.policy import (
     CONTAINER,
     POLICIES,
     ROOM,
+    ROOM_SHARED_UID,
     Group,
     Policy,
     Rule,
@@ -225,32 +226,32 @@ def rule_lines(rules: tuple[Rule, ...]) -> list[str]:
 
 
 def expected_tables() -> str:
-    base_groups, base_rules = len(ROOM.groups), len(ROOM.rules)
-    own_groups, own_rules = len(CONFINED_OWN_UID.groups), len(CONFINED_OWN_UID.rules)
-    sections = [
+    base_rules, own_groups, own_rules = len(ROOM.rules), len(CONFINED_OWN_UID.groups), len(CONFINED_OWN_UID.rules)
+    sections: list[tuple[str, tuple[Group, ...], tuple[Rule, ...]]] = [
         ("## Everywhere", ROOM.groups, ROOM.rules),
         (
-            "## At level `confined` besides",
-            CONFINED_OWN_UID.groups[base_groups:],
-            CONFINED_OWN_UID.rules[base_rules:],
+            "## Besides, where the guest has the uid of those that watch over it",
+            (),
+            ROOM_SHARED_UID.rules[base_rules:],
         ),
         (
-            "## At level `confined` besides, when the guest has the server's uid",
-            CONFINED.groups[own_groups:],
-            CONFINED.rules[own_rules:],
+            "## At level `confined` besides",
+            CONFINED_OWN_UID.groups[len(ROOM.groups) :],
+            CONFINED_OWN_UID.rules[base_rules:],
         ),
+        ("## At level `confined` besides, when the guest has the server's uid", CONFINED.groups[own_groups:], ()),
     ]
+    assert CONFINED.rules[own_rules:] == ROOM_SHARED_UID.rules[base_rules:]
     blocks = []
     for title, groups, rules in sections:
-        blocks += [title, "\n".join(group_lines(groups)), "\n".join(rule_lines(rules))]
+        tables = [lines(rows) for lines, rows in ((group_lines, groups), (rule_lines, rules)) if rows]
+        blocks += [title, *("\n".join(table) for table in tables)]
     return "\n" + "\n\n".join(blocks) + "\n\n"
 
 
 def test_the_document_lists_every_refused_call_its_answer_and_the_reason():
     written = DOCUMENT.read_text().partition(START)[2].partition(END)[0]
-    assert written == expected_tables(), (
-        f"run: python tests/sandboxes/embedded/{Path(__file__).name} (it rewrites the tables)"
-    )
+    assert written == expected_tables(), f"run: python tests/sandboxes/{Path(__file__).name} (it rewrites the tables)"
 
 
 def test_the_document_names_the_horizon():

@@ -33,7 +33,7 @@ from codex_server.sandboxes.docker.sandbox import Container, DockerSandbox
 from codex_server.sandboxes.docker.sweeper import Sweeper
 from codex_server.sandboxes.environment import guest_environment, packages_environment
 from codex_server.sandboxes.payload import Terms
-from codex_server.sandboxes.policy import CONTAINER, ROOM
+from codex_server.sandboxes.policy import CONTAINER, ROOM_SHARED_UID
 from codex_server.sandboxes.room import stream, wire
 from codex_server.sandboxes.seccomp import compile_filter, docker_profile
 from codex_server.settings import Settings
@@ -108,7 +108,7 @@ class DockerBackend(Backend):
 
     async def _look_at_engine(self) -> None:
         facts = await self._engine.connect()
-        self._filter = compile_filter(ROOM, facts.machine).hex()
+        self._filter = compile_filter(ROOM_SHARED_UID, facts.machine).hex()
         runtime = self._settings.docker_runtime
         if runtime and runtime not in facts.runtimes:
             known = ", ".join(sorted(facts.runtimes))

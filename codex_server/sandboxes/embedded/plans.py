@@ -17,7 +17,7 @@ from codex_server.sandboxes.embedded.guestids import GuestIds
 from codex_server.sandboxes.embedded.sandbox import command_of
 from codex_server.sandboxes.embedded.zygote import ROOM_FOLDER, Zygote, boot_argv
 from codex_server.sandboxes.environment import guest_environment, packages_environment
-from codex_server.sandboxes.policy import CONFINED, CONFINED_OWN_UID, ROOM
+from codex_server.sandboxes.policy import CONFINED, CONFINED_OWN_UID, ROOM, ROOM_SHARED_UID
 from codex_server.sandboxes.seccomp import compile_filter
 from codex_server.settings import Settings
 
@@ -88,7 +88,7 @@ class Plans:
         setup = _setup(settings, host, namespaces=True, cgroups=tree is not None) | {
             "import_path": str(Path(rooms.ROOM_CODE).parent),
             "agent": "/opt/runners/python/agent.py",
-            "seccomp": compile_filter(ROOM, _machine()).hex(),
+            "seccomp": compile_filter(ROOM if ids.per_slot else ROOM_SHARED_UID, _machine()).hex(),
             "masked": rooms.MASKED,
         }
         return cls(python, launch_plan, setup, ids.of_slot, languages, None, environment)

@@ -5,9 +5,11 @@ end of that channel, in a thread of the same process, and turns descriptors into
 INVARIANT: the container's stdin and stdout are this process's alone: no guest holds or can open them.
 """
 
+import contextlib
 import os
 import select
 import socket
+import time
 from typing import Any, NoReturn
 
 from . import stream, wire
@@ -15,6 +17,10 @@ from . import stream, wire
 _SERVER_IN, _SERVER_OUT = 0, 1
 _MOST_FROM_SERVER = 256 * 2**20
 """Above any execution with its files; the server has bounded it before."""
+_SMALL = 4096
+_REST_SECONDS = 0.003
+"""After a small chunk of a stream, until the next one: a frame costs the server 9 µs however little it carries, so a
+program that writes byte by byte could keep it busy. The first chunk and the last are passed on at once."""
 
 
 class Relay:
@@ -29,13 +35,16 @@ class Relay:
         self._outputs: dict[int, wire.Kind] = {}
         self._stdin = -1
         self._stdin_left = memoryview(b"")
+        self._resting: set[int] = set()
+        self._rest_ends = 0.0
 
     def run(self) -> NoReturn:
         """Carry until one side is gone; never returns: the process ends with it."""
         try:
             while True:
-                for descriptor, _ in self._poll.poll():
+                for descriptor, _ in self._poll.poll(self._rest_left()):
                     self._serve(descriptor)
+                self._end_rest()
         except (wire.Closed, BrokenPipeError):
             os._exit(0)
         except BaseException as error:  # nothing outlives the process: this is the last moment to tell it
@@ -60,7 +69,8 @@ class Relay:
             if kind is wire.Kind.RUN:
                 self._hand_over(body, content)
             else:
-                wire.send(self._channel, kind, body)
+                with contextlib.suppress(wire.Closed):  # init has ended: its result, unread yet, ends this process
+                    wire.send(self._channel, kind, body)
 
     def _hand_over(self, body: dict[str, Any], content: bytes) -> None:
         """The execution's payload in a memfd; what follows it is the program's stdin."""
@@ -117,11 +127,26 @@ class Relay:
             os.close(descriptor)
             del self._outputs[descriptor]
             return False
-        _write(stream.pack(self._kind(descriptor), {}, chunk))
+        _write(stream.pack(self._outputs[descriptor], {}, chunk))
+        if len(chunk) < _SMALL:
+            self._rest(descriptor)
         return True
 
-    def _kind(self, descriptor: int) -> wire.Kind:
-        return self._outputs[descriptor]
+    def _rest(self, descriptor: int) -> None:
+        if not self._resting:
+            self._rest_ends = time.monotonic() + _REST_SECONDS
+        self._resting.add(descriptor)
+        self._poll.modify(descriptor, 0)
+
+    def _rest_left(self) -> float | None:
+        """Milliseconds for ``poll``."""
+        return max(0.0, self._rest_ends - time.monotonic()) * 1000 if self._resting else None
+
+    def _end_rest(self) -> None:
+        if self._resting and time.monotonic() >= self._rest_ends:
+            for descriptor in self._resting & self._outputs.keys():
+                self._poll.modify(descriptor, select.POLLIN)
+            self._resting.clear()
 
     def _drain(self) -> None:
         """What the pipes still hold: everyone who could write into them is dead."""

@@ -132,16 +132,26 @@ def _walk(top: int, listing: "_Listing") -> Iterator[tuple[int, bytes, "os.DirEn
 def _open(folder: int, path: bytes, kind: int) -> int:
     """Open to read; what its owner has locked is unlocked first, where this process is that owner (a container's)."""
     try:
-        return kernel.open_beneath(folder, path, _READ | kind)
+        opened = kernel.open_beneath(folder, path, _READ | kind)
     except PermissionError:
-        locked = kernel.open_beneath(folder, path, os.O_PATH | os.O_NOFOLLOW | kind)
-        try:
-            status = os.fstat(locked)
-            if stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode):
-                os.chmod(f"/proc/self/fd/{locked}", 0o700)  # by its descriptor: no name of the guest's is followed
-        finally:
-            os.close(locked)
+        _unlock(folder, path, kind)
         return kernel.open_beneath(folder, path, _READ | kind)
+    if kind & os.O_DIRECTORY and os.fstat(opened).st_mode & 0o500 != 0o500:
+        # Its names can be listed, and yet nothing about what they name can be asked.
+        os.close(opened)
+        _unlock(folder, path, kind)
+        return kernel.open_beneath(folder, path, _READ | kind)
+    return opened
+
+
+def _unlock(folder: int, path: bytes, kind: int) -> None:
+    locked = kernel.open_beneath(folder, path, os.O_PATH | os.O_NOFOLLOW | kind)
+    try:
+        status = os.fstat(locked)
+        if stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode):
+            os.chmod(f"/proc/self/fd/{locked}", 0o700)  # by its descriptor: no name of the guest's is followed
+    finally:
+        os.close(locked)
 
 
 class _Listing:
@@ -158,7 +168,11 @@ class _Listing:
 
     def consider(self, parent: int, path: bytes, entry: "os.DirEntry[str]", written: dict[str, Identity]) -> None:
         """Keep the file, or note why not; unchanged input files are passed over."""
-        status = os.stat(entry.name, dir_fd=parent, follow_symlinks=False)
+        try:
+            status = os.stat(entry.name, dir_fd=parent, follow_symlinks=False)
+        except OSError as error:
+            self.skip(path, None, f"it cannot be looked at ({os.strerror(error.errno or 0)})")
+            return
         if written.get(os.fsdecode(path)) == _identity(status):
             return
         if not stat.S_ISREG(status.st_mode):

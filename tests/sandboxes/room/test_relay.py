@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -178,6 +179,29 @@ def test_a_stop_comes_to_init_and_a_fault_to_the_server(between):
     assert wire.receive(between.init) == (wire.Kind.STOP, {}, [])
     wire.send(between.init, wire.Kind.FAULT, {"step": "worker", "message": "x"})
     assert between.hear() == (wire.Kind.FAULT, {"step": "worker", "message": "x"}, b"")
+
+
+def test_a_stop_that_crosses_the_report_does_not_lose_it(between):
+    between.run()
+    os.write(between.stdout, b"o" * 128 * 1024)  # more than anybody reads now: the relay waits
+    between.report({"exit_code": 0})
+    between.init.shutdown(socket.SHUT_RDWR)
+    between.tell(wire.Kind.STOP, {})
+    while (frame := between.hear())[0] is wire.Kind.STDOUT:
+        pass
+    assert frame == (wire.Kind.RESULT, {"exit_code": 0}, b"")
+    assert between.process.wait(30) == 0
+
+
+def test_a_program_that_writes_byte_by_byte_does_not_cost_a_frame_for_each(between):
+    between.run()
+    frames, pause = [], threading.Event()
+    for _ in range(1000):
+        os.write(between.stdout, b"x")
+        pause.wait(0.0001)  # so that the relay finds each byte by itself
+    while sum(map(len, frames)) < 1000:
+        frames.append(between.hear()[2])
+    assert len(frames) < 500
 
 
 def test_it_ends_with_the_server_and_the_whole_container_with_it(between):

@@ -5,9 +5,9 @@ import json
 import os
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given, settings
@@ -19,6 +19,8 @@ from codex_server.sandboxes.room.removal import remove_tree
 SECRET = b"a-secret-outside-the-workspace"
 Identities = dict[str, workspace.Identity]
 _NO_SUCH_CALL = 9999
+NOBODY = 65534
+T = TypeVar("T")
 
 
 @pytest.fixture(autouse=True, params=["openat2", "no openat2"])
@@ -48,6 +50,19 @@ def fill(root: Path, files: dict[str, bytes], **header: Any) -> tuple[dict[str, 
     finally:
         os.close(payload)
     return json.loads(request), written
+
+
+def without_privilege(root: Path, action: Callable[[], T]) -> T:
+    """``action`` as an account that the permissions of files hold for, and that owns all below ``root``."""
+    if os.geteuid():
+        return action()
+    for path in (root, *root.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    os.setresuid(NOBODY, NOBODY, 0)
+    try:
+        return action()
+    finally:
+        os.setresuid(0, 0, 0)
 
 
 class Collected:
@@ -252,21 +267,39 @@ def test_strange_names_are_told_as_text(root, name, shown):
     assert Collected(root).files == {shown: b"content"}
 
 
-def test_what_the_program_has_locked_is_read_all_the_same(root):
+@pytest.mark.parametrize("mode", [0, 0o100, 0o200, 0o300, 0o400, 0o600])
+def test_what_the_program_has_locked_is_read_all_the_same(root, mode):
     (root / "file").write_bytes(b"x")
     (root / "folder").mkdir()
     (root / "folder" / "inner").write_bytes(b"y")
-    for name in ("file", "folder/inner", "folder"):
-        (root / name).chmod(0)
     top = workspace.open_folder(str(root))
-    root.chmod(0)
-    listing, memfd = workspace.collect(top, {}, {"inline_bytes": 100, "inline_total_bytes": 100})
-    root.chmod(0o700)
+    for name in ("file", "folder/inner"):
+        (root / name).chmod(0)
+    for name in ("folder", ""):
+        (root / name).chmod(mode)
+    bounds = {"inline_bytes": 100, "inline_total_bytes": 100}
+    listing, memfd = without_privilege(root, lambda: workspace.collect(top, {}, bounds))
     assert memfd is not None
     assert sorted(listing["files"]) == [["file", 1], ["folder/inner", 1]]
     assert sorted(os.pread(memfd, 100, 0)) == [*b"xy"]
     assert listing["skipped"] == []
     os.close(memfd)
+
+
+def test_an_entry_that_cannot_be_looked_at_is_left_out_and_the_rest_comes_back(root, monkeypatch):
+    (root / "file").write_bytes(b"x")
+    (root / "strange").write_bytes(b"y")
+    ask = os.stat
+
+    def refuse(path: Any, **how: Any) -> os.stat_result:
+        if path == "strange":
+            raise PermissionError(13, "Permission denied")
+        return ask(path, **how)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    back = Collected(root)
+    assert back.files == {"file": b"x"}
+    assert back.skipped == {"strange": (None, "it cannot be looked at (Permission denied)")}
 
 
 def test_the_workspace_is_read_where_it_was_opened_even_when_its_name_leads_elsewhere(root):
