@@ -117,11 +117,8 @@ class Relay:
             os.close(descriptor)
             del self._outputs[descriptor]
             return False
-        _write(stream.pack(self._kind(descriptor), {}, chunk))
+        _write(stream.pack(self._outputs[descriptor], {}, chunk))
         return True
-
-    def _kind(self, descriptor: int) -> wire.Kind:
-        return self._outputs[descriptor]
 
     def _drain(self) -> None:
         """What the pipes still hold: everyone who could write into them is dead."""
