@@ -61,13 +61,16 @@ _COMMON_NUMBERS = {
     "landlock_restrict_self": 446,
 }
 
+MACHINES = tuple(_NUMBERS)
+"""The processors, as ``uname -m`` names them, whose system call numbers are known here."""
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _fork_libc = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter's lock across a clone
 
 
 def supported_machine() -> bool:
-    """Whether this processor's system call numbers are known here."""
-    return os.uname().machine in _NUMBERS
+    """Whether this processor is one of ``MACHINES``."""
+    return os.uname().machine in MACHINES
 
 
 def number_of(call: str) -> int:
