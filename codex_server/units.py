@@ -7,13 +7,11 @@ _DECIMAL = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 
 
-def parse_size(text: str | int) -> int:
-    """Bytes in ``text``: ``"64MiB"``, ``"1 GiB"``, ``"500kB"`` (decimal) or a plain number.
+def parse_size(text: str) -> int:
+    """Bytes in ``text``: ``"64MiB"``, ``"1 GiB"``, ``"500kB"`` (decimal) or ``"4096"``.
 
     Raises ``ValueError`` that names the accepted forms.
     """
-    if isinstance(text, int):
-        return text
     match = _SIZE.fullmatch(text)
     factor = {**_FACTORS, **_DECIMAL}.get(match[2].upper()) if match else None
     if match is None or factor is None:

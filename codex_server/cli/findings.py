@@ -9,7 +9,13 @@ from typing import Literal
 
 from codex_server.languages import Language
 from codex_server.sandboxes.base import Isolation, IsolationLevel
-from codex_server.sandboxes.room import landlock
+from codex_server.sandboxes.embedded.causes import (
+    USERNS_APPARMOR_CURE,
+    USERNS_CLONE_CURE,
+    USERNS_LIMIT_CURE,
+    read_sysctl,
+)
+from codex_server.sandboxes.room import kernel, landlock
 from codex_server.units import format_size
 
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
@@ -55,11 +61,11 @@ def read_host() -> Host:
         release=platform.release(),
         machine=platform.machine(),
         root=os.geteuid() == 0,
-        max_user_namespaces=_sysctl("user/max_user_namespaces"),
-        userns_clone=_sysctl("kernel/unprivileged_userns_clone"),
-        apparmor_restricts=_sysctl("kernel/apparmor_restrict_unprivileged_userns"),
+        max_user_namespaces=read_sysctl("user/max_user_namespaces"),
+        userns_clone=read_sysctl("kernel/unprivileged_userns_clone"),
+        apparmor_restricts=read_sysctl("kernel/apparmor_restrict_unprivileged_userns"),
         cgroup_version=_cgroup_version(),
-        seccomp_actions=_sysctl("kernel/seccomp/actions_avail"),
+        seccomp_actions=read_sysctl("kernel/seccomp/actions_avail"),
         landlock_abi=landlock.abi(),
     )
 
@@ -116,8 +122,9 @@ def examine_docker(reached: Isolation | None, trouble: str | None, asked_for: st
 
 def _kernel(host: Host) -> Finding:
     system = f"Linux {host.release} {host.machine}, as {'root' if host.root else 'an ordinary user'}"
-    if host.machine not in ("x86_64", "aarch64"):
-        return Finding("kernel", system, "the embedded sandbox does not run", "use a machine with x86_64 or aarch64")
+    if host.machine not in kernel.MACHINES:
+        cure = f"use a machine with {' or '.join(kernel.MACHINES)}"
+        return Finding("kernel", system, "the embedded sandbox does not run", cure)
     if _version(host.release) < (5, 12):
         return Finding("kernel", system, "the embedded sandbox does not run", "use Linux 5.12 or newer")
     return Finding("kernel", system)
@@ -135,14 +142,13 @@ def _user_namespaces(host: Host, reached: IsolationLevel | None) -> Finding:
 def _user_namespaces_fault(host: Host) -> tuple[str, str] | None:
     """What forbids them, and the cure."""
     if host.max_user_namespaces in (None, "0"):
-        return "switched off", "sysctl user.max_user_namespaces=15000"
+        return "switched off", USERNS_LIMIT_CURE
     if host.root:
         return None
     if host.userns_clone == "0":
-        return "forbidden to ordinary users", "sysctl kernel.unprivileged_userns_clone=1"
+        return "forbidden to ordinary users", USERNS_CLONE_CURE
     if host.apparmor_restricts == "1":
-        cure = "sysctl kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile with `userns` for Python"
-        return "restricted by AppArmor", cure
+        return "restricted by AppArmor", USERNS_APPARMOR_CURE
     return None
 
 
@@ -198,13 +204,6 @@ def _cgroup_version() -> int | None:
     if (_CGROUP_ROOT / "cgroup.controllers").exists():
         return 2
     return 1 if (_CGROUP_ROOT / "memory").exists() else None
-
-
-def _sysctl(name: str) -> str | None:
-    try:
-        return (Path("/proc/sys") / name).read_text(encoding="ascii").strip()
-    except OSError:
-        return None
 
 
 def _version(release: str) -> tuple[int, int]:

@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import json
 import subprocess
 import sys
@@ -12,8 +13,12 @@ from codex_server.cli.doctor import render_findings
 from codex_server.cli.findings import Host, examine_docker, examine_host, examine_languages, examine_level
 from codex_server.languages import load_languages
 from codex_server.packages import InstalledPackages, Package
+from codex_server.sandboxes import syscalls
 from codex_server.sandboxes.base import Isolation, IsolationLevel
 from codex_server.sandboxes.docker.engine import Engine, EngineError
+from codex_server.sandboxes.embedded.causes import HostFacts, explain
+from codex_server.sandboxes.embedded.zygote import LaunchFailed
+from codex_server.sandboxes.room import kernel
 from tests.engine import built_images, out_of_reach
 
 HOST = Host(
@@ -54,6 +59,27 @@ def test_each_missing_thing_names_its_consequence_and_its_cure(host: Host, name:
     assert finding.consequence
     assert finding.verdict == ("lack" if name in ("kernel", "seccomp") else "note")
     assert cure in str(finding.cure)
+
+
+@pytest.mark.parametrize(
+    ("host", "failed"),
+    [
+        (replace(HOST, max_user_namespaces="0"), errno.ENOSPC),
+        (replace(HOST, userns_clone="0"), errno.EPERM),
+        (replace(HOST, userns_clone="1", apparmor_restricts="1"), errno.EPERM),
+    ],
+)
+def test_the_cure_is_the_one_that_a_server_tells_which_could_not_start(host: Host, failed: int):
+    (finding,) = [finding for finding in examine_host(host, IsolationLevel.FULL) if finding.verdict != "ok"]
+    facts = HostFacts(False, host.userns_clone, host.apparmor_restricts == "1")
+    assert finding.cure
+    assert finding.cure in explain(LaunchFailed("namespaces", failed, "no"), facts)
+
+
+def test_the_machines_are_those_that_the_room_and_its_filters_know():
+    assert set(kernel.MACHINES) == set(syscalls.AUDIT_ARCH)
+    for machine in kernel.MACHINES:
+        assert all(finding.verdict == "ok" for finding in examine_host(replace(ROOT, machine=machine), None))
 
 
 def test_what_restricts_ordinary_users_does_not_restrict_root():

@@ -13,10 +13,15 @@ _CONTAINER_CURE = (
     "systempaths=unconfined --security-opt apparmor=unconfined (no capability and no --privileged is needed), or run "
     "the server outside a container"
 )
-_APPARMOR_CURE = (
-    "AppArmor restricts unprivileged user namespaces: sysctl kernel.apparmor_restrict_unprivileged_userns=0, or an "
-    "AppArmor profile with `userns` for this server's Python"
+USERNS_LIMIT_CURE = "sysctl user.max_user_namespaces=15000"
+USERNS_CLONE_CURE = "sysctl kernel.unprivileged_userns_clone=1"
+USERNS_APPARMOR_CURE = (
+    "sysctl kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile with `userns` for this server's "
+    "Python"
 )
+"""What allows user namespaces, where each of three settings forbids them; ``codex-server doctor`` tells the same."""
+
+_APPARMOR = f"AppArmor restricts unprivileged user namespaces: {USERNS_APPARMOR_CURE}"
 _MOUNT_STEPS = ("mounts", "pivot", "tmpfs", "ids")
 
 
@@ -37,12 +42,13 @@ def read_host_facts() -> HostFacts:
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return HostFacts(
         seccomp_filtered="Seccomp:\t2" in status,
-        userns_clone=_sysctl("kernel/unprivileged_userns_clone"),
-        apparmor_restricts=_sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1",
+        userns_clone=read_sysctl("kernel/unprivileged_userns_clone"),
+        apparmor_restricts=read_sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1",
     )
 
 
-def _sysctl(name: str) -> str | None:
+def read_sysctl(name: str) -> str | None:
+    """The value of the file ``name`` below ``/proc/sys``; None where the kernel has none."""
     try:
         return (Path("/proc/sys") / name).read_text(encoding="ascii").strip()
     except OSError:
@@ -65,11 +71,11 @@ def _cure(failure: LaunchFailed, facts: HostFacts) -> str:
     """The first row that fits."""
     denied = failure.errno in (errno.EPERM, errno.EACCES)
     rows = (
-        (failure.errno == errno.ENOSPC, "allow user namespaces: sysctl user.max_user_namespaces=15000 (it is used up)"),
+        (failure.errno == errno.ENOSPC, f"allow user namespaces: {USERNS_LIMIT_CURE} (it is used up)"),
         (failure.errno == errno.ENOSYS, "use Linux 5.12 or newer: this kernel lacks interfaces that are needed"),
         (failure.step == "namespaces" and denied, _userns_cure(facts)),
         (failure.step == "proc" and denied, "/proc is masked here, as in a container: " + _CONTAINER_CURE),
-        (denied and failure.step in _MOUNT_STEPS and facts.apparmor_restricts, _APPARMOR_CURE),
+        (denied and failure.step in _MOUNT_STEPS and facts.apparmor_restricts, _APPARMOR),
         (denied and failure.step in _MOUNT_STEPS, _CONTAINER_CURE),
         (
             failure.step == "id-maps",
@@ -83,7 +89,7 @@ def _userns_cure(facts: HostFacts) -> str:
     if facts.seccomp_filtered:
         return "a seccomp filter forbids user namespaces, as in a container: " + _CONTAINER_CURE
     if facts.userns_clone == "0":
-        return "allow user namespaces: sysctl kernel.unprivileged_userns_clone=1"
+        return f"allow user namespaces: {USERNS_CLONE_CURE}"
     if facts.apparmor_restricts:
-        return _APPARMOR_CURE
+        return _APPARMOR
     return "allow unprivileged user namespaces on this host (a security module forbids them)"

@@ -8,13 +8,14 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from codex_server.interpreters import SYSTEM_PATH
 from codex_server.sandboxes.embedded.rooms import FIRST_SLOT_ID, SINGLE_ID
 
 _ROOM_IDS = 16_384
 """The first ids of the range belong to rooms: their zygote (the first) and slots. Blocks begin above them."""
 _BLOCK = 2048
 """Ids in one block: more than any server has slots."""
-_TOOL_FOLDERS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_TOOL_FOLDERS = SYSTEM_PATH
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,12 +22,6 @@ from codex_server.sandboxes.seccomp import compile_filter
 from codex_server.settings import Settings
 
 _INODES = 20_000
-_READABLE = (
-    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/alternatives", "/etc/fonts", "/etc/group", "/etc/hosts",
-    "/etc/ld.so.cache", "/etc/localtime", "/etc/mime.types", "/etc/nsswitch.conf", "/etc/passwd", "/etc/perl",
-    "/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/terminfo",
-)  # fmt: skip
-_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _SPARE_PROCESSES = 64
 """What an account's own processes may grow by while the server runs, where RLIMIT_NPROC counts them too."""
 
@@ -87,7 +81,7 @@ class Plans:
         }
         setup = _setup(settings, host, namespaces=True, cgroups=tree is not None) | {
             "import_path": str(Path(rooms.ROOM_CODE).parent),
-            "agent": "/opt/runners/python/agent.py",
+            "agent": f"{rooms.runner_folder(_python(languages))}/agent.py",
             "seccomp": compile_filter(ROOM if ids.per_slot else ROOM_SHARED_UID, _machine()).hex(),
             "masked": rooms.MASKED,
         }
@@ -112,10 +106,10 @@ class Plans:
         }
         setup = _setup(settings, host, namespaces=False, cgroups=False) | {
             "import_path": str(ROOM_FOLDER.parent),
-            "agent": str(next(language.folder for language in known if language.name == "python") / "agent.py"),
+            "agent": str(_python(known).folder / "agent.py"),
             "seccomp": compile_filter(CONFINED_OWN_UID if ids.per_slot else CONFINED, _machine()).hex(),
-            "readable": [p for p in (*_READABLE, *roots, *(str(lang.folder) for lang in known)) if Path(p).exists()],
-            "writable_devices": [device for device in _DEVICES if Path(device).exists()],
+            "readable": _present([*rooms.READABLE, *roots, *(str(language.folder) for language in known)]),
+            "writable_devices": _present(rooms.DEVICES),
         }
         first = ids.uid_map[1]
         return cls(
@@ -164,6 +158,11 @@ def _confined_environment(languages: Languages, folder: Path) -> dict[str, str]:
     return environment | {"PATH": ":".join([*dict.fromkeys(folders), environment["PATH"]])}
 
 
+def _present(paths: Iterable[str]) -> list[str]:
+    """Those that this host has."""
+    return [path for path in paths if Path(path).exists()]
+
+
 def _link_node_modules(languages: Languages, folder: Path) -> None:
     """Lay the JavaScript packages beside the workspace, where Node.js looks after the workspace's own."""
     for language in languages:
@@ -198,6 +197,11 @@ def _out_of_reach(language: Language, closed: Path) -> str:
 def _has_environment(language: Language) -> bool:
     """Whether the language's packages are a virtual environment, with an interpreter of its own."""
     return language.packages is not None and language.packages.installer == "pip"
+
+
+def _python(languages: Iterable[Language]) -> Language:
+    """The language whose agent a zygote loads."""
+    return next(language for language in languages if language.name == "python")
 
 
 def _warm_program(languages: Languages, python: Interpreter) -> str:

@@ -1,7 +1,8 @@
 """What is in the room: the policy of what a guest can see of the host, as a list of entries (a pure function).
 
 A guest sees the system's programs and libraries, a few harmless files of ``/etc``, its interpreters below ``/opt``, and
-nothing else: no home, no ``/var``, no ``/sys``, no ``/run``, no device beyond the five harmless ones.
+nothing else: no home, no ``/var``, no ``/sys``, no ``/run``, no device beyond the five harmless ones. At level
+``confined``, where there is no room, the same lists say what it may open of the host.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -21,7 +22,8 @@ FIRST_SLOT_ID = 10_000
 SINGLE_ID = 1000
 """The guest's uid where the room has one id only."""
 
-_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+_PROGRAMS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
+_SYSTEM = (*_PROGRAMS, "/libx32")
 _ETC = (
     "/etc/alternatives",
     "/etc/fonts",
@@ -33,7 +35,12 @@ _ETC = (
     "/etc/ssl/openssl.cnf",
     "/etc/terminfo",
 )
-_DEVICES = ("full", "null", "random", "urandom", "zero")
+READABLE = (*_PROGRAMS, *_ETC, "/etc/group", "/etc/hosts", "/etc/nsswitch.conf", "/etc/passwd")
+"""What a guest may read of the host where it has no root of its own; in a room, those four files are the room's."""
+
+DEVICES = tuple(f"/dev/{name}" for name in ("full", "null", "random", "urandom", "zero"))
+"""The devices that a guest has, and may write to."""
+
 _FOLDERS = ("/proc", "/tmp", "/workspace", "/run", "/sys", "/dev/shm", "/var")  # noqa: S108
 _LINKS = {
     "/dev/fd": "/proc/self/fd",
@@ -203,5 +210,5 @@ def _etc(slots: int) -> list[Entry]:
 
 
 def _devices() -> list[Entry]:
-    devices: list[Entry] = [("device", f"/dev/{name}", f"/dev/{name}") for name in _DEVICES]
+    devices: list[Entry] = [("device", device, device) for device in DEVICES]
     return devices + [("link", target, to) for target, to in _LINKS.items()]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from codex_server.errors import SandboxUnavailable
+from codex_server.interpreters import SYSTEM_PATH
 from codex_server.sandboxes.embedded.channel import Channel, close_all
 from codex_server.sandboxes.embedded.slot import hear_ready
 from codex_server.sandboxes.room import wire
@@ -146,7 +147,7 @@ def _start_launcher(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=errors,
-        env={"LANG": "C.UTF-8", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+        env={"LANG": "C.UTF-8", "PATH": SYSTEM_PATH},
         cwd="/",
         pass_fds=(control.fileno(), lifeline),
         umask=0o022,  # what is built for the guest must be readable to it, whatever the operator's shell says

@@ -13,7 +13,8 @@ from typing import Any
 from . import wire, worker
 from .faults import StepFailed
 from .orders import Orders
-from .walls import Walls, peak_resident_bytes, scheduled_seconds
+from .procfs import peak_resident_bytes, scheduled_seconds
+from .walls import Walls
 
 
 class Family:

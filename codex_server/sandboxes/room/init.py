@@ -23,7 +23,8 @@ from . import farewell, kernel, wire, worker, workspace
 from .family import AdoptedFamily, Family
 from .faults import StepFailed, step
 from .orders import Orders
-from .walls import NamespaceWalls, Walls, cpu_seconds, resident_bytes, scheduled_seconds, walls_of
+from .procfs import cpu_seconds, resident_bytes, scheduled_seconds
+from .walls import NamespaceWalls, Walls, walls_of
 
 SLOT = 3
 _TICK_SECONDS = 0.1

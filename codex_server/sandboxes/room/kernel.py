@@ -50,15 +50,27 @@ _NUMBERS = {
     "x86_64": {"clone": 56, "capget": 125, "capset": 126, "pivot_root": 155, "exit_group": 231, "seccomp": 317},
     "aarch64": {"clone": 220, "capget": 90, "capset": 91, "pivot_root": 41, "exit_group": 94, "seccomp": 277},
 }
-_COMMON_NUMBERS = {"open_tree": 428, "move_mount": 429, "close_range": 436, "openat2": 437, "mount_setattr": 442}
+_COMMON_NUMBERS = {
+    "open_tree": 428,
+    "move_mount": 429,
+    "close_range": 436,
+    "openat2": 437,
+    "mount_setattr": 442,
+    "landlock_create_ruleset": 444,
+    "landlock_add_rule": 445,
+    "landlock_restrict_self": 446,
+}
+
+MACHINES = tuple(_NUMBERS)
+"""The processors, as ``uname -m`` names them, whose system call numbers are known here."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _fork_libc = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter's lock across a clone
 
 
 def supported_machine() -> bool:
-    """Whether this processor's system call numbers are known here."""
-    return os.uname().machine in _NUMBERS
+    """Whether this processor is one of ``MACHINES``."""
+    return os.uname().machine in MACHINES
 
 
 def number_of(call: str) -> int:
@@ -73,7 +85,8 @@ def _check(result: int, call: str) -> int:
     return result
 
 
-def _syscall(name: str, *args: object) -> int:
+def syscall(name: str, *args: object) -> int:
+    """Make a call by its name: integers are passed as wide as a register, bytes and buffers by their address."""
     number = number_of(name)
     wide = [ctypes.c_long(value) if isinstance(value, int) else value for value in args]
     return _check(_libc.syscall(ctypes.c_long(number), *wide), name)
@@ -110,28 +123,28 @@ def unmount(target: str, flags: int = MNT_DETACH) -> None:
 
 def pivot_root(new_root: str, put_old: str) -> None:
     """Make ``new_root`` the root of this mount namespace; the old one appears at ``put_old``."""
-    _syscall("pivot_root", os.fsencode(new_root), os.fsencode(put_old))
+    syscall("pivot_root", os.fsencode(new_root), os.fsencode(put_old))
 
 
 def clone_mount(path: str) -> int:
     """A descriptor of a detached copy of the mounts at ``path`` and below."""
-    return _syscall("open_tree", _AT_FDCWD, os.fsencode(path), _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_RECURSIVE)
+    return syscall("open_tree", _AT_FDCWD, os.fsencode(path), _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_RECURSIVE)
 
 
 def restrict_mount(fd: int, flags: int) -> None:
     """Set ``flags`` (MS_RDONLY, MS_NOSUID, MS_NODEV: the same bits here) on a detached tree, recursively."""
     attributes = struct.pack("QQQQ", flags, 0, 0, 0)
-    _syscall("mount_setattr", fd, b"", _AT_EMPTY_PATH | _AT_RECURSIVE, attributes, len(attributes))
+    syscall("mount_setattr", fd, b"", _AT_EMPTY_PATH | _AT_RECURSIVE, attributes, len(attributes))
 
 
 def attach_mount(fd: int, target: str) -> None:
     """Put a detached tree at ``target``."""
-    _syscall("move_mount", fd, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
+    syscall("move_mount", fd, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
 
 
 def close_descriptors_from(first: int) -> None:
     """Close every descriptor from ``first`` up."""
-    _syscall("close_range", first, _LAST_DESCRIPTOR, 0)
+    syscall("close_range", first, _LAST_DESCRIPTOR, 0)
 
 
 def open_beneath(folder: int, path: bytes, flags: int) -> int:
@@ -139,7 +152,7 @@ def open_beneath(folder: int, path: bytes, flags: int) -> int:
     resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV
     how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, resolve)
     try:
-        return _syscall("openat2", folder, path, how, len(how))
+        return syscall("openat2", folder, path, how, len(how))
     except OSError as error:
         if error.errno != errno.ENOSYS:
             raise
@@ -210,10 +223,10 @@ def keep_capabilities_across_exec() -> None:
     """Make every capability that is held inheritable and ambient, so that a non-root uid keeps it across exec."""
     header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
     data = ctypes.create_string_buffer(24)
-    _syscall("capget", header, data)
+    syscall("capget", header, data)
     effective, permitted, _, effective_high, permitted_high, _ = struct.unpack("6I", data.raw)
     wanted = struct.pack("6I", effective, permitted, permitted, effective_high, permitted_high, permitted_high)
-    _syscall("capset", header, wanted)
+    syscall("capset", header, wanted)
     held = permitted | permitted_high << 32
     for capability in range(LAST_CAPABILITY):
         if held >> capability & 1:
@@ -227,7 +240,7 @@ def drop_capabilities() -> None:
     except OSError as error:
         if error.errno != errno.EINVAL:  # a kernel that knows none has none to clear: gVisor before 2026-07-27
             raise
-    _syscall("capset", struct.pack("Ii", _CAPABILITY_VERSION_3, 0), bytes(24))
+    syscall("capset", struct.pack("Ii", _CAPABILITY_VERSION_3, 0), bytes(24))
 
 
 def load_seccomp(program: bytes, flags: int = 0) -> int:
@@ -237,7 +250,7 @@ def load_seccomp(program: bytes, flags: int = 0) -> int:
     """
     code = ctypes.create_string_buffer(program, len(program))
     filter_struct = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
-    return _syscall("seccomp", _SECCOMP_SET_MODE_FILTER, flags, filter_struct)
+    return syscall("seccomp", _SECCOMP_SET_MODE_FILTER, flags, filter_struct)
 
 
 def raise_loopback() -> None:

@@ -3,20 +3,20 @@
 A ruleset names every right that it handles; a right that is handled and granted by no rule is refused (EACCES
 for files and TCP, EPERM for sockets and signals), for this process, its children, and whatever they exec.
 
-Source: ``linux/landlock.h``; system call numbers are the same on every machine.
+Source: ``linux/landlock.h``.
 """
 
-import ctypes
 import errno
 import os
 import stat
 import struct
 from collections.abc import Sequence
 
+from . import kernel
+
 NEEDED_ABI = 6
 """The oldest version that keeps signals and abstract sockets in: Linux 6.12."""
 
-_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _ASK_VERSION = 1
 _PATH_BENEATH = 1
 _LOG_SAME_EXEC_OFF = 1
@@ -34,13 +34,13 @@ _FOR_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE  # the rights that 
 _TCP_BIND_AND_CONNECT = 0b11
 _ABSTRACT_SOCKETS_AND_SIGNALS = 0b11
 
-_libc = ctypes.CDLL(None, use_errno=True)
-
 
 def abi() -> int:
     """The version of Landlock that this kernel speaks; 0 when it has none, or forbids it."""
-    answer: int = _libc.syscall(ctypes.c_long(_CREATE_RULESET), None, ctypes.c_size_t(0), ctypes.c_uint(_ASK_VERSION))
-    return max(0, answer)
+    try:
+        return kernel.syscall("landlock_create_ruleset", None, 0, _ASK_VERSION)
+    except OSError:
+        return 0
 
 
 def restrict(read_only: Sequence[str], read_write: Sequence[str]) -> None:
@@ -58,13 +58,13 @@ def restrict(read_only: Sequence[str], read_write: Sequence[str]) -> None:
         raise OSError(errno.EOPNOTSUPP, f"{needed}; here it is {version}")
     handled = _UP_TO_VERSION_6 | (_RESOLVE_UNIX if version >= 9 else 0)
     attributes = struct.pack("=QQQ", handled, _TCP_BIND_AND_CONNECT, _ABSTRACT_SOCKETS_AND_SIGNALS)
-    ruleset = _check("landlock_create_ruleset", _CREATE_RULESET, attributes, len(attributes), 0)
+    ruleset = kernel.syscall("landlock_create_ruleset", attributes, len(attributes), 0)
     try:
         for paths, rights in ((read_only, _READ), (read_write, _READ_AND_WRITE)):
             for path in paths:
                 _allow(ruleset, path, rights)
         # A guest that keeps knocking must not be able to fill the host's audit log.
-        _check("landlock_restrict_self", _RESTRICT_SELF, ruleset, _LOG_SAME_EXEC_OFF if version >= 7 else 0)
+        kernel.syscall("landlock_restrict_self", ruleset, _LOG_SAME_EXEC_OFF if version >= 7 else 0)
     finally:
         os.close(ruleset)
 
@@ -75,15 +75,6 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
         if not stat.S_ISDIR(os.fstat(target).st_mode):
             rights &= _FOR_FILES
         rule = struct.pack("=Qi", rights, target)
-        _check(f"landlock_add_rule for {path}", _ADD_RULE, ruleset, _PATH_BENEATH, rule, 0)
+        kernel.syscall("landlock_add_rule", ruleset, _PATH_BENEATH, rule, 0)
     finally:
         os.close(target)
-
-
-def _check(what: str, number: int, *arguments: int | bytes) -> int:
-    wide = [ctypes.c_long(value) if isinstance(value, int) else value for value in arguments]
-    result: int = _libc.syscall(ctypes.c_long(number), *wide)
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"{what}: {os.strerror(code)}")
-    return result

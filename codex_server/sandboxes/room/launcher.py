@@ -11,13 +11,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from . import building, kernel, wire
 from .faults import StepFailed, step
-from .removal import remove_tree
+from .removal import remove_cgroups, remove_tree
 
 CONTROL = 3
 _NAMESPACES = (
@@ -136,22 +135,3 @@ def _outlive_server(child: int, lifeline: int) -> tuple[int, bool]:
     with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(zygote, signal.SIGKILL)
     return os.waitpid(child, 0)[1], server_gone
-
-
-def remove_cgroups(folders: list[str]) -> None:
-    """Remove each folder and the empty cgroups below it; processes that just died may hold one for a moment."""
-    for folder in folders:
-        for path, _, _ in os.walk(folder, topdown=False):
-            _remove_cgroup(path)
-
-
-def _remove_cgroup(path: str) -> None:
-    for _ in range(200):
-        try:
-            os.rmdir(path)
-        except FileNotFoundError:
-            return
-        except OSError:
-            time.sleep(0.01)
-        else:
-            return

@@ -1,12 +1,14 @@
-"""Remove a folder that a guest has filled (level ``confined``), however deep, however it is locked.
+"""Remove what slots leave on the host: their cgroups, and at level ``confined`` a folder that a guest has filled.
 
-INVARIANT: no path inside is opened by name from outside: each step goes through the descriptor of its folder and
-follows no link. ``shutil.rmtree`` recurses and keeps a descriptor for each level, so a deep tree would stop it.
+INVARIANT: however deep that folder is, however it is locked, no path inside is opened by name from outside: each step
+goes through the descriptor of its folder and follows no link. ``shutil.rmtree`` recurses and keeps a descriptor for
+each level, so a deep tree would stop it.
 """
 
 import contextlib
 import os
 import secrets
+import time
 
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -62,3 +64,22 @@ def _open_folder(name: str, parent: int | None) -> int:
         return os.open(own, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     finally:
         os.close(place)
+
+
+def remove_cgroups(folders: list[str]) -> None:
+    """Remove each folder and the empty cgroups below it; processes that just died may hold one for a moment."""
+    for folder in folders:
+        for path, _, _ in os.walk(folder, topdown=False):
+            _remove_cgroup(path)
+
+
+def _remove_cgroup(path: str) -> None:
+    for _ in range(200):
+        try:
+            os.rmdir(path)
+        except FileNotFoundError:
+            return
+        except OSError:
+            time.sleep(0.01)
+        else:
+            return

@@ -10,14 +10,13 @@ from typing import Any
 
 from . import kernel, landlock
 from .faults import step
+from .procfs import children
 
 SLOT_NAMESPACES = (
     kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWCGROUP
 )
 _TMPFS = kernel.MS_NOSUID | kernel.MS_NODEV
 _FOLDERS = ("/workspace", "/tmp", "/dev/shm")  # noqa: S108
-_PAGE = resource.getpagesize()
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class PidNamespace:
@@ -182,7 +181,7 @@ class LandlockWalls:
 
     def end_orphans(self, spared: Collection[int]) -> None:
         """In the zygote, their reaper: end what an init that was killed left behind; ``spared`` are the other inits."""
-        while orphans := [pid for pid in _children(os.getpid()) if pid not in spared and self._is_of_this_slot(pid)]:
+        while orphans := [pid for pid in children(os.getpid()) if pid not in spared and self._is_of_this_slot(pid)]:
             if self._own_uid:
                 self.kill_everyone()
             else:
@@ -198,7 +197,7 @@ class LandlockWalls:
         yield from below
         waiting = list(below) or [os.getpid()]
         while waiting:
-            for pid in _children(waiting.pop()):
+            for pid in children(waiting.pop()):
                 waiting.append(pid)
                 yield pid
 
@@ -258,56 +257,3 @@ def _count_pids_anew() -> None:
 def _set_limits(pid: int, limits: dict[int, tuple[int, int]]) -> None:
     for limit, value in limits.items():
         resource.prlimit(pid, limit, value)
-
-
-def _children(pid: int) -> list[int]:
-    found: list[int] = []
-    try:
-        for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
-                found += map(int, file.read().split())
-    except (FileNotFoundError, ProcessLookupError):
-        pass
-    return found
-
-
-def cpu_seconds(pid: int) -> float:
-    """Processor time of a process and of its children that it has waited for; 0 when it is gone."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="latin-1") as file:
-            fields = file.read().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0.0
-    return sum(map(int, fields[11:15])) / _TICKS
-
-
-def scheduled_seconds(pid: int) -> float:
-    """Processor time of one living process, to the nanosecond; 0 where the kernel keeps no such account."""
-    try:
-        with open(f"/proc/{pid}/schedstat", "rb") as file:
-            return int(file.read().split()[0]) / 1e9
-    except (FileNotFoundError, ProcessLookupError):
-        return 0.0
-
-
-def peak_resident_bytes(pid: int) -> int:
-    """The most memory that a living process had at once; 0 when it is gone."""
-    try:
-        with open(f"/proc/{pid}/status", "rb") as file:
-            return next((int(line.split()[1]) * 1024 for line in file if line.startswith(b"VmHWM:")), 0)
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-
-
-def resident_bytes(pid: int, *, shared_fairly: bool) -> int:
-    """Memory of a process: all resident pages (cheap), or ``shared_fairly``: each page divided by its users (dear)."""
-    try:
-        if not shared_fairly:
-            with open(f"/proc/{pid}/statm", encoding="ascii") as file:
-                return int(file.read().split()[1]) * _PAGE
-        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
-            return next((int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:")), 0)
-    except PermissionError:  # it made itself undumpable, which must not hide it
-        return resident_bytes(pid, shared_fairly=False) if shared_fairly else 0
-    except (FileNotFoundError, ProcessLookupError):
-        return 0

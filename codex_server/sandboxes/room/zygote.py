@@ -36,7 +36,7 @@ def main() -> None:
     except StepFailed as failure:
         wire.send(control, wire.Kind.FAULT, failure.as_body())
         sys.exit(1)
-    wire.send(control, wire.Kind.READY, {"python": sys.version.split()[0]})
+    wire.send(control, wire.Kind.READY, {})
     Zygote(control, setup, agent).serve()
 
 

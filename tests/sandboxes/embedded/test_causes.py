@@ -55,15 +55,15 @@ def test_a_container_is_not_told_to_change_apparmor_where_seccomp_forbids_it():
 
 
 def test_a_sysctl_is_read_without_its_line_end_and_a_missing_one_is_none():
-    limit = causes._sysctl("kernel/pid_max")
+    limit = causes.read_sysctl("kernel/pid_max")
     assert limit is not None
     assert limit.isdigit()
-    assert causes._sysctl("kernel/there_is_no_such_setting") is None
+    assert causes.read_sysctl("kernel/there_is_no_such_setting") is None
 
 
 @pytest.mark.parametrize(("answer", "restricts"), [("1", True), ("0", False), (None, False)])
 def test_the_facts_are_this_hosts_own(monkeypatch, answer, restricts):
-    monkeypatch.setattr(causes, "_sysctl", lambda name: answer)
+    monkeypatch.setattr(causes, "read_sysctl", lambda name: answer)
     facts = causes.read_host_facts()
     assert (facts.userns_clone, facts.apparmor_restricts) == (answer, restricts)
 

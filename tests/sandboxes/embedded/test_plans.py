@@ -63,6 +63,43 @@ def test_a_confined_guest_may_read_the_packages_at_their_own_place(open_folder: 
     assert plans.shortfall == ()
 
 
+@pytest.mark.parametrize("own_ids", [False, True])
+def test_a_confined_guest_may_open_what_the_policy_names_and_no_more(
+    own_ids: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    languages = load_languages()
+    monkeypatch.setattr(Path, "exists", lambda path: True)
+    plans = confined(languages, own_ids=own_ids)
+    known = [language for language in languages if language.interpreter]
+    own = {
+        str(folder) for lang in known if lang.interpreter for folder in (lang.folder, lang.interpreter.root) if folder
+    }
+    assert set(plans.setup["readable"]) - own == {
+        *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"),
+        *("/etc/alternatives", "/etc/fonts", "/etc/ld.so.cache", "/etc/localtime", "/etc/mime.types", "/etc/perl"),
+        *("/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/terminfo"),
+        *("/etc/group", "/etc/hosts", "/etc/nsswitch.conf", "/etc/passwd"),
+    }
+    assert set(plans.setup["writable_devices"]) == {
+        f"/dev/{name}" for name in ("full", "null", "random", "urandom", "zero")
+    }
+
+
+@pytest.mark.parametrize("own_ids", [False, True])
+def test_what_this_host_lacks_is_not_asked_for(own_ids: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    languages = load_languages()
+    monkeypatch.setattr(Path, "exists", lambda path: str(path) in ("/usr", "/dev/null"))
+    setup = confined(languages, own_ids=own_ids).setup
+    assert (setup["readable"], setup["writable_devices"]) == (["/usr"], ["/dev/null"])
+
+
+def test_the_zygote_loads_python_s_agent_from_where_it_sees_it() -> None:
+    languages = load_languages()
+    room = Plans.for_namespaces(Settings(), languages, host(own_ids=True))
+    assert room.setup["agent"] == "/opt/runners/python/agent.py"
+    assert confined(languages).setup["agent"] == str(languages.find("python").folder / "agent.py")
+
+
 def test_packages_that_guests_with_ids_of_their_own_cannot_enter_are_left_out_with_the_cure(open_folder: Path) -> None:
     closed = open_folder / "closed"
     closed.mkdir(mode=0o700)

@@ -19,12 +19,18 @@ needs_landlock = pytest.mark.skipif(
     reason=f"this kernel speaks Landlock {landlock.abi()}, {landlock.NEEDED_ABI} (Linux 6.12) is needed",
 )
 
+FAR_SIDE = Path(landlock.__file__).parents[1]
+IMPORT = """
+import sys
+sys.dont_write_bytecode = True
+sys.path.insert(0, sys.argv[1])
+from room import landlock
+"""
 CONFINE = """
-import ctypes, errno, json, os, runpy, signal, socket, subprocess, sys
-landlock = runpy.run_path(sys.argv[1])
+import ctypes, errno, json, os, signal, socket, subprocess
 read_only, read_write, facts = json.loads(sys.argv[2])
 ctypes.CDLL(None).prctl(38, *[ctypes.c_ulong(value) for value in (1, 0, 0, 0)])
-landlock["restrict"](read_only, read_write)
+landlock.restrict(read_only, read_write)
 
 def refused(action):
     try:
@@ -54,8 +60,8 @@ def system() -> list[str]:
 def confined(folder: Path, program: str, **facts: object) -> dict[str, str]:
     """What ``program`` put into ``answer``; it may read ``shown`` and the system, and write ``own`` and /dev/null."""
     rules = [[str(folder / "shown"), *system()], [str(folder / "own"), "/dev/null"], {"folder": str(folder), **facts}]
-    code = CONFINE + textwrap.dedent(program) + "\nprint(json.dumps(answer))\n"
-    command = [sys.executable, "-I", "-S", "-c", code, str(landlock.__file__), json.dumps(rules)]
+    code = IMPORT + CONFINE + textwrap.dedent(program) + "\nprint(json.dumps(answer))\n"
+    command = [sys.executable, "-I", "-S", "-c", code, str(FAR_SIDE), json.dumps(rules)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -228,6 +234,15 @@ def test_a_path_that_does_not_exist_is_an_error_and_nothing_is_confined(tmp_path
     (tmp_path / "still").write_text("free")
 
 
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM])
+def test_a_kernel_that_has_none_or_forbids_it_speaks_version_0(monkeypatch, number):
+    def refuse(*call: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(landlock.kernel, "syscall", refuse)
+    assert landlock.abi() == 0
+
+
 def test_an_old_kernel_is_an_error_that_names_the_version(monkeypatch):
     monkeypatch.setattr(landlock, "abi", lambda: 5)
     with pytest.raises(OSError, match=r"Landlock version 6 \(Linux 6.12\).*here it is 5") as raised:
@@ -237,7 +252,7 @@ def test_an_old_kernel_is_an_error_that_names_the_version(monkeypatch):
 
 def test_it_needs_nothing_but_the_standard_library():
     source = Path(landlock.__file__).read_text()
-    program = "import runpy, sys; runpy.run_path(sys.argv[1])['abi'](); print('codex_server' in sys.modules)"
-    command = [sys.executable, "-I", "-S", "-c", program, landlock.__file__]
+    program = IMPORT + "landlock.abi(); print('codex_server' in sys.modules)"
+    command = [sys.executable, "-I", "-S", "-c", program, str(FAR_SIDE)]
     assert subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout == "False\n"
     assert "codex_server" not in source
