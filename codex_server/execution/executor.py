@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from codex_server.execution.admission import Admission
 from codex_server.execution.capture import Recorder
 from codex_server.execution.pool import Pool
 from codex_server.languages import Language, Languages
-from codex_server.model import Ending, Execution, Outcome, Status, Stop, Stream
+from codex_server.model import Census, Ending, Execution, Outcome, Status, Stop, Stream
 from codex_server.sandboxes.base import Backend
 from codex_server.settings import Settings
 
@@ -37,15 +37,6 @@ class ExecutionObserver(Protocol):
 
     def rejected(self, reason: str) -> None:
         """An execution has no outcome; ``reason`` is ``busy``, ``draining``, ``unavailable`` or ``fault``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Census:
-    """How many executions run and wait, and how many sandboxes stand ready in each pool."""
-
-    running: int
-    queued: int
-    armed: Mapping[str, int]
 
 
 @dataclass(slots=True, eq=False)

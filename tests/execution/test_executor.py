@@ -14,9 +14,9 @@ from codex_server.errors import (
     SandboxUnavailable,
     UnknownLanguage,
 )
-from codex_server.execution.executor import Census, Executor
+from codex_server.execution.executor import Executor
 from codex_server.limits import Limits
-from codex_server.model import Execution, Outcome, Status
+from codex_server.model import Census, Execution, Outcome, Status
 from codex_server.sandboxes.fake import FakeBackend, fake_languages
 from codex_server.settings import Settings
 from tests.execution.virtualtime import in_virtual_time, now, settle
