@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from signal import SIGKILL
 from typing import Protocol
 
-from codex_server.errors import Busy, Draining, SandboxFault, SandboxUnavailable, Unavailable
+from codex_server.errors import Draining, SandboxUnavailable
 from codex_server.execution.admission import Admission
 from codex_server.execution.capture import Recorder
 from codex_server.execution.pool import Pool
@@ -34,9 +34,6 @@ class ExecutionObserver(Protocol):
         self, language: str, status: Status, queue_seconds: float, wall_seconds: float, cpu_seconds: float
     ) -> None:
         """An execution that began has ended; ``language`` is a runner's name."""
-
-    def rejected(self, reason: str) -> None:
-        """An execution has no outcome; ``reason`` is ``busy``, ``draining``, ``unavailable`` or ``fault``."""
 
 
 @dataclass(slots=True, eq=False)
@@ -107,17 +104,12 @@ class Executor:
         Raises ``UnknownLanguage``; ``Busy``, ``Draining``, ``LanguageUnavailable`` or ``SandboxUnavailable`` when
         nothing of it has begun; ``SandboxFault`` when its sandbox was lost later (it is not run again).
         """
-        try:
-            if self._draining:
-                raise _draining()
-            language = self._languages.find(execution.language)
-            async with self._under_way(execution, language) as run:
-                ending = await self._run(run)
-            return self._told(run, ending)
-        except (Unavailable, SandboxFault) as error:
-            if self._metrics:
-                self._metrics.rejected(_reason(error))
-            raise
+        if self._draining:
+            raise _draining()
+        language = self._languages.find(execution.language)
+        async with self._under_way(execution, language) as run:
+            ending = await self._run(run)
+        return self._told(run, ending)
 
     async def _run(self, run: _Run) -> Ending:
         """The ending of ``run``. A sandbox that is lost before the code begins is replaced, and nobody notices."""
@@ -229,11 +221,3 @@ class Executor:
 
 def _draining() -> Draining:
     return Draining("the server is stopping; nothing was run, try again when it is back", retry_after=5)
-
-
-def _reason(error: Unavailable | SandboxFault) -> str:
-    if isinstance(error, Busy):
-        return "busy"
-    if isinstance(error, Draining):
-        return "draining"
-    return "fault" if isinstance(error, SandboxFault) else "unavailable"
