@@ -71,9 +71,8 @@ async def _run(request: Request, services: Services, execution: Execution) -> St
     }
     outcome = await while_connected(request, services.executor.execute(execution))
     facts |= _facts(outcome)
-    settings = services.settings
-    answer = build_answer(outcome, max_inline_file=settings.max_inline_file)
-    return StoredAnswer(200, encode(fit(answer, explain(outcome), settings.max_response)).encode())
+    answer = fit(build_answer(outcome), explain(outcome), services.settings.max_response)
+    return StoredAnswer(200, encode(answer).encode())
 
 
 def _facts(outcome: Outcome) -> dict[str, object]:
