@@ -114,6 +114,7 @@ _PROBLEM_DETAILS: dict[str, str] = {
     "limit-too-loose": "timeout is 60, above this server's ceiling of 30 seconds; ask for less",
     "illegal-path": "'../x' climbs with '..'; write a relative path such as data/input.csv",
     "invalid-code": "the code is empty; send a program",
+    "rate-limited": "the limit of executions is used up (60 in 60 s); wait 12 s before the next",
 }
 _POINTERS = {
     "invalid-request": "/timout",
