@@ -1,7 +1,7 @@
 """What an execution may use. A request may tighten the server's limits and never loosen them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Self
 
 from codex_server.errors import LimitTooLoose
@@ -33,11 +33,14 @@ class Limits:
         for name, value in wanted.items():
             ceiling = getattr(self, name)
             if value > ceiling:
-                shown = format_size(ceiling) if name.endswith("_bytes") else f"{ceiling:g}"
                 raise LimitTooLoose(
-                    f"limits.{name} is {value:g}, above this server's ceiling of {ceiling} ({shown}); "
+                    f"limits.{name} is {_shown(name, value)}, above this server's ceiling of {_shown(name, ceiling)}; "
                     "ask for less, or leave it out to get the ceiling",
                     pointer=f"/limits/{name}",
                 )
-        kinds = {field.name: type(getattr(self, field.name)) for field in fields(self)}
-        return replace(self, **{name: kinds[name](value) for name, value in wanted.items()})
+        return replace(self, **{name: type(getattr(self, name))(value) for name, value in wanted.items()})
+
+
+def _shown(name: str, value: float) -> str:
+    """A limit as a person reads it, without a power of ten: ``64``, ``30.5``, ``1073741824 (1 GiB)``."""
+    return f"{int(value)} ({format_size(int(value))})" if name.endswith("_bytes") else f"{value:.15g}"

@@ -162,3 +162,12 @@ class Outcome:
             return signals.Signals(self.ending.signal).name
         except ValueError:
             return f"SIG{self.ending.signal}"
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """How many executions run and wait, and how many sandboxes stand ready in each pool."""
+
+    running: int
+    queued: int
+    armed: Mapping[str, int]

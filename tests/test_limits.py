@@ -19,12 +19,23 @@ def test_each_limit_can_be_tightened_and_kept_but_not_loosened(name: str) -> Non
     with pytest.raises(LimitTooLoose) as refusal:
         limits.tightened({name: ceiling + 1})
     assert refusal.value.pointer == f"/limits/{name}"
-    assert str(ceiling) in refusal.value.detail, "the ceiling is named"
+    assert f"ceiling of {ceiling:.0f}" in refusal.value.detail
 
 
-def test_a_ceiling_in_bytes_is_named_in_a_unit_too() -> None:
-    with pytest.raises(LimitTooLoose, match=r"536870912 \(512 MiB\)"):
-        Limits().tightened({"memory_bytes": 2**40})
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("memory_bytes", 2**30, "1073741824 (1 GiB), above this server's ceiling of 536870912 (512 MiB)"),
+        ("memory_bytes", 2.0**40, "1099511627776 (1024 GiB), above this server's ceiling of 536870912 (512 MiB)"),
+        ("cpu_seconds", 30.5, "30.5, above this server's ceiling of 30"),
+        ("cpu_seconds", 30.00000001, "30.00000001, above this server's ceiling of 30"),
+        ("processes", 1_000_000, "1000000, above this server's ceiling of 64"),
+    ],
+)
+def test_what_is_asked_for_and_the_ceiling_can_be_read_and_compared(name: str, value: float, said: str) -> None:
+    with pytest.raises(LimitTooLoose) as refusal:
+        Limits().tightened({name: value})
+    assert refusal.value.detail == f"limits.{name} is {said}; ask for less, or leave it out to get the ceiling"
 
 
 def test_limits_that_count_stay_whole_numbers() -> None:

@@ -12,12 +12,10 @@ from codex_server.units import format_seconds, format_size
 _TYPES = mimetypes.MimeTypes()  # the standard library's own table: what the host has installed changes nothing
 
 
-def build_answer(outcome: Outcome, *, max_inline_file: int) -> ExecuteAnswer:
+def build_answer(outcome: Outcome) -> ExecuteAnswer:
     """The whole answer, however long; ``fitting.fit`` makes it as short as it must be."""
     ending, reason = outcome.ending, explain(outcome)
     stdout, stderr = outcome.stdout, outcome.stderr
-    inline = [file for file in ending.files if len(file.content) <= max_inline_file]
-    too_large = [file for file in ending.files if len(file.content) > max_inline_file]
     return ExecuteAnswer(
         execution_id=outcome.execution_id,
         status=outcome.status,
@@ -31,10 +29,10 @@ def build_answer(outcome: Outcome, *, max_inline_file: int) -> ExecuteAnswer:
         stderr=stderr.text,
         truncated=Truncated(stdout=stdout.truncated, stderr=stderr.truncated),
         usage=_usage(outcome.queue_seconds, ending, stdout, stderr),
-        files=[_inline(file) for file in inline],
+        files=[_inline(file) for file in ending.files],
         skipped_files=[
-            *(_left_out(file, max_inline_file) for file in too_large),
-            *(LeftOutFile(path=_text(f.path), size=f.size, reason=_text(f.reason)) for f in ending.skipped_files),
+            LeftOutFile(path=_text(file.path), size=file.size, reason=_text(file.reason))
+            for file in ending.skipped_files
         ],
     )
 
@@ -122,11 +120,6 @@ def _as_text(content: bytes) -> str | None:
         return content.decode()
     except UnicodeDecodeError:
         return None
-
-
-def _left_out(file: OutputFile, max_inline_file: int) -> LeftOutFile:
-    reason = f"larger than the {format_size(max_inline_file)} that an answer carries for one file"
-    return LeftOutFile(path=_text(file.path), size=len(file.content), reason=reason)
 
 
 def _text(name: str) -> str:

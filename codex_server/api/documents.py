@@ -51,7 +51,11 @@ _WITH_FILES = EXECUTE_ANSWER | {
     "usage": EXECUTE_ANSWER["usage"] | {"stdout_bytes": 2},
     "files": [{"path": "sum.txt", "size": 1, "media_type": "text/plain", "content": "3", "encoding": "utf-8"}],
     "skipped_files": [
-        {"path": "big.bin", "size": 1048576, "reason": "larger than the 32 KiB that an answer carries for one file"}
+        {
+            "path": "big.bin",
+            "size": 1048576,
+            "reason": "it is larger than the 32768 bytes that an answer carries for one file",
+        }
     ],
 }
 EXECUTE_REQUESTS: dict[str, dict[str, Any]] = {
@@ -110,6 +114,7 @@ _PROBLEM_DETAILS: dict[str, str] = {
     "limit-too-loose": "timeout is 60, above this server's ceiling of 30 seconds; ask for less",
     "illegal-path": "'../x' climbs with '..'; write a relative path such as data/input.csv",
     "invalid-code": "the code is empty; send a program",
+    "rate-limited": "the limit of executions is used up (60 in 60 s); wait 12 s before the next",
 }
 _POINTERS = {
     "invalid-request": "/timout",

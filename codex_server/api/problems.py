@@ -89,7 +89,7 @@ _GUIDE: Mapping[type[errors.CodexError], tuple[str, str]] = {
         "Send less, or raise the cap if the server is yours.",
     ),
     errors.RateLimited: (
-        "This token made more executions than its policy allows (`CODEX_RATE_LIMIT`).",
+        "This token, or this address where there are no tokens, made more executions than `CODEX_RATE_LIMIT` allows.",
         "Wait `Retry-After` seconds. `RateLimit` on each answer tells how many are left.",
     ),
     errors.Unavailable: (

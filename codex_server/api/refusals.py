@@ -55,8 +55,7 @@ async def _refuse(request: Request, error: Exception) -> Response:
         _log.warning(
             "refused", extra={"problem": error.slug, "cause": error.detail}, exc_info=error if status == 500 else None
         )
-    if not isinstance(error, errors.Unavailable | errors.SandboxFault):  # the executor counts those itself
-        request.app.state.metrics.rejected(error.slug)
+    request.app.state.metrics.rejected(error.slug)
     return problem(
         error.slug,
         status,

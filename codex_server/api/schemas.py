@@ -16,6 +16,8 @@ def _whole(value: object) -> object:
 
 Whole = BeforeValidator(_whole)
 Seconds = Annotated[float, Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(le=2**63 - 1)]
+"""No more than the kernel can count: JSON can write whole numbers that are too large even for a message."""
 
 
 class RequestFile(BaseModel):
@@ -32,11 +34,11 @@ class RequestFile(BaseModel):
 class RequestLimits(TypedDict, total=False):
     """Limits to tighten; one that is left out is the server's."""
 
-    memory_bytes: Annotated[int, Field(ge=16 * 2**20, description="Memory of all processes, with files"), Whole]
+    memory_bytes: Annotated[Count, Field(ge=16 * 2**20, description="Memory of all processes, with files"), Whole]
     cpu_seconds: Annotated[Seconds, Field(gt=0, description="Processor time of all processes together")]
-    processes: Annotated[int, Field(ge=1, description="Processes and threads together"), Whole]
-    output_bytes: Annotated[int, Field(ge=64, description="Bytes kept of each stream, head and tail"), Whole]
-    file_bytes: Annotated[int, Field(ge=0, description="Largest file that the program may write"), Whole]
+    processes: Annotated[Count, Field(ge=1, description="Processes and threads together"), Whole]
+    output_bytes: Annotated[Count, Field(ge=64, description="Bytes kept of each stream, head and tail"), Whole]
+    file_bytes: Annotated[Count, Field(ge=0, description="Largest file that the program may write"), Whole]
 
 
 class ExecuteRequest(BaseModel):

@@ -3,19 +3,19 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from signal import SIGKILL
 from typing import Protocol
 
-from codex_server.errors import Busy, Draining, SandboxFault, SandboxUnavailable, Unavailable
+from codex_server.errors import Draining, SandboxUnavailable
 from codex_server.execution.admission import Admission
 from codex_server.execution.capture import Recorder
 from codex_server.execution.pool import Pool
 from codex_server.languages import Language, Languages
-from codex_server.model import Ending, Execution, Outcome, Status, Stop, Stream
+from codex_server.model import Census, Ending, Execution, Outcome, Status, Stop, Stream
 from codex_server.sandboxes.base import Backend
 from codex_server.settings import Settings
 
@@ -34,18 +34,6 @@ class ExecutionObserver(Protocol):
         self, language: str, status: Status, queue_seconds: float, wall_seconds: float, cpu_seconds: float
     ) -> None:
         """An execution that began has ended; ``language`` is a runner's name."""
-
-    def rejected(self, reason: str) -> None:
-        """An execution has no outcome; ``reason`` is ``busy``, ``draining``, ``unavailable`` or ``fault``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Census:
-    """How many executions run and wait, and how many sandboxes stand ready in each pool."""
-
-    running: int
-    queued: int
-    armed: Mapping[str, int]
 
 
 @dataclass(slots=True, eq=False)
@@ -116,17 +104,12 @@ class Executor:
         Raises ``UnknownLanguage``; ``Busy``, ``Draining``, ``LanguageUnavailable`` or ``SandboxUnavailable`` when
         nothing of it has begun; ``SandboxFault`` when its sandbox was lost later (it is not run again).
         """
-        try:
-            if self._draining:
-                raise _draining()
-            language = self._languages.find(execution.language)
-            async with self._under_way(execution, language) as run:
-                ending = await self._run(run)
-            return self._told(run, ending)
-        except (Unavailable, SandboxFault) as error:
-            if self._metrics:
-                self._metrics.rejected(_reason(error))
-            raise
+        if self._draining:
+            raise _draining()
+        language = self._languages.find(execution.language)
+        async with self._under_way(execution, language) as run:
+            ending = await self._run(run)
+        return self._told(run, ending)
 
     async def _run(self, run: _Run) -> Ending:
         """The ending of ``run``. A sandbox that is lost before the code begins is replaced, and nobody notices."""
@@ -238,11 +221,3 @@ class Executor:
 
 def _draining() -> Draining:
     return Draining("the server is stopping; nothing was run, try again when it is back", retry_after=5)
-
-
-def _reason(error: Unavailable | SandboxFault) -> str:
-    if isinstance(error, Busy):
-        return "busy"
-    if isinstance(error, Draining):
-        return "draining"
-    return "fault" if isinstance(error, SandboxFault) else "unavailable"

@@ -1,7 +1,6 @@
 """Numbers for Prometheus. Every label comes from a closed set: nothing that a caller chooses becomes one."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -9,27 +8,11 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from codex_server import __version__
-from codex_server.model import Status
+from codex_server.model import Census, Status
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-
-
-class CensusLike(Protocol):
-    """What the executor tells of itself."""
-
-    @property
-    def running(self) -> int:
-        """Executions in a sandbox."""
-
-    @property
-    def queued(self) -> int:
-        """Executions that wait for a place."""
-
-    @property
-    def armed(self) -> Mapping[str, int]:
-        """Sandboxes that stand ready, by pool."""
 
 
 class Metrics:
@@ -63,7 +46,7 @@ class Metrics:
         )
         Gauge("codex_build_info", "The version, in a label", ["version"], registry=registry).labels(__version__).set(1)
 
-    def watch(self, census: Callable[[], CensusLike]) -> None:
+    def watch(self, census: Callable[[], Census]) -> None:
         """Ask ``census`` at each scrape for what runs, waits and stands ready."""
         self._registry.register(_CensusCollector(census))
 
@@ -91,7 +74,7 @@ class Metrics:
 
 
 class _CensusCollector(Collector):
-    def __init__(self, census: Callable[[], CensusLike]) -> None:
+    def __init__(self, census: Callable[[], Census]) -> None:
         self._census = census
 
     def collect(self) -> Iterable[Metric]:

@@ -77,7 +77,7 @@ def test_binary_files_come_as_base64_and_text_as_text():
         OutputFile("d.unknown-kind", b"text"),
         OutputFile("empty", b""),
     )
-    answer = build_answer(outcome(files=files), max_inline_file=100)
+    answer = build_answer(outcome(files=files))
     assert [(file.media_type, file.encoding) for file in answer.files] == [
         ("text/plain", "utf-8"),
         ("application/octet-stream", "base64"),
@@ -93,6 +93,6 @@ def test_names_that_are_no_text_do_not_break_the_answer():
     ended = outcome(
         files=(OutputFile("bad\udcff", b"x"),), skipped_files=(SkippedFile("worse\udcfe", None, "odd\udcfd"),)
     )
-    text = build_answer(ended, max_inline_file=100).model_dump_json()
+    text = build_answer(ended).model_dump_json()
     assert '"bad?"' in text
     assert '"worse?"' in text

@@ -130,15 +130,6 @@ async def test_files_that_the_program_leaves_come_back(door):
     assert body["skipped_files"] == [{"path": "pipe", "size": None, "reason": "a FIFO is not handed back"}]
 
 
-async def test_a_large_file_is_listed_with_the_reason_in_place_of_its_content(open_door):
-    async with open_door(max_inline_file=4) as door:
-        body = (await door.execute("write small 1234\nwrite large 12345")).json()
-    assert [file["path"] for file in body["files"]] == ["small"]
-    (skipped,) = body["skipped_files"]
-    assert (skipped["path"], skipped["size"]) == ("large", 5)
-    assert "4 bytes" in skipped["reason"]
-
-
 async def test_limits_are_the_servers_unless_tightened(door):
     await door.execute("print 1")
     await door.execute(

@@ -1,7 +1,11 @@
 """``GET /metrics``: what Prometheus is told, and what never becomes a label."""
 
+import asyncio
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+
+from codex_server.app import begin_drain
 
 pytestmark = pytest.mark.anyio
 
@@ -16,6 +20,11 @@ async def samples(door):
 
 def value(samples, name, **labels):
     return samples[name, tuple(sorted(labels.items()))]
+
+
+def rejections(samples):
+    counted = ((labels, count) for (name, labels), count in samples.items() if name == "codex_rejections_total")
+    return {dict(labels)["reason"]: count for labels, count in counted}
 
 
 async def test_executions_are_counted_by_language_and_status(door):
@@ -33,19 +42,45 @@ async def test_executions_are_counted_by_language_and_status(door):
     assert ("codex_pool_sandboxes", (("pool", "python"), ("state", "armed"))) in seen
 
 
-async def test_refusals_are_counted_once_each(open_door):
-    async with open_door(rate_limit="4/hour") as door:
-        await door.client.post("/execute", json={})
-        await door.execute("print 1", language="nope")
-        await door.execute("print 1", timeout=99)
-        await door.execute("die")
+async def test_refusals_are_counted_once_each_by_the_problem_s_code(open_door):
+    async with open_door(rate_limit="6/hour") as door:
+        answers = [
+            await door.client.post("/execute", json={}),
+            await door.execute("print 1", language="nope"),
+            await door.execute("print 1", language="cobol"),
+            await door.execute("print 1", timeout=99),
+            await door.execute("die"),
+        ]
+        door.backend.runs_that_find_death = 3
+        answers.append(await door.execute("print 1"))
         await door.client.get("/nope")
         await door.execute("print 1")
+        answers.append(await door.execute("print 1"))
+        counted = rejections(await samples(door))
+    assert set(counted) == {
+        "unauthenticated",
+        "unknown-language",
+        "language-unavailable",
+        "limit-too-loose",
+        "sandbox-fault",
+        "sandbox-unavailable",
+        "rate-limited",
+    }
+    assert counted == {answer.json()["code"]: 1 for answer in answers}
+
+
+async def test_what_a_full_and_a_stopping_server_refuse_is_counted_too(open_door):
+    async with open_door(max_concurrency=1, queue_length=0) as door:
+        running = asyncio.ensure_future(door.execute("wait go"))
+        while not door.backend.executions:
+            await asyncio.sleep(0)
         await door.execute("print 1")
-        seen = await samples(door)
-    for reason in ("unauthenticated", "unknown-language", "limit-too-loose", "fault", "rate-limited"):
-        assert value(seen, "codex_rejections_total", reason=reason) == 1
-    assert sum(v for (name, _), v in seen.items() if name == "codex_rejections_total") == 5
+        begin_drain(door.app)
+        await asyncio.sleep(0)
+        await door.execute("print 1")
+        door.backend.event("go").set()
+        assert (await running).status_code == 200
+        assert rejections(await samples(door)) == {"busy": 1, "draining": 1}
 
 
 async def test_requests_are_measured_by_route_never_by_path(door):

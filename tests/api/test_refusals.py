@@ -212,10 +212,13 @@ async def test_a_loosened_limit_names_the_ceiling(door, name, value, ceiling):
     [
         ("memory_bytes", 0),
         ("memory_bytes", -1),
+        ("memory_bytes", 10**400),
         ("memory_bytes", 1.5 * 2**24 + 0.5),
         ("cpu_seconds", 0),
         ("processes", 0),
         ("processes", True),
+        ("processes", 2**63),
+        ("processes", 1e300),
         ("output_bytes", 1),
         ("file_bytes", -1),
         ("wall_seconds", 1),

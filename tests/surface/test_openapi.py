@@ -33,9 +33,7 @@ def operations(document):
 
 
 def test_the_file_is_what_the_app_says():
-    assert FILE.read_text(encoding="utf-8") == document_as_yaml(), (
-        "openapi.yaml is stale; run `python -m codex_server.api openapi > openapi.yaml`"
-    )
+    assert FILE.read_text(encoding="utf-8") == document_as_yaml(), "openapi.yaml is stale; run `make openapi`"
 
 
 def test_the_document_does_not_depend_on_the_environment(monkeypatch):

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from codex_server.access.idempotency import StoredAnswer
 from codex_server.api.answer import build_answer, explain
 from codex_server.api.body import check_is_json, parse_object, read_body
-from codex_server.api.callers import Caller, ExecutingCaller, within_rate
+from codex_server.api.callers import ExecutingCaller, within_rate
 from codex_server.api.departure import while_connected
 from codex_server.api.documents import EXECUTE
 from codex_server.api.exchange import exchange_of
@@ -42,22 +42,23 @@ async def execute_code(
     if idempotency_key is None:
         return _answer(await _run(request, services, execution))
     fingerprint = hashlib.sha256(body).digest()
-    return await _run_once(request, services, execution, (caller, idempotency_key, fingerprint))
+    return await _run_once(
+        request, services, execution, caller=caller.key, key=idempotency_key, fingerprint=fingerprint
+    )
 
 
 async def _run_once(
-    request: Request, services: Services, execution: Execution, once: tuple[Caller, str, bytes]
+    request: Request, services: Services, execution: Execution, *, caller: str, key: str, fingerprint: bytes
 ) -> Response:
     """Run it, or replay what the first request with the same key got."""
-    caller, key, fingerprint = once
     store = services.idempotency
-    if stored := store.begin(caller.key, key, fingerprint):
+    if stored := store.begin(caller, key, fingerprint):
         return _answer(stored, {"Idempotency-Replayed": "true"})
     try:
         answer = await _run(request, services, execution)
-        store.finish(caller.key, key, answer)
+        store.finish(caller, key, answer)
     finally:
-        store.abandon(caller.key, key)
+        store.abandon(caller, key)  # after `finish` there is nothing to abandon
     return _answer(answer)
 
 
@@ -71,9 +72,8 @@ async def _run(request: Request, services: Services, execution: Execution) -> St
     }
     outcome = await while_connected(request, services.executor.execute(execution))
     facts |= _facts(outcome)
-    settings = services.settings
-    answer = build_answer(outcome, max_inline_file=settings.max_inline_file)
-    return StoredAnswer(200, encode(fit(answer, explain(outcome), settings.max_response)).encode())
+    answer = fit(build_answer(outcome), explain(outcome), services.settings.max_response)
+    return StoredAnswer(200, encode(answer).encode())
 
 
 def _facts(outcome: Outcome) -> dict[str, object]:

@@ -21,7 +21,7 @@ _DESCRIPTOR_SPACE = socket.CMSG_SPACE(MAX_DESCRIPTORS * 4)
 class Kind(IntEnum):
     """What a frame says."""
 
-    LAUNCH = 1  # server -> launcher: the room to build
+    LAUNCH = 1  # server -> launcher: the room to build; server -> zygote, container: its setup
     READY = 2  # zygote or init -> server: armed and waiting
     FAULT = 3  # any -> server, zygote -> init: a step failed
     ARM = 4  # server -> zygote: make a slot; server -> init: be armed once more
@@ -33,7 +33,7 @@ class Kind(IntEnum):
     ENDED = 10  # zygote -> init: how the worker ended, and what it used
     PROBE = 11  # server -> container: what is in the image?
     STDOUT = 12  # container -> server: output, beside the frame
-    STDERR = 13
+    STDERR = 13  # container -> server: error output, likewise
 
 
 class BadFrame(Exception):

@@ -178,7 +178,8 @@ class _Listing:
         if not stat.S_ISREG(status.st_mode):
             self.skip(path, None, f"it is {_KINDS.get(stat.S_IFMT(status.st_mode), 'not a regular file')}")
         elif status.st_size > self._inline_bytes:
-            self.skip(path, status.st_size, f"it is larger than {self._inline_bytes} bytes")
+            reason = f"it is larger than the {self._inline_bytes} bytes that an answer carries for one file"
+            self.skip(path, status.st_size, reason)
         elif status.st_size > self._left_bytes or len(self.files) >= MAX_LISTED:
             self.skip(path, status.st_size, "the files before it filled the answer")
         elif self._has_room(path):
