@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from codex_server.sandboxes.embedded.channel import Channel
 from codex_server.sandboxes.embedded.sandbox import EmbeddedSandbox
 from codex_server.sandboxes.embedded.slot import Slot, SlotParts
 from codex_server.sandboxes.payload import Terms
-from codex_server.sandboxes.report import read_report
+from codex_server.sandboxes.report import read_ending
 from codex_server.sandboxes.room import wire
 
 pytestmark = pytest.mark.anyio
@@ -341,14 +342,14 @@ JUNK = st.recursive(
 @given(st.dictionaries(st.sampled_from(sorted(REPORT)), JUNK, max_size=4))
 def test_any_report_is_an_ending_that_can_be_told_or_a_violation(changes):
     try:
-        report = read_report(REPORT | changes, b"")
+        ending = read_ending(REPORT | changes, b"", started_at=datetime.now(UTC), asked=None)
     except ProtocolViolation:
         return
-    assert (report.exit_code is None) != (report.signal is None)
-    assert math.isfinite(report.wall_seconds + report.cpu_seconds)
-    assert report.files == ()
-    assert report.passed in (None, Stop.CPU_TIME, Stop.MEMORY)
-    assert all(isinstance(file.path, str) and isinstance(file.reason, str) for file in report.skipped_files)
+    assert (ending.exit_code is None) != (ending.signal is None)
+    assert math.isfinite(ending.wall_seconds + ending.cpu_seconds)
+    assert ending.files == ()
+    assert ending.stop in (None, Stop.CPU_TIME, Stop.MEMORY)
+    assert all(isinstance(file.path, str) and isinstance(file.reason, str) for file in ending.skipped_files)
 
 
 @pytest.mark.parametrize("kind", [wire.Kind.FAULT, wire.Kind.READY, wire.Kind.RUN])
