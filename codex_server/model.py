@@ -111,6 +111,21 @@ class Ending:
             return Status.SIGNALLED
         return Status.SUCCEEDED if self.exit_code == 0 else Status.FAILED
 
+    @property
+    def shell_exit_code(self) -> int:
+        """The program's own code, or 128 + signal when a signal ended it (the shell's convention)."""
+        return self.exit_code if self.exit_code is not None else 128 + (self.signal or 0)
+
+    @property
+    def signal_name(self) -> str | None:
+        """``"SIGSEGV"`` and so on (``"SIG35"`` where it has no name), or None when the program exited by itself."""
+        if self.signal is None:
+            return None
+        try:
+            return signals.Signals(self.signal).name
+        except ValueError:
+            return f"SIG{self.signal}"
+
 
 _STATUS_OF_STOP = {
     Stop.WALL_TIME: Status.TIMED_OUT,
@@ -148,20 +163,13 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        """The program's own code, or 128 + signal when a signal ended it (the shell's convention)."""
-        if self.ending.exit_code is not None:
-            return self.ending.exit_code
-        return 128 + (self.ending.signal or 0)
+        """See ``Ending.shell_exit_code``."""
+        return self.ending.shell_exit_code
 
     @property
     def signal(self) -> str | None:
-        """``"SIGSEGV"`` and so on, or None when the program exited by itself."""
-        if self.ending.signal is None:
-            return None
-        try:
-            return signals.Signals(self.ending.signal).name
-        except ValueError:
-            return f"SIG{self.ending.signal}"
+        """See ``Ending.signal_name``."""
+        return self.ending.signal_name
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,11 +56,15 @@ def test_every_status_can_come_about() -> None:
 
 
 def test_the_exit_code_is_the_program_s_own_or_the_shell_s_for_a_signal() -> None:
-    assert [outcome(code).exit_code for code in (0, 3, 255)] == [0, 3, 255]
-    assert [outcome(number=number).exit_code for number in (9, 11)] == [137, 139]
+    assert [ending(code).shell_exit_code for code in (0, 3, 255)] == [0, 3, 255]
+    assert [ending(number=number).shell_exit_code for number in (9, 11)] == [137, 139]
 
 
 def test_a_signal_has_its_name_even_where_it_has_none() -> None:
-    assert outcome(number=signal.SIGSEGV).signal == "SIGSEGV"
-    assert outcome(number=50).signal == "SIG50"
-    assert outcome(0).signal is None
+    assert ending(number=signal.SIGSEGV).signal_name == "SIGSEGV"
+    assert ending(number=50).signal_name == "SIG50"
+    assert ending(0).signal_name is None
+
+
+def test_an_outcome_tells_the_exit_code_and_the_signal_of_its_ending() -> None:
+    assert [(told.exit_code, told.signal) for told in (outcome(3), outcome(number=11))] == [(3, None), (139, "SIGSEGV")]

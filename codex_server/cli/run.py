@@ -110,9 +110,7 @@ def limits_for(settings: "Settings", timeout: float | None) -> Limits:
 
 def exit_code(ending: Ending) -> int:
     """What this command exits with for ``ending``."""
-    if ending.stop is not None:
-        return EXIT_STOPPED
-    return ending.exit_code if ending.exit_code is not None else 128 + (ending.signal or 0)
+    return EXIT_STOPPED if ending.stop is not None else ending.shell_exit_code
 
 
 def why_ended(ending: Ending, limits: Limits) -> str | None:
@@ -126,7 +124,7 @@ def why_ended(ending: Ending, limits: Limits) -> str | None:
         return f"stopped: it needed more than {ceiling} of memory; --set max_memory=1GiB allows more"
     if ending.stop is not None:
         return f"stopped: {ending.status.value.replace('_', ' ')}"
-    return f"ended by {_signal_name(ending.signal)}" if ending.signal is not None else None
+    return f"ended by {ending.signal_name}" if ending.signal is not None else None
 
 
 def piped_stdin() -> bytes:
@@ -151,10 +149,3 @@ async def _run_in_sandbox(
             return await sandbox.run(execution, language, output)
         finally:
             await sandbox.destroy()
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

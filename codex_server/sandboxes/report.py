@@ -1,9 +1,8 @@
-"""What a slot's init reports of its program, checked.
+"""What a sandbox's init reports of its program, checked, as an ending.
 
 INVARIANT: a report that is not exactly what was agreed is refused, never turned into an ending that did not happen.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from signal import SIGKILL
 from typing import Any
@@ -18,37 +17,27 @@ _MOST = 2**53
 """Above any second or byte that is reported."""
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """The body of a RESULT frame. Where init ended the program, it was ``asked`` to, or a limit was
-    ``passed``. ``oom_kills`` is 0 where somebody else counts them.
+def read_ending(body: dict[str, Any], content: bytes, *, started_at: datetime, asked: Stop | None) -> Ending:
+    """The ending in a RESULT frame; ``content`` is that of the kept files, one after the other.
+
+    ``asked`` is why the server has asked init to end the program, if it has. Raises ``ProtocolViolation``.
     """
-
-    exit_code: int | None
-    signal: int | None
-    asked: bool
-    passed: Stop | None
-    wall_seconds: float
-    cpu_seconds: float
-    peak_memory_bytes: int
-    oom_kills: int
-    files: tuple[OutputFile, ...]
-    skipped_files: tuple[SkippedFile, ...]
-
-    def ending(self, started_at: datetime, stop: Stop | None) -> Ending:
-        """The ending that it tells; ``stop`` is why the server asked for one, if it did."""
+    try:
+        exit_code, signal = _end(body["exit_code"], body["signal"])
         return Ending(
-            exit_code=self.exit_code,
-            signal=self.signal,
+            exit_code=exit_code,
+            signal=signal,
             started_at=started_at,
-            wall_seconds=self.wall_seconds,
-            cpu_seconds=self.cpu_seconds,
-            peak_memory_bytes=self.peak_memory_bytes,
-            stop=stop if self.asked else self.passed,
-            oom_kills=self.oom_kills,
-            files=self.files,
-            skipped_files=self.skipped_files,
+            wall_seconds=_seconds(body["wall_seconds"]),
+            cpu_seconds=_seconds(body["cpu_seconds"]),
+            peak_memory_bytes=_whole(body["peak_memory_bytes"], 0, _MOST),
+            stop=_stop(body["stop"], asked),
+            oom_kills=_whole(body.get("oom_kills", 0), 0, _MOST),  # left out where somebody else counts them
+            files=_files(body["files"], content),
+            skipped_files=_skipped(body["skipped"], _whole(body["unlisted"], 0, _MOST)),
         )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ProtocolViolation(f"the sandbox's report is malformed ({error!r})") from error
 
 
 def ending_without_report(
@@ -68,27 +57,6 @@ def ending_without_report(
     )
 
 
-def read_report(body: dict[str, Any], content: bytes) -> Report:
-    """The report in a RESULT frame; ``content`` is that of the kept files, one after the other.
-
-    Raises ``ProtocolViolation``.
-    """
-    try:
-        return Report(
-            *_end(body["exit_code"], body["signal"]),
-            asked=body["stop"] == _ASKED,
-            passed=_passed(body["stop"]),
-            wall_seconds=_seconds(body["wall_seconds"]),
-            cpu_seconds=_seconds(body["cpu_seconds"]),
-            peak_memory_bytes=_whole(body["peak_memory_bytes"], 0, _MOST),
-            oom_kills=_whole(body.get("oom_kills", 0), 0, _MOST),
-            files=_files(body["files"], content),
-            skipped_files=_skipped(body["skipped"], _whole(body["unlisted"], 0, _MOST)),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ProtocolViolation(f"the sandbox's report is malformed ({error!r})") from error
-
-
 def _end(exit_code: Any, signal: Any) -> tuple[int | None, int | None]:
     if exit_code is None:
         return None, _whole(signal, 1, 64)
@@ -97,11 +65,16 @@ def _end(exit_code: Any, signal: Any) -> tuple[int | None, int | None]:
     return _whole(exit_code, 0, 255), None
 
 
-def _passed(stop: Any) -> Stop | None:
-    if stop is None or stop == _ASKED:
+def _stop(told: Any, asked: Stop | None) -> Stop | None:
+    """Why init ended the program: a limit that it watches, or the reason for which it was ``asked`` to."""
+    if told is None:
         return None
-    if stop in _WATCHED:
-        return Stop(stop)
+    if told == _ASKED:
+        if asked is None:
+            raise ProtocolViolation("the sandbox was stopped as if asked, and nobody asked")
+        return asked
+    if told in _WATCHED:
+        return Stop(told)
     raise ValueError("an unknown reason to stop")
 
 

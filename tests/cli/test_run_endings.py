@@ -20,7 +20,7 @@ def ending(exit_code: int | None = None, signal: int | None = None, **more) -> E
         (ending(0), 0, None),
         (ending(3), 3, None),
         (ending(signal=11), 139, "ended by SIGSEGV"),
-        (ending(signal=60), 188, "ended by signal 60"),
+        (ending(signal=60), 188, "ended by SIG60"),
         (ending(signal=9, stop=Stop.WALL_TIME), EXIT_STOPPED, "stopped: it took longer than 10 s; --timeout"),
         (ending(signal=9, stop=Stop.CPU_TIME), EXIT_STOPPED, "more than 30 s of processor time"),
         (ending(0, stop=Stop.MEMORY), EXIT_STOPPED, "more than 512 MiB of memory"),

@@ -16,7 +16,7 @@ from codex_server.sandboxes.docker.container import memory_limit
 from codex_server.sandboxes.docker.engine import Engine, EngineError
 from codex_server.sandboxes.docker.images import command_in_image
 from codex_server.sandboxes.payload import FILE_MARK, Terms, payload, run_body
-from codex_server.sandboxes.report import Report, ending_without_report, read_report
+from codex_server.sandboxes.report import ending_without_report, read_ending
 from codex_server.sandboxes.room import wire
 
 _SOFT_STOP_SECONDS = 1.0
@@ -70,9 +70,9 @@ class DockerSandbox(Sandbox):
         started = loop.time()
         self._timers.append(loop.call_later(execution.limits.wall_seconds, self._end, Stop.WALL_TIME))
         try:
-            report = await self._hear_report(output)
+            told = await self._hear_ending(output, started_at)
             self._over = True
-            return await self._ending(report, started_at, loop.time() - started)
+            return told or await self._ending_of_the_killed(started_at, loop.time() - started)
         except asyncio.CancelledError:
             self._attachment.close()
             raise
@@ -102,8 +102,8 @@ class DockerSandbox(Sandbox):
         except wire.Closed as error:
             raise SandboxUnavailable("the sandbox died before it was used; try again") from error
 
-    async def _hear_report(self, output: OutputSink) -> Report | None:
-        """Pass output on until init's report comes; None when the container ended without one."""
+    async def _hear_ending(self, output: OutputSink, started_at: datetime) -> Ending | None:
+        """Pass output on until init reports the ending; None when the container ended without a report."""
         wanted = True
         while True:
             try:
@@ -113,17 +113,12 @@ class DockerSandbox(Sandbox):
             except wire.BadFrame as error:
                 raise ProtocolViolation(f"the sandbox broke the protocol ({error})") from error
             if kind is wire.Kind.RESULT:
-                return self._checked(read_report(body, content))
+                return read_ending(body, content, started_at=started_at, asked=self._stop)
             if kind not in _STREAMS:
                 raise SandboxFault(f"the sandbox failed while it served the program: {body.get('message', kind.name)}")
             wanted = wanted and output(_STREAMS[kind], content)
             if not wanted:
                 self._end(Stop.OUTPUT)
-
-    def _checked(self, report: Report) -> Report:
-        if report.asked and self._stop is None:
-            raise ProtocolViolation("the sandbox was stopped as if asked, and nobody asked")
-        return report
 
     def _end(self, reason: Stop) -> None:
         """Two steps: ask the init to kill and report; if it does not, have the engine kill the container."""
@@ -146,11 +141,6 @@ class DockerSandbox(Sandbox):
     def _give_up(self) -> None:
         self._given_up = True
         self._attachment.close()
-
-    async def _ending(self, report: Report | None, started_at: datetime, wall_seconds: float) -> Ending:
-        if report is None:
-            return await self._ending_of_the_killed(started_at, wall_seconds)
-        return report.ending(started_at, self._stop)
 
     async def _ending_of_the_killed(self, started_at: datetime, wall_seconds: float) -> Ending:
         """PID 1 died: by our hand, or for memory, as the engine saw it; anything else is a fault of ours."""

@@ -18,7 +18,7 @@ from codex_server.sandboxes.embedded.pipes import InputPipe, OutputPipe
 from codex_server.sandboxes.embedded.rooms import guest_path, runner_folder
 from codex_server.sandboxes.embedded.slot import PATIENCE_SECONDS, Slot
 from codex_server.sandboxes.payload import FILE_MARK, Terms, payload, run_body
-from codex_server.sandboxes.report import Report, ending_without_report, read_report
+from codex_server.sandboxes.report import ending_without_report, read_ending
 from codex_server.sandboxes.room import wire
 
 _HARD_KILL_SECONDS = 0.25
@@ -67,11 +67,11 @@ class EmbeddedSandbox(Sandbox):
         if self.slot.cgroup:
             self._look_later(execution.limits.cpu_seconds, left=execution.limits.cpu_seconds)
         try:
-            report = await self._hear_report()
+            told = await self._hear_ending(started_at)
             self._over = True
             for pipe in pipes:
                 pipe.finish()
-            return self._ending(report, started_at, loop.time() - started)
+            return self._ending(told) if told else self._ending_of_the_killed(started_at, loop.time() - started)
         finally:
             self._over = True
             timer.cancel()
@@ -134,8 +134,8 @@ class EmbeddedSandbox(Sandbox):
         if not self._destroyed:
             self.slot.kill()
 
-    async def _hear_report(self) -> Report | None:
-        """The init's report with the kept files' content, or None when it died without one."""
+    async def _hear_ending(self, started_at: datetime) -> Ending | None:
+        """The ending as init reports it, with the kept files' content, or None when it died without a report."""
         try:
             kind, body, descriptors = await self.slot.channel.receive()
         except wire.Closed:
@@ -145,12 +145,9 @@ class EmbeddedSandbox(Sandbox):
         try:
             if kind is not wire.Kind.RESULT:
                 raise SandboxFault(f"the sandbox failed while it served the program: {body.get('message', kind.name)}")
-            report = read_report(body, self._content(descriptors))
+            return read_ending(body, self._content(descriptors), started_at=started_at, asked=self._stop)
         finally:
             close_all(descriptors)
-        if report.asked and self._stop is None:
-            raise ProtocolViolation("the sandbox was stopped as if asked, and nobody asked")
-        return report
 
     def _content(self, descriptors: list[int]) -> bytes:
         """What is behind the first descriptor, bounded."""
@@ -159,16 +156,14 @@ class EmbeddedSandbox(Sandbox):
         except OSError as error:
             raise ProtocolViolation(f"the sandbox's report is malformed ({error!r})") from error
 
-    def _ending(self, report: Report | None, started_at: datetime, wall_seconds: float) -> Ending:
+    def _ending(self, told: Ending) -> Ending:
+        """What init ``told``, with what the slot's cgroup has counted, where there is one."""
         usage = self._usage()
-        if report is None:
-            return self._ending_of_the_killed(usage, started_at, wall_seconds)
-        self._clean = self._stop is None and report.passed is None and not (usage and usage.oom_kills)
-        ending = report.ending(started_at, self._stop)
+        self._clean = self._stop is None and told.stop is None and not (usage and usage.oom_kills)
         if usage is None:
-            return ending
+            return told
         return replace(
-            ending,
+            told,
             cpu_seconds=usage.cpu_seconds,
             peak_memory_bytes=usage.peak_memory_bytes,
             oom_kills=usage.oom_kills,
@@ -180,8 +175,9 @@ class EmbeddedSandbox(Sandbox):
         except OSError as error:
             raise SandboxFault(f"the sandbox's cgroup cannot be read: {error}") from error
 
-    def _ending_of_the_killed(self, usage: CgroupUsage | None, started_at: datetime, wall_seconds: float) -> Ending:
+    def _ending_of_the_killed(self, started_at: datetime, wall_seconds: float) -> Ending:
         """The init died: by our hand, or for memory; anything else is a fault of ours."""
+        usage = self._usage()
         oom_kills = usage.oom_kills if usage else 0
         if self._stop is None and not oom_kills:
             raise SandboxFault("the sandbox was lost while the program ran; its outcome is unknown")

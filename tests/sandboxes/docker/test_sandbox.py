@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import signal
 import socket
 import struct
@@ -13,59 +14,34 @@ import pytest
 
 from codex_server.errors import ProtocolViolation, SandboxFault, SandboxUnavailable
 from codex_server.interpreters import Interpreter
-from codex_server.languages import Language, Start
-from codex_server.limits import Limits
-from codex_server.model import Ending, Execution, InputFile, OutputFile, Status, Stop, Stream
+from codex_server.languages import Language
+from codex_server.model import Ending, Execution, Status, Stop, Stream
 from codex_server.sandboxes.docker import sandbox as module
 from codex_server.sandboxes.docker.attachment import Attachment
 from codex_server.sandboxes.docker.container import OWN_MEMORY_BYTES
 from codex_server.sandboxes.docker.engine import EndState, EngineError
 from codex_server.sandboxes.docker.sandbox import Container, DockerSandbox
-from codex_server.sandboxes.payload import Terms
+from codex_server.sandboxes.payload import payload, run_body
+from codex_server.sandboxes.report import read_ending
 from codex_server.sandboxes.room import stream, wire
+from tests.sandboxes.executions import (
+    AGENT,
+    BASH,
+    CEILINGS,
+    CODE,
+    CONTENT,
+    ENVIRONMENT,
+    EVERYTHING,
+    KILLED,
+    LIMITS,
+    PYTHON,
+    REPORT,
+    TERMS,
+    WITH_FILES,
+    sink_into,
+)
 
 pytestmark = pytest.mark.anyio
-
-CEILINGS = Limits()
-LIMITS = replace(CEILINGS, wall_seconds=30, cpu_seconds=7.5, processes=5, file_bytes=2**20)
-TERMS = Terms(CEILINGS, inline_bytes=1000, inline_total_bytes=5000)
-PYTHON = Language(
-    name="python",
-    title="Python",
-    aliases=(),
-    file_name="main.py",
-    start=Start.FORK,
-    command=(),
-    env={"PYTHONUNBUFFERED": "1"},
-    pool="python",
-    folder=Path("/srv/runners/python"),
-    interpreter=Interpreter("python", Path("/usr/bin/python3")),
-    version="3",
-)
-BASH = replace(
-    PYTHON,
-    name="bash",
-    file_name="main.sh",
-    start=Start.COMMAND,
-    command=("{program}", "{runner}/start", "{file}"),
-    env={"LANG": "C"},
-    folder=Path("/srv/runners/bash"),
-    interpreter=Interpreter("bash", Path("/bin/bash")),
-)
-CODE = Execution("exe_1", "python", "print(1)", LIMITS)
-REPORT: dict[str, Any] = {
-    "exit_code": 0,
-    "signal": None,
-    "stop": None,
-    "wall_seconds": 1.5,
-    "cpu_seconds": 0.25,
-    "peak_memory_bytes": 4096,
-    "oom_kills": 0,
-    "files": [],
-    "skipped": [],
-    "unlisted": 0,
-}
-KILLED = REPORT | {"exit_code": None, "signal": 9}
 
 
 class FakeEngine:
@@ -106,8 +82,7 @@ class Init:
         self.attachment = attachment
         self.removed = 0
         container = Container("c1", attachment, self._remove)
-        environment = {"PATH": "/usr/bin", "LANG": "C.UTF-8"}
-        self.sandbox = DockerSandbox(self.engine, container, environment, TERMS)  # type: ignore[arg-type]
+        self.sandbox = DockerSandbox(self.engine, container, ENVIRONMENT, TERMS)  # type: ignore[arg-type]
         self.output: list[tuple[Stream, bytes]] = []
         self.runs: list[asyncio.Future[Ending]] = []
         self._frames = stream.Unpacker(2**24)
@@ -116,12 +91,8 @@ class Init:
     async def _remove(self) -> None:
         self.removed += 1
 
-    def start(self, execution: Execution = CODE, language: Language = PYTHON, **how: bool) -> asyncio.Future[Ending]:
-        def sink(which: Stream, chunk: bytes) -> bool:
-            self.output.append((which, chunk))
-            return how.get("keeps", True)
-
-        run = asyncio.ensure_future(self.sandbox.run(execution, language, sink))
+    def start(self, execution: Execution = CODE, language: Language = PYTHON, **keeps: bool) -> asyncio.Future[Ending]:
+        run = asyncio.ensure_future(self.sandbox.run(execution, language, sink_into(self.output, **keeps)))
         self.runs.append(run)
         return run
 
@@ -183,49 +154,20 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_SOFT_STOP_SECONDS", 0)
 
 
-async def test_the_limits_of_the_execution_and_the_terms_of_the_server_are_told(init):
-    init.start()
+@pytest.mark.parametrize("language", [PYTHON, AGENT], ids=["fork", "agent"])
+async def test_an_execution_is_handed_over_whole_with_its_limits_and_behind_it_the_input(init, language):
+    init.start(EVERYTHING, language)
     kind, body, content = await init.hear()
     assert kind is wire.Kind.RUN
-    assert body.pop("payload_bytes") == len(content)
-    del body["header_bytes"]
-    assert body == {
-        "cpu_seconds": 7.5,
-        "memory_bytes": CEILINGS.memory_bytes,
-        "processes": 5,
-        "file_bytes": 2**20,
-        "data_limit": True,
-        "inline_bytes": 1000,
-        "inline_total_bytes": 5000,
-    }
-
-
-async def test_the_payload_is_a_header_the_code_and_each_file_and_behind_it_the_input(init):
-    execution = replace(
-        CODE,
-        code="print('жук')",
-        args=("one", "2"),
-        env={"LANG": "ru", "MINE": "x"},
-        stdin=b"for the program",
-        files=(InputFile("data/in.bin", b"\x00\xff"), InputFile("empty", b"")),
-    )
-    init.start(execution)
-    _, body, content = await init.hear()
-    code = execution.code.encode()
-    header = json.loads(content[: body["header_bytes"]])
-    assert header == {
-        "file": "main.py",
-        "files": [["main.py", len(code)], ["data/in.bin", 2], ["empty", 0]],
-        "args": ["one", "2"],
-        "argv": [],
-        "env": {"PATH": "/usr/bin", "LANG": "ru", "PYTHONUNBUFFERED": "1", "MINE": "x"},
-    }
-    assert content[body["header_bytes"] : body["payload_bytes"]] == code + b"\x00\xff"
-    assert content[body["payload_bytes"] :] == b"for the program"
+    parts, header_bytes = payload(EVERYTHING, language, ENVIRONMENT, [])
+    size = sum(map(len, parts))
+    assert body == run_body(LIMITS, language, header_bytes, TERMS) | {"payload_bytes": size}
+    assert content == b"".join([*parts, b"for the program"])
 
 
 async def test_a_command_is_told_with_the_images_paths_and_a_mark_for_the_file(init):
-    init.start(replace(CODE, args=("a b", "{program}")), BASH)
+    bash = replace(BASH, interpreter=Interpreter("bash", Path("/bin/bash")))
+    init.start(replace(CODE, args=("a b", "{program}")), bash)
     _, body, content = await init.hear()
     header = json.loads(content[: body["header_bytes"]])
     assert header["argv"] == ["/bin/bash", "/opt/runners/bash/start", "\0file", "a b", "{program}"]
@@ -254,32 +196,14 @@ async def test_memory_that_cannot_be_limited_leaves_the_execution_unbegun(init):
 
 
 async def test_what_is_reported_is_the_ending(init):
-    body = REPORT | {"files": [["out/a", 3], ["b", 0], ["c", 2]], "skipped": [["big", 9999, "it is large"]]}
-    ending = await init.answered(body, b"aaacc")
-    assert (ending.status, ending.exit_code, ending.signal) == (Status.SUCCEEDED, 0, None)
-    assert (ending.wall_seconds, ending.cpu_seconds, ending.peak_memory_bytes) == (1.5, 0.25, 4096)
-    assert ending.files == (OutputFile("out/a", b"aaa"), OutputFile("b", b""), OutputFile("c", b"cc"))
-    assert [(file.path, file.reason) for file in ending.skipped_files] == [("big", "it is large")]
+    body = WITH_FILES | {"exit_code": None, "signal": 9, "oom_kills": 1}
+    ending = await init.answered(body, CONTENT)
+    assert ending == read_ending(body, CONTENT, started_at=ending.started_at, asked=None)
+    assert ending.status is Status.MEMORY_EXCEEDED
 
 
 @pytest.mark.parametrize(
-    ("changes", "status"),
-    [
-        ({"exit_code": 255}, Status.FAILED),
-        ({"exit_code": None, "signal": 11}, Status.SIGNALLED),
-        ({"exit_code": None, "signal": 9, "oom_kills": 1}, Status.MEMORY_EXCEEDED),
-        ({"exit_code": None, "signal": 9, "stop": "cpu_time"}, Status.TIMED_OUT),
-        ({"exit_code": None, "signal": 9, "stop": "memory"}, Status.MEMORY_EXCEEDED),
-    ],
-)
-async def test_each_kind_of_end_has_its_word(init, changes, status):
-    assert (await init.answered(REPORT | changes)).status is status
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [{"exit_code": 256}, {"signal": 9}, {"stop": "whim"}, {"oom_kills": -1}, {"wall_seconds": "1"}, {"files": 3}],
-    ids=str,
+    "changes", [{"exit_code": 256}, {"wall_seconds": math.nan}, {"wall_seconds": 10**400}], ids=str
 )
 async def test_a_report_out_of_shape_is_a_violation_and_no_ending(init, changes):
     with pytest.raises(ProtocolViolation, match="malformed"):
