@@ -56,7 +56,7 @@ class FakeEngine:
 
     async def connect(self) -> EngineFacts:
         self._may("connect")
-        return EngineFacts("20.10", "x86_64", frozenset({"runc"}), ())
+        return EngineFacts("x86_64", frozenset({"runc"}))
 
     async def image(self, name: str) -> dict[str, str]:
         if name not in self.images:
