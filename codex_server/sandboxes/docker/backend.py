@@ -5,15 +5,15 @@ import contextlib
 import logging
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from codex_server.errors import SandboxUnavailable, StartupError
-from codex_server.imports import needs
 from codex_server.languages import Language, Languages, Start
-from codex_server.sandboxes.base import Backend, Isolation, IsolationLevel, Sandbox
+from codex_server.sandboxes.arming import Arming
+from codex_server.sandboxes.base import PRELOADED, Backend, Isolation, IsolationLevel, Sandbox
 from codex_server.sandboxes.docker.attachment import Attachment
 from codex_server.sandboxes.docker.container import TASKS_OF_INIT, ContainerPlan, container_config
 from codex_server.sandboxes.docker.engine import Engine, EngineError, EngineRefused, NoSuchImage
@@ -40,8 +40,6 @@ from codex_server.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-PRELOADED = "-data"
-"""How the name of a pool ends whose sandboxes have the data packages imported already."""
 _UIDS = range(10_000, 12_048)
 """Those that the images name (image/prepare); below a range of 65,536, which is all that a rootless engine has."""
 _SPARE = 16
@@ -82,7 +80,7 @@ class DockerBackend(Backend):
         # From a place of its own: the kernel counts the processes of a uid together, across servers too.
         first = secrets.randbelow(len(_UIDS))
         self._free_uids = deque((*_UIDS[first:], *_UIDS[:first])[:places])
-        self._undoings: set[asyncio.Task[None]] = set()
+        self._arming = Arming()
         self._terms = Terms(settings.ceilings, settings.max_inline_file, settings.max_response)
 
     async def start(self) -> None:
@@ -174,7 +172,7 @@ class DockerBackend(Backend):
         self._closed = True
         if not self._started:
             return
-        await asyncio.gather(*self._undoings)
+        await self._arming.settle()
         await self._sweeper.close()
         self._engine.close()
         self._ownership.close()
@@ -199,11 +197,6 @@ class DockerBackend(Backend):
             return pool, pool + PRELOADED
         return (pool,)
 
-    def pool_key(self, language: Language, code: str) -> str:
-        """See ``Backend.pool_key``."""
-        first, *others = self.pool_keys(language)
-        return others[0] if others and needs(code, language.preload_for) else first
-
     async def arm(self, language: Language, pool: str = "") -> Sandbox:
         """See ``Backend.arm``."""
         if self._closed or not self._started:
@@ -211,14 +204,7 @@ class DockerBackend(Backend):
         if language.image not in self._images:
             raise SandboxUnavailable(f"{language.title} has no image; `codex-server runners build` builds it")
         async with self._making:
-            arming = asyncio.ensure_future(self._arm(language, preload=pool.endswith(PRELOADED)))
-            try:
-                sandbox = await asyncio.shield(arming)
-            except asyncio.CancelledError:
-                # The engine goes on with what it was asked: the container is armed to the end, then removed.
-                self._keep(_undo(arming))
-                raise
-        return sandbox
+            return await self._arming.finish(self._arm(language, preload=pool.endswith(PRELOADED)))
 
     async def _arm(self, language: Language, *, preload: bool) -> DockerSandbox:
         environment = self._environment(language)
@@ -293,11 +279,6 @@ class DockerBackend(Backend):
         needed = packages_environment(self._settings) if self._images[language.image].packages else {}
         return guest_environment(folders) | needed
 
-    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._undoings.add(task)
-        task.add_done_callback(self._undoings.discard)
-
 
 @contextlib.asynccontextmanager
 async def _removed_on_failure(container: Container) -> AsyncIterator[None]:
@@ -324,9 +305,3 @@ async def _hear_ready(attachment: Attachment) -> stream.Frame:
             f"a container could not be armed: {body.get('step')}: {body.get('message', kind.name)}"
         )
     return kind, body, content
-
-
-async def _undo(arming: asyncio.Task[DockerSandbox]) -> None:
-    """Remove a container for which nobody waits any more, as soon as it is armed."""
-    with contextlib.suppress(SandboxUnavailable):
-        await (await arming).destroy()

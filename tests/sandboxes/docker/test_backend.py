@@ -149,6 +149,12 @@ async def arm(backend: Any) -> Any:
     return sandbox
 
 
+async def turns() -> None:
+    """Let everything go on that does not wait for anybody."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
 def places(backend: DockerBackend) -> int:
     return len(backend._free_uids)
 
@@ -215,8 +221,7 @@ async def test_a_container_that_does_not_become_ready_is_removed_and_what_it_sai
 async def test_a_container_that_is_gone_before_it_is_told_anything_is_removed(backend, engine, monkeypatch):
     async def start(container: str) -> None:
         engine.ends[container].close()
-        for _ in range(10):
-            await asyncio.sleep(0)  # so that the loop hears of it
+        await turns()  # so that the loop hears of it
 
     monkeypatch.setattr(engine, "start", start)
     with pytest.raises(SandboxUnavailable, match="ended at once"):
@@ -243,6 +248,31 @@ async def test_an_arming_that_is_cancelled_goes_on_behind_and_leaves_nothing(bac
     async with asyncio.timeout(30):
         while engine.living or places(backend) < PLACES + ARMED:
             await asyncio.sleep(0)
+
+
+async def test_closing_waits_for_an_arming_that_was_cancelled(made, engine, monkeypatch):
+    backend: Any = made()
+    await backend.start()
+    backend.languages = await backend.survey(backend._languages)
+    go_on, start = asyncio.Event(), engine.start
+
+    async def start_late(container: str) -> None:
+        await go_on.wait()
+        await start(container)
+
+    monkeypatch.setattr(engine, "start", start_late)
+    arming = asyncio.ensure_future(arm(backend))
+    async with asyncio.timeout(30):
+        while not engine.ends.keys() >= engine.living.keys() > set():
+            await asyncio.sleep(0)
+    arming.cancel()
+    await asyncio.wait([arming])
+    closing = asyncio.ensure_future(backend.close())
+    await turns()
+    assert (closing.done(), engine.closed, len(engine.living)) == (False, False, 1)
+    go_on.set()
+    await asyncio.wait_for(closing, 30)
+    assert (engine.living, engine.closed, places(backend)) == ({}, True, PLACES + ARMED)
 
 
 async def test_a_place_whose_container_could_not_be_removed_is_free_when_it_is_gone(backend, engine):
