@@ -6,7 +6,6 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,7 +17,6 @@ from codex_server.sandboxes.docker.attachment import Attachment
 from codex_server.sandboxes.docker.container import TASKS_OF_INIT, ContainerPlan, container_config
 from codex_server.sandboxes.docker.engine import Engine, EngineError, EngineRefused, NoSuchImage
 from codex_server.sandboxes.docker.images import (
-    PACKAGES_LABEL,
     ROOM_LABEL,
     ROOM_PARENT,
     RUNNERS,
@@ -49,14 +47,6 @@ _READY_SECONDS = 30.0
 _SUMMARY = "a container of its own for each sandbox: namespaces, a uid, seccomp, no capability, cgroups"
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
-    """A runner's image that is there. ``packages``: whether the data packages are in it."""
-
-    name: str
-    packages: bool
-
-
 class DockerBackend(Backend):
     """Builds sandboxes as containers of an engine."""
 
@@ -68,8 +58,8 @@ class DockerBackend(Backend):
         self._engine = Engine(settings.docker_host)
         self._ownership = Ownership(settings.state_dir)
         self._sweeper = Sweeper(self._engine, self._ownership)
-        self._images: dict[str, Image] = {}
-        self._answers: dict[str, dict[str, Any]] = {}
+        self._images: dict[str, str] = {}  # their names, by runner
+        self._answers: dict[str, dict[str, Any]] = {}  # what is in each
         self._shortfall: list[str] = []
         self._filter = ""
         self._profile = docker_profile(CONTAINER)
@@ -142,7 +132,7 @@ class DockerBackend(Backend):
                 runner, f"the image {name} is another version's: `codex-server runners build {runner}` builds it anew"
             )
             return False
-        self._images[runner] = Image(name, labels.get(PACKAGES_LABEL) == "yes")
+        self._images[runner] = name
         try:
             self._answers[runner] = await self._ask(runner)
         except SandboxUnavailable as error:
@@ -192,8 +182,7 @@ class DockerBackend(Backend):
     def pool_keys(self, language: Language) -> tuple[str, ...]:
         """See ``Backend.pool_keys``: those that an agent can serve together share one, else each image has its own."""
         pool = language.pool if language.start is Start.AGENT else language.image
-        image = self._images.get(language.image)
-        if image and image.packages and language.start is Start.FORK and language.preload:
+        if language.start is Start.FORK and language.preload and self._has_data_packages(language.image):
             return pool, pool + PRELOADED
         return (pool,)
 
@@ -251,7 +240,7 @@ class DockerBackend(Backend):
 
     def _plan(self, runner: str, uid: int) -> ContainerPlan:
         return ContainerPlan(
-            image=self._images[runner].name,
+            image=self._images[runner],
             uid=uid,
             owner=self._ownership.owner,
             instance=self._ownership.instance,
@@ -274,9 +263,13 @@ class DockerBackend(Backend):
             "process_margin": TASKS_OF_INIT,
         }
 
+    def _has_data_packages(self, runner: str) -> bool:
+        """Whether its image has packages that Python programs can import, as a look into it has shown."""
+        return runner in self._answers and bool(self._answers[runner]["packages"]["pip"])
+
     def _environment(self, language: Language) -> dict[str, str]:
         folders = [str(language.interpreter.path.parent)] if language.interpreter else []
-        needed = packages_environment(self._settings) if self._images[language.image].packages else {}
+        needed = packages_environment(self._settings) if self._has_data_packages(language.image) else {}
         return guest_environment(folders) | needed
 
 

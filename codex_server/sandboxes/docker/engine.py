@@ -125,7 +125,9 @@ class Engine:
         found = await self._call(lambda client: client.containers(all=True, filters=wanted))
         return [(str(row["Id"]), dict(row.get("Labels") or {})) for row in found]
 
-    def build(self, context: IO[bytes], name: str, arguments: dict[str, str], network: str | None) -> Iterator[str]:
+    def build(
+        self, context: IO[bytes], name: str, *, arguments: dict[str, str], labels: dict[str, str], network: str | None
+    ) -> Iterator[str]:
         """Build an image from a tar archive with a Dockerfile, blocking; the lines that the engine prints meanwhile."""
         try:
             steps = self._open().build(
@@ -133,6 +135,7 @@ class Engine:
                 custom_context=True,
                 tag=name,
                 buildargs=arguments,
+                labels=labels,
                 network_mode=network,
                 decode=True,
                 rm=True,

@@ -17,13 +17,12 @@ from codex_server.sandboxes.docker import backend as module
 from codex_server.sandboxes.docker.backend import DockerBackend
 from codex_server.sandboxes.docker.container import INSTANCE_LABEL, OWNER_LABEL
 from codex_server.sandboxes.docker.engine import EngineError, EngineFacts, EngineRefused, NoSuchImage
-from codex_server.sandboxes.docker.images import PACKAGES_LABEL, ROOM_LABEL
+from codex_server.sandboxes.docker.images import LABELS, ROOM_LABEL
 from codex_server.sandboxes.room import stream, wire
 from codex_server.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
-GOOD = {ROOM_LABEL: str(wire.VERSION), PACKAGES_LABEL: "yes"}
 ANSWER = {
     "answers": {"python": {"path": "/usr/bin/python3", "answer": "Python 3.13.9"}},
     "packages": {"pip": [["numpy", "2.3"]], "npm": []},
@@ -109,7 +108,7 @@ class FakeEngine:
 
 @pytest.fixture
 async def engine(monkeypatch: pytest.MonkeyPatch) -> Any:
-    engine = FakeEngine(images={"python:1": GOOD})
+    engine = FakeEngine(images={"python:1": LABELS})
     monkeypatch.setattr(module, "Engine", lambda host: engine)
     monkeypatch.setattr(module, "_SPARE", 0)
     yield engine
@@ -310,7 +309,7 @@ async def test_a_start_without_an_engine_frees_what_it_had(made, engine):
 
 async def test_a_start_whose_image_does_not_work_waits_until_every_look_has_cleared_up(engine, tmp_path, made):
     languages = Languages(language for language in load_languages() if language.name in ("python", "bash"))
-    engine.images["bash:1"] = GOOD
+    engine.images["bash:1"] = LABELS
     engine.says = lambda kind: None
     with pytest.raises(StartupError, match=r"the image \w+:1 does not work: a container ended before it was ready"):
         await made(languages).start()
@@ -319,7 +318,7 @@ async def test_a_start_whose_image_does_not_work_waits_until_every_look_has_clea
 
 async def test_images_that_are_missing_or_of_another_version_leave_their_languages_out(engine, made, caplog):
     languages = Languages(load_languages())
-    engine.images["bash:1"] = GOOD | {ROOM_LABEL: "0"}
+    engine.images["bash:1"] = LABELS | {ROOM_LABEL: "0"}
     async with made(languages) as backend:
         bash, javascript = sorted(backend.isolation.shortfall)
         builds = "`codex-server runners build bash` builds it anew"
@@ -346,7 +345,7 @@ async def test_a_container_that_the_engine_keeps_does_not_keep_the_next_server_f
 
 
 async def test_without_any_image_it_does_not_start_and_says_why_of_each(engine, made):
-    engine.images = {"python:1": GOOD | {ROOM_LABEL: "0"}}
+    engine.images = {"python:1": LABELS | {ROOM_LABEL: "0"}}
     with pytest.raises(StartupError) as caught:
         await made(Languages(load_languages())).start()
     told = caught.value.detail.splitlines()
@@ -370,9 +369,14 @@ async def test_programs_that_import_data_packages_have_a_pool_of_their_own_where
     assert backend.pool_keys(python) == ("python", "python-data")
     assert backend.pool_key(python, "import pandas") == "python-data"
     assert backend.pool_key(python, "print(1)") == "python"
-    backend._images["python"] = module.Image("python:1", packages=False)
-    assert backend.pool_keys(python) == ("python",)
-    assert backend.pool_key(python, "import pandas") == "python"
+
+
+async def test_an_image_without_data_packages_has_one_pool_for_all_python_programs(made, engine):
+    engine.says = lambda kind: framed(stream.pack(wire.Kind.READY, ANSWER | {"packages": {"pip": [], "npm": []}}))
+    async with made() as backend:
+        python = (await backend.survey(backend._languages)).find("python")
+        assert backend.pool_keys(python) == ("python",)
+        assert backend.pool_key(python, "import pandas") == "python"
 
 
 async def test_an_engine_that_does_not_tell_what_is_there_at_the_start_is_no_start(made, engine, monkeypatch):

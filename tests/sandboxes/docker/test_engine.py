@@ -27,6 +27,7 @@ from tests.census import until
 pytestmark = pytest.mark.anyio
 
 INFO = {"Architecture": "x86_64", "Runtimes": {"runc": {}, "runsc": {}}}
+PLAIN: dict[str, Any] = {"arguments": {}, "labels": {}, "network": None}
 Answer = tuple[int, Any]
 
 
@@ -146,7 +147,7 @@ async def test_a_host_with_tls_is_refused(engine, monkeypatch):
 @pytest.mark.parametrize("host", ["ssh://me@far", "https://far:2376"])
 def test_a_build_refuses_such_a_host_too(host):
     with pytest.raises(EngineError, match=f"{host} cannot be used"):
-        list(Engine(host).build(io.BytesIO(), "name", {}, None))
+        list(Engine(host).build(io.BytesIO(), "name", **PLAIN))
 
 
 async def test_where_no_engine_is_it_says_to_start_one_or_name_another(tmp_path):
@@ -181,7 +182,7 @@ def as_one_who_may_not(path: str) -> Iterator[None]:
 
 def test_an_account_that_may_not_is_told_of_the_group(engine, fake):
     with as_one_who_may_not(fake.server_address), pytest.raises(EngineError, match="add it to the group docker"):
-        list(engine.build(io.BytesIO(), "name", {}, None))
+        list(engine.build(io.BytesIO(), "name", **PLAIN))
 
 
 async def test_an_engine_that_does_not_answer_is_given_up(engine, fake, monkeypatch):
@@ -349,15 +350,17 @@ def streamed(*rows: object, whole: bool = True) -> Callable[[Handler], None]:
     return answer
 
 
-def test_a_build_tells_its_lines_as_they_come_and_passes_its_arguments(engine, fake):
+def test_a_build_tells_its_lines_as_they_come_and_passes_its_arguments_and_labels(engine, fake):
     fake.answers["POST /build"] = streamed(
         {"stream": "Step 1/2 : FROM base\n"}, {"status": "Pulling"}, {"aux": {"ID": "sha256:1"}}, {"stream": "a\nb\n"}
     )
-    lines = list(engine.build(io.BytesIO(b"tar"), "name:1", {"BASE": "base:12"}, "host"))
+    told = {"arguments": {"BASE": "base:12"}, "labels": {"a": "1"}, "network": "host"}
+    lines = list(engine.build(io.BytesIO(b"tar"), "name:1", **told))
     assert lines == ["Step 1/2 : FROM base", "Pulling", "a", "b"]
     name, query, body = fake.asked[-1]
     assert (name, query["t"], query["networkmode"]) == ("POST /build", ["name:1"], ["host"])
     assert json.loads(query["buildargs"][0]) == {"BASE": "base:12"}
+    assert json.loads(query["labels"][0]) == {"a": "1"}
     assert b"tar" in body or query  # the archive travels in chunks
 
 
@@ -367,13 +370,13 @@ def test_a_build_that_fails_says_what_the_engine_said(engine, fake):
     )
     heard = []
     with pytest.raises(EngineError, match=r"^pull access denied for none$"):
-        heard.extend(engine.build(io.BytesIO(), "name", {}, None))
+        heard.extend(engine.build(io.BytesIO(), "name", **PLAIN))
 
 
 def test_a_build_whose_engine_goes_away_is_no_success(engine, fake):
     fake.answers["POST /build"] = streamed({"stream": "Step 1/1 : FROM none\n"}, whole=False)
     with pytest.raises(EngineError, match="cannot be reached"):
-        list(engine.build(io.BytesIO(), "name", {}, None))
+        list(engine.build(io.BytesIO(), "name", **PLAIN))
 
 
 async def test_a_host_without_a_thread_to_spare_is_told_as_an_engine_that_cannot_be_asked(engine, monkeypatch):
