@@ -162,10 +162,6 @@ class EmbeddedBackend(Backend):
                 self._home.rmdir()
             self._home = None
 
-    async def end_idle_slots(self) -> None:
-        """End the slots that stand empty; without this they end by themselves after a moment."""
-        await asyncio.gather(*(nursery.idle.close() for nursery in self._nurseries()))
-
     def _nurseries(self) -> list[Nursery]:
         return [nursery for nursery in (self._plain, self._preloaded) if nursery is not None]
 
