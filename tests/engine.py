@@ -11,7 +11,7 @@ import pytest
 
 from codex_server.languages import Languages
 from codex_server.sandboxes.docker.engine import Engine, EngineError
-from codex_server.sandboxes.docker.images import build_context, image_name, runners_with_images
+from codex_server.sandboxes.docker.images import LABELS, build_context, image_name, runners_with_images
 
 BASE = os.environ.get("CODEX_TEST_BASE")
 HOST = os.environ.get("DOCKER_HOST")
@@ -26,7 +26,8 @@ def built_images(languages: Languages, name: str) -> str:
     try:
         for runner in runners_with_images(languages):
             context = build_context(runner, languages)
-            for _ in engine.build(context, image_name(template, runner.name), arguments, None):
+            image = image_name(template, runner.name)
+            for _ in engine.build(context, image, arguments=arguments, labels=LABELS, network=None):
                 pass
     except EngineError as error:
         out_of_reach(str(error))

@@ -56,14 +56,15 @@ def _build(
     network: str | None,
 ) -> None:  # fmt: skip
     from codex_server.sandboxes.docker.engine import EngineError
-    from codex_server.sandboxes.docker.images import build_context, image_name
+    from codex_server.sandboxes.docker.images import LABELS, build_context, image_name
 
     language = next(language for language in languages if language.name == runner)
     name = image_name(settings.docker_image, runner)
     print(f"Building {name} from {language.folder / 'Dockerfile'}", flush=True)
     begun = time.monotonic()
     try:
-        for line in engine.build(build_context(language, languages), name, arguments, network):
+        context = build_context(language, languages)
+        for line in engine.build(context, name, arguments=arguments, labels=LABELS, network=network):
             if line.strip():
                 print(f"  {line.rstrip()}", flush=True)
     except FileNotFoundError as error:

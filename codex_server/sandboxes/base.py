@@ -10,8 +10,12 @@ from enum import IntEnum
 from types import TracebackType
 from typing import Self
 
+from codex_server.imports import needs
 from codex_server.languages import Language, Languages
 from codex_server.model import Ending, Execution, Stream
+
+PRELOADED = "-data"
+"""How the name of a pool ends whose sandboxes have the data packages imported already."""
 
 OutputSink = Callable[[Stream, bytes], bool]
 """Takes a chunk of output as it arrives, without blocking. False asks the sandbox to stop the program: it floods."""
@@ -92,11 +96,15 @@ class Backend(ABC):
 
     @abstractmethod
     def pool_keys(self, language: Language) -> tuple[str, ...]:
-        """The names of the pools that serve ``language``; languages that can share armed sandboxes share them."""
+        """The names of the pools that serve ``language``; languages that can share armed sandboxes share them.
 
-    @abstractmethod
+        The first serves any program; a second, named ``PRELOADED`` behind, those that import ``preload_for``.
+        """
+
     def pool_key(self, language: Language, code: str) -> str:
         """The one of them that serves ``code`` fastest; any of them runs it rightly. Never blocks."""
+        plain, *preloaded = self.pool_keys(language)
+        return preloaded[0] if preloaded and needs(code, language.preload_for) else plain
 
     @abstractmethod
     async def arm(self, language: Language, pool: str = "") -> Sandbox:

@@ -17,7 +17,7 @@ from codex_server import __version__
 from codex_server.cli.main import app
 from codex_server.errors import ImageNotBuilt, UnknownLanguage
 from codex_server.sandboxes.docker.engine import Engine, _knock
-from codex_server.sandboxes.docker.images import PACKAGES_LABEL, ROOM_LABEL
+from codex_server.sandboxes.docker.images import LABELS
 from codex_server.sandboxes.room import wire
 from tests.engine import BASE, HOST, out_of_reach
 
@@ -56,6 +56,7 @@ class Builds:
 
     names: list[str] = field(default_factory=list)
     arguments: list[dict[str, str]] = field(default_factory=list)
+    labels: list[dict[str, str]] = field(default_factory=list)
     networks: list[str | None] = field(default_factory=list)
 
 
@@ -64,11 +65,18 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> Builds:
     builds = Builds()
 
     def build(
-        _: Engine, context: IO[bytes], name: str, arguments: dict[str, str], network: str | None
+        _: Engine,
+        context: IO[bytes],
+        name: str,
+        *,
+        arguments: dict[str, str],
+        labels: dict[str, str],
+        network: str | None,
     ) -> Iterator[str]:
         assert context.read(100)
         builds.names.append(name)
         builds.arguments.append(arguments)
+        builds.labels.append(labels)
         builds.networks.append(network)
         yield from ("Step 1/1 : FROM base", "")
 
@@ -87,6 +95,11 @@ def test_without_a_name_every_runner_with_an_image_is_built(builds):
     assert set(builds.names) == {f"codex-runner-{name}:{__version__}" for name in ("python", "javascript", "bash")}
     assert output.count("Building codex-runner-") == output.count("Built codex-runner-") == 3
     assert "\n  Step 1/1 : FROM base\nBuilt" in output
+
+
+def test_every_image_is_marked_with_the_version_of_what_the_server_will_say_to_it(builds):
+    call()
+    assert builds.labels == [{"codex-server.room": str(wire.VERSION)}] * 3
 
 
 @pytest.mark.parametrize("names", [("ts",), ("typescript",), ("js", "TS", "javascript")])
@@ -146,7 +159,7 @@ def test_a_real_build_shows_its_steps_and_makes_an_image_that_the_server_takes(e
     assert any(line.startswith("  Step ") for line in output)
     assert output[-1].startswith(f"Built {BASH} in ")
     config = engine.inspect_image(BASH)["Config"]
-    assert config["Labels"] == {ROOM_LABEL: str(wire.VERSION), PACKAGES_LABEL: "no"}
+    assert config["Labels"] == LABELS
     assert config["User"] == "10000:10000"
 
 

@@ -125,7 +125,8 @@ class Guesthouse:
 
     def settle(self) -> None:
         """End the slots that stand empty, as they would be by themselves after a moment."""
-        self.wait(self.backend.end_idle_slots())
+        for nursery in self.backend._nurseries():
+            self.wait(nursery.idle.close())
 
     def python(self, code: str, **wishes: Any) -> Seen:
         """Run a Python program that may use ``call``, ``attempt`` and ``tell``."""

@@ -154,7 +154,7 @@ def test_an_arming_that_is_cancelled_leaves_nothing(house):
                 await (await arming).destroy()
             except asyncio.CancelledError:
                 continue
-        await asyncio.gather(*house.backend._undoings)
+        await house.backend._arming.settle()
 
     house.wait(asyncio.wait_for(scenario(), 60))
 

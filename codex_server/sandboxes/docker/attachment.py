@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, cast
 
+from codex_server.sandboxes.arming import is_silent
 from codex_server.sandboxes.room import stream, wire
 
 _STDOUT, _STDERR = 1, 2
@@ -67,17 +68,8 @@ class Attachment(asyncio.Protocol):
     @property
     def silent(self) -> bool:
         """Whether nothing has come, and it is open: so an armed container is."""
-        return self._failure is None and not self._frames and not self._errors and self._nothing_waits()
-
-    def _nothing_waits(self) -> bool:
-        """Whether the loop would hear nothing either, not even the end, when it looked now."""
-        try:
-            self._connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
+        heard = self._failure is not None or bool(self._frames or self._errors)
+        return not heard and is_silent(self._connection)  # the loop may not have looked yet
 
     @property
     def errors(self) -> str:

@@ -5,20 +5,18 @@ import contextlib
 import logging
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
 from codex_server.errors import SandboxUnavailable, StartupError
-from codex_server.imports import needs
 from codex_server.languages import Language, Languages, Start
-from codex_server.sandboxes.base import Backend, Isolation, IsolationLevel, Sandbox
+from codex_server.sandboxes.arming import Arming
+from codex_server.sandboxes.base import PRELOADED, Backend, Isolation, IsolationLevel, Sandbox
 from codex_server.sandboxes.docker.attachment import Attachment
 from codex_server.sandboxes.docker.container import TASKS_OF_INIT, ContainerPlan, container_config
 from codex_server.sandboxes.docker.engine import Engine, EngineError, EngineRefused, NoSuchImage
 from codex_server.sandboxes.docker.images import (
-    PACKAGES_LABEL,
     ROOM_LABEL,
     ROOM_PARENT,
     RUNNERS,
@@ -40,8 +38,6 @@ from codex_server.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-PRELOADED = "-data"
-"""How the name of a pool ends whose sandboxes have the data packages imported already."""
 _UIDS = range(10_000, 12_048)
 """Those that the images name (image/prepare); below a range of 65,536, which is all that a rootless engine has."""
 _SPARE = 16
@@ -49,14 +45,6 @@ _MADE_AT_ONCE = 4
 """Measured: an engine on two processors makes 11 containers a second two at a time, 13 four at a time."""
 _READY_SECONDS = 30.0
 _SUMMARY = "a container of its own for each sandbox: namespaces, a uid, seccomp, no capability, cgroups"
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """A runner's image that is there. ``packages``: whether the data packages are in it."""
-
-    name: str
-    packages: bool
 
 
 class DockerBackend(Backend):
@@ -70,8 +58,8 @@ class DockerBackend(Backend):
         self._engine = Engine(settings.docker_host)
         self._ownership = Ownership(settings.state_dir)
         self._sweeper = Sweeper(self._engine, self._ownership)
-        self._images: dict[str, Image] = {}
-        self._answers: dict[str, dict[str, Any]] = {}
+        self._images: dict[str, str] = {}  # their names, by runner
+        self._answers: dict[str, dict[str, Any]] = {}  # what is in each
         self._shortfall: list[str] = []
         self._filter = ""
         self._profile = docker_profile(CONTAINER)
@@ -82,7 +70,7 @@ class DockerBackend(Backend):
         # From a place of its own: the kernel counts the processes of a uid together, across servers too.
         first = secrets.randbelow(len(_UIDS))
         self._free_uids = deque((*_UIDS[first:], *_UIDS[:first])[:places])
-        self._undoings: set[asyncio.Task[None]] = set()
+        self._arming = Arming()
         self._terms = Terms(settings.ceilings, settings.max_inline_file, settings.max_response)
 
     async def start(self) -> None:
@@ -144,7 +132,7 @@ class DockerBackend(Backend):
                 runner, f"the image {name} is another version's: `codex-server runners build {runner}` builds it anew"
             )
             return False
-        self._images[runner] = Image(name, labels.get(PACKAGES_LABEL) == "yes")
+        self._images[runner] = name
         try:
             self._answers[runner] = await self._ask(runner)
         except SandboxUnavailable as error:
@@ -174,7 +162,7 @@ class DockerBackend(Backend):
         self._closed = True
         if not self._started:
             return
-        await asyncio.gather(*self._undoings)
+        await self._arming.settle()
         await self._sweeper.close()
         self._engine.close()
         self._ownership.close()
@@ -194,15 +182,9 @@ class DockerBackend(Backend):
     def pool_keys(self, language: Language) -> tuple[str, ...]:
         """See ``Backend.pool_keys``: those that an agent can serve together share one, else each image has its own."""
         pool = language.pool if language.start is Start.AGENT else language.image
-        image = self._images.get(language.image)
-        if image and image.packages and language.start is Start.FORK and language.preload:
+        if language.start is Start.FORK and language.preload and self._has_data_packages(language.image):
             return pool, pool + PRELOADED
         return (pool,)
-
-    def pool_key(self, language: Language, code: str) -> str:
-        """See ``Backend.pool_key``."""
-        first, *others = self.pool_keys(language)
-        return others[0] if others and needs(code, language.preload_for) else first
 
     async def arm(self, language: Language, pool: str = "") -> Sandbox:
         """See ``Backend.arm``."""
@@ -211,14 +193,7 @@ class DockerBackend(Backend):
         if language.image not in self._images:
             raise SandboxUnavailable(f"{language.title} has no image; `codex-server runners build` builds it")
         async with self._making:
-            arming = asyncio.ensure_future(self._arm(language, preload=pool.endswith(PRELOADED)))
-            try:
-                sandbox = await asyncio.shield(arming)
-            except asyncio.CancelledError:
-                # The engine goes on with what it was asked: the container is armed to the end, then removed.
-                self._keep(_undo(arming))
-                raise
-        return sandbox
+            return await self._arming.finish(self._arm(language, preload=pool.endswith(PRELOADED)))
 
     async def _arm(self, language: Language, *, preload: bool) -> DockerSandbox:
         environment = self._environment(language)
@@ -265,7 +240,7 @@ class DockerBackend(Backend):
 
     def _plan(self, runner: str, uid: int) -> ContainerPlan:
         return ContainerPlan(
-            image=self._images[runner].name,
+            image=self._images[runner],
             uid=uid,
             owner=self._ownership.owner,
             instance=self._ownership.instance,
@@ -288,15 +263,14 @@ class DockerBackend(Backend):
             "process_margin": TASKS_OF_INIT,
         }
 
+    def _has_data_packages(self, runner: str) -> bool:
+        """Whether its image has packages that Python programs can import, as a look into it has shown."""
+        return runner in self._answers and bool(self._answers[runner]["packages"]["pip"])
+
     def _environment(self, language: Language) -> dict[str, str]:
         folders = [str(language.interpreter.path.parent)] if language.interpreter else []
-        needed = packages_environment(self._settings) if self._images[language.image].packages else {}
+        needed = packages_environment(self._settings) if self._has_data_packages(language.image) else {}
         return guest_environment(folders) | needed
-
-    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._undoings.add(task)
-        task.add_done_callback(self._undoings.discard)
 
 
 @contextlib.asynccontextmanager
@@ -324,9 +298,3 @@ async def _hear_ready(attachment: Attachment) -> stream.Frame:
             f"a container could not be armed: {body.get('step')}: {body.get('message', kind.name)}"
         )
     return kind, body, content
-
-
-async def _undo(arming: asyncio.Task[DockerSandbox]) -> None:
-    """Remove a container for which nobody waits any more, as soon as it is armed."""
-    with contextlib.suppress(SandboxUnavailable):
-        await (await arming).destroy()

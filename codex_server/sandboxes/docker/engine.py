@@ -49,18 +49,15 @@ class NoSuchImage(EngineRefused):
 class EngineFacts:
     """What an engine says of itself: ``machine`` as ``uname -m`` calls it, and its ``runtimes`` by name."""
 
-    version: str
     machine: str
     runtimes: frozenset[str]
-    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class EndState:
-    """How the engine saw a container end. ``running`` is True while it has not."""
+    """What the engine knows of a container's end. ``running`` is True while it has not ended."""
 
     running: bool
-    exit_code: int
     oom_killed: bool
 
 
@@ -78,10 +75,8 @@ class Engine:
         info = await self._call(lambda client: client.info())
         machine = str(info.get("Architecture", ""))
         return EngineFacts(
-            version=str(info.get("ServerVersion", "")),
             machine={"arm64": "aarch64", "amd64": "x86_64"}.get(machine, machine),
             runtimes=frozenset(info.get("Runtimes") or ()),
-            warnings=tuple(map(str, info.get("Warnings") or ())),
         )
 
     async def image(self, name: str) -> dict[str, str]:
@@ -118,7 +113,7 @@ class Engine:
         """Whether and how it ended; waits a while for the end of one whose stream has ended, which comes first."""
         await self._call(lambda client: client.wait(container, timeout=_PATIENCE_SECONDS))
         state = (await self._call(lambda client: client.inspect_container(container)))["State"]
-        return EndState(bool(state["Running"]), int(state["ExitCode"]), bool(state.get("OOMKilled")))
+        return EndState(bool(state["Running"]), bool(state.get("OOMKilled")))
 
     async def remove(self, container: str) -> None:
         """Kill and remove it; one that is gone is no error."""
@@ -130,7 +125,9 @@ class Engine:
         found = await self._call(lambda client: client.containers(all=True, filters=wanted))
         return [(str(row["Id"]), dict(row.get("Labels") or {})) for row in found]
 
-    def build(self, context: IO[bytes], name: str, arguments: dict[str, str], network: str | None) -> Iterator[str]:
+    def build(
+        self, context: IO[bytes], name: str, *, arguments: dict[str, str], labels: dict[str, str], network: str | None
+    ) -> Iterator[str]:
         """Build an image from a tar archive with a Dockerfile, blocking; the lines that the engine prints meanwhile."""
         try:
             steps = self._open().build(
@@ -138,6 +135,7 @@ class Engine:
                 custom_context=True,
                 tag=name,
                 buildargs=arguments,
+                labels=labels,
                 network_mode=network,
                 decode=True,
                 rm=True,

@@ -26,7 +26,8 @@ RUNNERS = "/opt/runners"
 ROOM_PARENT = "/opt/codex"
 """Where it has the folder room."""
 ROOM_LABEL = "codex-server.room"
-PACKAGES_LABEL = "codex-server.packages"
+LABELS = {ROOM_LABEL: str(wire.VERSION)}
+"""What every image is marked with when it is built: how the room in it speaks."""
 _LEFT_OUT = ("__pycache__", "examples", "node_modules")
 
 

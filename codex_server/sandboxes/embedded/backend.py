@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 
 from codex_server.errors import IsolationTooWeak, SandboxUnavailable, StartupError
-from codex_server.imports import needs
 from codex_server.interpreters import Interpreter, find_interpreter
 from codex_server.languages import Language, Languages, Start
-from codex_server.sandboxes.base import Backend, Isolation, IsolationLevel, Sandbox
+from codex_server.sandboxes.arming import Arming
+from codex_server.sandboxes.base import PRELOADED, Backend, Isolation, IsolationLevel, Sandbox
 from codex_server.sandboxes.embedded.causes import closed_to_others, explain, read_host_facts
 from codex_server.sandboxes.embedded.cgroup import CgroupsUnavailable, CgroupTree, SlotCgroup, open_tree
 from codex_server.sandboxes.embedded.channel import close_all
@@ -31,8 +31,6 @@ from codex_server.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-PRELOADED = "-data"
-"""How the name of a pool ends whose sandboxes have the data packages imported already."""
 _SPARE_SLOTS = 16
 _SUMMARIES = {
     IsolationLevel.FULL: "user, pid, mount, network, ipc and uts namespaces, a uid per sandbox, seccomp, cgroups",
@@ -53,7 +51,7 @@ class EmbeddedBackend(Backend):
         self._least = IsolationLevel[settings.min_isolation.upper()]
         self._slots = settings.max_concurrency + sum(settings.pool_sizes.values()) + _SPARE_SLOTS
         self._free_numbers = deque(range(self._slots))  # the one that has been free the longest is taken first
-        self._undoings: set[asyncio.Task[None]] = set()
+        self._arming = Arming()
         self._plain: Nursery | None = None
         self._preloaded: Nursery | None = None
         self._tree: CgroupTree | None = None
@@ -153,7 +151,7 @@ class EmbeddedBackend(Backend):
         """See ``Backend.close``."""
         self._closed = True
         await asyncio.gather(*(nursery.close() for nursery in self._nurseries()))
-        await asyncio.gather(*self._undoings)
+        await self._arming.settle()
         if self._tree:
             await asyncio.to_thread(self._tree.close)
             self._tree = None
@@ -163,10 +161,6 @@ class EmbeddedBackend(Backend):
             with contextlib.suppress(OSError):
                 self._home.rmdir()
             self._home = None
-
-    async def end_idle_slots(self) -> None:
-        """End the slots that stand empty; without this they end by themselves after a moment."""
-        await asyncio.gather(*(nursery.idle.close() for nursery in self._nurseries()))
 
     def _nurseries(self) -> list[Nursery]:
         return [nursery for nursery in (self._plain, self._preloaded) if nursery is not None]
@@ -189,11 +183,6 @@ class EmbeddedBackend(Backend):
             return language.pool, language.pool + PRELOADED
         return (language.pool,)
 
-    def pool_key(self, language: Language, code: str) -> str:
-        """See ``Backend.pool_key``."""
-        *_, last = self.pool_keys(language)
-        return last if last != language.pool and needs(code, language.preload_for) else language.pool
-
     async def arm(self, language: Language, pool: str = "") -> Sandbox:
         """See ``Backend.arm``."""
         nursery = self._preloaded if pool.endswith(PRELOADED) else self._plain
@@ -202,15 +191,7 @@ class EmbeddedBackend(Backend):
         return await self._arm(nursery, agent=language if language.start is Start.AGENT else None)
 
     async def _arm(self, nursery: Nursery, agent: Language | None) -> EmbeddedSandbox:
-        arming = asyncio.ensure_future(self._arm_some_slot(nursery, agent))
-        try:
-            return await asyncio.shield(arming)
-        except asyncio.CancelledError:
-            # A slot under way has its id until it is dead: it is armed to the end, then destroyed.
-            undoing = asyncio.ensure_future(_undo(arming))
-            self._undoings.add(undoing)
-            undoing.add_done_callback(self._undoings.discard)
-            raise
+        return await self._arming.finish(self._arm_some_slot(nursery, agent))
 
     async def _arm_some_slot(self, nursery: Nursery, agent: Language | None) -> EmbeddedSandbox:
         """Arm a slot that served before, if one stands empty, else a new one."""
@@ -286,12 +267,6 @@ class EmbeddedBackend(Backend):
             return cgroup, cgroup.open_procs()
         except OSError as error:
             raise SandboxUnavailable(f"a sandbox's cgroup cannot be made ({error.strerror}); try again") from error
-
-
-async def _undo(arming: asyncio.Task[EmbeddedSandbox]) -> None:
-    """Destroy a slot for which nobody waits any more, as soon as it is armed."""
-    with contextlib.suppress(SandboxUnavailable):
-        await (await arming).destroy()
 
 
 def _refusal(least: IsolationLevel, shortfall: list[str]) -> str:

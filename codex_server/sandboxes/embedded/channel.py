@@ -5,6 +5,7 @@ import os
 import socket
 from typing import Any
 
+from codex_server.sandboxes.arming import is_silent
 from codex_server.sandboxes.room import wire
 
 Frame = tuple[wire.Kind, dict[str, Any], list[int]]
@@ -31,13 +32,7 @@ class Channel:
 
     def is_silent(self) -> bool:
         """Whether nothing waits to be read, not even the other side's end."""
-        try:
-            self._socket.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
+        return is_silent(self._socket)
 
     def close(self) -> None:
         """Close; safe to call twice."""

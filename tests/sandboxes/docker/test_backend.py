@@ -17,13 +17,12 @@ from codex_server.sandboxes.docker import backend as module
 from codex_server.sandboxes.docker.backend import DockerBackend
 from codex_server.sandboxes.docker.container import INSTANCE_LABEL, OWNER_LABEL
 from codex_server.sandboxes.docker.engine import EngineError, EngineFacts, EngineRefused, NoSuchImage
-from codex_server.sandboxes.docker.images import PACKAGES_LABEL, ROOM_LABEL
+from codex_server.sandboxes.docker.images import LABELS, ROOM_LABEL
 from codex_server.sandboxes.room import stream, wire
 from codex_server.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
-GOOD = {ROOM_LABEL: str(wire.VERSION), PACKAGES_LABEL: "yes"}
 ANSWER = {
     "answers": {"python": {"path": "/usr/bin/python3", "answer": "Python 3.13.9"}},
     "packages": {"pip": [["numpy", "2.3"]], "npm": []},
@@ -56,7 +55,7 @@ class FakeEngine:
 
     async def connect(self) -> EngineFacts:
         self._may("connect")
-        return EngineFacts("20.10", "x86_64", frozenset({"runc"}), ())
+        return EngineFacts("x86_64", frozenset({"runc"}))
 
     async def image(self, name: str) -> dict[str, str]:
         if name not in self.images:
@@ -109,7 +108,7 @@ class FakeEngine:
 
 @pytest.fixture
 async def engine(monkeypatch: pytest.MonkeyPatch) -> Any:
-    engine = FakeEngine(images={"python:1": GOOD})
+    engine = FakeEngine(images={"python:1": LABELS})
     monkeypatch.setattr(module, "Engine", lambda host: engine)
     monkeypatch.setattr(module, "_SPARE", 0)
     yield engine
@@ -147,6 +146,12 @@ async def arm(backend: Any) -> Any:
     sandbox = await asyncio.wait_for(backend.arm(backend.languages.find("python")), 30)
     backend._engine.armed.append(sandbox)
     return sandbox
+
+
+async def turns() -> None:
+    """Let everything go on that does not wait for anybody."""
+    for _ in range(10):
+        await asyncio.sleep(0)
 
 
 def places(backend: DockerBackend) -> int:
@@ -215,8 +220,7 @@ async def test_a_container_that_does_not_become_ready_is_removed_and_what_it_sai
 async def test_a_container_that_is_gone_before_it_is_told_anything_is_removed(backend, engine, monkeypatch):
     async def start(container: str) -> None:
         engine.ends[container].close()
-        for _ in range(10):
-            await asyncio.sleep(0)  # so that the loop hears of it
+        await turns()  # so that the loop hears of it
 
     monkeypatch.setattr(engine, "start", start)
     with pytest.raises(SandboxUnavailable, match="ended at once"):
@@ -243,6 +247,31 @@ async def test_an_arming_that_is_cancelled_goes_on_behind_and_leaves_nothing(bac
     async with asyncio.timeout(30):
         while engine.living or places(backend) < PLACES + ARMED:
             await asyncio.sleep(0)
+
+
+async def test_closing_waits_for_an_arming_that_was_cancelled(made, engine, monkeypatch):
+    backend: Any = made()
+    await backend.start()
+    backend.languages = await backend.survey(backend._languages)
+    go_on, start = asyncio.Event(), engine.start
+
+    async def start_late(container: str) -> None:
+        await go_on.wait()
+        await start(container)
+
+    monkeypatch.setattr(engine, "start", start_late)
+    arming = asyncio.ensure_future(arm(backend))
+    async with asyncio.timeout(30):
+        while not engine.ends.keys() >= engine.living.keys() > set():
+            await asyncio.sleep(0)
+    arming.cancel()
+    await asyncio.wait([arming])
+    closing = asyncio.ensure_future(backend.close())
+    await turns()
+    assert (closing.done(), engine.closed, len(engine.living)) == (False, False, 1)
+    go_on.set()
+    await asyncio.wait_for(closing, 30)
+    assert (engine.living, engine.closed, places(backend)) == ({}, True, PLACES + ARMED)
 
 
 async def test_a_place_whose_container_could_not_be_removed_is_free_when_it_is_gone(backend, engine):
@@ -280,7 +309,7 @@ async def test_a_start_without_an_engine_frees_what_it_had(made, engine):
 
 async def test_a_start_whose_image_does_not_work_waits_until_every_look_has_cleared_up(engine, tmp_path, made):
     languages = Languages(language for language in load_languages() if language.name in ("python", "bash"))
-    engine.images["bash:1"] = GOOD
+    engine.images["bash:1"] = LABELS
     engine.says = lambda kind: None
     with pytest.raises(StartupError, match=r"the image \w+:1 does not work: a container ended before it was ready"):
         await made(languages).start()
@@ -289,7 +318,7 @@ async def test_a_start_whose_image_does_not_work_waits_until_every_look_has_clea
 
 async def test_images_that_are_missing_or_of_another_version_leave_their_languages_out(engine, made, caplog):
     languages = Languages(load_languages())
-    engine.images["bash:1"] = GOOD | {ROOM_LABEL: "0"}
+    engine.images["bash:1"] = LABELS | {ROOM_LABEL: "0"}
     async with made(languages) as backend:
         bash, javascript = sorted(backend.isolation.shortfall)
         builds = "`codex-server runners build bash` builds it anew"
@@ -316,7 +345,7 @@ async def test_a_container_that_the_engine_keeps_does_not_keep_the_next_server_f
 
 
 async def test_without_any_image_it_does_not_start_and_says_why_of_each(engine, made):
-    engine.images = {"python:1": GOOD | {ROOM_LABEL: "0"}}
+    engine.images = {"python:1": LABELS | {ROOM_LABEL: "0"}}
     with pytest.raises(StartupError) as caught:
         await made(Languages(load_languages())).start()
     told = caught.value.detail.splitlines()
@@ -340,9 +369,14 @@ async def test_programs_that_import_data_packages_have_a_pool_of_their_own_where
     assert backend.pool_keys(python) == ("python", "python-data")
     assert backend.pool_key(python, "import pandas") == "python-data"
     assert backend.pool_key(python, "print(1)") == "python"
-    backend._images["python"] = module.Image("python:1", packages=False)
-    assert backend.pool_keys(python) == ("python",)
-    assert backend.pool_key(python, "import pandas") == "python"
+
+
+async def test_an_image_without_data_packages_has_one_pool_for_all_python_programs(made, engine):
+    engine.says = lambda kind: framed(stream.pack(wire.Kind.READY, ANSWER | {"packages": {"pip": [], "npm": []}}))
+    async with made() as backend:
+        python = (await backend.survey(backend._languages)).find("python")
+        assert backend.pool_keys(python) == ("python",)
+        assert backend.pool_key(python, "import pandas") == "python"
 
 
 async def test_an_engine_that_does_not_tell_what_is_there_at_the_start_is_no_start(made, engine, monkeypatch):

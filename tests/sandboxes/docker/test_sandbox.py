@@ -50,7 +50,7 @@ class FakeEngine:
     def __init__(self) -> None:
         self.limits: list[int] = []
         self.kills = 0
-        self.state = EndState(running=False, exit_code=137, oom_killed=False)
+        self.state = EndState(running=False, oom_killed=False)
         self.reachable = True
         self.killed = asyncio.Event()
 
@@ -322,7 +322,7 @@ async def test_a_container_that_is_lost_is_a_fault(init):
 
 
 async def test_a_container_that_is_lost_for_memory_is_told_as_that(init):
-    init.engine.state = EndState(running=False, exit_code=137, oom_killed=True)
+    init.engine.state = EndState(running=False, oom_killed=True)
     run = init.start()
     await init.hear()
     init.connection.close()
@@ -331,7 +331,7 @@ async def test_a_container_that_is_lost_for_memory_is_told_as_that(init):
 
 
 async def test_a_container_that_runs_on_without_its_stream_is_a_fault_though_it_lacked_memory_before(init):
-    init.engine.state = EndState(running=True, exit_code=0, oom_killed=True)
+    init.engine.state = EndState(running=True, oom_killed=True)
     run = init.start()
     await init.hear()
     init.connection.close()

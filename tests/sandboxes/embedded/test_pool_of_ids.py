@@ -157,6 +157,26 @@ async def test_a_number_whose_arming_was_cancelled_comes_back_and_nothing_of_it_
     assert len(await _armed_and_destroyed(backend, python)) == everything
 
 
+async def test_closing_waits_for_an_arming_that_was_cancelled(backend, processes, python, monkeypatch):
+    async def outlive() -> None:
+        """A zygote that goes on with what it was asked."""
+
+    processes.held = asyncio.Event()
+    arming = asyncio.ensure_future(backend.arm(python))
+    await asyncio.sleep(0)
+    arming.cancel()
+    await asyncio.wait([arming])
+    with monkeypatch.context() as patch:
+        patch.setattr(processes, "close", outlive)
+        closing = asyncio.ensure_future(backend.close())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not closing.done()
+        processes.held.set()
+        await asyncio.wait_for(closing, 30)
+    assert [init.poll() is None for init in processes.inits.values()] == [False]
+
+
 async def _armed_and_destroyed(backend: EmbeddedBackend, python: Any) -> list[Any]:
     armed = await arm_all(backend, python)
     await destroy(armed)
