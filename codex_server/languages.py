@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from codex_server.errors import LanguageUnavailable, StartupError, UnknownLanguage
 from codex_server.interpreters import Interpreter, find_interpreter
-from codex_server.packages import InstalledPackages, PackageSet, locate
+from codex_server.packages.sets import InstalledPackages, PackageSet, locate
 
 PACKAGED_RUNNERS = Path(__file__).parent / "runners"
 CHECKOUT_RUNNERS = Path(__file__).parent.parent / "runners"

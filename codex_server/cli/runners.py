@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from codex_server.languages import Language, Languages
-    from codex_server.packages import PackageSet
+    from codex_server.packages.sets import PackageSet
     from codex_server.settings import Settings
 
 
@@ -101,7 +101,7 @@ def missing_sets(languages: "Iterable[Language]") -> "list[PackageSet]":
 
 def install_visibly(wanted: "PackageSet") -> None:
     """Install, telling each step. Raises ``InstallationFailed``."""
-    from codex_server.installation import install_packages
+    from codex_server.packages.installation import install_packages
 
     begun = time.monotonic()
     _say(f"Installing the packages of {wanted.title} into {wanted.folder} (once; this takes some minutes)")

@@ -1,6 +1,8 @@
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,13 @@ def test_every_module_imports_only_from_floors_below_its_own():
     command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_floors_of_the_architecture_are_those_that_are_checked():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    checked = [set(floor.split(" | ")) for floor in contracts[0]["layers"]]
+    drawn = re.findall(r"^ ?\d+  (\S+(?:  \S+)*)", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE)
+    assert [{re.sub(r"(/|\.py)$", "", name) for name in floor.split()} for floor in drawn] == checked
 
 
 def test_a_module_is_named_after_its_one_noun():
