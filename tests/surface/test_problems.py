@@ -49,9 +49,7 @@ def test_the_tree_in_the_docstring_is_the_tree():
 
 
 def test_the_document_is_what_the_code_says():
-    assert FILE.read_text(encoding="utf-8") == guide.as_markdown(), (
-        "docs/problems.md is stale; run `python -m codex_server.api problems > docs/problems.md`"
-    )
+    assert FILE.read_text(encoding="utf-8") == guide.as_markdown(), "docs/problems.md is stale; run `make docs`"
 
 
 def test_every_kind_has_its_paragraph():
