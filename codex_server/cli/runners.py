@@ -115,7 +115,7 @@ def _say(line: str) -> None:
 
 
 def _find(languages: "Languages", name: str) -> "Language":
-    for language in languages:
-        if name.lower() in (language.name, *language.aliases):
-            return language
-    raise UnknownLanguage(f"there is no runner {name!r}; `codex-server runners list` lists them")
+    language = languages.get(name)
+    if language is None:
+        raise UnknownLanguage(f"there is no runner {name!r}; `codex-server runners list` lists them")
+    return language
