@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from codex_server.errors import CodexError
-from codex_server.installation import install_packages
 from codex_server.languages import load_languages
+from codex_server.packages.installation import install_packages
 
 ROOT = Path(sys.prefix) / "data-packages"
 

@@ -15,7 +15,7 @@ from codex_server.api.services import Services
 from codex_server.execution.executor import Executor
 from codex_server.languages import Languages, load_languages
 from codex_server.observe.metrics import Metrics
-from codex_server.packages import in_use
+from codex_server.packages.sets import in_use
 from codex_server.sandboxes.base import Backend
 from codex_server.sandboxes.choice import open_backend
 from codex_server.settings import Settings

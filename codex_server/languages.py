@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from codex_server.errors import LanguageUnavailable, StartupError, UnknownLanguage
 from codex_server.interpreters import Interpreter, find_interpreter
-from codex_server.packages import InstalledPackages, PackageSet, locate
+from codex_server.packages.sets import InstalledPackages, PackageSet, locate
 
 PACKAGED_RUNNERS = Path(__file__).parent / "runners"
 CHECKOUT_RUNNERS = Path(__file__).parent.parent / "runners"
@@ -157,12 +157,16 @@ class Languages:
             replace(lang, pool=lang.name) if lang.start is Start.AGENT and lang.name in names else lang for lang in self
         )
 
+    def get(self, name: str) -> Language | None:
+        """The language with that name or alias, whatever its case, available or not; None when there is none."""
+        return self._by_name.get(name.lower())
+
     def find(self, name: str) -> Language:
-        """The language with that name or alias, whatever its case.
+        """The language with that name or alias, ready to run.
 
         Raises ``UnknownLanguage`` that lists what there is, ``LanguageUnavailable`` when its interpreter is missing.
         """
-        language = self._by_name.get(name.lower())
+        language = self.get(name)
         if language is None:
             raise UnknownLanguage(self._unknown(name), pointer="/language")
         if not language.available:

@@ -57,6 +57,13 @@ def test_a_language_is_found_by_alias_whatever_the_case(languages: Languages, na
     assert languages.find(name).name == "python"
 
 
+def test_a_language_without_its_interpreter_is_there_to_be_told_of(tmp_path: Path) -> None:
+    add(tmp_path, "none", COMMAND.format(name="none", program="no-such-interpreter") + "aliases: [nix]\n")
+    languages = load_languages(tmp_path)
+    assert languages.get("NIX") is languages.get("none") is not None
+    assert languages.get("cobol") is None
+
+
 def test_an_unknown_name_is_refused_with_the_nearest_and_all_that_is_available(languages: Languages) -> None:
     with pytest.raises(UnknownLanguage) as refusal:
         languages.find("pyton")

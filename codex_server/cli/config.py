@@ -7,11 +7,11 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from codex_server.cli.flags import SetFlags, gather_flags, settings_from_flags
+from codex_server.cli.flags import JsonFlag, SetFlags, gather_flags, settings_from_flags
 from codex_server.cli.table import render_table
 from codex_server.units import format_size
 
@@ -77,10 +77,7 @@ def read_file_keys(file: Path) -> frozenset[str]:
     return frozenset(tomllib.loads(file.read_text(encoding="utf-8"))) if file.is_file() else frozenset()
 
 
-def config(
-    assignments: SetFlags = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs")] = False,
-) -> None:
+def config(assignments: SetFlags = None, as_json: JsonFlag = False) -> None:
     """Print every setting, its value in force and where that comes from; secrets are masked.
 
     A flag wins over the environment, the environment over codex.toml in the current folder, and that over the default.

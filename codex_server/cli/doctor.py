@@ -3,20 +3,19 @@
 import asyncio
 import json
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from codex_server.cli.flags import MinIsolationFlag, SetFlags, gather_flags, settings_from_flags
+from codex_server.cli.flags import JsonFlag, MinIsolationFlag, SetFlags, gather_flags, settings_from_flags
+from codex_server.cli.runners import load
 from codex_server.errors import CodexError
 
 if TYPE_CHECKING:
     from codex_server.cli.findings import Finding
-    from codex_server.languages import Languages
-    from codex_server.sandboxes.base import Isolation
-    from codex_server.settings import Settings
+    from codex_server.sandboxes.base import Backend, Isolation
 
 _WIDTH = 110
 _MARKS = {"ok": "ok  ", "note": "note", "lack": "LACK"}
@@ -25,7 +24,7 @@ _MARKS = {"ok": "ok  ", "note": "note", "lack": "LACK"}
 def doctor(
     min_isolation: MinIsolationFlag = None,
     assignments: SetFlags = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs")] = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """Print what this machine offers for sandboxes, the isolation level that one reaches when it is made now, and the
     interpreters; for each missing thing what that means and how to mend it.
@@ -33,14 +32,16 @@ def doctor(
     The exit code is 0 when `codex-server serve` would start with these settings, else 1.
     """
     from codex_server.cli.findings import examine_docker, examine_host, examine_languages, examine_level, read_host
-    from codex_server.languages import load_languages
     from codex_server.sandboxes.base import IsolationLevel
+    from codex_server.sandboxes.docker.backend import DockerBackend
+    from codex_server.sandboxes.embedded.backend import EmbeddedBackend
 
     settings = settings_from_flags(gather_flags(assignments, min_isolation=min_isolation))
     least = IsolationLevel[settings.min_isolation.upper()]
-    languages = load_languages(settings.runners_dir, settings.packages_root)
-    reached, refusal = reach_level(settings, languages)
-    container, trouble = reach_docker(settings, languages)
+    languages = load(settings)
+    lenient = settings.model_copy(update={"min_isolation": "confined"})
+    reached, refusal = reach(lambda: EmbeddedBackend(lenient, languages))
+    container, trouble = reach(lambda: DockerBackend(settings, languages))
     host = examine_host(read_host(), reached.level if reached else None)
     found = [*examine_languages(languages), examine_docker(container, trouble, settings.backend)]
     if settings.backend == "docker":
@@ -58,30 +59,15 @@ def doctor(
     raise typer.Exit(0 if would_start else 1)
 
 
-def reach_level(settings: "Settings", languages: "Languages") -> "tuple[Isolation | None, str | None]":
-    """The level that a sandbox reaches when one is made for real, or None and why there is none."""
-    from codex_server.sandboxes.embedded.backend import EmbeddedBackend
+def reach(make: "Callable[[], Backend]") -> "tuple[Isolation | None, str | None]":
+    """What the backend gives when one is started for real, or None and why it cannot."""
 
-    async def reach() -> "Isolation":
-        async with EmbeddedBackend(settings.model_copy(update={"min_isolation": "confined"}), languages) as backend:
+    async def started() -> "Isolation":
+        async with make() as backend:
             return backend.isolation
 
     try:
-        return asyncio.run(reach()), None
-    except CodexError as error:
-        return None, error.detail
-
-
-def reach_docker(settings: "Settings", languages: "Languages") -> "tuple[Isolation | None, str | None]":
-    """What the docker backend gives with the engine and the images that are there now, or None and why it cannot."""
-    from codex_server.sandboxes.docker.backend import DockerBackend
-
-    async def reach() -> "Isolation":
-        async with DockerBackend(settings, languages) as backend:
-            return backend.isolation
-
-    try:
-        return asyncio.run(reach()), None
+        return asyncio.run(started()), None
     except CodexError as error:
         return None, error.detail
 

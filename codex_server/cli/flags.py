@@ -29,6 +29,7 @@ MinIsolationFlag = Annotated[
         "--min-isolation", metavar="LEVEL", help="Refuse to run below this level: confined, namespaces or full"
     ),
 ]
+JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON object, for programs")]
 
 
 def gather_flags(assignments: Iterable[str] | None, **named: object) -> dict[str, object]:

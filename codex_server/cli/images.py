@@ -78,7 +78,7 @@ def _build(
 
 def _runner(languages: "Languages", name: str) -> "Language":
     """The runner whose image serves the language ``name``."""
-    for language in languages:
-        if name.lower() in (language.name, *language.aliases):
-            return next(runner for runner in languages if runner.name == language.image)
-    raise UnknownLanguage(f"there is no runner {name!r}; `codex-server languages` lists them")
+    language = languages.get(name)
+    if language is None:
+        raise UnknownLanguage(f"there is no runner {name!r}; `codex-server languages` lists them")
+    return next(runner for runner in languages if runner.name == language.image)

@@ -1,11 +1,12 @@
 """``codex-server languages``: what can run on this machine."""
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from codex_server.cli.flags import SetFlags, gather_flags, settings_from_flags
+from codex_server.cli.flags import JsonFlag, SetFlags, gather_flags, settings_from_flags
+from codex_server.cli.runners import load
 from codex_server.cli.table import render_table
 
 if TYPE_CHECKING:
@@ -25,15 +26,9 @@ def describe_language(language: "Language") -> dict[str, Any]:
     }
 
 
-def languages(
-    assignments: SetFlags = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs")] = False,
-) -> None:
+def languages(assignments: SetFlags = None, as_json: JsonFlag = False) -> None:
     """List what can run here: each language, its version as the interpreter tells it, and its other names."""
-    from codex_server.languages import load_languages
-
-    settings = settings_from_flags(gather_flags(assignments))
-    found = list(load_languages(settings.runners_dir, settings.packages_root))
+    found = list(load(settings_from_flags(gather_flags(assignments))))
     if as_json:
         typer.echo(json.dumps({"languages": [describe_language(language) for language in found]}, indent=2))
         return

@@ -34,10 +34,15 @@ def render_document(*, as_json: bool = False) -> str:
     """The document as text, whatever this machine's environment says."""
     import yaml
 
-    from codex_server.api.__main__ import document_as_yaml
+    from codex_server.api.door import build_door
+    from codex_server.observe.metrics import Metrics
+    from codex_server.settings import Settings
 
-    text = document_as_yaml()
-    return json.dumps(yaml.safe_load(text), indent=2, ensure_ascii=False) + "\n" if as_json else text
+    # `model_construct` takes the defaults and reads neither the environment nor codex.toml.
+    document = build_door(Settings.model_construct(), Metrics()).openapi()
+    if as_json:
+        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
 
 
 def compare_document(file: Path, text: str) -> None:

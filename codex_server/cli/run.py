@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from codex_server.cli.flags import MinIsolationFlag, SetFlags, gather_flags, settings_from_flags
+from codex_server.cli.runners import load
 from codex_server.errors import LimitTooLoose
 from codex_server.ids import new_id
 from codex_server.limits import Limits
@@ -47,12 +48,11 @@ def run(
     ended it; 137 when a limit stopped it, and stderr says which.
     """
     from codex_server.cli.snippet import STDIN, guess_language, read_snippet
-    from codex_server.languages import load_languages
 
     settings = settings_from_flags(gather_flags(assignments, min_isolation=min_isolation))
     words = [*([file] if file is not None else []), *(args or [])]
     snippet = read_snippet(code, words, sys.stdin.buffer)
-    languages = load_languages(settings.runners_dir, settings.packages_root)
+    languages = load(settings)
     name = language or guess_language(snippet, languages)
     reads_code_from_stdin = code is None and snippet.file is None and file == STDIN
     execution = Execution(

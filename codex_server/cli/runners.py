@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from codex_server.languages import Language, Languages
-    from codex_server.packages import PackageSet
+    from codex_server.packages.sets import PackageSet
     from codex_server.settings import Settings
 
 
@@ -101,7 +101,7 @@ def missing_sets(languages: "Iterable[Language]") -> "list[PackageSet]":
 
 def install_visibly(wanted: "PackageSet") -> None:
     """Install, telling each step. Raises ``InstallationFailed``."""
-    from codex_server.installation import install_packages
+    from codex_server.packages.installation import install_packages
 
     begun = time.monotonic()
     _say(f"Installing the packages of {wanted.title} into {wanted.folder} (once; this takes some minutes)")
@@ -115,7 +115,7 @@ def _say(line: str) -> None:
 
 
 def _find(languages: "Languages", name: str) -> "Language":
-    for language in languages:
-        if name.lower() in (language.name, *language.aliases):
-            return language
-    raise UnknownLanguage(f"there is no runner {name!r}; `codex-server runners list` lists them")
+    language = languages.get(name)
+    if language is None:
+        raise UnknownLanguage(f"there is no runner {name!r}; `codex-server runners list` lists them")
+    return language

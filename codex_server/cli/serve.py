@@ -18,7 +18,7 @@ from codex_server.errors import InstallationFailed, StartupError
 if TYPE_CHECKING:
     from codex_server.api.services import Services
     from codex_server.languages import Languages
-    from codex_server.packages import PackageSet
+    from codex_server.packages.sets import PackageSet
     from codex_server.settings import Settings
 
 

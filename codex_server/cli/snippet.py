@@ -1,13 +1,13 @@
 """What ``codex-server run`` is asked to run: the code, its language and its arguments."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from codex_server.errors import InvalidCode, InvalidRequest
-from codex_server.languages import Language
+from codex_server.languages import Languages
 
 STDIN = "-"
 DEFAULT_LANGUAGE = "python"
@@ -42,21 +42,19 @@ def read_snippet(code: str | None, words: Sequence[str], stdin: BinaryIO) -> Sni
     return Snippet(_decode(content, name), name, tuple(args))
 
 
-def guess_language(snippet: Snippet, languages: Iterable[Language]) -> str:
+def guess_language(snippet: Snippet, languages: Languages) -> str:
     """The name of the snippet's language: by the file's extension, else by its ``#!`` line, else Python for ``-c``.
 
     Raises ``InvalidRequest`` for a file that shows neither.
     """
-    names = {name: language.name for language in languages for name in (language.name, *language.aliases)}
-    suffixes = {Path(language.file_name).suffix: language.name for language in languages}
+    by_suffix = {Path(language.file_name).suffix: language for language in languages}
     if snippet.file is not None:
         suffix = Path(snippet.file).suffix.lower()
-        found = suffixes.get(suffix) or names.get(suffix.removeprefix("."))
-        if found:
-            return found
+        if found := by_suffix.get(suffix) or languages.get(suffix.removeprefix(".")):
+            return found.name
     shebang = _SHEBANG.match(snippet.code)
-    if shebang and shebang[1].lower() in names:
-        return names[shebang[1].lower()]
+    if shebang and (found := languages.get(shebang[1])):
+        return found.name
     if snippet.file is None:
         return DEFAULT_LANGUAGE
     raise InvalidRequest(

@@ -9,10 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from codex_server.access.tokens import ALL_SCOPES, Scope, Token, TokenStore
-from codex_server.cli.flags import StateDirFlag, gather_flags, settings_from_flags
+from codex_server.cli.flags import JsonFlag, StateDirFlag, gather_flags, settings_from_flags
 from codex_server.cli.table import render_table
-
-JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON object, for programs")]
 
 
 def create(

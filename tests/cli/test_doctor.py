@@ -12,7 +12,7 @@ import pytest
 from codex_server.cli.doctor import render_findings
 from codex_server.cli.findings import Host, examine_docker, examine_host, examine_languages, examine_level
 from codex_server.languages import load_languages
-from codex_server.packages import InstalledPackages, Package
+from codex_server.packages.sets import InstalledPackages, Package
 from codex_server.sandboxes import syscalls
 from codex_server.sandboxes.base import Isolation, IsolationLevel
 from codex_server.sandboxes.docker.engine import Engine, EngineError

@@ -15,7 +15,7 @@ from codex_server.cli.greeting import (
     render_greeting,
 )
 from codex_server.interpreters import Interpreter
-from codex_server.packages import InstalledPackages, Package, PackageSet
+from codex_server.packages.sets import InstalledPackages, Package, PackageSet
 from codex_server.sandboxes.base import Isolation, IsolationLevel
 from codex_server.sandboxes.fake import FakeBackend, fake_languages
 from codex_server.settings import load_settings

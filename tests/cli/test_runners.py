@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from codex_server.cli.main import app
 from codex_server.errors import InstallationFailed, UnknownLanguage
-from tests.test_pip_installer import make_wheel
+from tests.packages.test_pip import make_wheel
 
 RUNNER = """
 name: snake

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from codex_server.api.__main__ import main
 from codex_server.api.door import build_door
 from codex_server.api.intake import MAX_ARGS
 from codex_server.api.schemas import ExecuteAnswer, ExecuteRequest, HealthAnswer, LanguageAnswer, RequestLimits, Usage
@@ -45,8 +44,3 @@ def test_its_numbers_are_the_defaults():
     assert f"under {settings.max_response:,} characters" in TEXT
     assert f"at most {MAX_ARGS}," in TEXT
     assert (settings.max_code, settings.max_inline_file) == (2**20, 32 * 2**10)
-
-
-def test_another_word_to_the_generator_is_told_the_right_ones(capsys):
-    assert main(["nonsense"]) == 2
-    assert "openapi|problems" in capsys.readouterr().err

@@ -1,6 +1,8 @@
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,13 @@ def test_the_server_loads_no_program_of_the_far_side() -> None:
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60)
     programs = {f"codex_server.sandboxes.room.{name}" for name in ("launcher", "building", "zygote", "init", "worker")}
     assert not programs & set(done.stdout.split())
+
+
+def test_the_floors_of_the_architecture_are_those_that_are_checked():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    checked = [set(floor.split(" | ")) for floor in contracts[0]["layers"]]
+    drawn = re.findall(r"^ ?\d+  (\S+(?:  \S+)*)", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE)
+    assert [{re.sub(r"(/|\.py)$", "", name) for name in floor.split()} for floor in drawn] == checked
 
 
 def test_a_module_is_named_after_its_one_noun():

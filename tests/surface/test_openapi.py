@@ -7,9 +7,9 @@ import pytest
 import yaml
 from openapi_spec_validator import validate
 
-from codex_server.api.__main__ import document_as_yaml
 from codex_server.api.documents import EXECUTE_REQUESTS
 from codex_server.api.intake import read_request
+from codex_server.cli.openapi import render_document
 
 FILE = Path(__file__).parents[2] / "openapi.yaml"
 OPERATIONS = {
@@ -33,13 +33,13 @@ def operations(document):
 
 
 def test_the_file_is_what_the_app_says():
-    assert FILE.read_text(encoding="utf-8") == document_as_yaml(), "openapi.yaml is stale; run `make openapi`"
+    assert FILE.read_text(encoding="utf-8") == render_document(), "openapi.yaml is stale; run `make openapi`"
 
 
 def test_the_document_does_not_depend_on_the_environment(monkeypatch):
     monkeypatch.setenv("CODEX_MAX_TIMEOUT", "77")
     monkeypatch.setenv("CODEX_PUBLIC_URL", "https://elsewhere.example")
-    assert document_as_yaml() == FILE.read_text(encoding="utf-8")
+    assert render_document() == FILE.read_text(encoding="utf-8")
 
 
 def test_the_document_is_valid(document):

@@ -16,7 +16,7 @@ from codex_server import __version__
 from codex_server.errors import SandboxUnavailable
 from codex_server.interpreters import Interpreter
 from codex_server.languages import Language, Languages
-from codex_server.packages import InstalledPackages, Package, guest_folder
+from codex_server.packages.sets import InstalledPackages, Package, guest_folder
 from codex_server.sandboxes.room import wire
 
 ROOM = Path(wire.__file__).parent

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from codex_server.interpreters import Interpreter
 from codex_server.languages import Language
-from codex_server.packages import InstalledPackages, guest_folder
+from codex_server.packages.sets import InstalledPackages, guest_folder
 
 Entry = tuple[str, ...]
 """``("bind", target, source)``, ``("cover", target, source)`` (over a file that is there), ``("folder", target)``,

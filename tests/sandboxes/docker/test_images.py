@@ -11,7 +11,7 @@ import pytest
 from codex_server import __version__
 from codex_server.errors import SandboxUnavailable
 from codex_server.languages import Languages, load_languages
-from codex_server.packages import Package
+from codex_server.packages.sets import Package
 from codex_server.sandboxes.docker.images import (
     as_answered,
     build_context,

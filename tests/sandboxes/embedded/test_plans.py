@@ -10,7 +10,7 @@ import pytest
 
 from codex_server.interpreters import find_interpreter
 from codex_server.languages import Languages, load_languages
-from codex_server.packages import InstalledPackages
+from codex_server.packages.sets import InstalledPackages
 from codex_server.sandboxes.embedded.guestids import GuestIds
 from codex_server.sandboxes.embedded.plans import HostParts, Plans
 from codex_server.settings import Settings

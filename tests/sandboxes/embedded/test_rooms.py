@@ -9,7 +9,7 @@ import pytest
 
 from codex_server.interpreters import Interpreter
 from codex_server.languages import Language, Start
-from codex_server.packages import InstalledPackages
+from codex_server.packages.sets import InstalledPackages
 from codex_server.sandboxes.embedded import rooms
 from codex_server.sandboxes.embedded.rooms import FIRST_SLOT_ID, SINGLE_ID, room_entries, with_private_libraries
 from codex_server.sandboxes.environment import guest_environment

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from codex_server.errors import InstallationFailed
-from codex_server.packages import Package, PackageSet, guest_folder
-from codex_server.steps import Say, StepFailed, run_step
+from codex_server.packages.process import CommandFailed, Say, run_command
+from codex_server.packages.sets import Package, PackageSet, guest_folder
 
 _TOOLS = ("pip", "setuptools")
 _PIP = ("-I", "-m", "pip", "--disable-pip-version-check", "--no-input")
@@ -39,9 +39,9 @@ def install_with_pip(folder: Path, wanted: PackageSet, say: Say) -> tuple[Packag
     _make_environment(folder, wanted)
     python = folder / "bin" / "python3"
     try:
-        run_step([python, *_PIP, *_INSTALL, "--requirement", wanted.manifest.resolve()], say, shorten, folder=folder)
-        run_step([python, *_PIP, "uninstall", "--yes", *_TOOLS], say, _silently, folder=folder)
-    except StepFailed as failure:
+        run_command([python, *_PIP, *_INSTALL, "--requirement", wanted.manifest.resolve()], say, shorten, folder=folder)
+        run_command([python, *_PIP, "uninstall", "--yes", *_TOOLS], say, _silently, folder=folder)
+    except CommandFailed as failure:
         raise InstallationFailed(f"pip could not install them: {explain_pip(failure.lines)}") from failure
     library = next((folder / "lib").glob("python3*")) / "site-packages"
     _remove_needless(folder, library)
@@ -93,8 +93,8 @@ def _last_error(said: list[str]) -> str:
 def _make_environment(folder: Path, wanted: PackageSet) -> None:
     python = wanted.interpreter.path
     try:
-        run_step([python, "-I", "-m", "venv", "--symlinks", folder], _silently, _silently, folder=folder)
-    except StepFailed as failure:
+        run_command([python, "-I", "-m", "venv", "--symlinks", folder], _silently, _silently, folder=folder)
+    except CommandFailed as failure:
         if re.search(r"ensurepip|No module named (venv|pip)", failure.text):
             raise InstallationFailed(
                 f"{python} cannot make virtual environments: its modules venv and ensurepip are not installed. Install "
@@ -123,8 +123,8 @@ def _remove_needless(folder: Path, library: Path) -> None:
 
 def _finish(python: Path, script: Path, folder: Path, say: Say) -> None:
     try:
-        run_step([python, "-IB", script.resolve(), folder], say, str, folder=folder)
-    except StepFailed as failure:
+        run_command([python, "-IB", script.resolve(), folder], say, str, folder=folder)
+    except CommandFailed as failure:
         raise InstallationFailed(
             f"{script.name}, which completes the installation, failed; a package may have changed what it relies on. "
             f"It said: {_last_error(list(failure.lines))}"
@@ -136,8 +136,8 @@ def _compile(python: Path, folder: Path, seen_as: str) -> None:
     options = ("-qq", "-f", "-j", "0", "-s", str(folder), "-p", seen_as)
     argv = [str(python), "-I", "-m", "compileall", *options, str(folder / "lib")]
     try:
-        run_step(argv, _silently, _silently, folder=folder)
-    except StepFailed as failure:
+        run_command(argv, _silently, _silently, folder=folder)
+    except CommandFailed as failure:
         if _NO_SPACE.search(failure.text) or failure.code != 1:
             raise InstallationFailed(f"the packages could not be compiled: {explain_pip(failure.lines)}") from failure
         # 1: some file is no Python of this version, such as a template; whoever imports it is told so then.

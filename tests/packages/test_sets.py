@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from codex_server.interpreters import Interpreter
-from codex_server.packages import (
+from codex_server.packages.sets import (
     STAMP,
     InstalledPackages,
     Package,

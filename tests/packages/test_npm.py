@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 from codex_server.errors import InstallationFailed
-from codex_server.installation import install_packages
 from codex_server.interpreters import Interpreter, find_interpreter
-from codex_server.npm_installer import explain_npm, find_npm, shorten
-from codex_server.packages import Package, PackageSet
+from codex_server.packages.installation import install_packages
+from codex_server.packages.npm import explain_npm, find_npm, shorten
+from codex_server.packages.sets import Package, PackageSet
 
-RUNNERS = Path(__file__).parents[1] / "runners"
+RUNNERS = Path(__file__).parents[2] / "runners"
 FILES = {
     "index.js": "module.exports = 42\n",
     "index.d.ts": "declare const answer: number\n",
@@ -174,7 +174,7 @@ def test_the_runners_own_script_completes_the_installation(
 
 
 def test_node_without_npm_is_told_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("codex_server.npm_installer.SYSTEM_PATH", str(tmp_path))
+    monkeypatch.setattr("codex_server.packages.npm.SYSTEM_PATH", str(tmp_path))
     with pytest.raises(InstallationFailed, match="apt install npm"):
         find_npm(Interpreter("node", tmp_path / "bin" / "node", tmp_path))
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from codex_server.errors import InstallationFailed
 from codex_server.interpreters import SYSTEM_PATH, Interpreter
-from codex_server.packages import Package, PackageSet
-from codex_server.steps import Say, StepFailed, run_step
+from codex_server.packages.process import CommandFailed, Say, run_command
+from codex_server.packages.sets import Package, PackageSet
 
 FOLDER = "node_modules"
 _NPM = Path("lib/node_modules/npm/bin/npm-cli.js")
@@ -43,10 +43,10 @@ def install_with_npm(folder: Path, wanted: PackageSet, say: Say) -> tuple[Packag
     for file in (wanted.manifest, *wanted.parts):
         shutil.copyfile(file, folder / file.name)
     try:
-        run_step([node, npm, *_INSTALL], say, shorten, folder=folder)
+        run_command([node, npm, *_INSTALL], say, shorten, folder=folder)
         if wanted.finish:
-            run_step([node, wanted.finish.resolve(), folder], say, str, folder=folder)
-    except StepFailed as failure:
+            run_command([node, wanted.finish.resolve(), folder], say, str, folder=folder)
+    except CommandFailed as failure:
         raise InstallationFailed(f"npm could not install them: {explain_npm(failure.lines)}") from failure
     packages = inventory(folder / FOLDER)
     _remove_needless(folder)

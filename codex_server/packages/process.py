@@ -1,4 +1,4 @@
-"""A step of an installation: a program that is run to its end, while what it says is passed on line by line."""
+"""A program of an installation: it is run to its end, while what it says is passed on line by line."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ _NOT_INHERITED = (
 )
 
 
-class StepFailed(Exception):
+class CommandFailed(Exception):
     """The program ended with ``code``; ``lines`` are the last that it said."""
 
     def __init__(self, code: int, lines: Sequence[str]) -> None:
@@ -36,10 +36,12 @@ class StepFailed(Exception):
         return "\n".join(self.lines)
 
 
-def run_step(argv: Sequence[str | Path], say: Say, shorten: Callable[[str], str | None], *, folder: Path) -> list[str]:
+def run_command(
+    argv: Sequence[str | Path], say: Say, shorten: Callable[[str], str | None], *, folder: Path
+) -> list[str]:
     """Run ``argv`` in ``folder`` and return the last lines that it said.
 
-    Each line goes through ``shorten``, and to ``say`` unless that is None. Raises ``StepFailed`` when it ends with
+    Each line goes through ``shorten``, and to ``say`` unless that is None. Raises ``CommandFailed`` when it ends with
     another code than 0, and ``OSError`` when it cannot be started.
     """
     kept: deque[str] = deque(maxlen=_KEPT_LINES)
@@ -49,22 +51,22 @@ def run_step(argv: Sequence[str | Path], say: Say, shorten: Callable[[str], str 
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env=step_environment(os.environ),
+        env=command_environment(os.environ),
         umask=0o022,  # what is installed must be readable to every guest, whatever the operator's shell says
         text=True,
         encoding="utf-8",
         errors="replace",
-    ) as step:
-        for line in step.stdout or ():
+    ) as process:
+        for line in process.stdout or ():
             kept.append(line.rstrip())
             if shown := shorten(kept[-1]):
                 say(shown)
-    if step.returncode:
-        raise StepFailed(step.returncode, kept)
+    if process.returncode:
+        raise CommandFailed(process.returncode, kept)
     return list(kept)
 
 
-def step_environment(environ: Mapping[str, str]) -> dict[str, str]:
+def command_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The operator's variables (a proxy, a registry's address) without those that would lead an installer astray.
 
     INVARIANT: no setting of ours is among them, the token above all: what is installed may run code of its own.

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from codex_server.errors import StartupError
-from codex_server.installation import install_packages
 from codex_server.languages import Languages, load_languages
+from codex_server.packages.installation import install_packages
 from codex_server.sandboxes.base import IsolationLevel
 from codex_server.sandboxes.embedded.backend import EmbeddedBackend
 from codex_server.settings import Settings

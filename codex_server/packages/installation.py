@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from codex_server.errors import InstallationFailed
-from codex_server.npm_installer import install_with_npm
-from codex_server.packages import InstalledPackages, Package, PackageSet, read_stamp, write_stamp
-from codex_server.pip_installer import install_with_pip
-from codex_server.steps import Say
+from codex_server.packages.npm import install_with_npm
+from codex_server.packages.pip import install_with_pip
+from codex_server.packages.process import Say
+from codex_server.packages.sets import InstalledPackages, Package, PackageSet, read_stamp, write_stamp
 
 Installer = Callable[[Path, PackageSet, Say], tuple[Package, ...]]
 """Fills a new, empty folder with what a set asks for, and tells what that was. The folder is renamed afterwards, so
@@ -93,7 +93,7 @@ def _remove_scratch(root: Path) -> None:
 
 
 def _remove_older(current: InstalledPackages, root: Path) -> None:
-    """Other sets of the same installer and interpreter, unless a server uses them (``packages.in_use``)."""
+    """Other sets of the same installer and interpreter, unless a server uses them (``sets.in_use``)."""
     for folder in [path for path in root.iterdir() if path.is_dir() and path != current.folder]:
         other = read_stamp(folder)
         if other and (other.installer, other.interpreter) == (current.installer, current.interpreter):

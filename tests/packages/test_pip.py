@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from codex_server.errors import InstallationFailed
-from codex_server.installation import install_packages
 from codex_server.interpreters import Interpreter, find_interpreter
-from codex_server.packages import Package, PackageSet
-from codex_server.pip_installer import explain_pip, inventory, shorten
+from codex_server.packages.installation import install_packages
+from codex_server.packages.pip import explain_pip, inventory, shorten
+from codex_server.packages.sets import Package, PackageSet
 
 PYTHON = find_interpreter("python")
 FINISH = """

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from codex_server.errors import InstallationFailed
-from codex_server.installation import install_packages
 from codex_server.interpreters import Interpreter
-from codex_server.packages import InstalledPackages, Package, PackageSet, in_use
-from codex_server.steps import Say
+from codex_server.packages.installation import install_packages
+from codex_server.packages.process import Say
+from codex_server.packages.sets import InstalledPackages, Package, PackageSet, in_use
 
 PYTHON = Interpreter("python", Path("/usr/bin/python3"))
 CONTENT = (Package("numpy", "2.4.6"),)
