@@ -31,13 +31,13 @@ _URL = re.compile(r"http://127\.0\.0\.1:\d+")
 _TOO_WEAK = re.compile(r"this host does not allow isolation level \w+ \(CODEX_MIN_ISOLATION\):\n(.*)", re.DOTALL)
 _SERVE = """
 import sys
-import codex_server.app
 from codex_server.cli.main import main
+from codex_server.sandboxes import choice
 from codex_server.sandboxes.base import IsolationLevel
 from codex_server.sandboxes.embedded.backend import EmbeddedBackend
 
 most = IsolationLevel[sys.argv.pop(1).upper()]
-codex_server.app._backend = lambda settings, languages: EmbeddedBackend(settings, languages, most=most)
+choice._KINDS["embedded"] = lambda settings, languages: EmbeddedBackend(settings, languages, most=most)
 main()
 """
 ECHOES = {
@@ -200,7 +200,7 @@ async def house(level: str, *prefix: str, **settings: str) -> AsyncIterator[Hous
                 limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
                 async with httpx2.AsyncClient(base_url=url, timeout=SECONDS, limits=limits, trust_env=False) as client:
                     here = House(process, url, client, errors)
-                    await here.ready()
+                    assert (await here.ready())["isolation"] == level
                     yield here
                     below = descendants(process.pid)
             finally:
@@ -214,6 +214,7 @@ def _environment(folder: Path, temporary: Path) -> dict[str, str]:
     return kept | {
         "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)]),
         "TMPDIR": str(temporary),
+        "CODEX_BACKEND": "embedded",
         "CODEX_STATE_DIR": str(folder / "state"),
         "CODEX_API_TOKEN": TOKEN,
         "CODEX_RATE_LIMIT": "",
