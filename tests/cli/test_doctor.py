@@ -14,7 +14,8 @@ from codex_server.languages import load_languages
 from codex_server.packages import InstalledPackages, Package
 from codex_server.sandboxes.base import Isolation, IsolationLevel
 from codex_server.sandboxes.docker.engine import Engine, EngineError
-from tests.engine import built_images, out_of_reach
+from tests.engine import built_images
+from tests.levels import out_of_reach
 
 HOST = Host(
     release="6.12.1-amd64",
@@ -177,6 +178,6 @@ def engine_or_skip() -> None:
     try:
         asyncio.run(engine.connect())
     except EngineError as error:
-        out_of_reach(str(error))
+        out_of_reach("docker", error)
     finally:
         engine.close()
