@@ -7,15 +7,13 @@ fetched (``.ci/engine`` makes one). Without an engine the tests over it are skip
 
 import os
 
-import pytest
-
 from codex_server.languages import Languages
 from codex_server.sandboxes.docker.engine import Engine, EngineError
 from codex_server.sandboxes.docker.images import LABELS, build_context, image_name, runners_with_images
+from tests.levels import out_of_reach
 
 BASE = os.environ.get("CODEX_TEST_BASE")
 HOST = os.environ.get("DOCKER_HOST")
-_REQUIRED = "docker" in os.environ.get("CODEX_REQUIRE_LEVELS", "").split(",")
 
 
 def built_images(languages: Languages, name: str) -> str:
@@ -30,15 +28,7 @@ def built_images(languages: Languages, name: str) -> str:
             for _ in engine.build(context, image, arguments=arguments, labels=LABELS, network=None):
                 pass
     except EngineError as error:
-        out_of_reach(str(error))
+        out_of_reach("docker", error)
     finally:
         engine.close()
     return template
-
-
-def out_of_reach(reason: str) -> None:
-    """Skip the test; fail it where an engine must be there."""
-    message = f"docker is out of reach here: {reason}"
-    if _REQUIRED:
-        pytest.fail(message)
-    pytest.skip(message)

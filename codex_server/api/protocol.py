@@ -42,6 +42,11 @@ class GuardedProtocol(HttpToolsProtocol):
     _message_ended = True
     _refusal: tuple[int, str] | None = None
 
+    @property
+    def heard(self) -> bool:
+        """Whether the header of a request has come."""
+        return self.cycle is not None
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn does
         """Begin to wait for the first header."""
         super().connection_made(transport)

@@ -5,17 +5,20 @@ import contextlib
 import logging
 import signal
 import socket
+import time
 from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
-from codex_server.api.protocol import guarded
+from codex_server.api.protocol import GuardedProtocol, guarded
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LINGER_SECONDS = 2
 """For connections that are still open when the drain is over."""
+_LOOK_SECONDS = 0.01
+"""Between two looks at whether somebody still connected without a request."""
 _log = logging.getLogger(__name__)
 
 
@@ -73,7 +76,24 @@ class GracefulServer(uvicorn.Server):
         self._starting = None
         on_ready()
         await self.main_loop()
+        await self._hear_the_last()
         await self.shutdown(sockets=[listener])
+
+    async def _hear_the_last(self) -> None:
+        """Accept no more, but wait for the first request of whoever connected just before: it is refused, not cut off.
+
+        A new connection is often made for a request that is on its way; uvicorn would close it unheard.
+        """
+        await asyncio.sleep(_LOOK_SECONDS)  # the loop takes in whoever waits already; closing would cut them off
+        for server in self.servers:
+            server.close()
+        deadline = time.monotonic() + _LINGER_SECONDS
+        while self._is_one_unheard() and not self.force_exit and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def _is_one_unheard(self) -> bool:
+        known = self.server_state.connections
+        return any(isinstance(connection, GuardedProtocol) and not connection.heard for connection in known)
 
     def _on_signal(self) -> None:
         if self._starting is not None:

@@ -19,7 +19,8 @@ from codex_server.sandboxes.docker.engine import Engine, EngineError
 from codex_server.sandboxes.embedded.causes import HostFacts, explain
 from codex_server.sandboxes.embedded.zygote import LaunchFailed
 from codex_server.sandboxes.room import kernel
-from tests.engine import built_images, out_of_reach
+from tests.engine import built_images
+from tests.levels import out_of_reach
 
 HOST = Host(
     release="6.12.1-amd64",
@@ -203,6 +204,6 @@ def engine_or_skip() -> None:
     try:
         asyncio.run(engine.connect())
     except EngineError as error:
-        out_of_reach(str(error))
+        out_of_reach("docker", error)
     finally:
         engine.close()

@@ -19,7 +19,8 @@ from codex_server.errors import ImageNotBuilt, UnknownLanguage
 from codex_server.sandboxes.docker.engine import Engine, _knock
 from codex_server.sandboxes.docker.images import LABELS
 from codex_server.sandboxes.room import wire
-from tests.engine import BASE, HOST, out_of_reach
+from tests.engine import BASE, HOST
+from tests.levels import out_of_reach
 
 TEMPLATE = "codex-test-cli-{runner}:{version}"
 BASH = f"codex-test-cli-bash:{__version__}"
@@ -140,12 +141,12 @@ def test_an_agent_of_ones_own_without_a_dockerfile_is_told_what_is_missing(build
 def engine() -> Iterator[docker.APIClient]:
     """The engine itself; the tests' images are gone afterwards."""
     if BASE is None:
-        out_of_reach("no image to build from; name one with CODEX_TEST_BASE")
+        out_of_reach("docker", "no image to build from; name one with CODEX_TEST_BASE")
     try:
         _knock(Engine(HOST).host)  # the SDK leaves its own socket open when nobody is there
         client = docker.APIClient(base_url=HOST, timeout=60)
     except (docker.errors.DockerException, OSError) as error:
-        out_of_reach(str(error))
+        out_of_reach("docker", error)
     yield client
     with contextlib.suppress(docker.errors.ImageNotFound):
         client.remove_image(BASH)

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -168,6 +169,33 @@ def test_while_it_drains_a_running_execution_finishes_and_new_ones_are_refused(s
     thread.join(SECONDS)
     assert answers[0].json()["stdout"] == "finished\n"
     assert served.process.wait(SECONDS) == 0
+
+
+def test_whoever_connected_before_it_stopped_listening_is_refused_with_a_problem(served: Served):
+    place = urlsplit(served.url)
+    body = json.dumps({"code": "print(1)"})
+    request = (
+        f"POST /execute HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    )
+    with socket.create_connection((place.hostname, place.port), SECONDS) as connection:
+        served.process.send_signal(signal.SIGTERM)
+        while listens(place.hostname, place.port):
+            pass
+        connection.sendall(request.encode())
+        heard = b"".join(iter(lambda: connection.recv(2**16), b"")).decode()
+    assert heard.startswith("HTTP/1.1 503 ")
+    assert "\r\nconnection: close\r\n" in heard.lower()
+    assert '"code":"draining"' in heard
+    assert served.process.wait(SECONDS) == 0
+
+
+def listens(host: str | None, port: int | None) -> bool:
+    try:
+        socket.create_connection((host, port), SECONDS).close()
+    except ConnectionError:
+        return False
+    return True
 
 
 def test_a_second_signal_stops_at_once_whatever_still_runs(served: Served):

@@ -3,13 +3,13 @@
 Where there is no engine, the tests are named skips; ``CODEX_REQUIRE_LEVELS=container`` makes them failures.
 """
 
-import os
 import secrets
 from collections.abc import Iterator
 
 import pytest
 
 from tests.container.engine import Engine, House, find_engine, house
+from tests.levels import out_of_reach
 
 
 @pytest.fixture(scope="session")
@@ -17,10 +17,7 @@ def engine() -> Engine:
     try:
         return find_engine()
     except LookupError as missing:
-        reason = f"level container is out of reach here: {missing}"
-    if "container" in os.environ.get("CODEX_REQUIRE_LEVELS", "").split(","):
-        pytest.fail(reason)
-    pytest.skip(reason)
+        out_of_reach("container", missing)
 
 
 @pytest.fixture(scope="session")

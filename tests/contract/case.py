@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from signal import Signals
 
 from codex_server.model import Outcome, Status
-
-LEVELS = ("full", "namespaces", "confined")
+from tests.levels import LEVELS
 
 
 @dataclass(frozen=True)

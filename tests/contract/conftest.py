@@ -16,9 +16,9 @@ from codex_server.languages import Languages, load_languages
 from codex_server.sandboxes.base import Backend, IsolationLevel
 from codex_server.sandboxes.fake import FakeBackend, fake_languages
 from codex_server.settings import Settings
-from tests.contract.case import LEVELS
 from tests.contract.stage import Stage
 from tests.engine import HOST, built_images
+from tests.levels import LEVELS, out_of_reach
 
 REAL = [*(f"embedded-{level}" for level in LEVELS), "docker"]
 """Every stage with real sandboxes."""
@@ -86,7 +86,7 @@ def _stage(name: str, runner: asyncio.Runner, request: pytest.FixtureRequest) ->
     try:
         runner.run(backend.start())
     except StartupError as error:
-        _not_here(name, level, error)
+        out_of_reach(level or name, error)
     languages = runner.run(backend.survey(languages))
     stage = Stage(name, runner, backend, languages, settings)
     try:
@@ -97,10 +97,3 @@ def _stage(name: str, runner: asyncio.Runner, request: pytest.FixtureRequest) ->
             assert backend.living == [], "the executor left sandboxes"
     finally:
         runner.run(backend.close())
-
-
-def _not_here(name: str, level: str, error: StartupError) -> None:
-    message = f"{name} is out of reach here: {error}"
-    if (level or name) in os.environ.get("CODEX_REQUIRE_LEVELS", "").split(","):
-        pytest.fail(message)
-    pytest.skip(message)

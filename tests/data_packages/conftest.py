@@ -15,8 +15,8 @@ from codex_server.sandboxes.base import IsolationLevel
 from codex_server.sandboxes.embedded.backend import EmbeddedBackend
 from codex_server.settings import Settings
 from tests.census import next_guest_ids
-from tests.contract.case import LEVELS
 from tests.contract.stage import Stage
+from tests.levels import LEVELS, out_of_reach
 
 ROOT = Path(sys.prefix) / "data-packages"
 INSTALL_SECONDS = 900
@@ -59,7 +59,7 @@ def stage(request: pytest.FixtureRequest, equipped: Languages) -> Iterator[Stage
         try:
             runner.run(backend.start())
         except StartupError as error:
-            not_here(level, error)
+            out_of_reach(level, error)
         stage = Stage(f"embedded-{level}", runner, backend, equipped, settings)
         try:
             runner.run(stage.executor.start())
@@ -67,10 +67,3 @@ def stage(request: pytest.FixtureRequest, equipped: Languages) -> Iterator[Stage
             runner.run(stage.executor.close())
         finally:
             runner.run(backend.close())
-
-
-def not_here(level: str, error: StartupError) -> None:
-    message = f"level {level} is out of reach here: {error}"
-    if level in os.environ.get("CODEX_REQUIRE_LEVELS", "").split(","):
-        pytest.fail(message)
-    pytest.skip(message)

@@ -10,9 +10,9 @@ import pytest
 
 from codex_server.errors import StartupError
 from codex_server.model import Status
-from tests.engine import out_of_reach
 from tests.escape.conftest import CONTAINER, Houses
 from tests.escape.guesthouse import Guesthouse
+from tests.levels import out_of_reach
 
 PROGRAMS = {
     "python": "import sys; print(6 * 7); sys.exit(3)",
@@ -28,7 +28,7 @@ def house(houses: Houses) -> Iterator[Guesthouse]:
     try:
         house.open()
     except StartupError as error:
-        out_of_reach(str(error))
+        out_of_reach("gvisor", error)
     yield house
     house.close()
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-LEVELS = ("full", "namespaces", "confined")
+from tests.levels import LEVELS
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

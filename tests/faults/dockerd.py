@@ -23,7 +23,8 @@ from codex_server.languages import Languages
 from codex_server.sandboxes.docker.container import OWNER_LABEL
 from codex_server.sandboxes.docker.images import image_name
 from tests.census import alive, until
-from tests.engine import HOST, built_images, out_of_reach
+from tests.engine import HOST, built_images
+from tests.levels import out_of_reach
 
 _SECONDS = 60.0
 _SILENT = (docker.errors.DockerException, requests.RequestException, OSError)
@@ -49,7 +50,7 @@ class Dockerd:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         if not until(lambda: self._answers() or self._process.poll() is not None, _SECONDS) or not self._answers():
             last = (self.folder / "log").read_text(encoding="utf-8", errors="replace").splitlines()[-1:]
-            out_of_reach(f"an engine of one's own does not start: {''.join(last)}")
+            out_of_reach("docker", f"an engine of one's own does not start: {''.join(last)}")
 
     def _at(self, name: str) -> str:
         return str(self.folder / name)
@@ -166,9 +167,9 @@ def _parent(pid: int) -> int:
 def private_engine(languages: Languages) -> Iterator[tuple[Dockerd, str]]:
     """A running engine and a template of its images' names; a skip that says why there is none."""
     if os.geteuid() != 0:  # also where an engine must be there: the same tests run as root beside it
-        pytest.skip("docker is out of reach here: starting an engine of one's own needs root")
+        pytest.skip("starting an engine of one's own needs root")
     if shutil.which("dockerd") is None:
-        out_of_reach("there is no dockerd to start one's own engine with")
+        out_of_reach("docker", "there is no dockerd to start one's own engine with")
     template = built_images(languages, "faults")
     engine = Dockerd(Path(tempfile.mkdtemp(prefix="codex-engine-")))  # short: a socket's path has 107 bytes
     try:

@@ -13,13 +13,14 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx2
 import pytest
 
 from benchmarks.processes import Family, family_of
 from tests.census import alive, cgroups_of, descendants, next_guest_ids, until
+from tests.levels import out_of_reach
 
 TOKEN = "codex_" + "f" * 43
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -28,16 +29,16 @@ SECONDS = 60.0
 POOLS = {"python": 2, "javascript": 1}
 ROOT = Path(__file__).parent.parent.parent
 _URL = re.compile(r"http://127\.0\.0\.1:\d+")
-_TOO_WEAK = re.compile(r"this host does not allow isolation level \w+ \(CODEX_MIN_ISOLATION\):\n(.*)", re.DOTALL)
+_TOO_WEAK = re.compile(r"this host does not allow isolation level .*", re.DOTALL)
 _SERVE = """
 import sys
-import codex_server.app
 from codex_server.cli.main import main
+from codex_server.sandboxes import choice
 from codex_server.sandboxes.base import IsolationLevel
 from codex_server.sandboxes.embedded.backend import EmbeddedBackend
 
 most = IsolationLevel[sys.argv.pop(1).upper()]
-codex_server.app._backend = lambda settings, languages: EmbeddedBackend(settings, languages, most=most)
+choice._KINDS["embedded"] = lambda settings, languages: EmbeddedBackend(settings, languages, most=most)
 main()
 """
 ECHOES = {
@@ -200,7 +201,7 @@ async def house(level: str, *prefix: str, **settings: str) -> AsyncIterator[Hous
                 limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
                 async with httpx2.AsyncClient(base_url=url, timeout=SECONDS, limits=limits, trust_env=False) as client:
                     here = House(process, url, client, errors)
-                    await here.ready()
+                    assert (await here.ready())["isolation"] == level
                     yield here
                     below = descendants(process.pid)
             finally:
@@ -214,6 +215,7 @@ def _environment(folder: Path, temporary: Path) -> dict[str, str]:
     return kept | {
         "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)]),
         "TMPDIR": str(temporary),
+        "CODEX_BACKEND": "embedded",
         "CODEX_STATE_DIR": str(folder / "state"),
         "CODEX_API_TOKEN": TOKEN,
         "CODEX_RATE_LIMIT": "",
@@ -234,12 +236,10 @@ def _hear_url(process: subprocess.Popen[str]) -> str | None:
     return None
 
 
-def _not_started(level: str, said: str) -> None:
-    """Skip where this machine cannot give the level, or fail."""
-    weak = _TOO_WEAK.search(said)
-    if weak is None or level in os.environ.get("CODEX_REQUIRE_LEVELS", "").split(","):
-        pytest.fail(f"the server did not start at level {level}: {said}")
-    pytest.skip(f"level {level} is out of reach here: {weak[1].strip()}")
+def _not_started(level: str, said: str) -> NoReturn:
+    if refused := _TOO_WEAK.search(said):
+        out_of_reach(level, refused[0])
+    pytest.fail(f"the server did not start at level {level}: {said}")
 
 
 def victims(family: Family, role: str) -> list[int]:

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.census import Census, assert_clean_since
-
-LEVELS = ("full", "namespaces", "confined")
+from tests.levels import LEVELS
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

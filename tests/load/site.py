@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import pytest
 from fastapi import FastAPI
 
 from codex_server.app import begin_drain, create_app
@@ -22,6 +20,7 @@ from codex_server.sandboxes.base import IsolationLevel
 from codex_server.sandboxes.embedded.backend import EmbeddedBackend
 from codex_server.settings import Settings
 from tests.census import next_guest_ids
+from tests.levels import out_of_reach
 
 TOKEN = "codex_" + "t" * 43
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -91,7 +90,7 @@ async def site(level: str, state: Path, **changes: Any) -> AsyncIterator[Site]:
         try:
             await stack.enter_async_context(app.router.lifespan_context(app))
         except StartupError as error:
-            not_here(level, error)
+            out_of_reach(level, error)
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         port = listener.getsockname()[1]
         await stack.enter_async_context(_listening(app, listener, settings))
@@ -116,14 +115,6 @@ async def _listening(app: FastAPI, listener: socket.socket, settings: Settings) 
     finally:
         server.should_exit = True
         await serving
-
-
-def not_here(level: str, error: StartupError) -> None:
-    """Skip, or fail where ``CODEX_REQUIRE_LEVELS`` has the level."""
-    message = f"level {level} is out of reach here: {str(error).partition(chr(10))[2] or error}"
-    if level in os.environ.get("CODEX_REQUIRE_LEVELS", "").split(","):
-        pytest.fail(message)
-    pytest.skip(message)
 
 
 def request_bytes(**fields: Any) -> Iterator[bytes]:
