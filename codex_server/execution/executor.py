@@ -23,6 +23,8 @@ _log = logging.getLogger(__name__)
 
 _TRIES = 3
 """Sandboxes that one execution may lose before its code begins."""
+_RETRY_SECONDS = 10.0
+"""After which no other is tried for it: an engine that hangs says no after 20 s, and the caller is still waiting."""
 _CANCEL_SECONDS = 10.0
 """How long cancelled executions may take to leave."""
 
@@ -115,10 +117,13 @@ class Executor:
         """The ending of ``run``. A sandbox that is lost before the code begins is replaced, and nobody notices."""
         try:
             async with run.leash, self._admission.place():
+                patience_ends = asyncio.get_running_loop().time() + _RETRY_SECONDS
                 for _ in range(_TRIES - 1):
                     try:
                         return await self._try(run)
                     except SandboxUnavailable as error:
+                        if asyncio.get_running_loop().time() > patience_ends:
+                            raise
                         run.began = None
                         _log.warning("another sandbox for %s: %s", run.execution.id, error)
                 return await self._try(run)

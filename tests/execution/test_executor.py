@@ -14,6 +14,7 @@ from codex_server.errors import (
     SandboxUnavailable,
     UnknownLanguage,
 )
+from codex_server.execution import executor
 from codex_server.execution.executor import Executor
 from codex_server.limits import Limits
 from codex_server.model import Census, Execution, Outcome, Status
@@ -156,6 +157,17 @@ def test_after_three_lost_sandboxes_the_caller_is_told() -> None:
         assert bench.backend.executions == []
         assert bench.book.executions == []
         assert (await bench.run("print again")).status is Status.SUCCEEDED
+
+    on_a_bench(test)
+
+
+def test_nobody_waits_for_another_sandbox_after_a_long_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(bench: Bench) -> None:
+        monkeypatch.setattr(executor, "_RETRY_SECONDS", -1.0)
+        bench.backend.runs_that_find_death = 1
+        with pytest.raises(SandboxUnavailable):
+            await bench.run("print never")
+        assert bench.backend.executions == []
 
     on_a_bench(test)
 

@@ -9,13 +9,19 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
-from codex_server.errors import SandboxUnavailable, StartupError
+from codex_server.errors import IsolationTooWeak, SandboxUnavailable, StartupError
 from codex_server.languages import Language, Languages, Start
 from codex_server.sandboxes.arming import Arming
 from codex_server.sandboxes.base import PRELOADED, Backend, Isolation, IsolationLevel, Sandbox
 from codex_server.sandboxes.docker.attachment import Attachment
-from codex_server.sandboxes.docker.container import TASKS_OF_INIT, ContainerPlan, container_config
-from codex_server.sandboxes.docker.engine import Engine, EngineError, EngineRefused, NoSuchImage
+from codex_server.sandboxes.docker.container import (
+    OWN_MEMORY_BYTES,
+    OWN_MEMORY_BYTES_PRELOADED,
+    TASKS_OF_INIT,
+    ContainerPlan,
+    container_config,
+)
+from codex_server.sandboxes.docker.engine import Engine, EngineError, EngineFacts, EngineRefused, NoSuchImage
 from codex_server.sandboxes.docker.images import (
     ROOM_LABEL,
     ROOM_PARENT,
@@ -44,6 +50,8 @@ _SPARE = 16
 _MADE_AT_ONCE = 4
 """Measured: an engine on two processors makes 11 containers a second two at a time, 13 four at a time."""
 _READY_SECONDS = 30.0
+_TROUBLE_SECONDS = 60.0
+"""Longer than the pause after which a pool that is short tries again."""
 _SUMMARY = "a container of its own for each sandbox: namespaces, a uid, seccomp, no capability, cgroups"
 
 
@@ -64,6 +72,7 @@ class DockerBackend(Backend):
         self._filter = ""
         self._profile = docker_profile(CONTAINER)
         self._trouble: str | None = None
+        self._trouble_until = 0.0
         self._started = self._closed = False
         self._making = asyncio.Semaphore(_MADE_AT_ONCE)
         places = settings.max_concurrency + sum(settings.pool_sizes.values()) + _SPARE
@@ -104,6 +113,21 @@ class DockerBackend(Backend):
                 f"the Docker engine has no runtime {runtime!r} (CODEX_DOCKER_RUNTIME); it has {known}. Install it "
                 "there, or unset the setting"
             )
+        self._look_at_limits(facts)
+
+    def _look_at_limits(self, facts: EngineFacts) -> None:
+        """INVARIANT: what the engine would drop from a container with a mere warning is not promised."""
+        if missing := sorted(facts.cannot_limit - {"swap"}):
+            raise IsolationTooWeak(
+                f"the Docker engine at {self._engine.host} cannot limit {' and '.join(missing)}, so one program could "
+                "take the whole host; give it the cgroup controllers (rootless: delegate them to its user; Raspberry "
+                "Pi: cgroup_enable=memory on the kernel's command line)"
+            )
+        if facts.cannot_limit:
+            self._shortfall.append(
+                "the engine cannot limit swap, so programs may fill the host's; start the kernel with swapaccount=1, "
+                "or switch swap off"
+            )
 
     async def _look_into_images(self) -> None:
         """All at once; an image that is missing leaves its languages out, and says how to build it."""
@@ -123,13 +147,20 @@ class DockerBackend(Backend):
     async def _look_into(self, runner: str) -> bool:
         name = image_name(self._settings.docker_image, runner)
         try:
-            labels = await self._engine.image(name)
+            image = await self._engine.image(name)
         except NoSuchImage:
             self._leave_out(runner, f"the image {name} is missing: `codex-server runners build {runner}` builds it")
             return False
-        if labels.get(ROOM_LABEL) != str(wire.VERSION):
+        if image.labels.get(ROOM_LABEL) != str(wire.VERSION):
             self._leave_out(
                 runner, f"the image {name} is another version's: `codex-server runners build {runner}` builds it anew"
+            )
+            return False
+        if image.volumes:
+            self._leave_out(
+                runner,
+                f"the image {name} has volumes ({', '.join(image.volumes)}), through which programs could fill the "
+                "engine's disk: build it from a base without them",
             )
             return False
         self._images[runner] = name
@@ -176,7 +207,9 @@ class DockerBackend(Backend):
         return Isolation(IsolationLevel.FULL, _SUMMARY + runtime, tuple(self._shortfall))
 
     def problem(self) -> str | None:
-        """See ``Backend.problem``."""
+        """See ``Backend.problem``: what came of the last container, unless none was needed for a while since."""
+        if self._trouble and asyncio.get_running_loop().time() > self._trouble_until:
+            self._trouble = None
         return self._trouble
 
     def pool_keys(self, language: Language) -> tuple[str, ...]:
@@ -202,22 +235,26 @@ class DockerBackend(Backend):
             "agent": command_in_image(language) if language.start is Start.AGENT else None,
             "env": environment,
         }
-        container = await self._launch(language.image, wire.Kind.LAUNCH, {"setup": setup, "slot": slot})
+        own = OWN_MEMORY_BYTES_PRELOADED if preload else OWN_MEMORY_BYTES
+        container = await self._launch(language.image, wire.Kind.LAUNCH, {"setup": setup, "slot": slot}, own)
         async with _removed_on_failure(container):
             await _hear_ready(container.attachment)
         return DockerSandbox(self._engine, container, environment, self._terms)
 
-    async def _launch(self, runner: str, kind: wire.Kind, body: dict[str, Any]) -> Container:
+    async def _launch(
+        self, runner: str, kind: wire.Kind, body: dict[str, Any], own_memory_bytes: int = OWN_MEMORY_BYTES
+    ) -> Container:
         """A started container that was told ``body``. Raises ``SandboxUnavailable``, and ``problem`` tells why."""
         if not self._free_uids:
             raise SandboxUnavailable("every sandbox of this server is in use; try again")
         uid = self._free_uids.popleft()
         try:
-            container = await self._start_container(self._plan(runner, uid))
+            container = await self._start_container(self._plan(runner, uid, own_memory_bytes))
             async with _removed_on_failure(container):
                 container.attachment.send(kind, body)
         except (EngineError, OSError, wire.Closed) as error:
             self._trouble = str(error) or "the container ended at once"
+            self._trouble_until = asyncio.get_running_loop().time() + _TROUBLE_SECONDS
             raise SandboxUnavailable(f"{self._trouble}; try again") from error
         self._trouble = None
         return container
@@ -236,9 +273,9 @@ class DockerBackend(Backend):
             undo.callback(attachment.close)
             await self._engine.start(identifier)
             undo.pop_all()
-        return Container(identifier, attachment, partial(self._sweeper.remove, identifier, gone))
+        return Container(identifier, attachment, plan.own_memory_bytes, partial(self._sweeper.remove, identifier, gone))
 
-    def _plan(self, runner: str, uid: int) -> ContainerPlan:
+    def _plan(self, runner: str, uid: int, own_memory_bytes: int) -> ContainerPlan:
         return ContainerPlan(
             image=self._images[runner],
             uid=uid,
@@ -248,6 +285,7 @@ class DockerBackend(Backend):
             workspace_bytes=self._settings.max_workspace,
             seccomp=self._profile,
             runtime=self._settings.docker_runtime,
+            own_memory_bytes=own_memory_bytes,
         )
 
     def _setup(self, language: Language, *, preload: bool) -> dict[str, Any]:

@@ -24,6 +24,8 @@ _PATIENCE_SECONDS = 20
 """Longest wait for one answer of the engine."""
 _BUILD_SECONDS = 1800
 _CALLS_AT_ONCE = 8
+_LIMITS = {"memory": "MemoryLimit", "processes": "PidsLimit", "swap": "SwapLimit"}
+"""How the engine calls what it can limit."""
 _PLAIN = ("unix://", "tcp://", "http://")
 _FAILURES = (
     docker.errors.DockerException,
@@ -47,10 +49,21 @@ class NoSuchImage(EngineRefused):
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """What an engine says of itself: ``machine`` as ``uname -m`` calls it, and its ``runtimes`` by name."""
+    """What an engine says of itself: ``machine`` as ``uname -m`` calls it, its ``runtimes`` by name, and which of
+    memory, swap and processes it ``cannot_limit``: it makes such a container all the same, without the limit.
+    """
 
     machine: str
     runtimes: frozenset[str]
+    cannot_limit: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What an image says of itself; each of its ``volumes`` would be a writable folder on the engine's disk."""
+
+    labels: dict[str, str]
+    volumes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +90,14 @@ class Engine:
         return EngineFacts(
             machine={"arm64": "aarch64", "amd64": "x86_64"}.get(machine, machine),
             runtimes=frozenset(info.get("Runtimes") or ()),
+            cannot_limit=frozenset(name for name, key in _LIMITS.items() if not info.get(key)),
         )
 
-    async def image(self, name: str) -> dict[str, str]:
-        """The labels of the image ``name``. Raises ``NoSuchImage``."""
+    async def image(self, name: str) -> ImageFacts:
+        """What the image ``name`` is. Raises ``NoSuchImage``."""
         found = await self._call(lambda client: client.inspect_image(name))  # type: ignore[no-untyped-call]
-        return dict((found.get("Config") or {}).get("Labels") or {})
+        config = found.get("Config") or {}
+        return ImageFacts(dict(config.get("Labels") or {}), tuple(config.get("Volumes") or ()))
 
     async def create(self, config: dict[str, Any]) -> str:
         """Make a container (not started); its id. ``config`` is the body of the engine's own request."""

@@ -12,7 +12,6 @@ from codex_server.limits import Limits
 from codex_server.model import Ending, Execution, Stop, Stream
 from codex_server.sandboxes.base import OutputSink, Sandbox
 from codex_server.sandboxes.docker.attachment import Attachment
-from codex_server.sandboxes.docker.container import memory_limit
 from codex_server.sandboxes.docker.engine import Engine, EngineError
 from codex_server.sandboxes.docker.images import command_in_image
 from codex_server.sandboxes.payload import FILE_MARK, Terms, payload, run_body
@@ -33,6 +32,7 @@ class Container:
 
     id: str
     attachment: Attachment
+    own_memory_bytes: int
     remove: Callable[[], Awaitable[None]] = field(repr=False)
 
 
@@ -86,7 +86,8 @@ class DockerSandbox(Sandbox):
         if limits.memory_bytes >= self._terms.ceilings.memory_bytes:
             return
         try:
-            await self._engine.limit(self._container.id, memory_bytes=memory_limit(limits.memory_bytes))
+            memory_bytes = limits.memory_bytes + self._container.own_memory_bytes
+            await self._engine.limit(self._container.id, memory_bytes=memory_bytes)
         except EngineError as error:
             raise SandboxUnavailable(f"the sandbox's memory cannot be limited: {error}") from error
 

@@ -10,13 +10,18 @@ from typing import Any
 
 import pytest
 
-from codex_server.errors import SandboxUnavailable, StartupError
+from codex_server.errors import IsolationTooWeak, SandboxUnavailable, StartupError
 from codex_server.languages import Languages, load_languages
 from codex_server.sandboxes.base import IsolationLevel, Sandbox
 from codex_server.sandboxes.docker import backend as module
 from codex_server.sandboxes.docker.backend import DockerBackend
-from codex_server.sandboxes.docker.container import INSTANCE_LABEL, OWNER_LABEL
-from codex_server.sandboxes.docker.engine import EngineError, EngineFacts, EngineRefused, NoSuchImage
+from codex_server.sandboxes.docker.container import (
+    INSTANCE_LABEL,
+    OWN_MEMORY_BYTES,
+    OWN_MEMORY_BYTES_PRELOADED,
+    OWNER_LABEL,
+)
+from codex_server.sandboxes.docker.engine import EngineError, EngineFacts, EngineRefused, ImageFacts, NoSuchImage
 from codex_server.sandboxes.docker.images import LABELS, ROOM_LABEL
 from codex_server.sandboxes.room import stream, wire
 from codex_server.settings import Settings
@@ -28,6 +33,7 @@ ANSWER = {
     "packages": {"pip": [["numpy", "2.3"]], "npm": []},
 }
 PLACES, ARMED = 2, 1
+BUILT = ImageFacts(LABELS)
 
 
 def framed(data: bytes, number: int = 1) -> bytes:
@@ -43,7 +49,8 @@ class FakeEngine:
     """Containers whose PID 1 answers its first frame with what ``says`` has for it; None ends it without a word."""
 
     host: str = "unix:///fake"
-    images: dict[str, dict[str, str]] = field(default_factory=dict)
+    images: dict[str, ImageFacts] = field(default_factory=dict)
+    cannot_limit: frozenset[str] = frozenset()
     living: dict[str, dict[str, Any]] = field(default_factory=dict)
     ends: dict[str, socket.socket] = field(default_factory=dict)
     says: Callable[[wire.Kind], bytes | None] = ready
@@ -55,9 +62,9 @@ class FakeEngine:
 
     async def connect(self) -> EngineFacts:
         self._may("connect")
-        return EngineFacts("x86_64", frozenset({"runc"}))
+        return EngineFacts("x86_64", frozenset({"runc"}), self.cannot_limit)
 
-    async def image(self, name: str) -> dict[str, str]:
+    async def image(self, name: str) -> ImageFacts:
         if name not in self.images:
             raise NoSuchImage(name)
         return self.images[name]
@@ -108,7 +115,7 @@ class FakeEngine:
 
 @pytest.fixture
 async def engine(monkeypatch: pytest.MonkeyPatch) -> Any:
-    engine = FakeEngine(images={"python:1": LABELS})
+    engine = FakeEngine(images={"python:1": BUILT})
     monkeypatch.setattr(module, "Engine", lambda host: engine)
     monkeypatch.setattr(module, "_SPARE", 0)
     yield engine
@@ -196,6 +203,43 @@ async def test_whatever_the_engine_refuses_nothing_is_left_and_the_reason_is_tol
     engine.refuses = None
     await arm(backend)
     assert backend.problem() is None
+
+
+async def test_a_failure_is_forgotten_when_no_container_was_needed_for_a_while_since(backend, engine, monkeypatch):
+    engine.refuses = "create"
+    with pytest.raises(SandboxUnavailable):
+        await arm(backend)
+    assert backend.problem() is not None
+    backend._trouble_until = asyncio.get_running_loop().time() - 1
+    assert backend.problem() is None
+
+
+@pytest.mark.parametrize("missing", [{"memory"}, {"processes"}, {"memory", "processes", "swap"}])
+async def test_an_engine_that_cannot_limit_a_program_is_not_taken(made, engine, missing):
+    engine.cannot_limit = frozenset(missing)
+    with pytest.raises(IsolationTooWeak, match=" and ".join(sorted(missing - {"swap"})) + ", so one program"):
+        await made().start()
+    assert engine.closed
+
+
+async def test_an_engine_that_cannot_limit_swap_is_taken_and_that_is_told(made, engine):
+    engine.cannot_limit = frozenset({"swap"})
+    async with made() as backend:
+        assert any("swap" in line for line in backend.isolation.shortfall)
+
+
+async def test_an_image_with_volumes_is_left_out(made, engine):
+    engine.images["python:1"] = ImageFacts(LABELS, ("/data", "/cache"))
+    with pytest.raises(StartupError, match="has volumes \\(/data, /cache\\)"):
+        await made().start()
+
+
+async def test_a_container_that_has_imported_the_data_packages_has_room_for_them(backend, engine):
+    python = backend.languages.find("python")
+    for pool in ("python", "python-data"):
+        engine.armed.append(await backend.arm(python, pool))
+    plain, data = (config["HostConfig"]["Memory"] for config in engine.living.values())
+    assert data - plain == OWN_MEMORY_BYTES_PRELOADED - OWN_MEMORY_BYTES
 
 
 @pytest.mark.parametrize(
@@ -309,7 +353,7 @@ async def test_a_start_without_an_engine_frees_what_it_had(made, engine):
 
 async def test_a_start_whose_image_does_not_work_waits_until_every_look_has_cleared_up(engine, tmp_path, made):
     languages = Languages(language for language in load_languages() if language.name in ("python", "bash"))
-    engine.images["bash:1"] = LABELS
+    engine.images["bash:1"] = BUILT
     engine.says = lambda kind: None
     with pytest.raises(StartupError, match=r"the image \w+:1 does not work: a container ended before it was ready"):
         await made(languages).start()
@@ -318,7 +362,7 @@ async def test_a_start_whose_image_does_not_work_waits_until_every_look_has_clea
 
 async def test_images_that_are_missing_or_of_another_version_leave_their_languages_out(engine, made, caplog):
     languages = Languages(load_languages())
-    engine.images["bash:1"] = LABELS | {ROOM_LABEL: "0"}
+    engine.images["bash:1"] = ImageFacts(LABELS | {ROOM_LABEL: "0"})
     async with made(languages) as backend:
         bash, javascript = sorted(backend.isolation.shortfall)
         builds = "`codex-server runners build bash` builds it anew"
@@ -345,7 +389,7 @@ async def test_a_container_that_the_engine_keeps_does_not_keep_the_next_server_f
 
 
 async def test_without_any_image_it_does_not_start_and_says_why_of_each(engine, made):
-    engine.images = {"python:1": LABELS | {ROOM_LABEL: "0"}}
+    engine.images = {"python:1": ImageFacts(LABELS | {ROOM_LABEL: "0"})}
     with pytest.raises(StartupError) as caught:
         await made(Languages(load_languages())).start()
     told = caught.value.detail.splitlines()

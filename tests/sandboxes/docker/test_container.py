@@ -13,7 +13,6 @@ from codex_server.sandboxes.docker.container import (
     TASKS_OF_INIT,
     ContainerPlan,
     container_config,
-    memory_limit,
 )
 from codex_server.sandboxes.policy import CONTAINER
 from codex_server.sandboxes.seccomp import docker_profile
@@ -56,6 +55,10 @@ def test_its_root_is_read_only_and_no_folder_of_the_host_is_in_it():
     assert "Volumes" not in config()
 
 
+def test_nothing_of_the_base_image_runs_beside_the_program():
+    assert config()["Healthcheck"] == {"Test": ["NONE"]}
+
+
 def test_it_shares_no_namespace_with_the_host_or_another_container():
     assert HOST["IpcMode"] == "private"
     assert HOST["CgroupnsMode"] == "private"
@@ -63,7 +66,7 @@ def test_it_shares_no_namespace_with_the_host_or_another_container():
 
 
 def test_its_memory_is_the_ceiling_with_inits_own_and_no_swap_beside_it():
-    assert HOST["Memory"] == HOST["MemorySwap"] == memory_limit(100 * MIB) == 100 * MIB + OWN_MEMORY_BYTES
+    assert HOST["Memory"] == HOST["MemorySwap"] == 100 * MIB + OWN_MEMORY_BYTES
     assert not HOST.get("OomKillDisable")
 
 

@@ -21,12 +21,18 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from codex_server.sandboxes.docker import engine as module
-from codex_server.sandboxes.docker.engine import EndState, Engine, EngineError, EngineRefused, NoSuchImage
+from codex_server.sandboxes.docker.engine import EndState, Engine, EngineError, EngineRefused, ImageFacts, NoSuchImage
 from tests.census import until
 
 pytestmark = pytest.mark.anyio
 
-INFO = {"Architecture": "x86_64", "Runtimes": {"runc": {}, "runsc": {}}}
+INFO = {
+    "Architecture": "x86_64",
+    "Runtimes": {"runc": {}, "runsc": {}},
+    "MemoryLimit": True,
+    "PidsLimit": True,
+    "SwapLimit": True,
+}
 PLAIN: dict[str, Any] = {"arguments": {}, "labels": {}, "network": None}
 Answer = tuple[int, Any]
 
@@ -115,7 +121,17 @@ async def refused(engine: Engine) -> str:
 
 async def test_it_tells_what_it_is(engine):
     facts = await engine.connect()
-    assert (facts.machine, facts.runtimes) == ("x86_64", {"runc", "runsc"})
+    assert (facts.machine, facts.runtimes, facts.cannot_limit) == ("x86_64", {"runc", "runsc"}, frozenset())
+
+
+@pytest.mark.parametrize(
+    ("key", "name"), [("MemoryLimit", "memory"), ("PidsLimit", "processes"), ("SwapLimit", "swap")]
+)
+async def test_what_it_cannot_limit_is_known(engine, fake, key, name):
+    fake.answers["GET /info"] = (200, INFO | {key: False})
+    assert (await engine.connect()).cannot_limit == {name}
+    fake.answers["GET /info"] = (200, {told: value for told, value in INFO.items() if told != key})
+    assert (await engine.connect()).cannot_limit == {name}
 
 
 @pytest.mark.parametrize(("told", "machine"), [("arm64", "aarch64"), ("amd64", "x86_64"), ("aarch64", "aarch64")])
@@ -244,12 +260,12 @@ async def test_a_container_is_made_from_the_body_as_it_stands(engine, fake):
     assert fake.last() == ("POST /containers/create", {}, {"Image": "x", "HostConfig": {"Memory": 1}})
 
 
-async def test_the_labels_of_an_image(engine, fake):
-    fake.answers["GET /images/mine/json"] = (200, {"Config": {"Labels": {"a": "b"}}})
+async def test_the_labels_and_volumes_of_an_image(engine, fake):
+    fake.answers["GET /images/mine/json"] = (200, {"Config": {"Labels": {"a": "b"}, "Volumes": {"/data": {}}}})
     fake.answers["GET /images/bare/json"] = (200, {"Config": {"Labels": None}})
     fake.answers["GET /images/none/json"] = (404, {"message": "No such image: none:latest"})
-    assert await engine.image("mine") == {"a": "b"}
-    assert await engine.image("bare") == {}
+    assert await engine.image("mine") == ImageFacts({"a": "b"}, ("/data",))
+    assert await engine.image("bare") == ImageFacts({})
     with pytest.raises(NoSuchImage, match="No such image: none"):
         await engine.image("none")
 

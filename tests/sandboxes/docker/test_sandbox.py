@@ -81,7 +81,7 @@ class Init:
         self.connection = connection
         self.attachment = attachment
         self.removed = 0
-        container = Container("c1", attachment, self._remove)
+        container = Container("c1", attachment, OWN_MEMORY_BYTES, self._remove)
         self.sandbox = DockerSandbox(self.engine, container, ENVIRONMENT, TERMS)  # type: ignore[arg-type]
         self.output: list[tuple[Stream, bytes]] = []
         self.runs: list[asyncio.Future[Ending]] = []
