@@ -46,7 +46,11 @@ async def test_under_load_every_accepted_request_is_answered_and_the_exit_code_i
 
 async def test_what_waits_for_a_place_when_the_signal_comes_is_run_too(level: str):
     async with house(level, CODEX_MAX_CONCURRENCY="1") as here:
-        asking = [asyncio.ensure_future(here.echo("python", pause=0.3)) for _ in range(6)]
+        # The first holds the place until the others have come, on a busy machine too.
+        asking = [asyncio.ensure_future(here.echo("python", pause=4.0))]
+        while (await here.client.get("/readyz")).json()["running"] < 1:
+            pass
+        asking += [asyncio.ensure_future(here.echo("python")) for _ in range(5)]
         while (await here.client.get("/readyz")).json()["queued"] < 5:
             pass
         code = await here.stop(signal.SIGTERM)
