@@ -2,12 +2,16 @@
 
 import os
 
+import hypothesis
 import pytest
 
 from codex_server.languages import Languages
 from codex_server.sandboxes.fake import fake_languages
 
 pytest.register_assert_rewrite("tests.contract.case")
+
+hypothesis.settings.register_profile("suite", deadline=None)  # a busy machine is not a wrong answer
+hypothesis.settings.load_profile("suite")
 
 _FOR_THE_SUITE = "CODEX_REQUIRE_LEVELS"
 """The suite's own variable: backends and levels that must not be skipped."""

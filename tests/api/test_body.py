@@ -3,7 +3,7 @@
 import json
 import re
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from codex_server.api.body import MAX_VALUES, count_separators, parse_object
@@ -26,7 +26,6 @@ def test_no_text_of_a_request_stays_in_the_parser():
     assert first["code"] is not second["code"]
 
 
-@settings(deadline=None)
 @given(VALUES, st.booleans())
 def test_separators_in_texts_are_not_counted_and_all_others_are(value, readable):
     filling = "x" * 2 * MAX_VALUES

@@ -52,7 +52,7 @@ def answer(stdout="", stderr="", reason=None, files=(), skipped=()):
     )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(TEXTS, TEXTS, st.sampled_from([None, "Exit code 1"]), FILES, SKIPPED)
 def test_whatever_is_in_it_the_answer_fits_and_tells_what_is_missing(stdout, stderr, reason, files, skipped):
     whole = answer(stdout, stderr, reason, files, skipped)
@@ -69,7 +69,6 @@ def test_whatever_is_in_it_the_answer_fits_and_tells_what_is_missing(stdout, std
         assert fitted == whole
 
 
-@settings(deadline=None)
 @given(TEXTS, st.integers(200, 50_000))
 def test_a_shortened_text_is_a_head_a_mark_and_a_tail_within_its_room(text, room):
     short = shorten(text, room, len(text.encode()))

@@ -53,7 +53,7 @@ def api():
         assert not server.is_alive()
 
 
-FUZZ = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+FUZZ = settings(max_examples=50, suppress_health_check=list(HealthCheck), database=None)
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 
 

@@ -39,7 +39,7 @@ def profile_of(policy: Policy) -> dict:
     return docker_profile(policy)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.sampled_from(POLICIES), st.sampled_from([*KNOWN, *[rule.call for rule in CONFINED.rules] * 8]), six_arguments)
 def test_the_docker_profile_means_the_same(policy, call, arguments):
     answer, meant = docker_answer(profile_of(policy), call, arguments), policy.verdict(call, arguments)
@@ -124,7 +124,7 @@ def test_libseccomp_makes_the_same_filter_of_the_docker_profile():
     program = as_a_runtime_builds_it(docker_profile(ROOM))
     library = libseccomp()
 
-    @settings(max_examples=500, deadline=None)
+    @settings(max_examples=500)
     @given(st.sampled_from([*KNOWN, *[rule.call for rule in ROOM.rules] * 8]), six_arguments)
     def same(call, arguments):
         number = syscalls.numbers(HERE).get(call)

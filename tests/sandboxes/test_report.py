@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from codex_server.errors import ProtocolViolation
@@ -155,7 +155,6 @@ JUNK = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(st.sampled_from(sorted([*REPORT, "oom_kills"])), JUNK, max_size=4),
     st.sampled_from([None, Stop.WALL_TIME]),

@@ -83,7 +83,7 @@ policies = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(policies, st.sampled_from(MACHINES), st.data())
 def test_any_policy_compiles_to_what_it_means(policy, machine, data):
     program = compile_filter(policy, machine)
