@@ -109,7 +109,7 @@ _READY: dict[str, Any] = {
 }
 _NOT_READY = _READY | {"status": "not_ready", "reasons": ["no sandbox of the pool python stands ready yet"]}
 _PROBLEM_DETAILS: dict[str, str] = {
-    "invalid-request": "/timout: there is no field 'timout'; did you mean 'timeout'?",
+    "invalid-request": "there is no field 'timout'; did you mean 'timeout'?",
     "unknown-language": "there is no language 'pyton'. Did you mean 'python'? Available: bash, javascript, python",
     "limit-too-loose": "timeout is 60, above this server's ceiling of 30 seconds; ask for less",
     "illegal-path": "'../x' climbs with '..'; write a relative path such as data/input.csv",
@@ -151,15 +151,16 @@ def _problem_answer() -> dict[str, Any]:
 def problem_example(kind: Kind) -> dict[str, Any]:
     """A problem of ``kind`` as a client gets it."""
     detail = _PROBLEM_DETAILS.get(kind.slug, kind.meaning)
+    pointer = _POINTERS.get(kind.slug)
     example: dict[str, Any] = {
         "type": f"{PAGE}#{kind.slug}",
         "title": kind.title,
         "status": kind.status,
-        "detail": detail,
+        "detail": f"{pointer}: {detail}" if pointer else detail,
         "instance": REQUEST_ID,
         "code": kind.slug,
     }
-    if pointer := _POINTERS.get(kind.slug):
+    if pointer:
         example["errors"] = [{"pointer": pointer, "detail": detail}]
     return example
 

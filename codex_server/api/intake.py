@@ -29,14 +29,24 @@ MAX_WORD_BYTES = 2**17 - 1
 MAX_WORDS_BYTES = 2**20
 """Arguments and variables together, half of what Linux takes with the usual stack."""
 _MAX_FAULTS = 20
+_OBJECTS: Mapping[int | str, str] = {
+    "files": '{"path": "data/in.csv", "content": "1,2"}',
+    "limits": '{"memory_bytes": 134217728}',
+    "env": '{"MODE": "test"}',
+}
 
 
 def read_request(content: Mapping[str, object]) -> ExecuteRequest:
-    """The request in ``content``. Raises ``FieldsInvalid`` that names every field at fault."""
+    """The request in ``content``.
+
+    Raises ``FieldsInvalid`` that names every field at fault: unknown ones first, for where a name is misspelt, that is
+    why the right one is missing.
+    """
     try:
         return ExecuteRequest.model_validate(content)
     except ValidationError as error:
-        raise FieldsInvalid([_fault(each) for each in error.errors(include_url=False)[:_MAX_FAULTS]]) from None
+        found = sorted(error.errors(include_url=False), key=lambda each: each["type"] != "extra_forbidden")
+        raise FieldsInvalid([_fault(each) for each in found[:_MAX_FAULTS]]) from None
 
 
 def to_execution(request: ExecuteRequest, settings: Settings, languages: Languages) -> Execution:
@@ -142,6 +152,8 @@ def _fault(error: ErrorDetails) -> Fault:
         return Fault(pointer, _unknown_field(str(last), _fields_at(parents)))
     if error["input"] is None:
         return Fault(pointer, "null is not taken here; leave the field out to get its default")
+    if error["type"] in ("model_type", "dict_type"):
+        return Fault(pointer, f"must be an object such as {_OBJECTS[error['loc'][0]]}")
     return Fault(pointer, error["msg"])
 
 

@@ -26,7 +26,7 @@ class FieldsInvalid(errors.InvalidRequest):
     def __init__(self, faults: Sequence[Fault]) -> None:
         first = faults[0]
         more = f" (and {len(faults) - 1} more, in `errors`)" if len(faults) > 1 else ""
-        super().__init__(f"{first.pointer or 'the body'}: {first.detail}{more}", first.pointer)
+        super().__init__(f"{first.detail}{more}", first.pointer)
         self.faults = tuple(faults)
 
 
@@ -60,12 +60,18 @@ async def _refuse(request: Request, error: Exception) -> Response:
         error.slug,
         status,
         error.title,
-        public_detail(error),
+        _detail(error),
         instance=exchange.request_id,
         base_url=request.app.state.problem_base,
         faults=_faults(error),
         headers=_headers(error),
     )
+
+
+def _detail(error: errors.CodexError) -> str:
+    """What a client may read of ``error``, and which part of the request it speaks of."""
+    detail = public_detail(error)
+    return f"{error.pointer}: {detail}" if isinstance(error, errors.InvalidRequest) and error.pointer else detail
 
 
 def _faults(error: errors.CodexError) -> Sequence[Fault]:

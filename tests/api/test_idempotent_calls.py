@@ -93,3 +93,6 @@ async def test_a_key_that_is_none_is_refused(door, key):
     assert answer.status_code == 422
     assert answer.json()["code"] == "invalid-request"
     assert answer.json()["errors"][0]["pointer"] == "/header/Idempotency-Key"
+    assert answer.json()["detail"] == (
+        "/header/Idempotency-Key: must be 1 to 255 printable ASCII characters without spaces"
+    )

@@ -67,6 +67,39 @@ async def test_every_field_at_fault_is_named_at_once(door):
     assert "and 4 more" in body["detail"]
 
 
+async def test_a_misspelt_field_is_told_before_the_one_that_is_missing_for_it(door):
+    body = await refused(door, await door.post(b'{"cod": "print(1)"}'), 422, "invalid-request", "/code")
+    assert body["detail"] == "/cod: there is no field 'cod'; did you mean 'code'? (and 1 more, in `errors`)"
+
+
+@pytest.mark.parametrize(
+    ("fields", "detail"),
+    [
+        ({"files": ["a"]}, '/files/0: must be an object such as {"path": "data/in.csv", "content": "1,2"}'),
+        ({"limits": 1}, '/limits: must be an object such as {"memory_bytes": 134217728}'),
+        ({"env": []}, '/env: must be an object such as {"MODE": "test"}'),
+    ],
+)
+async def test_what_should_be_an_object_is_shown_one(door, fields, detail):
+    body = await refused(door, await door.execute("p", **fields), 422, "invalid-request")
+    assert body["detail"] == detail
+
+
+@pytest.mark.parametrize(
+    ("fields", "detail"),
+    [
+        ({"args": ["a", "b\0"]}, "/args/1: it carries a NUL character"),
+        ({"env": {"A": "x" * 200_000}}, "/env/A: it is 195.3 KiB, and a program takes at most 128 KiB"),
+        ({"files": [{"path": "../x", "content": ""}]}, "/files/0/path: '../x' climbs with '..'"),
+        ({"language": "pyton"}, "/language: there is no language 'pyton'"),
+    ],
+)
+async def test_the_detail_begins_with_the_place_it_speaks_of(door, fields, detail):
+    body = (await door.execute("p", **fields)).json()
+    assert body["detail"].startswith(detail)
+    assert body["detail"] == f"{body['errors'][0]['pointer']}: {body['errors'][0]['detail']}"
+
+
 async def test_null_is_told_to_be_left_out(door):
     body = await refused(door, await door.execute("p", stdin=None), 422, "invalid-request", "/stdin")
     assert "leave the field out" in body["detail"]

@@ -1,9 +1,12 @@
 """``POST /execute``: run a program and tell what became of it."""
 
 import hashlib
+import re
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Request
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
 from codex_server.access.idempotency import StoredAnswer
@@ -20,12 +23,20 @@ from codex_server.model import Execution, Outcome
 
 router = APIRouter()
 
+_KEY = r"^[\x21-\x7e]{1,255}$"
+
+
+def _checked_key(key: str) -> str:
+    if not re.fullmatch(_KEY, key):
+        raise PydanticCustomError("idempotency_key", "must be 1 to 255 printable ASCII characters without spaces")
+    return key
+
+
 IdempotencyKey = Annotated[
-    str | None,
+    Annotated[str, AfterValidator(_checked_key), Field(json_schema_extra={"pattern": _KEY})] | None,
     Header(
         alias="Idempotency-Key",
         description="Repeat a request safely: the same key and body get the first answer again, for a day",
-        pattern=r"^[\x21-\x7e]{1,255}$",
     ),
 ]
 
