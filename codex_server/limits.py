@@ -30,15 +30,19 @@ class Limits:
 
         Raises ``LimitTooLoose`` that names the first limit above its ceiling.
         """
-        for name, value in wanted.items():
-            ceiling = getattr(self, name)
-            if value > ceiling:
-                raise LimitTooLoose(
-                    f"limits.{name} is {_shown(name, value)}, above this server's ceiling of {_shown(name, ceiling)}; "
-                    "ask for less, or leave it out to get the ceiling",
-                    pointer=f"/limits/{name}",
-                )
+        for name, refusal in self.too_loose(wanted).items():
+            raise LimitTooLoose(refusal, pointer=f"/limits/{name}")
         return replace(self, **{name: type(getattr(self, name))(value) for name, value in wanted.items()})
+
+    def too_loose(self, wanted: Mapping[str, float]) -> dict[str, str]:
+        """The name of each of the ``wanted`` limits that is above its ceiling, and what to ask for instead."""
+        ceilings = {name: getattr(self, name) for name in wanted}
+        return {
+            name: f"{_shown(name, value)} is above this server's ceiling of {_shown(name, ceilings[name])}; "
+            f"ask for at most {ceilings[name]:.15g}, or leave it out to get that"
+            for name, value in wanted.items()
+            if value > ceilings[name]
+        }
 
 
 def _shown(name: str, value: float) -> str:

@@ -29,6 +29,14 @@ def format_size(count: int) -> str:
     return f"{int(size)} GiB" if size == int(size) else f"{size:.1f} GiB"
 
 
+def format_sizes(size: int, cap: int) -> tuple[str, str]:
+    """Two sizes that a person is to compare: in bytes where their short forms say the same."""
+    short, short_cap = format_size(size), format_size(cap)
+    if size != cap and short.replace(".0 ", " ") == short_cap.replace(".0 ", " "):
+        return f"{size} bytes", f"{cap} bytes"
+    return short, short_cap
+
+
 def format_seconds(seconds: float) -> str:
     """Seconds without needless digits: 10.0 is ``"10 s"``, 0.5 is ``"0.5 s"``."""
     return f"{seconds:g} s"

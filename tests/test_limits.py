@@ -25,17 +25,26 @@ def test_each_limit_can_be_tightened_and_kept_but_not_loosened(name: str) -> Non
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("memory_bytes", 2**30, "1073741824 (1 GiB), above this server's ceiling of 536870912 (512 MiB)"),
-        ("memory_bytes", 2.0**40, "1099511627776 (1024 GiB), above this server's ceiling of 536870912 (512 MiB)"),
-        ("cpu_seconds", 30.5, "30.5, above this server's ceiling of 30"),
-        ("cpu_seconds", 30.00000001, "30.00000001, above this server's ceiling of 30"),
-        ("processes", 1_000_000, "1000000, above this server's ceiling of 64"),
+        (
+            "memory_bytes",
+            2**30,
+            "1073741824 (1 GiB) is above this server's ceiling of 536870912 (512 MiB)",
+        ),
+        (
+            "memory_bytes",
+            2.0**40,
+            "1099511627776 (1024 GiB) is above this server's ceiling of 536870912 (512 MiB)",
+        ),
+        ("cpu_seconds", 30.5, "30.5 is above this server's ceiling of 30"),
+        ("cpu_seconds", 30.00000001, "30.00000001 is above this server's ceiling of 30"),
+        ("processes", 1_000_000, "1000000 is above this server's ceiling of 64"),
     ],
 )
 def test_what_is_asked_for_and_the_ceiling_can_be_read_and_compared(name: str, value: float, said: str) -> None:
     with pytest.raises(LimitTooLoose) as refusal:
         Limits().tightened({name: value})
-    assert refusal.value.detail == f"limits.{name} is {said}; ask for less, or leave it out to get the ceiling"
+    most = getattr(Limits(), name)
+    assert refusal.value.detail == f"{said}; ask for at most {most:.0f}, or leave it out to get that"
 
 
 def test_limits_that_count_stay_whole_numbers() -> None:
@@ -44,8 +53,16 @@ def test_limits_that_count_stay_whole_numbers() -> None:
 
 
 def test_one_loose_limit_among_tight_ones_refuses_all() -> None:
-    with pytest.raises(LimitTooLoose, match="processes"):
+    with pytest.raises(LimitTooLoose) as refusal:
         Limits().tightened({"wall_seconds": 1, "processes": 1000})
+    assert refusal.value.pointer == "/limits/processes"
+
+
+def test_every_loose_limit_is_told_and_no_tight_one() -> None:
+    assert Limits().too_loose({"processes": 1000, "cpu_seconds": 100, "memory_bytes": 2**20}) == {
+        "processes": "1000 is above this server's ceiling of 64; ask for at most 64, or leave it out to get that",
+        "cpu_seconds": "100 is above this server's ceiling of 30; ask for at most 30, or leave it out to get that",
+    }
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), st.floats(0, 2**40)))

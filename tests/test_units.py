@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codex_server.units import format_seconds, format_size, parse_size
+from codex_server.units import format_seconds, format_size, format_sizes, parse_size
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,19 @@ def test_a_size_is_shown_short(count: int, text: str) -> None:
 def test_what_is_shown_can_be_read_and_is_near(count: int) -> None:
     shown = format_size(count).replace("bytes", "")
     assert parse_size(shown) == pytest.approx(count, rel=0.06, abs=60)
+
+
+@pytest.mark.parametrize(
+    ("size", "cap", "shown"),
+    [
+        (2**20 + 1, 2**20, ("1048577 bytes", "1048576 bytes")),
+        (3 * 2**20, 2**20, ("3 MiB", "1 MiB")),
+        (1_600_001, 1_600_000, ("1600001 bytes", "1600000 bytes")),
+        (2**20, 2**20, ("1 MiB", "1 MiB")),
+    ],
+)
+def test_sizes_to_compare_are_never_shown_alike(size: int, cap: int, shown: tuple[str, str]) -> None:
+    assert format_sizes(size, cap) == shown
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(10.0, "10 s"), (0.5, "0.5 s"), (30, "30 s")])

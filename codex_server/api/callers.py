@@ -18,6 +18,9 @@ from codex_server.api.exchange import exchange_of
 from codex_server.api.services import Services, TheServices
 from codex_server.errors import Forbidden, RateLimited, Unauthenticated
 
+_UNKNOWN = (
+    "the token is unknown, expired or revoked; send `Authorization: Bearer codex_...` with a token of this server"
+)
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -77,11 +80,20 @@ def _by_token(request: Request, services: Services, scope: Scope) -> Caller:
     presented = _presented(request)
     token: Token | None = services.verifier.verify(presented) if services.verifier and presented else None
     if token is None:
-        what = "the token is unknown, expired or revoked" if presented else "there is no token"
-        raise Unauthenticated(f"{what}; send `Authorization: Bearer codex_...` with a token of this server")
+        raise Unauthenticated(_UNKNOWN if presented else _missing(request.headers.get("authorization", "")))
     if scope not in token.scopes:
         raise Forbidden(f"the token {token.name!r} lacks the scope {scope.value!r}; use one that has it")
     return Caller(token.id, token.name)
+
+
+def _missing(authorization: str) -> str:
+    """Why there is no token in a header with this ``Authorization``; nothing of it is repeated."""
+    if authorization.strip() and authorization.split(maxsplit=1)[0].lower() != "bearer":
+        return (
+            "the Authorization field does not begin with `Bearer `; send `Authorization: Bearer codex_...`, "
+            "or the token alone in `X-API-Key`"
+        )
+    return "there is no token; send `Authorization: Bearer codex_...` with a token of this server"
 
 
 def _presented(request: Request) -> str | None:

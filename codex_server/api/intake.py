@@ -11,16 +11,16 @@ from pydantic_core import ErrorDetails
 
 from codex_server.api.body import escape_pointer
 from codex_server.api.problems import Fault
-from codex_server.api.refusals import FieldsInvalid
+from codex_server.api.refusals import FieldsInvalid, LimitsTooLoose
 from codex_server.api.schemas import ExecuteRequest, RequestFile, RequestLimits
-from codex_server.errors import InvalidCode, InvalidRequest, LimitTooLoose
+from codex_server.errors import InvalidCode, InvalidRequest
 from codex_server.ids import new_id
 from codex_server.languages import Languages
 from codex_server.limits import Limits
 from codex_server.model import Execution, InputFile
 from codex_server.paths import check_paths_together, checked_path
 from codex_server.settings import Settings
-from codex_server.units import format_size
+from codex_server.units import format_sizes
 
 MAX_ARGS = 1024
 MAX_FILES = 1000
@@ -73,22 +73,30 @@ def _check_code(code: str, max_bytes: int) -> None:
     if "\0" in code:
         raise InvalidCode("the code carries a NUL character; leave it out", "/code")
     if (size := len(code.encode())) > max_bytes:
+        shown, cap = format_sizes(size, max_bytes)
         raise InvalidCode(
-            f"the code is {format_size(size)}, above this server's cap of {format_size(max_bytes)}; "
-            "send data in `stdin` or `files`",
+            f"the code is {shown}, above this server's cap of {cap}; send data in `stdin` or `files`",
             "/code",
         )
 
 
 def _limits(request: ExecuteRequest, settings: Settings) -> Limits:
     timeout = request.timeout if "timeout" in request.model_fields_set else settings.default_timeout
-    if timeout > settings.max_timeout:
-        raise LimitTooLoose(
-            f"timeout is {timeout:g}, above this server's ceiling of {settings.max_timeout:g} seconds; ask for less",
-            "/timeout",
-        )
     wanted = {name: value for name, value in request.limits.items() if isinstance(value, int | float)}
+    if faults := [*_timeout_faults(timeout, settings.max_timeout), *_limit_faults(wanted, settings.ceilings)]:
+        raise LimitsTooLoose(faults)
     return replace(settings.ceilings.tightened(wanted), wall_seconds=timeout)
+
+
+def _timeout_faults(timeout: float, ceiling: float) -> list[Fault]:
+    if timeout <= ceiling:
+        return []
+    said = f"{timeout:.15g} is above this server's ceiling of {ceiling:.15g} seconds; ask for at most {ceiling:.15g}"
+    return [Fault("/timeout", said)]
+
+
+def _limit_faults(wanted: Mapping[str, float], ceilings: Limits) -> list[Fault]:
+    return [Fault(f"/limits/{name}", said) for name, said in ceilings.too_loose(wanted).items()]
 
 
 def _check_words(args: list[str], env: Mapping[str, str]) -> None:
@@ -103,10 +111,9 @@ def _check_words(args: list[str], env: Mapping[str, str]) -> None:
         _check_word(f"{name}={value}", pointer)
     total = sum(len(word.encode()) + 1 for word in (*args, *env, *env.values()))
     if total > MAX_WORDS_BYTES:
+        shown, cap = format_sizes(total, MAX_WORDS_BYTES)
         raise InvalidRequest(
-            f"arguments and variables are {format_size(total)} together, above {format_size(MAX_WORDS_BYTES)}; "
-            "send data in `stdin` or `files`",
-            "/args",
+            f"arguments and variables are {shown} together, above {cap}; send data in `stdin` or `files`", "/args"
         )
 
 
@@ -115,7 +122,8 @@ def _check_word(word: str, pointer: str) -> None:
         raise InvalidRequest("it carries a NUL character, which no program can be given; leave it out", pointer)
     if (size := len(word.encode())) > MAX_WORD_BYTES:
         raise InvalidRequest(
-            f"it is {format_size(size)}, and a program takes at most 128 KiB; send data in `stdin` or `files`", pointer
+            f"it is {size} bytes, and a program takes at most {MAX_WORD_BYTES}; send data in `stdin` or `files`",
+            pointer,
         )
 
 
@@ -128,11 +136,9 @@ def _files(files: list[RequestFile], program: str, settings: Settings) -> tuple[
     )
     check_paths_together((file.path for file in read), program)
     total = sum(len(file.content) for file in read)
-    if total > (room := settings.max_workspace):
-        raise InvalidRequest(
-            f"the files are {format_size(total)} together, and the workspace holds {format_size(room)}; send less",
-            "/files",
-        )
+    if total > settings.max_workspace:
+        shown, room = format_sizes(total, settings.max_workspace)
+        raise InvalidRequest(f"the files are {shown} together, and the workspace holds {room}; send less", "/files")
     return read
 
 

@@ -30,6 +30,10 @@ class FieldsInvalid(errors.InvalidRequest):
         self.faults = tuple(faults)
 
 
+class LimitsTooLoose(FieldsInvalid, errors.LimitTooLoose):
+    """One or more limits are above their ceilings; each is a ``Fault``."""
+
+
 def install_refusals(app: FastAPI) -> None:
     """Let every exception of a route become a problem."""
     app.add_exception_handler(errors.CodexError, _refuse)

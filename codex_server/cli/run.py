@@ -102,8 +102,8 @@ def limits_for(settings: "Settings", timeout: float | None) -> Limits:
     wanted = settings.default_timeout if timeout is None else timeout
     if wanted > settings.max_timeout:
         raise LimitTooLoose(
-            f"--timeout {wanted:g} is above this machine's ceiling of {settings.max_timeout:g} s; ask for less, "
-            f"or raise it with --set max_timeout={wanted:g}"
+            f"--timeout {wanted:g} is above this machine's ceiling of {settings.max_timeout:g} s; "
+            f"ask for at most {settings.max_timeout:g}, or raise it with --set max_timeout={wanted:g}"
         )
     return settings.ceilings.tightened({"wall_seconds": wanted})
 

@@ -45,6 +45,20 @@ async def test_without_a_valid_token_the_answer_is_401_and_says_how(door, header
     assert door.backend.executions == []
 
 
+@pytest.mark.parametrize("value", ["codex_" + "t" * 43, "Basic dGVzdDp0ZXN0"])
+async def test_a_field_that_does_not_begin_with_bearer_is_told_so_and_not_repeated(door, value):
+    detail = (await call(door, Authorization=value)).json()["detail"]
+    assert detail == (
+        "the Authorization field does not begin with `Bearer `; send `Authorization: Bearer codex_...`, "
+        "or the token alone in `X-API-Key`"
+    )
+
+
+@pytest.mark.parametrize("value", ["", "Bearer", "bearer "])
+async def test_a_field_without_a_token_is_told_so(door, value):
+    assert (await call(door, Authorization=value)).json()["detail"].startswith("there is no token; ")
+
+
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
 async def test_a_stored_token_is_taken(stored, scheme):
     door, store = stored

@@ -89,7 +89,7 @@ async def test_what_should_be_an_object_is_shown_one(door, fields, detail):
     ("fields", "detail"),
     [
         ({"args": ["a", "b\0"]}, "/args/1: it carries a NUL character"),
-        ({"env": {"A": "x" * 200_000}}, "/env/A: it is 195.3 KiB, and a program takes at most 128 KiB"),
+        ({"env": {"A": "x" * 200_000}}, "/env/A: it is 200002 bytes, and a program takes at most 131071;"),
         ({"files": [{"path": "../x", "content": ""}]}, "/files/0/path: '../x' climbs with '..'"),
         ({"language": "pyton"}, "/language: there is no language 'pyton'"),
     ],
@@ -144,6 +144,20 @@ async def test_code_over_the_limit_is_counted_in_bytes(open_door):
     async with open_door(max_code=10) as door:
         await refused(door, await door.execute("é" * 6), 400, "invalid-code", "/code")
         assert (await door.execute("#éééé")).status_code == 200
+
+
+async def test_code_one_byte_too_long_is_told_in_bytes(door):
+    body = await refused(door, await door.execute("#" * (2**20 + 1)), 400, "invalid-code", "/code")
+    assert "the code is 1048577 bytes, above this server's cap of 1048576 bytes;" in body["detail"]
+
+
+async def test_every_limit_above_its_ceiling_is_named_at_once(door):
+    answer = await door.execute("p", timeout=100, limits={"processes": 1000, "cpu_seconds": 100})
+    body = await refused(door, answer, 422, "limit-too-loose")
+    assert body["detail"] == (
+        "/timeout: 100 is above this server's ceiling of 30 seconds; ask for at most 30 (and 2 more, in `errors`)"
+    )
+    assert [fault["pointer"] for fault in body["errors"]] == ["/timeout", "/limits/cpu_seconds", "/limits/processes"]
 
 
 @pytest.mark.parametrize(
