@@ -1,13 +1,18 @@
 """``/docs`` and ``/problems``: pages that load nothing from elsewhere."""
 
+import json
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
 from codex_server.api.problems import kinds
 
 pytestmark = pytest.mark.anyio
+WITHOUT_BROWSER = Path(__file__).with_name("docs_page.mjs")
 
 
 class Page(HTMLParser):
@@ -49,3 +54,30 @@ async def test_the_docs_page_shows_the_document_of_this_server(door):
     assert 'fetch("openapi.json")' in text
     assert (await door.client.get("/openapi.json")).json()["info"]["title"] == "Codex Server"
     assert "innerHTML" not in text
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+async def test_the_docs_page_explains_every_field_with_its_default_and_its_parts(door):
+    [script] = re.findall(r"<script>(.*?)</script>", (await door.client.get("/docs")).text, re.DOTALL)
+    content = (await door.client.get("/openapi.json")).json()
+    shown = json.loads(
+        subprocess.run(
+            ["node", WITHOUT_BROWSER],
+            input=json.dumps({"script": script, "content": content}),
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout
+    )
+    assert shown[0][1].startswith("Runs the code")
+    schemas = content["components"]["schemas"]
+    told = {text for tag, text in shown if tag == "code"}
+    for name in ("ExecuteRequest", "RequestFile", "RequestLimits", "ExecuteAnswer", "Usage", "AnswerFile"):
+        assert told >= set(schemas[name]["properties"])
+    types = {text for tag, text in shown if tag == "td"}
+    assert " | ".join(schemas["Status"]["enum"]) + ", required" in types
+    assert not any(name in text for name in ("RequestFile", "RequestLimits", "Usage") for text in types)
+    assert told >= {'"python"', "10", "/languages"}  # two defaults, and what stood between backticks
+    assert not any("`" in text for tag, text in shown if tag not in ("pre", "textarea"))
+    assert any("succeeded" in text for tag, text in shown if tag == "pre")
