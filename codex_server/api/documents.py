@@ -249,8 +249,8 @@ READY: dict[str, Any] = {
     "tags": ["operation"],
     "response_model": ReadyAnswer,
     "responses": {
-        200: _ok("The server takes executions", {"ready": _READY}),
-        503: _ok("The server takes none now", {"not_ready": _NOT_READY})
+        200: _ok("Every pool has sandboxes", {"ready": _READY}),
+        503: _ok("`reasons` tells what is missing; executions may fail or wait", {"not_ready": _NOT_READY})
         | {
             "content": {
                 "application/json": {

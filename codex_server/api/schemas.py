@@ -143,7 +143,9 @@ class LanguagesAnswer(BaseModel):
 class HealthAnswer(BaseModel):
     """How the server is."""
 
-    status: Literal["healthy", "degraded", "draining"] = Field(description="healthy: all is well")
+    status: Literal["healthy", "degraded", "draining"] = Field(
+        description="healthy; degraded: `/readyz` has reasons; draining: stopping, new executions are refused"
+    )
     version: str = Field(description="Version of the server")
     languages: list[str] = Field(description="Names of the languages that can be run")
     isolation: Literal["confined", "namespaces", "full"] = Field(description="How strongly programs are kept in")
@@ -157,7 +159,7 @@ class LiveAnswer(BaseModel):
 
 
 class ReadyAnswer(BaseModel):
-    """Whether the server takes executions."""
+    """Whether the server has sandboxes ready."""
 
     status: Literal["ready", "not_ready"]
     reasons: list[str] = Field(description="What is not ready; empty when all is")

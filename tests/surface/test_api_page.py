@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -31,6 +32,13 @@ def test_every_field_is_named(model):
 def test_every_limit_and_status_is_named():
     assert set(RequestLimits.__annotations__) <= WORDS
     assert {status.value for status in Status} <= WORDS
+
+
+def test_every_status_of_health_is_explained_there_and_in_the_openapi_document():
+    field = HealthAnswer.model_fields["status"]
+    for word in get_args(field.annotation):
+        assert re.search(rf"\b{word}\b[:;]", field.description)
+        assert word in WORDS
 
 
 def test_the_settings_that_it_names_exist():

@@ -33,7 +33,7 @@ async def liveness() -> LiveAnswer:
 
 @router.get("/readyz", **READY)
 async def readiness(services: TheServices, response: Response) -> ReadyAnswer:
-    """Whether the server takes executions: 503 with the reasons while it does not, or is stopping."""
+    """Whether every pool got its first sandbox and can get more: 503 with the reasons while not, or while stopping."""
     reasons = services.executor.not_ready()
     census = services.executor.census()
     response.headers["Cache-Control"] = "no-store"
