@@ -104,7 +104,9 @@ class Settings(BaseSettings):
     )
 
     rate_limit: str = Field(
-        "60/minute", description="Executions for each token, in slowapi's syntax; empty for no limit"
+        "60/minute",
+        description="Requests to /execute for each token, refused and replayed ones included, in slowapi's syntax; "
+        "empty for no limit",
     )
     max_concurrency: int = Field(
         default_factory=_default_concurrency,

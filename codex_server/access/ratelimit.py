@@ -1,4 +1,4 @@
-"""How often a caller may execute: the ``limits`` library's parser and moving window, the ones that slowapi wraps.
+"""How often a caller may call: the ``limits`` library's parser and moving window, the ones that slowapi wraps.
 
 slowapi itself is not in the path, for two of its ways do not hold here: its default limits do nothing for routers that
 FastAPI includes (laurentS/slowapi#281), and its decorator answers with its own headers and body in place of ours. What
@@ -16,7 +16,7 @@ from limits.strategies import MovingWindowRateLimiter
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One policy as a caller stands in it: ``remaining`` of ``quota`` executions, all back after ``reset`` seconds."""
+    """One policy as a caller stands in it: ``remaining`` of ``quota`` requests, all back after ``reset`` seconds."""
 
     name: str
     quota: int

@@ -57,7 +57,7 @@ async def within_rate(request: Request, caller: ExecutingCaller, services: TheSe
     if allowance.retry_after is not None:
         policies = " and ".join(f"{w.quota} in {w.seconds} s" for w in allowance.exhausted)
         raise RateLimited(
-            f"the limit of executions is used up ({policies}); wait {allowance.retry_after} s before the next",
+            f"the limit of requests is used up ({policies}); wait {allowance.retry_after} s before the next",
             allowance.retry_after,
         )
 

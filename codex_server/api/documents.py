@@ -114,7 +114,7 @@ _PROBLEM_DETAILS: dict[str, str] = {
     "limit-too-loose": "60 is above this server's ceiling of 30 seconds; ask for at most 30",
     "illegal-path": "'../x' climbs with '..'; write a relative path such as data/input.csv",
     "invalid-code": "the code is empty; send a program",
-    "rate-limited": "the limit of executions is used up (60 in 60 s); wait 12 s before the next",
+    "rate-limited": "the limit of requests is used up (60 in 60 s); wait 12 s before the next",
 }
 _POINTERS = {
     "invalid-request": "/timout",
@@ -170,7 +170,7 @@ def _header(description: str, example: str) -> dict[str, Any]:
 
 
 _RATE_HEADERS = {
-    "RateLimit-Policy": _header("Executions (q) in so many seconds (w), after an IETF draft", '"minute";q=60;w=60'),
+    "RateLimit-Policy": _header("Requests (q) in so many seconds (w), after an IETF draft", '"minute";q=60;w=60'),
     "RateLimit": _header("How many are left (r), and the seconds (t) until more come", '"minute";r=59;t=60'),
     "Idempotency-Replayed": _header("`true` when this is the kept answer of an earlier request", "true"),
 }

@@ -89,7 +89,8 @@ _GUIDE: Mapping[type[errors.CodexError], tuple[str, str]] = {
         "Send less, or raise the cap if the server is yours.",
     ),
     errors.RateLimited: (
-        "This token, or this address where there are no tokens, made more executions than `CODEX_RATE_LIMIT` allows.",
+        "This token, or this address where there are no tokens, sent more requests to `/execute` than "
+        "`CODEX_RATE_LIMIT` allows; refused and replayed ones count too.",
         "Wait `Retry-After` seconds. `RateLimit` on each answer tells how many are left.",
     ),
     errors.Unavailable: (

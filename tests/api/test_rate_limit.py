@@ -28,7 +28,7 @@ async def test_above_the_policy_the_answer_is_429_and_says_when_to_come_back(ope
             assert answers[2].headers["retry-after"] == "60"
             assert answers[2].json()["code"] == "rate-limited"
             assert answers[2].json()["detail"] == (
-                "the limit of executions is used up (2 in 60 s); wait 60 s before the next"
+                "the limit of requests is used up (2 in 60 s); wait 60 s before the next"
             )
             assert len(door.backend.executions) == 2
             clock.shift(61)
@@ -55,6 +55,14 @@ async def test_refusals_carry_the_count_too(open_door):
         answer = await door.execute("print 1", timeout=99)
     assert answer.status_code == 422
     assert answer.headers["ratelimit"].startswith('"hour";r=8;')
+
+
+async def test_a_replayed_answer_counts_too(open_door):
+    async with open_door(rate_limit="9/hour") as door:
+        answers = [await door.execute("print 1", headers={"Idempotency-Key": "one"}) for _ in range(2)]
+    assert answers[1].headers["idempotency-replayed"] == "true"
+    assert answers[1].headers["ratelimit"].startswith('"hour";r=7;')
+    assert len(door.backend.executions) == 1
 
 
 async def test_each_token_has_its_own_count(open_door, tmp_path):
