@@ -97,7 +97,7 @@ def _verifier(settings: Settings) -> Verifier | None:
 
 
 def _load_languages(settings: Settings) -> Languages:
-    return load_languages(settings.runners_dir, settings.packages_root)
+    return load_languages(settings.runners_dir, settings.packages_root, settings.pool_sizes)
 
 
 @asynccontextmanager

@@ -23,6 +23,8 @@ PACKAGED_RUNNERS = Path(__file__).parent / "runners"
 CHECKOUT_RUNNERS = Path(__file__).parent.parent / "runners"
 SHARED_POOL = "python"
 """The pool of every language without an agent: an armed warm interpreter can run or start any of them."""
+PRELOADED = "-data"
+"""Ends the name of a pool whose sandboxes have imported ``preload`` already."""
 _VERSION_PROBE_SECONDS = 20
 _Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9+#.-]{0,31}$")]
 
@@ -157,6 +159,15 @@ class Languages:
             replace(lang, pool=lang.name) if lang.start is Start.AGENT and lang.name in names else lang for lang in self
         )
 
+    @property
+    def pools(self) -> list[str]:
+        """Every pool that some backend keeps for these languages, also those that exist only when they are named."""
+        names = [SHARED_POOL]
+        for lang in self:
+            own = lang.name if lang.start is Start.AGENT else lang.image
+            names += [lang.pool, *([lang.pool + PRELOADED] if lang.preload else []), own or lang.pool]
+        return list(dict.fromkeys(names))
+
     def get(self, name: str) -> Language | None:
         """The language with that name or alias, whatever its case, available or not; None when there is none."""
         return self._by_name.get(name.lower())
@@ -185,19 +196,47 @@ class Languages:
 
 
 def runner_folders(extra: Path | None = None) -> list[Path]:
-    """Every folder with a ``runner.yaml``: the shipped ones, then those of ``extra``."""
+    """Every folder with a ``runner.yaml``: the shipped ones, then those of ``extra``.
+
+    Raises ``StartupError`` when ``extra`` is no folder, or none with runners.
+    """
     shipped = PACKAGED_RUNNERS if PACKAGED_RUNNERS.is_dir() else CHECKOUT_RUNNERS
-    roots = [shipped] if extra is None else [shipped, extra]
-    return [file.parent for root in roots for file in sorted(root.glob("*/runner.yaml"))]
+    return [*_runners_in(shipped), *(_further_runners(extra) if extra else [])]
 
 
-def load_languages(extra: Path | None = None, packages: Path | None = None) -> Languages:
+def _runners_in(root: Path) -> list[Path]:
+    return [file.parent for file in sorted(root.glob("*/runner.yaml"))]
+
+
+def _further_runners(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise StartupError(
+            f"CODEX_RUNNERS_DIR: {folder} is not a folder, so its languages would be missing; "
+            "name the one that holds your runners' folders, or leave the setting out"
+        )
+    runners = _runners_in(folder)
+    if not runners:
+        raise StartupError(
+            f"CODEX_RUNNERS_DIR: {folder} has no folder with a runner.yaml in it; "
+            "name the folder above your runner's, or leave the setting out"
+        )
+    return runners
+
+
+def load_languages(extra: Path | None = None, packages: Path | None = None, pools: Iterable[str] = ()) -> Languages:
     """Read every runner and probe its interpreter's version (some tens of milliseconds each: call it at start).
 
-    ``packages`` is the folder of their data packages; without it no language has any. Raises ``StartupError`` naming
-    the file and the key when a ``runner.yaml`` is wrong.
+    ``packages`` is the folder of their data packages; without it no language has any. ``pools`` are those that the
+    settings name. Raises ``StartupError`` naming the file and the key when a ``runner.yaml`` is wrong, or the pool that
+    there is not.
     """
-    return Languages(_load(folder, packages) for folder in runner_folders(extra))
+    languages = Languages(_load(folder, packages) for folder in runner_folders(extra))
+    for pool in pools:
+        if pool not in languages.pools:
+            raise StartupError(
+                f"CODEX_POOL_SIZES: there is no pool {pool!r}; the pools are {', '.join(languages.pools)}"
+            )
+    return languages
 
 
 def _load(folder: Path, packages: Path | None) -> Language:

@@ -48,7 +48,7 @@ def _parse_pool_sizes(value: Any) -> Any:
         return value
     pairs = [part.partition("=") for part in value.split(",") if part.strip()]
     if not all(sign and size.strip().isdigit() for _, sign, size in pairs):
-        raise ValueError("write pairs of pool and number, for example python=4,javascript=2")
+        raise ValueError("write pairs of pool and number, for example python=4,python-data=2,javascript=2")
     return {name.strip(): int(size) for name, _, size in pairs}
 
 
@@ -118,7 +118,8 @@ class Settings(BaseSettings):
     queue_seconds: float = Field(10.0, gt=0, description="Longest wait for a place; then 503")
     pool_sizes: Annotated[dict[str, int], NoDecode] = Field(
         default_factory=lambda: {"python": 4, "python-data": 2, "javascript": 2},
-        description="Armed sandboxes kept ready in each pool; python serves every language without an agent, "
+        description="Armed sandboxes kept ready in each pool; a pool that is not named gets 1, 0 switches it off "
+        "(each sandbox is then made when it is asked for); python serves every language without an agent, "
         "python-data Python programs that import data packages, javascript TypeScript too unless typescript is named",
     )
     drain_seconds: float = Field(30.0, ge=0, description="On SIGTERM: how long running executions may take to finish")

@@ -81,7 +81,7 @@ The same in `codex.toml`:
 port = 9000
 min_isolation = "full"
 max_memory = "1GiB"
-pool_sizes = {{ python = 8, javascript = 2 }}
+pool_sizes = {{ python = 8, python-data = 2, javascript = 2 }}
 ```
 """
 

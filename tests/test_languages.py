@@ -32,11 +32,31 @@ def test_a_language_with_an_agent_has_a_pool_of_its_own_where_one_is_asked_for()
     assert languages.find("bash").pool == "python"
 
 
+def test_a_pool_that_there_is_not_stops_the_start_and_those_that_there_are_are_named() -> None:
+    load_languages(pools=("python", "python-data", "javascript", "typescript", "bash"))
+    with pytest.raises(StartupError) as refusal:
+        load_languages(pools=("python", "pyhton"))
+    assert refusal.value.detail == (
+        "CODEX_POOL_SIZES: there is no pool 'pyhton'; the pools are python, bash, javascript, python-data, typescript"
+    )
+
+
 def test_a_folder_is_a_language(tmp_path: Path) -> None:
     add(tmp_path, "shell", COMMAND.format(name="almquist", program="sh") + "version: {args: ['-c', 'echo 1.2']}\n")
     language = load_languages(tmp_path).find("almquist")
     assert (language.version, language.pool, language.start) == ("1.2", "python", Start.COMMAND)
     assert language.render_command(program="/bin/sh", runner="/r", file="/w/main.x") == ("/bin/sh", "/w/main.x")
+
+
+def test_a_folder_of_runners_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match=r"CODEX_RUNNERS_DIR: /.*/nowhere is not a folder, "):
+        load_languages(tmp_path / "nowhere")
+
+
+def test_a_runners_own_folder_is_not_taken_for_the_one_above_it(tmp_path: Path) -> None:
+    add(tmp_path, "shell", COMMAND.format(name="almquist", program="sh"))
+    with pytest.raises(StartupError, match=r"shell has no folder with a runner.yaml in it; name the folder above"):
+        load_languages(tmp_path / "shell")
 
 
 def test_a_runner_with_no_interpreter_is_known_but_not_available(tmp_path: Path) -> None:

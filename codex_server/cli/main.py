@@ -56,7 +56,7 @@ _register(
     serve.serve,
     "codex-server serve",
     "codex-server serve --host 0.0.0.0 --port 9000 --min-isolation full",
-    "codex-server serve --set max_timeout=60 --set pool_sizes=python=8,javascript=2",
+    "codex-server serve --set max_timeout=60 --set pool_sizes=python=8,python-data=2,javascript=2",
 )
 _register(
     app,

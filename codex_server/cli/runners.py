@@ -87,7 +87,7 @@ def load(settings: "Settings") -> "Languages":
     """The languages, with their data packages unless these are switched off."""
     from codex_server.languages import load_languages
 
-    return load_languages(settings.runners_dir, settings.packages_root)
+    return load_languages(settings.runners_dir, settings.packages_root, settings.pool_sizes)
 
 
 def missing_sets(languages: "Iterable[Language]") -> "list[PackageSet]":

@@ -14,9 +14,6 @@ from codex_server.imports import needs
 from codex_server.languages import Language, Languages
 from codex_server.model import Ending, Execution, Stream
 
-PRELOADED = "-data"
-"""How the name of a pool ends whose sandboxes have the data packages imported already."""
-
 OutputSink = Callable[[Stream, bytes], bool]
 """Takes a chunk of output as it arrives, without blocking. False asks the sandbox to stop the program: it floods."""
 
@@ -98,7 +95,7 @@ class Backend(ABC):
     def pool_keys(self, language: Language) -> tuple[str, ...]:
         """The names of the pools that serve ``language``; languages that can share armed sandboxes share them.
 
-        The first serves any program; a second, named ``PRELOADED`` behind, those that import ``preload_for``.
+        The first serves any program; a second, ``PRELOADED`` at its end, those that import ``preload_for``.
         """
 
     def pool_key(self, language: Language, code: str) -> str:

@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any
 
 from codex_server.errors import IsolationTooWeak, SandboxUnavailable, StartupError
-from codex_server.languages import Language, Languages, Start
+from codex_server.languages import PRELOADED, Language, Languages, Start
 from codex_server.sandboxes.arming import Arming
-from codex_server.sandboxes.base import PRELOADED, Backend, Isolation, IsolationLevel, Sandbox
+from codex_server.sandboxes.base import Backend, Isolation, IsolationLevel, Sandbox
 from codex_server.sandboxes.docker.attachment import Attachment
 from codex_server.sandboxes.docker.container import (
     OWN_MEMORY_BYTES,

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from codex_server.errors import IsolationTooWeak, SandboxUnavailable, StartupError
 from codex_server.interpreters import Interpreter, find_interpreter
-from codex_server.languages import Language, Languages, Start
+from codex_server.languages import PRELOADED, Language, Languages, Start
 from codex_server.sandboxes.arming import Arming
-from codex_server.sandboxes.base import PRELOADED, Backend, Isolation, IsolationLevel, Sandbox
+from codex_server.sandboxes.base import Backend, Isolation, IsolationLevel, Sandbox
 from codex_server.sandboxes.embedded.causes import closed_to_others, explain, read_host_facts
 from codex_server.sandboxes.embedded.cgroup import CgroupsUnavailable, CgroupTree, SlotCgroup, open_tree
 from codex_server.sandboxes.embedded.channel import close_all
