@@ -58,6 +58,8 @@ class Greeting:
     """How this person calls ``codex-server``."""
     packages: str
     """Which packages programs may import (``describe_packages``)."""
+    state_dir_option: str = ""
+    """What the token commands need behind them to find the same state folder (``state_dir_option``)."""
 
 
 def own_command(executable: Path, folder: Path, path: str | None) -> str:
@@ -67,6 +69,11 @@ def own_command(executable: Path, folder: Path, path: str | None) -> str:
     if found and Path(found).resolve() == beside.resolve():
         return "codex-server"
     return str(beside.relative_to(folder) if beside.is_relative_to(folder) else beside)
+
+
+def state_dir_option(folder: Path, default: Path) -> str:
+    """`` --state-dir FOLDER``, from wherever it is called; nothing where ``folder`` is the default one."""
+    return "" if folder == default else f" --state-dir {shlex.quote(str(folder.absolute()))}"
 
 
 def describe_backend(backend: Backend) -> str:
@@ -139,7 +146,8 @@ def _token_lines(greeting: Greeting) -> list[str]:
         return ["  token      the one in CODEX_API_TOKEN"]
     if greeting.token:
         return [f"  token      {greeting.token}", "             shown this once: only its hash is kept"]
+    where = greeting.state_dir_option
     return [
-        f"  token      made before, in {greeting.state_dir}: `{greeting.command} token list` shows the names,",
-        f"             `{greeting.command} token create NAME` makes another",
+        f"  token      made before, in {greeting.state_dir}: `{greeting.command} token list{where}` shows the names,",
+        f"             `{greeting.command} token create NAME{where}` makes another",
     ]

@@ -158,8 +158,10 @@ def _greet(services: "Services", listener: socket.socket, begun: float, token: s
         describe_packages,
         own_command,
         render_greeting,
+        state_dir_option,
     )
     from codex_server.cli.listener import base_url
+    from codex_server.settings import default_state_dir
 
     settings = services.settings
     greeting = Greeting(
@@ -171,6 +173,7 @@ def _greet(services: "Services", listener: socket.socket, begun: float, token: s
         token=token,
         token_source=TokenSource.of(settings),
         state_dir=settings.state_dir,
+        state_dir_option=state_dir_option(settings.state_dir, default_state_dir()),
         seconds=time.monotonic() - begun,
         command=own_command(Path(sys.executable), Path.cwd(), os.environ.get("PATH")),
     )

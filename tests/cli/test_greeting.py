@@ -13,6 +13,7 @@ from codex_server.cli.greeting import (
     describe_packages,
     own_command,
     render_greeting,
+    state_dir_option,
 )
 from codex_server.interpreters import Interpreter
 from codex_server.packages.sets import InstalledPackages, Package, PackageSet
@@ -57,6 +58,15 @@ def test_a_later_start_shows_no_token_but_where_they_are_and_how_to_make_one():
     assert "/state" in text
     assert ".venv/bin/codex-server token create NAME" in text
     assert '"Authorization: Bearer $TOKEN"' in text
+
+
+def test_the_token_commands_look_at_the_state_folder_of_this_server(tmp_path: Path):
+    assert state_dir_option(Path("/state"), Path("/state")) == ""
+    option = state_dir_option(Path("/my state"), Path("/state"))
+    assert option == " --state-dir '/my state'"
+    text = render_greeting(replace(FIRST, token=None, state_dir_option=option))
+    assert "codex-server token list --state-dir '/my state'`" in text
+    assert "codex-server token create NAME --state-dir '/my state'`" in text
 
 
 def test_a_token_from_the_environment_is_named_and_not_shown():
