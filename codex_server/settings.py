@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import limits as ratelimits
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -29,6 +37,8 @@ CONFIG_FILE = "codex.toml"
 _FIRST_FREE_ID = 1000
 """Below are the system's accounts, host root among them."""
 _FEWEST_GUEST_IDS = 20_000
+_A_CONSEQUENCE = "default_factory_not_called"
+"""Pydantic's word for a default that rests on a setting which is wrong itself."""
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 Size = Annotated[int, BeforeValidator(lambda value: parse_size(value) if isinstance(value, str) else value)]
@@ -41,6 +51,11 @@ def default_state_dir() -> Path:
 
 def _default_concurrency() -> int:
     return max(4, 2 * len(os.sched_getaffinity(0)))
+
+
+def _default_timeout(settings: dict[str, Any]) -> float:
+    """Not above ``max_timeout``, which is validated before."""
+    return float(min(10.0, settings.get("max_timeout", 10.0)))
 
 
 def _parse_pool_sizes(value: Any) -> Any:
@@ -124,9 +139,13 @@ class Settings(BaseSettings):
     )
     drain_seconds: float = Field(30.0, ge=0, description="On SIGTERM: how long running executions may take to finish")
 
-    default_timeout: float = Field(10.0, ge=1, description="Wall seconds of a program when the request names none")
     max_timeout: float = Field(
         30.0, ge=1, le=86_400, description="Largest timeout that a request may ask for, in seconds"
+    )
+    default_timeout: float = Field(
+        default_factory=_default_timeout,
+        ge=1,
+        description="Wall seconds of a program when the request names none; by default 10, or a lower max_timeout",
     )
     max_cpu_seconds: float = Field(30.0, gt=0, description="Processor seconds of a program, all its processes together")
     max_memory: Size = Field(512 * 2**20, ge=16 * 2**20, description="Memory of a program with its files")
@@ -183,6 +202,14 @@ class Settings(BaseSettings):
             raise ValueError("each pool holds 0 to 256 sandboxes")
         return value
 
+    @field_validator("default_timeout")
+    @classmethod
+    def _within_the_largest(cls, value: float, known: ValidationInfo) -> float:
+        largest = known.data.get("max_timeout", value)
+        if value > largest:
+            raise ValueError(f"{value:g} is above CODEX_MAX_TIMEOUT ({largest:g}): lower it too, to {largest:g}")
+        return value
+
     @field_validator("docker_image")
     @classmethod
     def _docker_image(cls, value: str) -> str:
@@ -215,8 +242,6 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _together(self) -> Self:
-        if self.default_timeout > self.max_timeout:
-            raise ValueError("default_timeout is above max_timeout")
         if self.allow_no_auth and self.host not in _LOOPBACK:
             raise ValueError(
                 f"allow_no_auth with host {self.host} would let anyone who reaches this machine run code; "
@@ -264,7 +289,8 @@ def load_settings(flags: Mapping[str, object] | None = None) -> Settings:
     try:
         return Settings(**dict(flags or {}))  # type: ignore[arg-type]
     except ValidationError as error:
-        raise SettingsInvalid("\n".join(["these settings are wrong:", *map(_explain, error.errors())])) from None
+        problems = [problem for problem in error.errors() if problem["type"] != _A_CONSEQUENCE]
+        raise SettingsInvalid("\n".join(["these settings are wrong:", *map(_explain, problems)])) from None
     except (ValueError, OSError) as error:
         raise SettingsInvalid(f"{CONFIG_FILE} cannot be read: {error}") from None
 

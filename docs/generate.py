@@ -29,6 +29,7 @@ IMPORTANT = (
 BEGIN = "<!-- settings: from the code, by `make docs` -->"
 END = "<!-- end of settings -->"
 SHOWN_DEFAULTS = {
+    "default_timeout": "`10`",
     "state_dir": "`~/.local/state/codex-server`",
     "max_concurrency": "twice the processors, at least 4",
 }

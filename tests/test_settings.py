@@ -90,9 +90,21 @@ def test_no_auth_is_possible_on_loopback(host: str) -> None:
     assert load_settings({"host": host, "allow_no_auth": True}).allow_no_auth
 
 
-def test_a_default_timeout_above_the_largest_is_refused() -> None:
-    with pytest.raises(SettingsInvalid, match="default_timeout is above max_timeout"):
+def test_the_default_timeout_is_never_above_the_largest_unless_somebody_says_so() -> None:
+    assert load_settings({"max_timeout": 5}).default_timeout == 5
+    assert load_settings({"max_timeout": "60"}).default_timeout == 10
+
+
+def test_a_default_timeout_above_the_largest_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CODEX_DEFAULT_TIMEOUT", "10")
+    with pytest.raises(SettingsInvalid, match=r"_DEFAULT_TIMEOUT.*: 10 is above CODEX_MAX_TIMEOUT \(5\): lower"):
         load_settings({"max_timeout": 5})
+
+
+def test_a_largest_timeout_that_is_no_number_is_the_only_thing_blamed() -> None:
+    with pytest.raises(SettingsInvalid) as refusal:
+        load_settings({"max_timeout": "long"})
+    assert "default_timeout" not in str(refusal.value).lower()
 
 
 @pytest.mark.parametrize(
