@@ -221,6 +221,13 @@ class Settings(BaseSettings):
             raise ValueError(f"{value!r} is no name of images; write for example codex-runner-{{runner}}:{{version}}")
         return value
 
+    @field_validator("public_url")
+    @classmethod
+    def _public_url(cls, value: str | None) -> str | None:
+        if value and not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", value):
+            raise ValueError(f"{value!r} is not an address; write it with https://, such as https://code.example.org")
+        return value
+
     @field_validator("rate_limit")
     @classmethod
     def _rate_limit(cls, value: str) -> str:

@@ -122,6 +122,20 @@ def test_values_out_of_range_are_refused(wrong: dict[str, object]) -> None:
         load_settings(wrong)
 
 
+@pytest.mark.parametrize("wrong", ["code.example.org", "foo", "ftp://code.example.org", "https://", "https://a b"])
+def test_a_public_address_that_nobody_can_call_is_refused(wrong: str) -> None:
+    with pytest.raises(SettingsInvalid) as refusal:
+        load_settings({"public_url": wrong})
+    assert f"{wrong!r} is not an address; write it with https://, such as https://code.example.org" in str(
+        refusal.value
+    )
+
+
+@pytest.mark.parametrize("right", ["https://code.example.org", "http://[::1]:8000/", "https://example.org/codex", ""])
+def test_a_public_address_is_an_http_one(right: str) -> None:
+    assert load_settings({"public_url": right}).public_url == right
+
+
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Settings().port = 1
