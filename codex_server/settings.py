@@ -20,6 +20,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -30,7 +31,7 @@ from pydantic_settings import (
 
 from codex_server.errors import SettingsInvalid
 from codex_server.limits import Limits
-from codex_server.units import parse_size
+from codex_server.units import format_size, parse_size
 
 ENV_PREFIX = "CODEX_"
 CONFIG_FILE = "codex.toml"
@@ -39,6 +40,20 @@ _FIRST_FREE_ID = 1000
 _FEWEST_GUEST_IDS = 20_000
 _A_CONSEQUENCE = "default_factory_not_called"
 """Pydantic's word for a default that rests on a setting which is wrong itself."""
+_IN_WORDS = {
+    "greater_than": "it must be above {gt}",
+    "greater_than_equal": "it must be at least {ge}",
+    "less_than_equal": "it must be at most {le}",
+    "int_parsing": "it must be a whole number",
+    "int_from_float": "it must be a whole number",
+    "int_type": "it must be a whole number",
+    "float_parsing": "it must be a number",
+    "float_type": "it must be a number",
+    "bool_parsing": "it must be true or false",
+    "bool_type": "it must be true or false",
+    "literal_error": "it must be {expected}",
+}
+"""What a person is told for pydantic's kinds of problems; the others' own messages will do."""
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 Size = Annotated[int, BeforeValidator(lambda value: parse_size(value) if isinstance(value, str) else value)]
@@ -288,23 +303,58 @@ class Settings(BaseSettings):
         )
 
 
-def load_settings(flags: Mapping[str, object] | None = None) -> Settings:
+def load_settings(flags: Mapping[str, object] | None = None, written: Mapping[str, str] | None = None) -> Settings:
     """The effective settings; ``flags`` (from the command line) win over everything else.
 
-    Raises ``SettingsInvalid`` with one message that names every setting that is wrong.
+    ``written`` tells of flags how they were written, ``--port`` for example; of others it was ``--set``. Raises
+    ``SettingsInvalid`` with one message that names every setting that is wrong, by where its value comes from.
     """
+    given = {name: f"--set {name}" for name in flags or {}} | dict(written or {})
     try:
         return Settings(**dict(flags or {}))  # type: ignore[arg-type]
     except ValidationError as error:
         problems = [problem for problem in error.errors() if problem["type"] != _A_CONSEQUENCE]
-        raise SettingsInvalid("\n".join(["these settings are wrong:", *map(_explain, problems)])) from None
+        lines = [f"  {_explain(problem, given)}" for problem in problems]
+        raise SettingsInvalid("\n".join(["these settings are wrong:", *lines])) from None
     except (ValueError, OSError) as error:
         raise SettingsInvalid(f"{CONFIG_FILE} cannot be read: {error}") from None
 
 
-def _explain(problem: Any) -> str:
-    name = ".".join(map(str, problem["loc"]))
-    message = problem["msg"].removeprefix("Value error, ")
+def is_size(field: FieldInfo) -> bool:
+    """Whether the setting is a number of bytes that may be written as ``64MiB``."""
+    return any(part in Size.__metadata__ for part in field.metadata)  # type: ignore[attr-defined]
+
+
+def _explain(problem: Any, given: Mapping[str, str]) -> str:
+    name, *inner = map(str, problem["loc"] or [""])
     if problem["type"] == "extra_forbidden":
-        return f"  {name}: there is no such setting; `codex-server config` lists them"
-    return f"  {ENV_PREFIX}{name.upper()} ({name}): {message}" if name else f"  {message}"
+        return f"{name}: there is no such setting; `codex-server config` lists them"
+    if not name:
+        return str(problem["msg"]).removeprefix("Value error, ")
+    return ": ".join([_where(name, given, problem), *inner, _what(name, problem)])
+
+
+def _where(name: str, given: Mapping[str, str], problem: Any) -> str:
+    """The flag, variable or line of the file that the value comes from; with the value, unless the problem tells it."""
+    told = problem["type"] == "value_error" or name == "api_token" or len(problem["loc"]) > 1
+    value = "" if told else _shown(name, problem["input"])
+    variable = ENV_PREFIX + name.upper()
+    if name in given:
+        sign = "=" if given[name].startswith("--set ") else " "
+        return given[name] + (sign + value if value else "")
+    if variable in map(str.upper, os.environ):
+        return f"{variable}={value}" if value else variable
+    return f"{CONFIG_FILE}, {name}"
+
+
+def _what(name: str, problem: Any) -> str:
+    words = _IN_WORDS.get(problem["type"])
+    if words is None:
+        return str(problem["msg"]).removeprefix("Value error, ")
+    return words.format(**{key: _shown(name, value) for key, value in problem.get("ctx", {}).items()})
+
+
+def _shown(name: str, value: object) -> str:
+    if isinstance(value, int) and is_size(Settings.model_fields[name]):
+        return format_size(value).replace(" ", "")
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -14,11 +14,11 @@ from pydantic.fields import FieldInfo
 from typer.main import get_command
 
 from codex_server.api.guide import as_markdown
-from codex_server.cli.config import is_size, show_size, show_value
+from codex_server.cli.config import show_size, show_value
 from codex_server.cli.main import app
 from codex_server.sandboxes.seccomp import docker_profile
 from codex_server.sandboxes.server_profile import SERVER
-from codex_server.settings import ENV_PREFIX, Settings
+from codex_server.settings import ENV_PREFIX, Settings, is_size
 
 ROOT = Path(__file__).parent.parent
 HELP_WIDTH = 100
@@ -72,7 +72,8 @@ def settings_page() -> str:
 A flag wins over the environment, the environment over `codex.toml` in the folder where the server is started, and that
 over the default. The most used have flags of their own (`codex-server serve --help`); `--set NAME=VALUE` sets any.
 `codex-server config` shows the values in force and where each comes from. A wrong value stops the start with one
-message that names every wrong one. Sizes are written `64MiB`, `1GiB`, `500kB` (decimal) or as a number of bytes.
+message that names every wrong one by the flag, variable or key that it comes from. Sizes are written `64MiB`, `1GiB`,
+`500kB` (decimal) or as a number of bytes.
 
 {settings_table(tuple(Settings.model_fields))}
 

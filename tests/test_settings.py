@@ -55,6 +55,21 @@ def test_one_message_names_every_setting_that_is_wrong(monkeypatch: pytest.Monke
     assert "60/minute" in str(refusal.value)
 
 
+def test_a_wrong_value_is_blamed_on_where_it_comes_from(an_empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (an_empty_folder / "codex.toml").write_text('port = 1\nbackend = "podman"\nqueue_seconds = 0\n')
+    monkeypatch.setenv("codex_port", "http")
+    with pytest.raises(SettingsInvalid) as refusal:
+        load_settings({"max_processes": 0, "save_figures": "perhaps", "pool_sizes": {"python": "x"}})
+    assert refusal.value.detail.splitlines()[1:] == [
+        "  CODEX_PORT=http: it must be a whole number",
+        "  codex.toml, backend: it must be 'auto', 'embedded' or 'docker'",
+        "  --set save_figures=perhaps: it must be true or false",
+        "  codex.toml, queue_seconds: it must be above 0",
+        "  --set pool_sizes: python: it must be a whole number",
+        "  --set max_processes=0: it must be at least 1",
+    ]
+
+
 def test_an_unknown_key_in_the_file_is_refused(an_empty_folder: Path) -> None:
     (an_empty_folder / "codex.toml").write_text("prot = 1\n")
     with pytest.raises(SettingsInvalid, match="prot: there is no such setting"):

@@ -16,8 +16,6 @@ from codex_server.cli.table import render_table
 from codex_server.units import format_size
 
 if TYPE_CHECKING:
-    from pydantic.fields import FieldInfo
-
     from codex_server.settings import Settings
 
 MASK = "********"
@@ -44,7 +42,7 @@ def explain_settings(
     """Each setting with its value and source; a secret that is set shows as a mask."""
     from pydantic import SecretStr
 
-    from codex_server.settings import ENV_PREFIX
+    from codex_server.settings import ENV_PREFIX, is_size
 
     values = settings.model_dump(mode="json")
     variables = {name.upper() for name in environ}
@@ -94,13 +92,6 @@ def config(assignments: SetFlags = None, as_json: JsonFlag = False) -> None:
         typer.echo(render_table(header, [(row.name, row.shown, row.source) for row in rows]))
     for warning in misspelt_variables(os.environ):
         typer.echo(f"codex-server: {warning}", err=True)
-
-
-def is_size(field: "FieldInfo") -> bool:
-    """Whether the setting is a number of bytes that may be written as ``64MiB``."""
-    from codex_server.settings import Size
-
-    return any(part in Size.__metadata__ for part in field.metadata)  # type: ignore[attr-defined]
 
 
 def show_size(count: int) -> str:

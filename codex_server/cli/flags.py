@@ -15,6 +15,9 @@ from codex_server.errors import SettingsInvalid
 if TYPE_CHECKING:
     from codex_server.settings import Settings
 
+_SHORTER = {"api_token": "--token", "data_packages": "--no-data"}
+"""The flags that are not called like their setting."""
+
 SetFlags = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Any setting of `codex-server config`; may be given many times"),
@@ -32,17 +35,26 @@ MinIsolationFlag = Annotated[
 JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON object, for programs")]
 
 
-def gather_flags(assignments: Iterable[str] | None, **named: object) -> dict[str, object]:
+class Flags(dict[str, object]):
+    """The settings that flags set; ``written`` are the flags of those that have one of their own."""
+
+    def __init__(self, settings: Mapping[str, object], written: Mapping[str, str]) -> None:
+        super().__init__(settings)
+        self.written = written
+
+
+def gather_flags(assignments: Iterable[str] | None, **named: object) -> Flags:
     """The settings that flags set: the ``named`` ones that were given, over those of ``--set``."""
     given = {name: value for name, value in named.items() if value is not None}
-    return {**dict(map(_parse_assignment, assignments or ())), **given}
+    written = {name: _SHORTER.get(name, f"--{name.replace('_', '-')}") for name in given}
+    return Flags({**dict(map(_parse_assignment, assignments or ())), **given}, written)
 
 
-def settings_from_flags(flags: Mapping[str, object]) -> "Settings":
+def settings_from_flags(flags: Flags) -> "Settings":
     """The effective settings. Raises ``SettingsInvalid`` that names every wrong one."""
     from codex_server.settings import load_settings
 
-    return load_settings(flags)
+    return load_settings(flags, flags.written)
 
 
 def _parse_assignment(text: str) -> tuple[str, str]:

@@ -32,5 +32,15 @@ def test_a_setting_without_a_value_is_refused_with_the_way_to_write_it():
 
 def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("CODEX_PORT", "1234")
-    assert settings_from_flags({}).port == 1234
-    assert settings_from_flags({"port": "4321", "state_dir": tmp_path}).port == 4321
+    assert settings_from_flags(gather_flags(None)).port == 1234
+    assert settings_from_flags(gather_flags(["port=4321"], state_dir=tmp_path)).port == 4321
+
+
+def test_a_wrong_value_is_blamed_on_the_flag_that_brought_it():
+    with pytest.raises(SettingsInvalid) as refusal:
+        settings_from_flags(gather_flags(["max_memory=1MiB"], port=80000, api_token="short"))
+    assert refusal.value.detail.splitlines()[1:] == [
+        "  --port 80000: it must be at most 65535",
+        "  --token: a token needs at least 16 characters; leave it unset and one is made at the first start",
+        "  --set max_memory=1MiB: it must be at least 16MiB",
+    ]

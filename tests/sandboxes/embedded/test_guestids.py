@@ -145,5 +145,5 @@ def test_a_range_for_guests_is_accepted(wanted):
     ["0:65536", "999:65536", "1048576:10", "4294901760:65536", "99999999999:65536", "1048576", "-5:65536", "a:b", ""],
 )
 def test_a_range_that_holds_the_systems_accounts_or_too_few_ids_is_refused(wanted):
-    with pytest.raises(SettingsInvalid, match="CODEX_GUEST_IDS"):
+    with pytest.raises(SettingsInvalid, match="guest_ids"):
         load_settings({"guest_ids": wanted})
