@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import tempfile
 import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -27,11 +29,12 @@ def doctor(
     as_json: JsonFlag = False,
 ) -> None:
     """Print what this machine offers for sandboxes, the isolation level that one reaches when it is made now, and the
-    interpreters; for each missing thing what that means and how to mend it.
+    interpreters, the state folder and the address; for each missing thing what that means and how to mend it.
 
-    The exit code is 0 when `codex-server serve` would start with these settings, else 1.
+    It writes nothing. The exit code is 0 when `codex-server serve` would start with these settings, else 1.
     """
     from codex_server.cli.findings import examine_docker, examine_host, examine_languages, examine_level, read_host
+    from codex_server.cli.place import examine_address, examine_state_folder
     from codex_server.sandboxes.base import IsolationLevel
     from codex_server.sandboxes.docker.backend import DockerBackend
     from codex_server.sandboxes.embedded.backend import EmbeddedBackend
@@ -41,7 +44,9 @@ def doctor(
     languages = load(settings)
     lenient = settings.model_copy(update={"min_isolation": "confined"})
     reached, refusal = reach(lambda: EmbeddedBackend(lenient, languages))
-    container, trouble = reach(lambda: DockerBackend(settings, languages))
+    with tempfile.TemporaryDirectory() as folder:  # where this one keeps its mark: a diagnosis leaves nothing behind
+        passing = settings.model_copy(update={"state_dir": Path(folder)})
+        container, trouble = reach(lambda: DockerBackend(passing, languages))
     host = examine_host(read_host(), reached.level if reached else None)
     found = [*examine_languages(languages), examine_docker(container, trouble, settings.backend)]
     if settings.backend == "docker":
@@ -49,13 +54,14 @@ def doctor(
     elif settings.backend == "auto" and container and (reached is None or reached.level < least):
         reached, refusal = container, None
     level = examine_level(reached, refusal, least)
-    would_start = reached is not None and reached.level >= least
+    place = [examine_state_folder(settings), examine_address(settings)]
+    would_start = all(finding.verdict != "lack" for finding in [*place, level])
     if as_json:
         shown = {"would_start": would_start, "isolation": str(reached.level) if reached else None}
-        findings = [{**asdict(finding), "verdict": finding.verdict} for finding in [*host, *found, level]]
+        findings = [{**asdict(finding), "verdict": finding.verdict} for finding in [*host, *found, *place, level]]
         typer.echo(json.dumps({**shown, "findings": findings}, indent=2))
     else:
-        typer.echo("\n\n".join(map(render_findings, (host, found, [level]))))
+        typer.echo("\n\n".join(map(render_findings, (host, found, place, [level]))))
     raise typer.Exit(0 if would_start else 1)
 
 

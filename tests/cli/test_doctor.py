@@ -137,13 +137,31 @@ def test_each_lack_is_shown_with_its_cure_below_it():
 
 
 def test_the_command_says_whether_the_server_would_start():
-    command = [sys.executable, "-m", "codex_server", "doctor", "--json", "--min-isolation", "confined"]
+    command = [
+        sys.executable,
+        "-m",
+        "codex_server",
+        "doctor",
+        "--json",
+        "--min-isolation",
+        "confined",
+        "--set",
+        "port=0",
+    ]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     shown = json.loads(result.stdout)
     assert shown["would_start"] is (result.returncode == 0)
-    assert {"kernel", "user namespaces", "cgroups", "seccomp", "Landlock", "python", "isolation"} <= {
-        finding["name"] for finding in shown["findings"]
-    }
+    assert {
+        "kernel",
+        "user namespaces",
+        "cgroups",
+        "seccomp",
+        "Landlock",
+        "python",
+        "state folder",
+        "address",
+        "isolation",
+    } <= {finding["name"] for finding in shown["findings"]}
 
 
 CONTAINERS = Isolation(IsolationLevel.FULL, "a container of its own for each sandbox")
@@ -171,7 +189,7 @@ def test_docker_without_some_images_is_a_note_with_the_command_that_builds_them(
 
 def diagnosed(*arguments: str) -> tuple[int, dict[str, Any], dict[str, Any]]:
     """The exit code, all that the command shows, and its finding about docker."""
-    command = [sys.executable, "-m", "codex_server", "doctor", "--json", *arguments]
+    command = [sys.executable, "-m", "codex_server", "doctor", "--json", "--set", "port=0", *arguments]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     shown = json.loads(result.stdout)
     (docker,) = [finding for finding in shown["findings"] if finding["name"] == "docker"]

@@ -1,0 +1,46 @@
+"""What ``codex-server doctor`` looks at besides sandboxes: whether the server has its folder and its address.
+
+INVARIANT: looking writes nothing; a diagnosis may be made by another account than the server's.
+"""
+
+import os
+from pathlib import Path
+
+from codex_server.access.tokens import TokenStore
+from codex_server.cli.findings import Finding
+from codex_server.cli.greeting import TokenSource
+from codex_server.cli.listener import bind_listener
+from codex_server.errors import StartupError
+from codex_server.settings import Settings
+
+
+def examine_state_folder(settings: Settings) -> Finding:
+    """Whether tokens can be read and written; bearable where the server only reads, or has no use for the folder."""
+    folder = settings.state_dir.absolute()
+    stored = TokenSource.of(settings) is TokenSource.STORE
+    try:
+        tokens = TokenStore(folder).list() if stored else []
+    except StartupError as error:
+        return Finding("state folder", str(folder), "the server does not start", error.detail)
+    if _can_be_written(folder):
+        return Finding("state folder", str(folder) if folder.is_dir() else f"{folder}, made at the first start")
+    bearable = settings.backend != "docker" and not (stored and not tokens)
+    lost = "no token can be made or revoked" if bearable else "the server does not start: it cannot keep anything there"
+    cure = "give this account the right to write there, or name another folder with CODEX_STATE_DIR"
+    return Finding("state folder", f"{folder} cannot be written", lost, cure, bearable=bearable)
+
+
+def examine_address(settings: Settings) -> Finding:
+    """Whether the server can listen where it is to."""
+    shown = f"{settings.host} port {settings.port}"
+    try:
+        bind_listener(settings.host, settings.port).close()
+    except StartupError as error:
+        return Finding("address", f"{shown} cannot be had", "the server does not start there", error.detail)
+    return Finding("address", f"{shown} is free" if settings.port else f"{settings.host}, a free port")
+
+
+def _can_be_written(folder: Path) -> bool:
+    """Whether files can be made in it, once it and the folders above that are missing have been made."""
+    nearest = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
