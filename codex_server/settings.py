@@ -4,6 +4,7 @@ Each field is one row of the table in ``docs/settings.md`` (a test compares them
 capitals is its environment variable, the name itself its key in ``codex.toml``.
 """
 
+import difflib
 import os
 import re
 from collections.abc import Mapping
@@ -320,6 +321,15 @@ def load_settings(flags: Mapping[str, object] | None = None, written: Mapping[st
         raise SettingsInvalid(f"{CONFIG_FILE} cannot be read: {error}") from None
 
 
+def suggest_settings(name: str, prefix: str = "") -> str:
+    """What to do about ``name``, which is no setting: the nearest ones, as variables where ``prefix`` is given."""
+    last_word = name.rpartition("_")[2]
+    kin = [known for known in Settings.model_fields if last_word in known.split("_")]
+    very_near, near = (difflib.get_close_matches(name, Settings.model_fields, 1, cutoff) for cutoff in (0.8, 0.6))
+    shown = [prefix + known.upper() if prefix else known for known in very_near or kin[:2] or near]
+    return f"did you mean {' or '.join(shown)}?" if shown else "`codex-server config` lists them"
+
+
 def is_size(field: FieldInfo) -> bool:
     """Whether the setting is a number of bytes that may be written as ``64MiB``."""
     return any(part in Size.__metadata__ for part in field.metadata)  # type: ignore[attr-defined]
@@ -328,7 +338,7 @@ def is_size(field: FieldInfo) -> bool:
 def _explain(problem: Any, given: Mapping[str, str]) -> str:
     name, *inner = map(str, problem["loc"] or [""])
     if problem["type"] == "extra_forbidden":
-        return f"{name}: there is no such setting; `codex-server config` lists them"
+        return f"{CONFIG_FILE}, {name}: there is no such setting; {suggest_settings(name)}"
     if not name:
         return str(problem["msg"]).removeprefix("Value error, ")
     return ": ".join([_where(name, given, problem), *inner, _what(name, problem)])

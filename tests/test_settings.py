@@ -72,7 +72,7 @@ def test_a_wrong_value_is_blamed_on_where_it_comes_from(an_empty_folder: Path, m
 
 def test_an_unknown_key_in_the_file_is_refused(an_empty_folder: Path) -> None:
     (an_empty_folder / "codex.toml").write_text("prot = 1\n")
-    with pytest.raises(SettingsInvalid, match="prot: there is no such setting"):
+    with pytest.raises(SettingsInvalid, match=r"codex\.toml, prot: there is no such setting; did you mean port\?"):
         load_settings()
 
 

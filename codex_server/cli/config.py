@@ -1,6 +1,5 @@
 """``codex-server config``: every setting, its effective value, and where that comes from."""
 
-import difflib
 import json
 import os
 import tomllib
@@ -19,6 +18,11 @@ if TYPE_CHECKING:
     from codex_server.settings import Settings
 
 MASK = "********"
+_OF_OTHERS = (
+    *("CODEX_FAULTS", "CODEX_REQUIRE_LEVELS", "CODEX_SOAK", "CODEX_TEST_"),  # of this project's suite
+    *("CODEX_HOME", "CODEX_SANDBOX"),  # of the Codex command line, another program
+)
+"""How variables begin that look like settings and are meant for somebody else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +61,17 @@ def explain_settings(
     return rows
 
 
-def misspelt_variables(environ: Mapping[str, str]) -> list[str]:
-    """A warning for each variable whose name is nearly that of a setting: it has no effect, and was meant to."""
-    from codex_server.settings import ENV_PREFIX, Settings
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """A warning for each ``CODEX_`` variable that is no setting: it has no effect, and was perhaps meant to."""
+    from codex_server.settings import ENV_PREFIX, Settings, suggest_settings
 
-    known = [ENV_PREFIX + name.upper() for name in Settings.model_fields]
     warnings = []
-    for name in sorted(environ):
-        near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.88)
-        if near and name.upper() not in known:
-            warnings.append(f"the variable {name} has no effect; did you mean {near[0]}?")
+    for variable in sorted(environ):
+        name = variable.upper().removeprefix(ENV_PREFIX).lower()
+        ours = variable.upper().startswith(ENV_PREFIX) and not variable.upper().startswith(_OF_OTHERS)
+        if ours and name not in Settings.model_fields:
+            hint = suggest_settings(name, ENV_PREFIX)
+            warnings.append(f"the variable {variable} has no effect: there is no such setting; {hint}")
     return warnings
 
 
@@ -90,7 +95,7 @@ def config(assignments: SetFlags = None, as_json: JsonFlag = False) -> None:
     else:
         header = ("setting", "value", "comes from")
         typer.echo(render_table(header, [(row.name, row.shown, row.source) for row in rows]))
-    for warning in misspelt_variables(os.environ):
+    for warning in unknown_variables(os.environ):
         typer.echo(f"codex-server: {warning}", err=True)
 
 

@@ -3,7 +3,6 @@
 A flag wins over the environment, which wins over ``codex.toml``.
 """
 
-import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -58,7 +57,7 @@ def settings_from_flags(flags: Flags) -> "Settings":
 
 
 def _parse_assignment(text: str) -> tuple[str, str]:
-    from codex_server.settings import ENV_PREFIX, Settings
+    from codex_server.settings import ENV_PREFIX, Settings, suggest_settings
 
     name, sign, value = text.partition("=")
     name = name.strip().lower().replace("-", "_").removeprefix(ENV_PREFIX.lower())
@@ -66,6 +65,4 @@ def _parse_assignment(text: str) -> tuple[str, str]:
         return name, value
     if not sign:
         raise SettingsInvalid(f"--set {text} has no value; write --set NAME=VALUE, for example --set max_timeout=60")
-    near = difflib.get_close_matches(name, Settings.model_fields, n=1)
-    hint = f"did you mean {near[0]}?" if near else "`codex-server config` lists them"
-    raise SettingsInvalid(f"--set {text}: there is no setting {name!r}; {hint}")
+    raise SettingsInvalid(f"--set {text}: there is no setting {name!r}; {suggest_settings(name)}")

@@ -44,13 +44,13 @@ def serve(
     On SIGTERM or Ctrl-C running executions finish (up to the setting drain_seconds) while new ones get 503; a second
     signal stops at once. The exit code is 0 after a stop, 1 when the server cannot start, 2 when a setting is wrong.
     """
-    from codex_server.cli.config import misspelt_variables
+    from codex_server.cli.config import unknown_variables
 
     named: dict[str, object] = {"host": host, "port": port, "api_token": token, "backend": backend}
     named["data_packages"] = False if no_data else None
     flags = gather_flags(assignments, **named, min_isolation=min_isolation, state_dir=state_dir)
     settings = settings_from_flags(flags)
-    for warning in misspelt_variables(os.environ):
+    for warning in unknown_variables(os.environ):
         print(f"codex-server: {warning}", file=sys.stderr)
     run_server(settings)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from codex_server.cli.config import MASK, explain_settings, misspelt_variables, show_value
+from codex_server.cli.config import MASK, explain_settings, show_value, unknown_variables
 from codex_server.cli.main import app
 from codex_server.settings import Settings, load_settings
 
@@ -37,11 +37,24 @@ def test_a_variable_in_small_letters_counts_as_it_does_for_the_settings():
     assert next(row for row in rows if row.name == "port").source == "CODEX_PORT"
 
 
-def test_a_misspelt_variable_is_named_and_others_are_left_alone():
-    warnings = misspelt_variables(
-        {"CODEX_MIN_ISOLATOIN": "full", "CODEX_HOME": "/x", "CODEX_PORT": "1", "PATH": "/bin"}
-    )
-    assert warnings == ["the variable CODEX_MIN_ISOLATOIN has no effect; did you mean CODEX_MIN_ISOLATION?"]
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("CODEX_MIN_ISOLATOIN", "did you mean CODEX_MIN_ISOLATION?"),
+        ("CODEX_TOKEN", "did you mean CODEX_API_TOKEN?"),
+        ("CODEX_TIMEOUT", "did you mean CODEX_MAX_TIMEOUT or CODEX_DEFAULT_TIMEOUT?"),
+        ("codex_memory", "did you mean CODEX_MAX_MEMORY?"),
+        ("CODEX_NO_DATA", "did you mean CODEX_DATA_PACKAGES?"),
+        ("CODEX_COLOUR", "`codex-server config` lists them"),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_named_with_what_was_meant(name: str, hint: str):
+    warnings = unknown_variables({name: "x", "CODEX_PORT": "1", "PATH": "/bin"})
+    assert warnings == [f"the variable {name} has no effect: there is no such setting; {hint}"]
+
+
+def test_variables_of_the_suite_and_of_other_programs_are_left_alone():
+    assert unknown_variables({"CODEX_HOME": "/x", "CODEX_REQUIRE_LEVELS": "full", "CODEX_TEST_BASE": "y"}) == []
 
 
 @pytest.mark.parametrize(

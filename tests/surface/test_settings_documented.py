@@ -43,8 +43,7 @@ def test_no_page_names_a_variable_that_does_not_exist(page: Path):
         "CODEX_REQUIRE_LEVELS",
         "CODEX_SOAK",
         "CODEX_TEST_BASE",
-        "CODEX_TOKEN",
-    }  # for the suite; in examples
+    }  # for the suite
     assert set(re.findall(r"\bCODEX_[A-Z_]+\b", page.read_text())) <= known
 
 
