@@ -144,9 +144,10 @@ class Languages:
         for language in self._all:
             for name in (language.name, *language.aliases):
                 if name in self._by_name:
+                    files = [str(lang.folder / "runner.yaml") for lang in (self._by_name[name], language)]
                     raise StartupError(
-                        f"runners {self._by_name[name].name!r} and {language.name!r} both claim the name {name!r}; "
-                        f"take it out of one runner.yaml"
+                        f"{' and '.join(files)} both claim the name {name!r}; "
+                        "give one of them another, among its aliases too"
                     )
                 self._by_name[name] = language
 
@@ -292,8 +293,19 @@ def _read(file: Path) -> _RunnerFile:
     except (yaml.YAMLError, OSError) as error:
         raise StartupError(f"{file} cannot be read: {error}; see docs/runners.md for its shape") from error
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
+        wrong = "; ".join(map(_explain, error.errors()))
         raise StartupError(f"{file} is not a valid runner: {wrong}; see docs/runners.md for its shape") from error
+
+
+def _explain(problem: Any) -> str:
+    *above, key = map(str, problem["loc"] or ["file"])
+    if problem["type"] != "extra_forbidden":
+        return f"{'.'.join([*above, key])}: {str(problem['msg']).removeprefix('Value error, ')}"
+    parts: dict[str, type[BaseModel]] = {"version": VersionProbe, "packages": _PackagesSpec}
+    shape = parts.get(above[0], _RunnerFile) if above else _RunnerFile
+    near = difflib.get_close_matches(key, shape.model_fields, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(shape.model_fields)}"
+    return f"{''.join(f'{part}: ' for part in above)}there is no key {key!r}; {hint}"
 
 
 def _probe_version(interpreter: Interpreter, probe: VersionProbe) -> str | None:

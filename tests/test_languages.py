@@ -120,7 +120,7 @@ def test_a_manifest_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
 
 
 def test_two_runners_with_one_name_stop_the_start() -> None:
-    with pytest.raises(StartupError, match="both claim the name 'python'"):
+    with pytest.raises(StartupError, match=r"/python/runner\.yaml and /.*/runner\.yaml both claim the name 'python'"):
         Languages([*fake_languages(), *fake_languages()])
 
 
@@ -131,7 +131,12 @@ def test_two_runners_with_one_name_stop_the_start() -> None:
         ("name: a\ntitle: t\nfile: ../f\nprogram: p\n", "file: "),
         ("name: a\ntitle: t\nfile: f\nprogram: /bin/sh\n", "program: "),
         ("name: a\ntitle: t\nfile: f\n", "program: Field required"),
-        ("name: a\ntitle: t\nfile: f\nprogram: p\ncolour: red\n", "colour: "),
+        ("nam: a\ntitle: t\nfile: f\nprogram: p\n", "there is no key 'nam'; did you mean 'name'?"),
+        ("name: a\ntitle: t\nfile: f\nprogram: p\ncolour: red\n", "there is no key 'colour'; there are name, title"),
+        (
+            COMMAND.format(name="a", program="sh") + "version: {arg: [-V]}\n",
+            "version: there is no key 'arg'; did you mean 'args'?",
+        ),
         ("name: [", "cannot be read"),
         (COMMAND.format(name="a", program="sh") + "packages: {installer: pip, manifest: m.txt}\n", "start: fork"),
         (COMMAND.format(name="a", program="sh") + "packages: {installer: apt, manifest: m}\n", "packages.installer: "),
