@@ -45,6 +45,24 @@ CASES = [
         stderr="line 10, in <module>\n    divide(0)\n",
     ),
     _python(
+        "finds_the_standard_library_and_no_packages_of_the_host_s_python",
+        """
+        import inspect, subprocess, sys
+        def look():
+            import os, site, sys
+            try:
+                import pip
+            except ModuleNotFoundError as error:
+                print(error)
+            print([folder for folder in sys.path if "-packages" in os.path.basename(folder) and os.listdir(folder)])
+            print(os.path.dirname(os.__file__) in sys.path, callable(exit), callable(help))
+        look()
+        for child in ("python3", sys.executable):
+            print(subprocess.check_output([child, "-c", inspect.getsource(look) + "look()"], text=True), end="")
+        """,
+        stdout="No module named 'pip'\n[]\nTrue True True\n" * 3,
+    ),
+    _python(
         "tells_of_a_syntax_error", "print('a')\nif\n", Status.FAILED, 1, stdout="", stderr="SyntaxError: invalid syntax"
     ),
     _python(

@@ -18,9 +18,10 @@ from codex_server.sandboxes.base import Backend, Isolation, IsolationLevel, Sand
 from codex_server.sandboxes.embedded.causes import closed_to_others, explain, read_host_facts
 from codex_server.sandboxes.embedded.cgroup import CgroupsUnavailable, CgroupTree, SlotCgroup, open_tree
 from codex_server.sandboxes.embedded.channel import close_all
+from codex_server.sandboxes.embedded.environments import make_empty_environment
 from codex_server.sandboxes.embedded.guestids import choose_guest_ids, claim_host_ids
 from codex_server.sandboxes.embedded.nursery import Nursery
-from codex_server.sandboxes.embedded.plans import HostParts, Plans, SlotPlan
+from codex_server.sandboxes.embedded.plans import HostParts, Plans, SlotPlan, empty_environment
 from codex_server.sandboxes.embedded.sandbox import EmbeddedSandbox
 from codex_server.sandboxes.embedded.slot import Slot, SlotParts, program_in
 from codex_server.sandboxes.embedded.zygote import LaunchFailed, Zygote
@@ -120,6 +121,7 @@ class EmbeddedBackend(Backend):
             return False
         self._home = Path(tempfile.mkdtemp(prefix="codex-sandboxes-"))
         self._home.chmod(0o711)
+        make_empty_environment(empty_environment(self._home), python.path)
         host = HostParts(python, ids, None, self._slots)
         plans = Plans.for_confined(self._settings, self._languages, host, self._home)
         return await self._prove(IsolationLevel.CONFINED, plans, shortfall)
@@ -159,6 +161,7 @@ class EmbeddedBackend(Backend):
             self._claimed_ids.close()
         if self._home:
             with contextlib.suppress(OSError):
+                remove_tree(str(empty_environment(self._home)))
                 self._home.rmdir()
             self._home = None
 

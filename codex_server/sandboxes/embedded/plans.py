@@ -96,10 +96,11 @@ class Plans:
         roots = [
             str(language.interpreter.root) for language in known if language.interpreter and language.interpreter.root
         ] + [str(language.packages.folder) for language in known if language.packages]
+        environment = _environment_folder(languages, home)
         extra = _environment_of_packages(settings, languages, confined=True)
         launch_plan = {
             "uid_map": None,
-            "argv": boot_argv(_confined_program(languages, python), str(ROOM_FOLDER.parent), "zygote"),
+            "argv": boot_argv(str(environment / "bin" / "python3"), str(ROOM_FOLDER.parent), "zygote"),
             "env": guest_environment([], temp=str(home)) | extra,
             "cgroups": [],
             "folders": [str(home)],
@@ -108,7 +109,7 @@ class Plans:
             "import_path": str(ROOM_FOLDER.parent),
             "agent": str(_python(known).folder / "agent.py"),
             "seccomp": compile_filter(CONFINED_OWN_UID if ids.per_slot else CONFINED, _machine()).hex(),
-            "readable": _present([*rooms.READABLE, *roots, *(str(language.folder) for language in known)]),
+            "readable": _present([*rooms.READABLE, *roots, str(environment), *(str(lang.folder) for lang in known)]),
             "writable_devices": _present(rooms.DEVICES),
         }
         first = ids.uid_map[1]
@@ -140,7 +141,7 @@ class Plans:
             folder = self.home / f"{number}-{secrets.token_hex(8)}"
             folder.mkdir(mode=0o700)
             _link_node_modules(self.languages, folder)
-            environment = _confined_environment(self.languages, folder) | self._environment
+            environment = _confined_environment(self.languages, self.home, folder) | self._environment
         body = {
             "uid": self.slot_uid(number),
             "agent": command_of(agent, confined=self.home is not None) if agent else None,
@@ -150,10 +151,10 @@ class Plans:
         return SlotPlan(number, body, environment, folder)
 
 
-def _confined_environment(languages: Languages, folder: Path) -> dict[str, str]:
+def _confined_environment(languages: Languages, home: Path, folder: Path) -> dict[str, str]:
     environment = guest_environment([], temp=str(folder / "tmp"))
     known = [language for language in languages if language.interpreter is not None]
-    folders = [str(lang.packages.folder / "bin") for lang in known if _has_environment(lang) and lang.packages]
+    folders = [str(_environment_folder(languages, home) / "bin")]
     folders += [str(lang.interpreter.path.parent) for lang in known if lang.interpreter and lang.interpreter.root]
     return environment | {"PATH": ":".join([*dict.fromkeys(folders), environment["PATH"]])}
 
@@ -194,6 +195,11 @@ def _out_of_reach(language: Language, closed: Path) -> str:
     )
 
 
+def empty_environment(home: Path) -> Path:
+    """Where the environment without packages lies at level ``confined``."""
+    return home / "python"
+
+
 def _has_environment(language: Language) -> bool:
     """Whether the language's packages are a virtual environment, with an interpreter of its own."""
     return language.packages is not None and language.packages.installer == "pip"
@@ -205,15 +211,15 @@ def _python(languages: Iterable[Language]) -> Language:
 
 
 def _warm_program(languages: Languages, python: Interpreter) -> str:
-    """The guest's path of the interpreter that a zygote is: with the data packages, where they are."""
+    """The guest's path of the interpreter that a zygote is: the one in the environment of Python programs."""
     warm = next((language for language in languages if language.start is Start.FORK), None)
     return rooms.guest_program(warm) if warm and warm.interpreter else rooms.guest_path(python)
 
 
-def _confined_program(languages: Languages, python: Interpreter) -> str:
-    """The same where a guest sees the host's own folders."""
-    folders = [lang.packages.folder for lang in languages if _has_environment(lang) and lang.packages]
-    return str(folders[0] / "bin" / "python3") if folders else str(python.path)
+def _environment_folder(languages: Languages, home: Path) -> Path:
+    """This environment where a guest sees the host's own folders: with the data packages, where they are."""
+    folders = (lang.packages.folder for lang in languages if _has_environment(lang) and lang.packages)
+    return next(folders, empty_environment(home))
 
 
 def _environment_of_packages(

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from codex_server.interpreters import Interpreter
-from codex_server.languages import Language
+from codex_server.languages import Language, Start
 from codex_server.packages.sets import InstalledPackages, guest_folder
+from codex_server.sandboxes.embedded.environments import CONFIGURATION, configuration, program_names
 
 Entry = tuple[str, ...]
 """``("bind", target, source)``, ``("cover", target, source)`` (over a file that is there), ``("folder", target)``,
@@ -78,7 +79,7 @@ def room_entries(languages: Iterable[Language], room_code: Path, slots: int) -> 
     entries += [("bind", runner_folder(language), str(language.folder)) for language in known]
     roots = {root: target for language in known for root, target in _opt_folder(language.interpreter)}
     entries += [("bind", target, str(root)) for root, target in roots.items()]
-    return entries + _package_entries(known)
+    return entries + _environment_entries(known) + _package_entries(known)
 
 
 def runner_folder(language: Language) -> str:
@@ -94,7 +95,7 @@ def guest_path(interpreter: Interpreter) -> str:
 
 
 def guest_program(language: Language) -> str:
-    """What runs the language's programs, as the guest sees it: with packages of its own, the one in their environment.
+    """What runs the language's programs, as the guest sees it: for the warm Python, the one in its environment.
 
     Raises ``ValueError`` for a language without an interpreter.
     """
@@ -105,10 +106,24 @@ def guest_program(language: Language) -> str:
 
 
 def _environment_folder(language: Language) -> str | None:
-    """Where the guest sees the virtual environment of the language's packages; None when they are no such thing."""
-    if language.interpreter is None or language.packages is None or language.packages.installer != "pip":
+    """Where the guest sees the warm Python's virtual environment; None for every other language."""
+    if language.interpreter is None or language.start is not Start.FORK:
         return None
     return guest_folder(language.interpreter)
+
+
+def _environment_entries(languages: Iterable[Language]) -> list[Entry]:
+    known = dict.fromkeys(lang.interpreter for lang in languages if lang.interpreter and _environment_folder(lang))
+    return [entry for interpreter in known for entry in _environment(interpreter)]
+
+
+def _environment(interpreter: Interpreter) -> list[Entry]:
+    """A virtual environment of the room's own making: no path of the host is in it."""
+    folder, base = guest_folder(interpreter), PurePosixPath(guest_path(interpreter))
+    return [
+        ("file", f"{folder}/{CONFIGURATION}", configuration(base)),
+        *(("link", f"{folder}/bin/{name}", str(base)) for name in program_names(base)),
+    ]
 
 
 def _package_entries(languages: Iterable[Language]) -> list[Entry]:
@@ -120,16 +135,10 @@ def _package_entries(languages: Iterable[Language]) -> list[Entry]:
     return [entry for of, packages in sets.values() for entry in _PACKAGES[packages.installer](of, packages)]
 
 
-def _environment(interpreter: Interpreter, installed: InstalledPackages) -> list[Entry]:
-    """A virtual environment of the room's own making around the packages: no path of the host is in it."""
-    folder, base = guest_folder(interpreter), PurePosixPath(guest_path(interpreter))
-    names = dict.fromkeys(("python3", "python", base.name))
-    return [
-        ("file", f"{folder}/pyvenv.cfg", f"home = {base.parent}\ninclude-system-site-packages = false\n"),
-        ("bind", f"{folder}/lib", str(installed.folder / "lib")),
-        ("link", f"{folder}/lib64", "lib"),
-        *(("link", f"{folder}/bin/{name}", str(base)) for name in names),
-    ]
+def _library(interpreter: Interpreter, installed: InstalledPackages) -> list[Entry]:
+    """In the environment, which is empty without them."""
+    folder = guest_folder(interpreter)
+    return [("bind", f"{folder}/lib", str(installed.folder / "lib")), ("link", f"{folder}/lib64", "lib")]
 
 
 def _node_modules(interpreter: Interpreter, installed: InstalledPackages) -> list[Entry]:
@@ -139,7 +148,7 @@ def _node_modules(interpreter: Interpreter, installed: InstalledPackages) -> lis
 
 _PACKAGES: Mapping[str, Callable[[Interpreter, InstalledPackages], list[Entry]]] = {
     "npm": _node_modules,
-    "pip": _environment,
+    "pip": _library,
 }
 """How each installer's folder comes into the room."""
 

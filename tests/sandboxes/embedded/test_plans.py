@@ -11,8 +11,9 @@ import pytest
 from codex_server.interpreters import find_interpreter
 from codex_server.languages import Languages, load_languages
 from codex_server.packages.sets import InstalledPackages
+from codex_server.sandboxes.embedded.environments import make_empty_environment
 from codex_server.sandboxes.embedded.guestids import GuestIds
-from codex_server.sandboxes.embedded.plans import HostParts, Plans
+from codex_server.sandboxes.embedded.plans import HostParts, Plans, empty_environment
 from codex_server.settings import Settings
 
 HOME = Path("/nonexistent/sandboxes")
@@ -50,9 +51,13 @@ def test_in_a_room_the_zygote_is_the_environment_s_python(open_folder: Path) -> 
     assert str(open_folder) not in str(plans.launch_plan["env"])
 
 
-def test_without_packages_the_zygote_is_the_plain_interpreter() -> None:
+def test_without_packages_the_zygote_is_the_python_of_an_empty_environment() -> None:
     plans = Plans.for_namespaces(Settings(), load_languages(), host(own_ids=True))
-    assert "python-packages" not in str(plans.launch_plan)
+    assert plans.launch_plan["argv"][0] == "/opt/python-packages/bin/python3"
+    assert plans.launch_plan["env"]["PATH"].startswith("/opt/python-packages/bin:")
+    placed = [entry[1] for entry in plans.launch_plan["entries"]]
+    assert "/opt/python-packages/pyvenv.cfg" in placed
+    assert not [target for target in placed if target.startswith("/opt/python-packages/lib")]
     assert not {"MPLBACKEND", "OMP_NUM_THREADS"} & set(plans.launch_plan["env"])
 
 
@@ -61,6 +66,16 @@ def test_a_confined_guest_may_read_the_packages_at_their_own_place(open_folder: 
     assert plans.launch_plan["argv"][0] == str(open_folder / "bin" / "python3")
     assert str(open_folder) in plans.setup["readable"]
     assert plans.shortfall == ()
+
+
+def test_without_packages_a_confined_guest_has_an_empty_environment_beside_the_sandboxes(open_folder: Path) -> None:
+    environment = empty_environment(open_folder)
+    make_empty_environment(environment, Path("/usr/bin/python3.11"))
+    plans = Plans.for_confined(Settings(), load_languages(), host(own_ids=True), open_folder)
+    assert plans.launch_plan["argv"][0] == str(environment / "bin" / "python3")
+    assert str(environment) in plans.setup["readable"]
+    assert str(open_folder) not in plans.setup["readable"]
+    assert plans.slot(0, None).environment["PATH"].startswith(f"{environment}/bin:")
 
 
 @pytest.mark.parametrize("own_ids", [False, True])
@@ -79,6 +94,7 @@ def test_a_confined_guest_may_open_what_the_policy_names_and_no_more(
         *("/etc/alternatives", "/etc/fonts", "/etc/ld.so.cache", "/etc/localtime", "/etc/mime.types", "/etc/perl"),
         *("/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/terminfo"),
         *("/etc/group", "/etc/hosts", "/etc/nsswitch.conf", "/etc/passwd"),
+        str(empty_environment(HOME)),
     }
     assert set(plans.setup["writable_devices"]) == {
         f"/dev/{name}" for name in ("full", "null", "random", "urandom", "zero")
@@ -105,7 +121,7 @@ def test_packages_that_guests_with_ids_of_their_own_cannot_enter_are_left_out_wi
     closed.mkdir(mode=0o700)
     plans = confined(languages_with(closed / "python"), own_ids=True)
     assert str(closed) not in str(plans.setup["readable"])
-    assert plans.launch_plan["argv"][0] == str(plans.interpreter.path)
+    assert plans.launch_plan["argv"][0] == str(empty_environment(HOME) / "bin" / "python3")
     (why,) = plans.shortfall
     assert str(closed) in why
     assert "CODEX_PACKAGES_DIR" in why

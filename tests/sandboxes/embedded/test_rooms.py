@@ -31,6 +31,7 @@ SYSTEM = Language(
 OWN = replace(
     SYSTEM,
     name="python",
+    start=Start.FORK,
     folder=Path("/srv/runners/python"),
     interpreter=Interpreter("python3", Path("/root/py/bin/python3"), Path("/root/py")),
 )
@@ -100,7 +101,8 @@ def test_the_devices_are_the_five_harmless_ones():
 def test_the_rooms_own_files_say_nothing_of_the_host():
     files = {path: content for _, path, content in entries("file")}
     assert set(files) == {
-        f"/etc/{name}" for name in ("passwd", "group", "hosts", "hostname", "nsswitch.conf", "resolv.conf")
+        *(f"/etc/{name}" for name in ("passwd", "group", "hosts", "hostname", "nsswitch.conf", "resolv.conf")),
+        "/opt/python3-packages/pyvenv.cfg",
     }
     assert os.uname().nodename not in files["/etc/hostname"]
     assert files["/etc/resolv.conf"] == ""
@@ -148,7 +150,7 @@ def test_the_environment_is_built_from_nothing(monkeypatch):
     environment = guest_environment(rooms.program_folders(LANGUAGES))
     assert environment == before
     assert set(environment) == {"HOME", "LANG", "LOGNAME", "PATH", "SHELL", "TMPDIR", "USER"}
-    assert environment["PATH"] == "/opt/python3/bin:/usr/local/bin:/usr/bin:/bin"
+    assert environment["PATH"] == "/opt/python3-packages/bin:/opt/python3/bin:/usr/local/bin:/usr/bin:/bin"
     assert guest_environment([], temp="/elsewhere")["HOME"] == "/elsewhere"
 
 
@@ -204,13 +206,18 @@ def entries_with_packages() -> list[tuple[str, ...]]:
     return [entry for entry in room_entries((WITH_PACKAGES, SYSTEM), ROOM_CODE, 3) if entry not in bare]
 
 
-def test_data_packages_are_a_virtual_environment_of_the_room_s_own_making():
-    assert entries_with_packages() == [
+def test_python_programs_have_a_virtual_environment_of_the_room_s_own_making():
+    assert [entry for entry in room_entries(LANGUAGES, ROOM_CODE, 3) if entry[1].startswith("/opt/python3-")] == [
         ("file", "/opt/python3-packages/pyvenv.cfg", "home = /opt/python3/bin\ninclude-system-site-packages = false\n"),
-        ("bind", "/opt/python3-packages/lib", "/home/ada/state/packages/python-3.11-abc/lib"),
-        ("link", "/opt/python3-packages/lib64", "lib"),
         ("link", "/opt/python3-packages/bin/python3", "/opt/python3/bin/python3"),
         ("link", "/opt/python3-packages/bin/python", "/opt/python3/bin/python3"),
+    ]
+
+
+def test_data_packages_are_the_library_of_that_environment():
+    assert entries_with_packages() == [
+        ("bind", "/opt/python3-packages/lib", "/home/ada/state/packages/python-3.11-abc/lib"),
+        ("link", "/opt/python3-packages/lib64", "lib"),
     ]
 
 
@@ -222,13 +229,15 @@ def test_only_the_bind_of_the_packages_names_the_host():
 def test_a_set_that_two_languages_share_is_there_once():
     second = replace(WITH_PACKAGES, name="other", folder=Path("/srv/runners/other"))
     targets = [entry[1] for entry in room_entries((WITH_PACKAGES, second), ROOM_CODE, 3)]
-    assert targets.count("/opt/python3-packages/lib") == 1
+    assert len(targets) == len(set(targets))
+    assert "/opt/python3-packages/lib" in targets
 
 
-def test_programs_run_in_the_environment_of_their_packages_and_find_it_first():
-    assert rooms.guest_program(OWN) == "/opt/python3/bin/python3"
-    assert rooms.guest_program(WITH_PACKAGES) == "/opt/python3-packages/bin/python3"
-    path = guest_environment(rooms.program_folders((SYSTEM, WITH_PACKAGES)))["PATH"]
+@pytest.mark.parametrize("python", [OWN, WITH_PACKAGES], ids=["empty", "with-packages"])
+def test_programs_run_in_their_environment_and_find_it_first(python):
+    assert rooms.guest_program(python) == "/opt/python3-packages/bin/python3"
+    assert rooms.guest_program(SYSTEM) == "/usr/bin/bash"
+    path = guest_environment(rooms.program_folders((SYSTEM, python)))["PATH"]
     assert path.startswith("/opt/python3-packages/bin:/opt/python3/bin:")
 
 
