@@ -84,7 +84,7 @@ def test_guest_cannot_open_the_servers_files(house, host):
 def test_guest_sees_nothing_of_the_hosts_folders(house):
     seen = house.python("""
         listing = {}
-        for folder in "/ /root /home /var /sys /run /opt /mnt /srv /boot /var/lib /dev".split():
+        for folder in "/ /root /home /var /sys /run /opt /mnt /srv /boot /var/lib /dev /opt/python-packages".split():
             try: listing[folder] = sorted(os.listdir(folder))
             except FileNotFoundError: listing[folder] = None
         tell(listing)
@@ -92,7 +92,8 @@ def test_guest_sees_nothing_of_the_hosts_folders(house):
     assert set(seen["/"]) <= ROOT
     assert [seen[folder] for folder in ("/root", "/home", "/mnt", "/srv", "/boot", "/var/lib")] == [None] * 6
     assert (seen["/sys"], seen["/run"], seen["/var"]) == ([], [], ["tmp"])
-    assert set(seen["/opt"]) <= {"codex", "runners", "python", "node"}
+    assert set(seen["/opt"]) <= {"codex", "runners", "python", "python-packages", "node"}
+    assert seen["/opt/python-packages"] == ["bin", "pyvenv.cfg"]
     assert set(seen["/dev"]) == DEVICES
 
 
