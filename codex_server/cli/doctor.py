@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from codex_server.cli.command import as_called_here
 from codex_server.cli.flags import JsonFlag, MinIsolationFlag, SetFlags, gather_flags, settings_from_flags
 from codex_server.cli.runners import load
 from codex_server.errors import CodexError
@@ -55,7 +56,7 @@ def doctor(
         findings = [{**asdict(finding), "verdict": finding.verdict} for finding in [*host, *found, level]]
         typer.echo(json.dumps({**shown, "findings": findings}, indent=2))
     else:
-        typer.echo("\n\n".join(map(render_findings, (host, found, [level]))))
+        typer.echo(as_called_here("\n\n".join(map(render_findings, (host, found, [level])))))
     raise typer.Exit(0 if would_start else 1)
 
 

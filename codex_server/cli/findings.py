@@ -195,7 +195,7 @@ def _packages(language: Language) -> Finding:
     name = f"{language.name} packages"
     if language.packages is None:
         lost = "programs run without them: each import of one fails"
-        return Finding(name, "not installed", lost, f"codex-server runners install {language.name}", bearable=True)
+        return Finding(name, "not installed", lost, f"`codex-server runners install {language.name}`", bearable=True)
     installed = language.packages
     return Finding(name, f"{len(installed.packages)}, {format_size(installed.size)}, {installed.folder}")
 

@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import shutil
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from codex_server import __version__
+from codex_server.cli.command import as_called_here
 from codex_server.languages import Language
 from codex_server.sandboxes.base import Backend, Isolation, IsolationLevel
 
@@ -60,15 +60,6 @@ class Greeting:
     """Which packages programs may import (``describe_packages``)."""
 
 
-def own_command(executable: Path, folder: Path, path: str | None) -> str:
-    """``codex-server`` when it is on the search ``path``, else where it is, seen from ``folder``."""
-    beside = executable.parent / "codex-server"
-    found = shutil.which("codex-server", path=path)
-    if found and Path(found).resolve() == beside.resolve():
-        return "codex-server"
-    return str(beside.relative_to(folder) if beside.is_relative_to(folder) else beside)
-
-
 def describe_backend(backend: Backend) -> str:
     """Its name, and where nobody asked for it why it is this one."""
     if backend.in_place_of is None:
@@ -110,7 +101,7 @@ def render_greeting(greeting: Greeting) -> str:
         "",
         "Ctrl-C stops it: running executions finish first.",
     ]
-    return "\n".join(lines)
+    return as_called_here("\n".join(lines), greeting.command)
 
 
 def curl_line(greeting: Greeting) -> str:
@@ -140,6 +131,6 @@ def _token_lines(greeting: Greeting) -> list[str]:
     if greeting.token:
         return [f"  token      {greeting.token}", "             shown this once: only its hash is kept"]
     return [
-        f"  token      made before, in {greeting.state_dir}: `{greeting.command} token list` shows the names,",
-        f"             `{greeting.command} token create NAME` makes another",
+        f"  token      made before, in {greeting.state_dir}: `codex-server token list` shows the names,",
+        "             `codex-server token create NAME` makes another",
     ]

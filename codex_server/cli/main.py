@@ -8,6 +8,7 @@ import typer
 
 from codex_server import __version__
 from codex_server.cli import config, doctor, images, languages, openapi, run, runners, serve, token
+from codex_server.cli.command import as_called_here
 from codex_server.errors import CodexError, SettingsInvalid
 
 EXIT_ERROR = 1
@@ -114,7 +115,7 @@ def main() -> None:
     try:
         app(prog_name="codex-server")
     except CodexError as error:
-        print(f"codex-server: {error.detail}", file=sys.stderr)
+        print(f"codex-server: {as_called_here(error.detail)}", file=sys.stderr)
         sys.exit(EXIT_USAGE if isinstance(error, SettingsInvalid) else EXIT_ERROR)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)

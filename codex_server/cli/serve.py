@@ -7,11 +7,11 @@ import socket
 import sys
 import time
 from collections.abc import Generator, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from codex_server.cli.command import as_called_here, command_here
 from codex_server.cli.flags import MinIsolationFlag, SetFlags, StateDirFlag, gather_flags, settings_from_flags
 from codex_server.errors import InstallationFailed, StartupError
 
@@ -114,13 +114,12 @@ def install_if_possible(missing: "Iterable[PackageSet]") -> None:
         try:
             install_visibly(wanted)
         except InstallationFailed as failure:
-            print(
+            told = (
                 f"codex-server: the packages of {wanted.title} are not installed: {failure.detail}.\n"
                 "codex-server: the server starts without them, and programs that import them fail. Later: "
-                "`codex-server runners install`, then start the server again; `serve --no-data` does not try.",
-                file=sys.stderr,
-                flush=True,
+                "`codex-server runners install`, then start the server again; `serve --no-data` does not try."
             )
+            print(as_called_here(told), file=sys.stderr, flush=True)
 
 
 class FirstToken:
@@ -156,7 +155,6 @@ def _greet(services: "Services", listener: socket.socket, begun: float, token: s
         TokenSource,
         describe_backend,
         describe_packages,
-        own_command,
         render_greeting,
     )
     from codex_server.cli.listener import base_url
@@ -172,6 +170,6 @@ def _greet(services: "Services", listener: socket.socket, begun: float, token: s
         token_source=TokenSource.of(settings),
         state_dir=settings.state_dir,
         seconds=time.monotonic() - begun,
-        command=own_command(Path(sys.executable), Path.cwd(), os.environ.get("PATH")),
+        command=command_here(),
     )
     print(render_greeting(greeting), flush=True)

@@ -102,7 +102,7 @@ def test_packages_that_are_missing_are_a_note_with_the_command_that_brings_them(
     python = load_languages(packages=tmp_path).find("python")
     _, missing = examine_languages([python])
     assert (missing.name, missing.verdict) == ("python packages", "note")
-    assert missing.cure == "codex-server runners install python"
+    assert missing.cure == "`codex-server runners install python`"
     there = InstalledPackages(tmp_path, "pip", "/usr/bin/python3", (Package("numpy", "2"),), 2**20)
     _, found = examine_languages([replace(python, packages=there)])
     assert (found.verdict, found.found) == ("ok", f"1, 1 MiB, {tmp_path}")
