@@ -16,6 +16,8 @@ from codex_server.cli.flags import MinIsolationFlag, SetFlags, StateDirFlag, gat
 from codex_server.errors import InstallationFailed, StartupError
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from codex_server.api.services import Services
     from codex_server.languages import Languages
     from codex_server.packages.sets import PackageSet
@@ -59,6 +61,7 @@ def run_server(settings: "Settings") -> None:
     """Serve until a signal; returns once nothing of the server is left."""
     import uvloop
 
+    from codex_server.cli.farewell import STOPPED, say
     from codex_server.cli.listener import bind_listener
     from codex_server.cli.runners import load, missing_sets
     from codex_server.cli.threads import started_threads
@@ -74,6 +77,7 @@ def run_server(settings: "Settings") -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.get_loop().set_default_executor(started_threads())
             runner.run(_serve(settings, languages, listener, begun))
+    say(STOPPED)
 
 
 def _runs_on_this_machine(settings: "Settings", languages: "Languages") -> bool:
@@ -94,16 +98,27 @@ def _runs_on_this_machine(settings: "Settings", languages: "Languages") -> bool:
 
 
 async def _serve(settings: "Settings", languages: "Languages", listener: socket.socket, begun: float) -> None:
-    from codex_server.app import begin_drain, create_app
+    from codex_server.app import create_app
     from codex_server.cli.graceful import GracefulServer
 
     app = create_app(settings, languages=languages)
-    server = GracefulServer(app, lambda: begin_drain(app), receive_seconds=settings.receive_seconds)
+    server = GracefulServer(app, lambda: _begin_stop(app), receive_seconds=settings.receive_seconds)
     with server.signals_handled(), _first_token(settings) as first:
         async with app.router.lifespan_context(app) as state:
             await server.serve_until_signal(
                 listener, state or {}, on_ready=lambda: _greet(app.state.services, listener, begun, first.take())
             )
+
+
+def _begin_stop(app: "FastAPI") -> asyncio.Task[None]:
+    """Drain, and say what that waits for."""
+    from codex_server.app import begin_drain
+    from codex_server.cli.farewell import describe_stop, say
+
+    drain = begin_drain(app)
+    services: Services = app.state.services
+    say(describe_stop(services.executor.census(), services.settings.drain_seconds))
+    return drain
 
 
 def install_if_possible(missing: "Iterable[PackageSet]") -> None:
