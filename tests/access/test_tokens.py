@@ -76,6 +76,14 @@ def test_an_unknown_token_cannot_be_revoked(store):
         store.revoke("nobody")
 
 
+def test_a_token_that_is_revoked_already_is_told_as_that(store):
+    _, token = store.create("ci")
+    store.revoke("ci")
+    for word in ("ci", token.id):
+        with pytest.raises(StartupError, match=f"'{word}' is revoked already"):
+            store.revoke(word)
+
+
 def test_a_token_is_refused_once_it_has_expired(store):
     with time_machine.travel("2026-01-01T00:00:00Z", tick=False) as clock:
         secret, _ = store.create("ci", expires_in=timedelta(hours=1))
