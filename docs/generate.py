@@ -72,6 +72,8 @@ A flag wins over the environment, the environment over `codex.toml` in the folde
 over the default. The most used have flags of their own (`codex-server serve --help`); `--set NAME=VALUE` sets any.
 `codex-server config` shows the values in force and where each comes from. A wrong value stops the start with one
 message that names every wrong one. Sizes are written `64MiB`, `1GiB`, `500kB` (decimal) or as a number of bytes.
+Whoever raises `max_timeout` raises `max_cpu_seconds` with it: a program that computes is stopped by whichever comes
+first.
 
 {settings_table(tuple(Settings.model_fields))}
 
