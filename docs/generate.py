@@ -53,14 +53,17 @@ def cli_page() -> str:
     return "\n".join(["# The command line\n", WRITTEN, *sections])
 
 
-def help_pages(command: Any, path: str) -> Iterator[tuple[str, str]]:
-    """``(path, help)`` of ``command`` and of all below it, as a terminal of ``HELP_WIDTH`` columns shows it."""
+def help_pages(command: Any, name: str, parent: Any = None) -> Iterator[tuple[str, str]]:
+    """``(path, help)`` of ``command`` and of all below it, as a terminal of ``HELP_WIDTH`` columns shows it.
+
+    A child's context has its ``parent``, as on the command line: it takes over what that one is set to.
+    """
     context = command.make_context(
-        path, [], resilient_parsing=True, terminal_width=HELP_WIDTH, max_content_width=HELP_WIDTH
+        name, [], parent, resilient_parsing=True, terminal_width=HELP_WIDTH, max_content_width=HELP_WIDTH
     )
-    yield path, command.get_help(context).strip()
-    for name, child in getattr(command, "commands", {}).items():
-        yield from help_pages(child, f"{path} {name}")
+    yield context.command_path, command.get_help(context).strip()
+    for child_name, child in getattr(command, "commands", {}).items():
+        yield from help_pages(child, child_name, context)
 
 
 def settings_page() -> str:
