@@ -112,8 +112,9 @@ def examine_level(reached: Isolation | None, refusal: str | None, least: Isolati
 def examine_docker(reached: Isolation | None, trouble: str | None, asked_for: str) -> Finding:
     """What the docker backend gave just now; that it cannot be had is a lack only where it is asked for."""
     if reached is None:
-        bearable = asked_for != "docker"
-        return Finding("docker", "not usable", "CODEX_BACKEND=docker does not start", trouble, bearable=bearable)
+        cure = trouble and trouble.removeprefix("the docker backend cannot start: ")  # the consequence says that
+        lost = "CODEX_BACKEND=docker does not start"
+        return Finding("docker", "not usable", lost, cure, bearable=asked_for != "docker")
     if reached.shortfall:
         missing = "; ".join(reached.shortfall)
         return Finding("docker", reached.summary, "not every language runs there", missing, bearable=True)
