@@ -54,14 +54,17 @@ def cli_page() -> str:
     return "\n".join(["# The command line\n", WRITTEN, *sections])
 
 
-def help_pages(command: Any, path: str) -> Iterator[tuple[str, str]]:
-    """``(path, help)`` of ``command`` and of all below it, as a terminal of ``HELP_WIDTH`` columns shows it."""
+def help_pages(command: Any, name: str, parent: Any = None) -> Iterator[tuple[str, str]]:
+    """``(path, help)`` of ``command`` and of all below it, as a terminal of ``HELP_WIDTH`` columns shows it.
+
+    A child's context has its ``parent``, as on the command line: it takes over what that one is set to.
+    """
     context = command.make_context(
-        path, [], resilient_parsing=True, terminal_width=HELP_WIDTH, max_content_width=HELP_WIDTH
+        name, [], parent, resilient_parsing=True, terminal_width=HELP_WIDTH, max_content_width=HELP_WIDTH
     )
-    yield path, command.get_help(context).strip()
-    for name, child in getattr(command, "commands", {}).items():
-        yield from help_pages(child, f"{path} {name}")
+    yield context.command_path, command.get_help(context).strip()
+    for child_name, child in getattr(command, "commands", {}).items():
+        yield from help_pages(child, child_name, context)
 
 
 def settings_page() -> str:
@@ -73,7 +76,8 @@ A flag wins over the environment, the environment over `codex.toml` in the folde
 over the default. The most used have flags of their own (`codex-server serve --help`); `--set NAME=VALUE` sets any.
 `codex-server config` shows the values in force and where each comes from. A wrong value stops the start with one
 message that names every wrong one by the flag, variable or key that it comes from. Sizes are written `64MiB`, `1GiB`,
-`500kB` (decimal) or as a number of bytes.
+`500kB` (decimal) or as a number of bytes. Whoever raises `max_timeout` raises `max_cpu_seconds` with it: a program that
+computes is stopped by whichever comes first.
 
 {settings_table(tuple(Settings.model_fields))}
 

@@ -1,5 +1,6 @@
 """The file that keeps the tokens: readable by its owner alone, replaced as a whole, locked while it changes."""
 
+import errno
 import fcntl
 import json
 import os
@@ -15,6 +16,13 @@ Row = dict[str, object]
 _VERSION = 1
 _TEXTS = ("id", "name", "hash", "created_at")
 _MOMENTS = ("created_at", "expires_at", "revoked_at")
+_RIGHT_TO_WRITE = "give this account the right to write there, or "
+_WRITING_CURES = {
+    errno.EACCES: _RIGHT_TO_WRITE,
+    errno.EPERM: _RIGHT_TO_WRITE,
+    errno.ENOSPC: "make room there, or ",
+    errno.EDQUOT: "make room there, or ",
+}
 
 
 class TokenFile:
@@ -46,6 +54,9 @@ class TokenFile:
         """
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._no_folder(error) from error
+        try:
             lock = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise self._unwritable(error) from error
@@ -109,12 +120,30 @@ class TokenFile:
         )
 
     def _unreadable(self, error: OSError) -> StartupError:
-        return StartupError(f"{self._path} cannot be read: {error}; give the right to, or set CODEX_STATE_DIR")
+        if isinstance(error, NotADirectoryError):
+            return self._no_folder(error)
+        cure = "give this account the right to read it, or " if isinstance(error, PermissionError) else ""
+        return StartupError(
+            f"{self._path} cannot be read ({error.strerror}): {cure}set CODEX_STATE_DIR to another folder"
+        )
 
     def _unwritable(self, error: OSError) -> StartupError:
+        cure = _WRITING_CURES.get(error.errno or 0, "")
         return StartupError(
-            f"{self._path} cannot be written: {error}; nothing was changed. "
-            "Make room or give the right to write there, or set CODEX_STATE_DIR to another folder"
+            f"{self._path} cannot be written ({error.strerror}), so nothing was changed: "
+            f"{cure}set CODEX_STATE_DIR to another folder"
+        )
+
+    def _no_folder(self, error: OSError) -> StartupError:
+        folder = self._path.parent
+        # Only then may it be looked at: `is_file` would raise where the way there is closed.
+        if isinstance(error, NotADirectoryError | FileExistsError) and folder.is_file():
+            return StartupError(
+                f"the state folder {folder} is a file; name a folder with --state-dir or CODEX_STATE_DIR"
+            )
+        return StartupError(
+            f"the state folder {folder} cannot be made ({error.strerror}); "
+            "name one that this account may write with --state-dir or CODEX_STATE_DIR"
         )
 
 

@@ -136,15 +136,18 @@ class TokenStore:
     def revoke(self, name_or_id: str) -> Token:
         """Make the token useless from now on; it stays in the list.
 
-        Raises ``StartupError`` when no valid token has that name or id.
+        Raises ``StartupError`` when no token that is not revoked yet has that name or id.
         """
         now = datetime.now(UTC)
         with self._file.changing() as rows:
-            for index, token in enumerate(map(_from_row, rows)):
-                if name_or_id in (token.id, token.name) and token.revoked_at is None:
+            named = [(i, token) for i, token in enumerate(map(_from_row, rows)) if name_or_id in (token.id, token.name)]
+            for index, token in named:
+                if token.revoked_at is None:
                     revoked = replace(token, revoked_at=now)
                     rows[index] = _to_row(revoked)
                     return revoked
+        if named:
+            raise StartupError(f"{name_or_id[:80]!r} is revoked already")
         raise StartupError(f"no token has the name or id {name_or_id[:80]!r}; `codex-server token list` shows them")
 
     def ensure_first_token(self) -> str | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from codex_server.cli.command import as_called_here
 from codex_server.cli.flags import JsonFlag, MinIsolationFlag, SetFlags, gather_flags, settings_from_flags
 from codex_server.cli.runners import load
 from codex_server.errors import CodexError
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from codex_server.sandboxes.base import Backend, Isolation
 
 _WIDTH = 110
+_NAME_WIDTH = len("javascript packages")
+"""The longest name of those that are always there: with it the groups line up with one another."""
 _MARKS = {"ok": "ok  ", "note": "note", "lack": "LACK"}
 
 
@@ -80,18 +83,26 @@ def reach(make: "Callable[[], Backend]") -> "tuple[Isolation | None, str | None]
 
 def render_findings(findings: "Iterable[Finding]") -> str:
     """One line for each, and below it what its lack means and the cure."""
+    shown = list(findings)
+    width = max([_NAME_WIDTH, *(len(finding.name) for finding in shown)])
+    margin = " " * len(f"LACK  {'':{width}}  ")
     lines = []
-    for finding in findings:
-        lines.append(f"{_MARKS[finding.verdict]}  {finding.name:16}  {finding.found}")
+    for finding in shown:
+        lines.append(f"{_MARKS[finding.verdict]}  {finding.name:{width}}  {finding.found}")
         if finding.consequence:
-            lines += _indented("so: ", finding.consequence)
+            lines += _indented(margin, "so: ", finding.consequence)
         if finding.cure:
-            lines += _indented("cure: ", finding.cure)
+            lines += _indented(margin, "cure: ", finding.cure)
     return "\n".join(lines)
 
 
-def _indented(label: str, text: str) -> list[str]:
-    margin = " " * 24
-    first, *more = text.splitlines()
-    lines = textwrap.wrap(label + first, _WIDTH - len(margin), subsequent_indent=" " * len(label))
+def _indented(margin: str, label: str, text: str) -> list[str]:
+    first, *more = as_called_here(text).splitlines()
+    lines = textwrap.wrap(
+        label + first,
+        _WIDTH - len(margin),
+        subsequent_indent=" " * len(label),
+        break_on_hyphens=False,
+        break_long_words=False,
+    )  # a path stays in one piece, to be copied
     return [margin + line for line in [*lines, *(" " * len(label) + line for line in more)]]

@@ -112,8 +112,9 @@ def examine_level(reached: Isolation | None, refusal: str | None, least: Isolati
 def examine_docker(reached: Isolation | None, trouble: str | None, asked_for: str) -> Finding:
     """What the docker backend gave just now; that it cannot be had is a lack only where it is asked for."""
     if reached is None:
-        bearable = asked_for != "docker"
-        return Finding("docker", "not usable", "CODEX_BACKEND=docker does not start", trouble, bearable=bearable)
+        cure = trouble and trouble.removeprefix("the docker backend cannot start: ")  # the consequence says that
+        lost = "CODEX_BACKEND=docker does not start"
+        return Finding("docker", "not usable", lost, cure, bearable=asked_for != "docker")
     if reached.shortfall:
         missing = "; ".join(reached.shortfall)
         return Finding("docker", reached.summary, "not every language runs there", missing, bearable=True)
@@ -195,7 +196,7 @@ def _packages(language: Language) -> Finding:
     name = f"{language.name} packages"
     if language.packages is None:
         lost = "programs run without them: each import of one fails"
-        return Finding(name, "not installed", lost, f"codex-server runners install {language.name}", bearable=True)
+        return Finding(name, "not installed", lost, f"`codex-server runners install {language.name}`", bearable=True)
     installed = language.packages
     return Finding(name, f"{len(installed.packages)}, {format_size(installed.size)}, {installed.folder}")
 

@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import shutil
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from codex_server import __version__
+from codex_server.cli.command import as_called_here
 from codex_server.languages import Language
 from codex_server.sandboxes.base import Backend, Isolation, IsolationLevel
 
@@ -62,15 +62,6 @@ class Greeting:
     """What the token commands need behind them to find the same state folder (``state_dir_option``)."""
 
 
-def own_command(executable: Path, folder: Path, path: str | None) -> str:
-    """``codex-server`` when it is on the search ``path``, else where it is, seen from ``folder``."""
-    beside = executable.parent / "codex-server"
-    found = shutil.which("codex-server", path=path)
-    if found and Path(found).resolve() == beside.resolve():
-        return "codex-server"
-    return str(beside.relative_to(folder) if beside.is_relative_to(folder) else beside)
-
-
 def state_dir_option(folder: Path, default: Path) -> str:
     """`` --state-dir FOLDER``, from wherever it is called; nothing where ``folder`` is the default one."""
     return "" if folder == default else f" --state-dir {shlex.quote(str(folder.absolute()))}"
@@ -117,7 +108,7 @@ def render_greeting(greeting: Greeting) -> str:
         "",
         "Ctrl-C stops it: running executions finish first.",
     ]
-    return "\n".join(lines)
+    return as_called_here("\n".join(lines), greeting.command)
 
 
 def curl_line(greeting: Greeting) -> str:
@@ -148,6 +139,6 @@ def _token_lines(greeting: Greeting) -> list[str]:
         return [f"  token      {greeting.token}", "             shown this once: only its hash is kept"]
     where = greeting.state_dir_option
     return [
-        f"  token      made before, in {greeting.state_dir}: `{greeting.command} token list{where}` shows the names,",
-        f"             `{greeting.command} token create NAME{where}` makes another",
+        f"  token      made before, in {greeting.state_dir}: `codex-server token list{where}` shows the names,",
+        f"             `codex-server token create NAME{where}` makes another",
     ]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from codex_server.cli.command import as_called_here
 from codex_server.cli.flags import JsonFlag, SetFlags, gather_flags, settings_from_flags
 from codex_server.cli.runners import load
 from codex_server.cli.table import render_table
@@ -41,4 +42,4 @@ def languages(assignments: SetFlags = None, as_json: JsonFlag = False) -> None:
         )
         for language in found
     ]
-    typer.echo(render_table(("language", "version", "other names", "interpreter"), rows))
+    typer.echo(as_called_here(render_table(("language", "version", "other names", "interpreter"), rows)))

@@ -41,7 +41,8 @@ def _explain(host: str, port: int, error: OSError) -> str:
         return f"the address {host!r} is not known here ({error.strerror}); give --host an address of this machine"
     if error.errno == errno.EADDRINUSE:
         return (
-            f"port {port} on {host} is in use, perhaps by another codex-server; stop that one, or use --port {port + 1}"
+            f"port {port} on {host} is in use, perhaps by another codex-server; stop that one, "
+            f"or take another: --port {port + 1} (CODEX_PORT={port + 1} with make)"
         )
     if error.errno == errno.EACCES:
         return f"port {port} needs more rights than this user has; use --port 8000, or another above 1023"

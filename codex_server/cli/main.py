@@ -8,6 +8,7 @@ import typer
 
 from codex_server import __version__
 from codex_server.cli import config, doctor, images, languages, openapi, run, runners, serve, token
+from codex_server.cli.command import as_called_here
 from codex_server.errors import CodexError, SettingsInvalid
 
 EXIT_ERROR = 1
@@ -46,9 +47,12 @@ def describe(
     """Run the code that a model or a person sends, safely and at once."""
 
 
-def _register(group: typer.Typer, command: Callable[..., None], *examples: str, name: str | None = None) -> None:
+def _register(
+    group: typer.Typer, command: Callable[..., None], *examples: str, short: str, name: str | None = None
+) -> None:
+    """``short`` is the command's line in the list: under 50 characters, so that a terminal of 80 columns has it all."""
     settings = {"allow_interspersed_args": False} if command is run.run else None
-    group.command(name, epilog=_examples(*examples), context_settings=settings)(command)
+    group.command(name, short_help=short, epilog=_examples(*examples), context_settings=settings)(command)
 
 
 _register(
@@ -57,6 +61,7 @@ _register(
     "codex-server serve",
     "codex-server serve --host 0.0.0.0 --port 9000 --min-isolation full",
     "codex-server serve --set max_timeout=60 --set pool_sizes=python=8,python-data=2,javascript=2",
+    short="Start the server.",
 )
 _register(
     app,
@@ -66,44 +71,85 @@ _register(
     "echo 'one two' | codex-server run -c 'print(input().split())'",
     "codex-server run --timeout 5 tool.sh first --second",
     "codex-server run -c 'import sys; print(sys.argv)' -- --for-the-program",
+    short="Run one file in the sandbox, without a server.",
 )
-_register(app, doctor.doctor, "codex-server doctor", "codex-server doctor --json | python3 -m json.tool")
-_register(app, languages.languages, "codex-server languages", "codex-server languages --json")
+_register(
+    app,
+    doctor.doctor,
+    "codex-server doctor",
+    "codex-server doctor --json | python3 -m json.tool",
+    short="Tell what this machine offers and what it lacks.",
+)
+_register(
+    app,
+    languages.languages,
+    "codex-server languages",
+    "codex-server languages --json",
+    short="List the languages that can run here.",
+)
 _register(
     app,
     config.config,
     "codex-server config",
     "CODEX_MAX_TIMEOUT=60 codex-server config",
     "codex-server config --set port=9000 --json",
+    short="Print every setting in force, and its source.",
 )
-_register(app, openapi.openapi, "codex-server openapi > openapi.yaml", "codex-server openapi --check openapi.yaml")
+_register(
+    app,
+    openapi.openapi,
+    "codex-server openapi > openapi.yaml",
+    "codex-server openapi --check openapi.yaml",
+    short="Print the API's OpenAPI document.",
+)
 
 _tokens = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 _register(
-    _tokens, token.create, "codex-server token create chatgpt", "codex-server token create ci --expires-in-days 30"
+    _tokens,
+    token.create,
+    "codex-server token create chatgpt",
+    "codex-server token create ci --expires-in-days 30",
+    short="Make a token and print it this once.",
 )
-_register(_tokens, token.list_tokens, "codex-server token list", name="list")
-_register(_tokens, token.revoke, "codex-server token revoke chatgpt")
+_register(
+    _tokens, token.list_tokens, "codex-server token list", name="list", short="List the tokens' names and states."
+)
+_register(_tokens, token.revoke, "codex-server token revoke chatgpt", short="Make a token useless from now on.")
 app.add_typer(
     _tokens,
     name="token",
+    short_help="Make, list and revoke bearer tokens.",
     help="Make, list and revoke the bearer tokens that callers show.",
     epilog=_examples("codex-server token create chatgpt", "codex-server token list"),
 )
 
 _runners = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-_register(_runners, runners.list_runners, "codex-server runners list", name="list")
-_register(_runners, runners.install, "codex-server runners install", "codex-server runners install python")
+_register(
+    _runners,
+    runners.list_runners,
+    "codex-server runners list",
+    name="list",
+    short="List the packages that programs may import.",
+)
+_register(
+    _runners,
+    runners.install,
+    "codex-server runners install",
+    "codex-server runners install python",
+    short="Install the packages that programs may import.",
+)
 _register(
     _runners,
     images.build,
     "codex-server runners build",
     "codex-server runners build python --no-data",
     "codex-server runners build javascript --base node:22-slim",
+    short="Build the images of the docker backend.",
 )
 app.add_typer(
     _runners,
     name="runners",
+    short_help="Install and list packages; build images.",
     help="Install and list the packages that programs may import; build the images of the docker backend.",
     epilog=_examples("codex-server runners list", "codex-server runners install", "codex-server runners build"),
 )
@@ -114,7 +160,7 @@ def main() -> None:
     try:
         app(prog_name="codex-server")
     except CodexError as error:
-        print(f"codex-server: {error.detail}", file=sys.stderr)
+        print(f"codex-server: {as_called_here(error.detail)}", file=sys.stderr)
         sys.exit(EXIT_USAGE if isinstance(error, SettingsInvalid) else EXIT_ERROR)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)

@@ -25,7 +25,7 @@ def openapi(
     if check is not None:
         compare_document(check, text)
     elif output is not None:
-        output.write_text(text, encoding="utf-8")
+        write_document(output, text)
     else:
         typer.echo(text, nl=False)
 
@@ -45,9 +45,23 @@ def render_document(*, as_json: bool = False) -> str:
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
 
 
+def write_document(file: Path, text: str) -> None:
+    """Put ``text`` into ``file``. Raises ``StartupError``."""
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StartupError(f"{file} cannot be written ({error.strerror}); name another file with --output") from error
+
+
 def compare_document(file: Path, text: str) -> None:
     """Raises ``StartupError`` with the first differing lines when ``file`` does not hold ``text``."""
-    held = file.read_text(encoding="utf-8") if file.is_file() else ""
+    try:
+        held = file.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise StartupError(
+            f"{file} cannot be read ({error.strerror}); name another file with --check, or write this one: "
+            f"`codex-server openapi --output {file}`"
+        ) from error
     if held == text:
         return
     lines = difflib.unified_diff(held.splitlines(), text.splitlines(), str(file), "the app", lineterm="", n=1)

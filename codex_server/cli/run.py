@@ -46,6 +46,9 @@ def run(
 
     What is piped in is the program's standard input. The exit code is the program's own, or 128 + N when signal N
     ended it; 137 when a limit stopped it, and stderr says which.
+
+    The program gets the one file and standard input, nothing of the folder beside it; files and figures that it writes
+    are thrown away (the server's answers carry them).
     """
     from codex_server.cli.snippet import STDIN, guess_language, read_snippet
 
@@ -118,7 +121,11 @@ def why_ended(ending: Ending, limits: Limits) -> str | None:
     if ending.stop is Stop.WALL_TIME:
         return f"stopped: it took longer than {format_seconds(limits.wall_seconds)}; --timeout gives it more"
     if ending.status is Status.TIMED_OUT:
-        return f"stopped: it used more than {format_seconds(limits.cpu_seconds)} of processor time"
+        used = format_seconds(limits.cpu_seconds)
+        return (
+            f"stopped: it used more than {used} of processor time; "
+            f"--set max_cpu_seconds={2 * limits.cpu_seconds:g} allows more"
+        )
     if ending.status is Status.MEMORY_EXCEEDED:
         ceiling = format_size(limits.memory_bytes)
         return f"stopped: it needed more than {ceiling} of memory; --set max_memory=1GiB allows more"

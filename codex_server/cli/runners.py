@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from codex_server.cli.command import as_called_here
 from codex_server.cli.flags import SetFlags, StateDirFlag, gather_flags, settings_from_flags
 from codex_server.cli.table import render_table
 from codex_server.errors import UnknownLanguage
@@ -33,6 +34,8 @@ def list_runners(
         return
     header = ("runner", "packages", "size", "where")
     typer.echo(render_table(header, [_row(language, switched_on=settings.data_packages) for language in found]))
+    if missing_sets(found):
+        typer.echo(as_called_here("\n`codex-server runners install` installs what is missing."))
 
 
 def describe_runner(language: "Language") -> dict[str, Any]:
@@ -55,7 +58,7 @@ def _row(language: "Language", *, switched_on: bool) -> tuple[str, str, str, str
         installed = language.packages
         return language.name, str(len(installed.packages)), format_size(installed.size), str(installed.folder)
     if language.wanted:
-        return language.name, "not installed", "-", f"`codex-server runners install {language.name}`"
+        return language.name, "not installed", "-", "-"
     return language.name, "none" if switched_on else "switched off", "-", "-"
 
 

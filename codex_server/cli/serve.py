@@ -7,15 +7,17 @@ import socket
 import sys
 import time
 from collections.abc import Generator, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from codex_server.cli.command import as_called_here, command_here
 from codex_server.cli.flags import MinIsolationFlag, SetFlags, StateDirFlag, gather_flags, settings_from_flags
 from codex_server.errors import InstallationFailed, StartupError
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from codex_server.api.services import Services
     from codex_server.languages import Languages
     from codex_server.packages.sets import PackageSet
@@ -59,6 +61,7 @@ def run_server(settings: "Settings") -> None:
     """Serve until a signal; returns once nothing of the server is left."""
     import uvloop
 
+    from codex_server.cli.farewell import STOPPED, say
     from codex_server.cli.listener import bind_listener
     from codex_server.cli.runners import load, missing_sets
     from codex_server.cli.threads import started_threads
@@ -74,6 +77,7 @@ def run_server(settings: "Settings") -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.get_loop().set_default_executor(started_threads())
             runner.run(_serve(settings, languages, listener, begun))
+    say(STOPPED)
 
 
 def _runs_on_this_machine(settings: "Settings", languages: "Languages") -> bool:
@@ -94,16 +98,27 @@ def _runs_on_this_machine(settings: "Settings", languages: "Languages") -> bool:
 
 
 async def _serve(settings: "Settings", languages: "Languages", listener: socket.socket, begun: float) -> None:
-    from codex_server.app import begin_drain, create_app
+    from codex_server.app import create_app
     from codex_server.cli.graceful import GracefulServer
 
     app = create_app(settings, languages=languages)
-    server = GracefulServer(app, lambda: begin_drain(app), receive_seconds=settings.receive_seconds)
+    server = GracefulServer(app, lambda: _begin_stop(app), receive_seconds=settings.receive_seconds)
     with server.signals_handled(), _first_token(settings) as first:
         async with app.router.lifespan_context(app) as state:
             await server.serve_until_signal(
                 listener, state or {}, on_ready=lambda: _greet(app.state.services, listener, begun, first.take())
             )
+
+
+def _begin_stop(app: "FastAPI") -> asyncio.Task[None]:
+    """Drain, and say what that waits for."""
+    from codex_server.app import begin_drain
+    from codex_server.cli.farewell import describe_stop, say
+
+    drain = begin_drain(app)
+    services: Services = app.state.services
+    say(describe_stop(services.executor.census(), services.settings.drain_seconds))
+    return drain
 
 
 def install_if_possible(missing: "Iterable[PackageSet]") -> None:
@@ -114,13 +129,12 @@ def install_if_possible(missing: "Iterable[PackageSet]") -> None:
         try:
             install_visibly(wanted)
         except InstallationFailed as failure:
-            print(
+            told = (
                 f"codex-server: the packages of {wanted.title} are not installed: {failure.detail}.\n"
                 "codex-server: the server starts without them, and programs that import them fail. Later: "
-                "`codex-server runners install`, then start the server again; `serve --no-data` does not try.",
-                file=sys.stderr,
-                flush=True,
+                "`codex-server runners install`, then start the server again; `serve --no-data` does not try."
             )
+            print(as_called_here(told), file=sys.stderr, flush=True)
 
 
 class FirstToken:
@@ -156,7 +170,6 @@ def _greet(services: "Services", listener: socket.socket, begun: float, token: s
         TokenSource,
         describe_backend,
         describe_packages,
-        own_command,
         render_greeting,
         state_dir_option,
     )
@@ -175,6 +188,6 @@ def _greet(services: "Services", listener: socket.socket, begun: float, token: s
         state_dir=settings.state_dir,
         state_dir_option=state_dir_option(settings.state_dir, default_state_dir()),
         seconds=time.monotonic() - begun,
-        command=own_command(Path(sys.executable), Path.cwd(), os.environ.get("PATH")),
+        command=command_here(),
     )
     print(render_greeting(greeting), flush=True)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from codex_server.access.tokens import ALL_SCOPES, Scope, Token, TokenStore
+from codex_server.cli.command import as_called_here
 from codex_server.cli.flags import JsonFlag, StateDirFlag, gather_flags, settings_from_flags
 from codex_server.cli.table import render_table
 
@@ -17,7 +18,9 @@ def create(
     name: Annotated[str, typer.Argument(help="What the token is for, for example chatgpt", metavar="NAME")],
     scope: Annotated[
         list[str] | None,
-        typer.Option(metavar="SCOPE", help="What it allows: execute or metrics; by default everything"),
+        typer.Option(
+            metavar="SCOPE", help="What it allows: execute or metrics; may be given many times; by default everything"
+        ),
     ] = None,
     expires_in_days: Annotated[
         float | None,
@@ -29,7 +32,7 @@ def create(
     """Make a token and print it: this once, for only its hash is kept. A running server accepts it at once."""
     expires_in = timedelta(days=expires_in_days) if expires_in_days is not None else None
     scopes = _parse_scopes(scope) if scope else ALL_SCOPES
-    secret, record = _store(state_dir).create(name, scopes, expires_in)
+    secret, record = TokenStore(_folder(state_dir)).create(name, scopes, expires_in)
     typer.echo(json.dumps({**describe_token(record), "token": secret}, indent=2) if as_json else secret)
     if os.environ.get("CODEX_API_TOKEN"):
         typer.echo(
@@ -39,9 +42,13 @@ def create(
 
 def list_tokens(state_dir: StateDirFlag = None, as_json: JsonFlag = False) -> None:
     """List the tokens, the oldest first: names, scopes and dates, never a token itself."""
-    tokens = _store(state_dir).list()
+    folder = _folder(state_dir)
+    tokens = TokenStore(folder).list()
     if as_json:
         typer.echo(json.dumps({"tokens": [describe_token(token) for token in tokens]}, indent=2))
+        return
+    if not tokens:
+        typer.echo(as_called_here(f"no tokens in {folder}; `codex-server token create NAME` makes one"))
         return
     now = datetime.now(UTC)
     rows = [
@@ -56,7 +63,7 @@ def revoke(
     state_dir: StateDirFlag = None,
 ) -> None:
     """Make a token useless from now on, in a running server too. This cannot be undone."""
-    record = _store(state_dir).revoke(name)
+    record = TokenStore(_folder(state_dir)).revoke(name)
     typer.echo(f"Revoked {record.name} ({record.id}): requests that show it get 401 from now on.")
 
 
@@ -74,12 +81,16 @@ def describe_token(token: Token) -> dict[str, Any]:
 
 
 def token_state(token: Token, now: datetime) -> str:
-    """One of ``revoked``, ``expired``, ``valid``, ``valid until 2026-12-31``."""
+    """One of ``revoked``, ``expired``, ``valid``, ``valid until 2026-12-31``; on its last day with the time, in UTC."""
     if token.revoked_at is not None:
         return "revoked"
     if not token.valid_at(now):
         return "expired"
-    return f"valid until {_day(token.expires_at)}" if token.expires_at else "valid"
+    if token.expires_at is None:
+        return "valid"
+    if token.expires_at - now < timedelta(days=1):
+        return f"valid until {token.expires_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return f"valid until {_day(token.expires_at)}"
 
 
 def _parse_scopes(words: list[str]) -> list[Scope]:
@@ -89,8 +100,8 @@ def _parse_scopes(words: list[str]) -> list[Scope]:
         raise typer.BadParameter(f"{error}; scopes are {', '.join(Scope)}", param_hint="--scope") from None
 
 
-def _store(state_dir: Path | None) -> TokenStore:
-    return TokenStore(settings_from_flags(gather_flags(None, state_dir=state_dir)).state_dir)
+def _folder(state_dir: Path | None) -> Path:
+    return settings_from_flags(gather_flags(None, state_dir=state_dir)).state_dir
 
 
 def _day(moment: datetime) -> str:

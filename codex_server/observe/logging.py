@@ -15,6 +15,9 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 _SECRET = re.compile(r"codex_[A-Za-z0-9_-]{43}|(?i:bearer)\s+[^\s\"',]+")
 
 
+_REQUEST = ("method", "route", "status", "seconds", "language", "outcome", "problem")
+"""What a line for eyes tells of a request, in this order."""
+
 Shape = Literal["auto", "json", "console"]
 
 
@@ -46,6 +49,15 @@ def mask_secrets(_logger: WrappedLogger, _name: str, event: EventDict) -> EventD
     return event
 
 
+def shorten_request(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+    """Of a request's many facts those that fit into one line of a terminal; JSON has them all."""
+    if (event.get("logger"), event.get("event")) != ("codex_server.http", "request"):
+        return event
+    known = [(key, event[key]) for key in _REQUEST if event.get(key) is not None]
+    words = [f"{value:.3f} s" if key == "seconds" else str(value) for key, value in known]
+    return {"time": event["time"], "level": event["level"], "event": " ".join(words)}
+
+
 def _resolve(shape: Shape, stream: TextIO) -> Literal["json", "console"]:
     if shape == "auto":
         return "console" if stream.isatty() else "json"
@@ -53,24 +65,25 @@ def _resolve(shape: Shape, stream: TextIO) -> Literal["json", "console"]:
 
 
 def _formatter(shape: Literal["json", "console"], *, colours: bool) -> logging.Formatter:
-    renderer: Processor
-    if shape == "json":
-        renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
-    else:
-        renderer = structlog.dev.ConsoleRenderer(colors=colours)
+    # The masks come last, whatever the shape.
+    shaped: list[Processor] = [mask_secrets, structlog.processors.JSONRenderer(ensure_ascii=False)]
+    time_format = "iso"
+    if shape == "console":
+        for_eyes = structlog.dev.ConsoleRenderer(colors=colours, timestamp_key="time", pad_event_to=0, sort_keys=False)
+        shaped = [shorten_request, mask_secrets, for_eyes]
+        time_format = "%Y-%m-%dT%H:%M:%SZ"
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[
             structlog.contextvars.merge_contextvars,
             structlog.stdlib.add_log_level,
             structlog.stdlib.add_logger_name,
             structlog.stdlib.ExtraAdder(),
-            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+            structlog.processors.TimeStamper(fmt=time_format, utc=True, key="time"),
             structlog.processors.StackInfoRenderer(),
         ],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
-            mask_secrets,
-            renderer,
+            *shaped,
         ],
     )

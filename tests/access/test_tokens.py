@@ -76,6 +76,14 @@ def test_an_unknown_token_cannot_be_revoked(store):
         store.revoke("nobody")
 
 
+def test_a_token_that_is_revoked_already_is_told_as_that(store):
+    _, token = store.create("ci")
+    store.revoke("ci")
+    for word in ("ci", token.id):
+        with pytest.raises(StartupError, match=f"'{word}' is revoked already"):
+            store.revoke(word)
+
+
 def test_a_token_is_refused_once_it_has_expired(store):
     with time_machine.travel("2026-01-01T00:00:00Z", tick=False) as clock:
         secret, _ = store.create("ci", expires_in=timedelta(hours=1))
@@ -184,7 +192,7 @@ def test_a_full_disk_leaves_the_old_tokens_whole(store, folder, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(StartupError, match="nothing was changed"):
+    with pytest.raises(StartupError, match=r"\(No space left on device\), so nothing was changed: make room there, or"):
         store.create("second")
     monkeypatch.undo()
     assert store.verify(secret)
@@ -192,10 +200,41 @@ def test_a_full_disk_leaves_the_old_tokens_whole(store, folder, monkeypatch):
     assert sorted(file.name for file in folder.iterdir()) == ["tokens.json", "tokens.lock"]
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+@pytest.mark.parametrize("attempt", [TokenStore.list, lambda store: store.create("ci")])
+def test_a_file_in_the_place_of_the_folder_is_told_as_that(tmp_path, attempt):
+    file = tmp_path / "file"
+    file.write_text("")
+    told = f"the state folder {file} is a file; name a folder with --state-dir or CODEX_STATE_DIR"
+    with pytest.raises(StartupError) as error:
+        attempt(TokenStore(file))
+    assert error.value.detail == told
+
+
+@pytest.mark.parametrize("attempt", [TokenStore.list, lambda store: store.create("ci")])
+def test_a_folder_that_cannot_be_made_is_named_with_the_cause(tmp_path, attempt):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StartupError, match="CODEX_STATE_DIR"):
-        TokenStore(tmp_path / "file" / "state").create("ci")
+    folder = tmp_path / "file" / "state"
+    with pytest.raises(StartupError) as error:
+        attempt(TokenStore(folder))
+    assert error.value.detail == (
+        f"the state folder {folder} cannot be made (Not a directory); "
+        "name one that this account may write with --state-dir or CODEX_STATE_DIR"
+    )
+
+
+def test_a_file_that_may_not_be_read_names_the_cause_once_and_the_cure(store, folder, monkeypatch):
+    store.create("ci")
+
+    def closed(*_args, **_more):
+        raise PermissionError(13, "Permission denied", str(folder / "tokens.json"))
+
+    monkeypatch.setattr("pathlib.Path.read_text", closed)
+    with pytest.raises(StartupError) as error:
+        TokenStore(folder).list()
+    assert error.value.detail == (
+        f"{folder / 'tokens.json'} cannot be read (Permission denied): give this account the right to read it, "
+        "or set CODEX_STATE_DIR to another folder"
+    )
 
 
 def test_the_token_of_the_environment_stands_alone_with_every_scope():

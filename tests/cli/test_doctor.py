@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from codex_server.cli.doctor import render_findings
-from codex_server.cli.findings import Host, examine_docker, examine_host, examine_languages, examine_level
+from codex_server.cli.findings import Finding, Host, examine_docker, examine_host, examine_languages, examine_level
 from codex_server.languages import load_languages
 from codex_server.packages.sets import InstalledPackages, Package
 from codex_server.sandboxes import syscalls
@@ -102,7 +102,7 @@ def test_packages_that_are_missing_are_a_note_with_the_command_that_brings_them(
     python = load_languages(packages=tmp_path).find("python")
     _, missing = examine_languages([python])
     assert (missing.name, missing.verdict) == ("python packages", "note")
-    assert missing.cure == "codex-server runners install python"
+    assert missing.cure == "`codex-server runners install python`"
     there = InstalledPackages(tmp_path, "pip", "/usr/bin/python3", (Package("numpy", "2"),), 2**20)
     _, found = examine_languages([replace(python, packages=there)])
     assert (found.verdict, found.found) == ("ok", f"1, 1 MiB, {tmp_path}")
@@ -132,8 +132,18 @@ def test_no_level_at_all_shows_the_refusal():
 def test_each_lack_is_shown_with_its_cure_below_it():
     text = render_findings(examine_host(replace(ROOT, landlock_abi=0), None))
     assert "ok    kernel" in text
-    assert "LACK  Landlock          absent" in text  # no level was reached without it
+    assert "LACK  Landlock             absent" in text  # no level was reached without it
     assert "cure: use Linux 6.12" in text
+
+
+def test_findings_line_up_whatever_their_names_and_a_path_stays_in_one_piece():
+    path = "/a-folder-with/" + "many-hyphens-" * 12
+    long = Finding("a runner's packages, by a long name", "found", "so it is", f"look into {path} again")
+    rows = render_findings([long, Finding("short", "found")]).splitlines()
+    column = rows[0].index("found")
+    assert rows[-1].index("found") == column
+    assert all(row[:column].isspace() for row in rows[1:-1])
+    assert any(path in row for row in rows)
 
 
 def test_the_command_says_whether_the_server_would_start():
@@ -176,7 +186,11 @@ def test_docker_that_works_is_a_fact_without_a_cure():
 def test_docker_that_cannot_be_had_is_a_lack_only_where_it_is_asked_for(asked_for: str, verdict: str):
     trouble = "the docker backend cannot start: the Docker engine cannot be reached: start it"
     finding = examine_docker(None, trouble, asked_for)
-    assert (finding.verdict, finding.found, finding.cure) == (verdict, "not usable", trouble)
+    assert (finding.verdict, finding.found, finding.cure) == (
+        verdict,
+        "not usable",
+        "the Docker engine cannot be reached: start it",
+    )
     assert "CODEX_BACKEND=docker does not start" in str(finding.consequence)
 
 

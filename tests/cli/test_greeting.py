@@ -11,7 +11,6 @@ from codex_server.cli.greeting import (
     curl_line,
     describe_backend,
     describe_packages,
-    own_command,
     render_greeting,
     state_dir_option,
 )
@@ -98,18 +97,7 @@ def test_the_token_source_follows_the_settings():
 def test_the_first_lines_tell_which_packages_programs_find(wanted, there, switched_on, line):
     languages = [replace(fake_languages().find("python"), wanted=wanted, packages=there), fake_languages().find("bash")]
     assert describe_packages(languages, switched_on=switched_on) == line
-    assert f"  packages   {line}\n" in render_greeting(replace(FIRST, packages=line))
-
-
-def test_the_command_is_named_as_it_can_be_called_from_here(tmp_path: Path):
-    program = tmp_path / ".venv" / "bin" / "codex-server"
-    program.parent.mkdir(parents=True)
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
-    python = program.parent / "python"
-    assert own_command(python, tmp_path, str(program.parent)) == "codex-server"
-    assert own_command(python, tmp_path, "/nonexistent") == ".venv/bin/codex-server"
-    assert own_command(python, Path("/elsewhere"), None) == str(program)
+    assert f"  packages   {line}\n" in render_greeting(replace(FIRST, packages=line, command="codex-server"))
 
 
 def test_the_back_end_is_named():

@@ -17,7 +17,8 @@ def test_a_port_in_use_is_one_clear_line_with_the_cure():
         with pytest.raises(StartupError) as caught:
             bind_listener("127.0.0.1", port)
     assert caught.value.detail == (
-        f"port {port} on 127.0.0.1 is in use, perhaps by another codex-server; stop that one, or use --port {port + 1}"
+        f"port {port} on 127.0.0.1 is in use, perhaps by another codex-server; stop that one, "
+        f"or take another: --port {port + 1} (CODEX_PORT={port + 1} with make)"
     )
 
 

@@ -34,5 +34,10 @@ def test_check_accepts_what_output_wrote_and_shows_the_lines_that_differ(tmp_pat
 
 
 def test_check_refuses_a_missing_file(tmp_path: Path):
-    with pytest.raises(StartupError, match="is not what the app says"):
+    with pytest.raises(StartupError, match=r"absent.yaml cannot be read \(No such file or directory\); .* --output"):
         invoke("--check", str(tmp_path / "absent.yaml"))
+
+
+def test_a_file_that_cannot_be_written_is_named_with_the_cause(tmp_path: Path):
+    with pytest.raises(StartupError, match=r"x cannot be written \(No such file or directory\); name another file"):
+        invoke("--output", str(tmp_path / "absent" / "x"))

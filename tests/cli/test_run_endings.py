@@ -22,7 +22,11 @@ def ending(exit_code: int | None = None, signal: int | None = None, **more) -> E
         (ending(signal=11), 139, "ended by SIGSEGV"),
         (ending(signal=60), 188, "ended by SIG60"),
         (ending(signal=9, stop=Stop.WALL_TIME), EXIT_STOPPED, "stopped: it took longer than 10 s; --timeout"),
-        (ending(signal=9, stop=Stop.CPU_TIME), EXIT_STOPPED, "more than 30 s of processor time"),
+        (
+            ending(signal=9, stop=Stop.CPU_TIME),
+            EXIT_STOPPED,
+            "more than 30 s of processor time; --set max_cpu_seconds=60 allows more",
+        ),
         (ending(0, stop=Stop.MEMORY), EXIT_STOPPED, "more than 512 MiB of memory"),
         (ending(signal=9, oom_kills=1), 137, "more than 512 MiB of memory"),
         (ending(signal=9, stop=Stop.OUTPUT), EXIT_STOPPED, "stopped: output exceeded"),

@@ -169,6 +169,10 @@ def test_while_it_drains_a_running_execution_finishes_and_new_ones_are_refused(s
     thread.join(SECONDS)
     assert answers[0].json()["stdout"] == "finished\n"
     assert served.process.wait(SECONDS) == 0
+    assert served.process.stdout is not None
+    said = served.process.stdout.read()
+    assert "Stopping: 1 execution may take up to 30 s more; Ctrl-C again stops at once.\n" in said
+    assert said.endswith("Stopped.\n")
 
 
 def test_whoever_connected_before_it_stopped_listening_is_refused_with_a_problem(served: Served):

@@ -1,10 +1,13 @@
 import json
 import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 from typer.testing import CliRunner, Result
 
-from codex_server.access.tokens import TokenStore
+from codex_server.access.tokens import Token, TokenStore
 from codex_server.cli.main import app
+from codex_server.cli.token import token_state
 from codex_server.settings import load_settings
 
 
@@ -66,3 +69,16 @@ def test_the_state_folder_can_be_named(tmp_path):
     run("create", "elsewhere", "--state-dir", str(tmp_path))
     assert store().list() == []
     assert [token.name for token in TokenStore(tmp_path).list()] == ["elsewhere"]
+
+
+def test_a_folder_without_tokens_is_told_with_the_command_that_makes_one(tmp_path):
+    output = run("list", "--state-dir", str(tmp_path)).stdout
+    assert re.fullmatch(rf"no tokens in {tmp_path}; `\S*codex-server token create NAME` makes one\n", output)
+    assert json.loads(run("list", "--json", "--state-dir", str(tmp_path)).stdout) == {"tokens": []}
+
+
+def test_a_token_tells_the_time_of_its_end_on_its_last_day():
+    now = datetime(2026, 11, 21, 18, 0, tzinfo=UTC)
+    token = Token("tok_x", "x", frozenset(), "", now, now + timedelta(seconds=86))
+    assert token_state(token, now) == "valid until 2026-11-21 18:01:26 UTC"
+    assert token_state(replace(token, expires_at=now + timedelta(days=2)), now) == "valid until 2026-11-23"

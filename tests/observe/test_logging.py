@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import re
 
 import pytest
 
@@ -80,3 +81,15 @@ def test_a_line_break_in_a_text_stays_one_line(configured):
     stream = configured()
     logging.getLogger("codex_server.x").warning("one\ntwo")
     assert len(stream.getvalue().splitlines()) == 1
+
+
+def test_on_a_terminal_a_request_is_a_short_line_with_the_time_first(configured):
+    stream = configured(shape="console")
+    facts = {
+        "method": "POST", "route": "/execute", "status": 200, "seconds": 0.012345, "caller": "default",
+        "code_sha256": "f" * 64, "language": "python", "outcome": "succeeded", "problem": None,
+    }  # fmt: skip
+    logging.getLogger("codex_server.http").info("request", extra=facts)
+    time, _, rest = stream.getvalue().partition(" ")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", time)
+    assert rest == "[info     ] POST /execute 200 0.012 s python succeeded\n"

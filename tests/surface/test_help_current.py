@@ -1,6 +1,7 @@
 from pathlib import Path
 
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from codex_server.cli.main import app
 from docs import generate
@@ -11,6 +12,19 @@ ROOT = Path(__file__).parents[2]
 def test_the_page_holds_every_help_page_as_it_is_now():
     page = ROOT / "docs" / "cli.md"
     assert page.read_text() == generate.pages()[page], "run `make docs`"
+
+
+def test_the_pages_are_what_the_commands_print():
+    for name, text in generate.help_pages(get_command(app), "codex-server"):
+        words = [*name.split()[1:], "--help"]
+        printed = CliRunner().invoke(
+            app,
+            words,
+            prog_name="codex-server",
+            terminal_width=generate.HELP_WIDTH,
+            max_content_width=generate.HELP_WIDTH,
+        )
+        assert printed.output.strip() == text
 
 
 def test_every_command_is_on_the_page():

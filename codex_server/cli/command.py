@@ -1,0 +1,31 @@
+"""How ``codex-server`` is called from here: in a checkout the command is not on the search path."""
+
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+_NAMED = re.compile(r"`codex-server (?=[a-z])")
+
+
+def own_command(executable: Path, folder: Path, path: str | None) -> str:
+    """``codex-server`` when it is on the search ``path``, else where it is, seen from ``folder``."""
+    beside = executable.parent / "codex-server"
+    found = shutil.which("codex-server", path=path)
+    if found and Path(found).resolve() == beside.resolve():
+        return "codex-server"
+    return str(beside.relative_to(folder) if beside.is_relative_to(folder) else beside)
+
+
+def command_here() -> str:
+    """``own_command`` of this process."""
+    return own_command(Path(sys.executable), Path.cwd(), os.environ.get("PATH"))
+
+
+def as_called_here(text: str, command: str | None = None) -> str:
+    """A message for the terminal with each quoted call, such as `` `codex-server token list` ``, as it works here."""
+    if not _NAMED.search(text):
+        return text
+    here = command or command_here()
+    return _NAMED.sub(lambda _: f"`{here} ", text)
