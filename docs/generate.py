@@ -13,7 +13,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from typer.main import get_command
 
-from codex_server.api.guide import as_markdown
+from codex_server.api.problem_pages import as_markdown
 from codex_server.cli.config import show_size, show_value
 from codex_server.cli.main import app
 from codex_server.sandboxes.seccomp import docker_profile

@@ -6,9 +6,9 @@ from contextlib import AbstractAsyncContextManager
 from fastapi import FastAPI
 
 from codex_server import __version__
+from codex_server.api.exception_handlers import install_exception_handlers
 from codex_server.api.middleware import Edge
 from codex_server.api.openapi import TITLE, install_document
-from codex_server.api.refusals import install_refusals
 from codex_server.api.routes import execute, health, home, languages, metrics, pages
 from codex_server.observe.metrics import Metrics
 from codex_server.settings import Settings
@@ -26,7 +26,7 @@ def build_door(settings: Settings, metrics_: Metrics, lifespan: Lifespan | None 
     app.state.metrics = metrics_
     app.state.problem_base = (settings.public_url or "").rstrip("/")
     app.add_middleware(Edge, metrics=metrics_)
-    install_refusals(app)
+    install_exception_handlers(app)
     for module in (execute, languages, health, metrics, home, pages):
         app.include_router(module.router)
     install_document(app, settings)

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from codex_server.api.body import escape_pointer
+from codex_server.api.exception_handlers import FieldsInvalid, LimitsTooLoose
 from codex_server.api.problems import Fault
-from codex_server.api.refusals import FieldsInvalid, LimitsTooLoose
 from codex_server.api.schemas import ExecuteRequest, RequestFile, RequestLimits
 from codex_server.errors import InvalidCode, InvalidRequest
 from codex_server.ids import new_id

@@ -10,8 +10,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from codex_server.api.exception_handlers import internal_problem
 from codex_server.api.exchange import Exchange, open_exchange
-from codex_server.api.refusals import internal_problem
 from codex_server.observe.metrics import Metrics
 
 _log = logging.getLogger("codex_server.http")

@@ -7,7 +7,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from codex_server import __version__
-from codex_server.api.documents import EXECUTE
+from codex_server.api.route_docs import EXECUTE
 from codex_server.api.schemas import ExecuteRequest, Problem
 from codex_server.settings import Settings
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from codex_server.settings import Settings
 
 _BODY = json.dumps({"code": "print(6 * 7)"})
-
-
 _MARGIN = " " * 13
 
 

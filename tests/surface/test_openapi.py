@@ -7,8 +7,8 @@ import pytest
 import yaml
 from openapi_spec_validator import validate
 
-from codex_server.api.documents import EXECUTE_REQUESTS
 from codex_server.api.intake import read_request
+from codex_server.api.route_docs import EXECUTE_REQUESTS
 from codex_server.cli.openapi import render_document
 
 FILE = Path(__file__).parents[2] / "openapi.yaml"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import codex_server
 from codex_server import errors
-from codex_server.api import guide
+from codex_server.api import problem_pages
 from codex_server.api.problems import client_errors, kinds, status_of
 
 FILE = Path(__file__).parents[2] / "docs" / "problems.md"
@@ -49,7 +49,7 @@ def test_the_tree_in_the_docstring_is_the_tree():
 
 
 def test_the_document_is_what_the_code_says():
-    assert FILE.read_text(encoding="utf-8") == guide.as_markdown(), "docs/problems.md is stale; run `make docs`"
+    assert FILE.read_text(encoding="utf-8") == problem_pages.as_markdown(), "docs/problems.md is stale; run `make docs`"
 
 
 def test_every_kind_has_its_paragraph():
@@ -62,5 +62,5 @@ def test_every_kind_has_its_paragraph():
 def test_settings_that_the_paragraphs_name_exist():
     from codex_server.settings import Settings
 
-    named = set(re.findall(r"CODEX_([A-Z_]+)", guide.as_markdown()))
+    named = set(re.findall(r"CODEX_([A-Z_]+)", problem_pages.as_markdown()))
     assert {name.lower() for name in named} <= set(Settings.model_fields)

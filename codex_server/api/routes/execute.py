@@ -13,11 +13,11 @@ from codex_server.access.idempotency import StoredAnswer
 from codex_server.api.answer import build_answer, explain
 from codex_server.api.body import check_is_json, parse_object, read_body
 from codex_server.api.callers import ExecutingCaller, within_rate
-from codex_server.api.departure import while_connected
-from codex_server.api.documents import EXECUTE
+from codex_server.api.disconnect import while_connected
 from codex_server.api.exchange import exchange_of
 from codex_server.api.fitting import encode, fit
 from codex_server.api.intake import read_request, to_execution
+from codex_server.api.route_docs import EXECUTE
 from codex_server.api.services import Services, TheServices
 from codex_server.model import Execution, Outcome
 

@@ -6,7 +6,7 @@ from typing import Literal
 from fastapi import APIRouter, Response
 
 from codex_server import __version__
-from codex_server.api.documents import HEALTH, LIVE, READY
+from codex_server.api.route_docs import HEALTH, LIVE, READY
 from codex_server.api.schemas import HealthAnswer, LiveAnswer, ReadyAnswer
 from codex_server.api.services import Services, TheServices
 

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from codex_server import __version__
-from codex_server.api.documents import HOME
+from codex_server.api.route_docs import HOME
 from codex_server.api.schemas import HomeAnswer
 
 router = APIRouter()

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from codex_server.api.documents import LANGUAGES
+from codex_server.api.route_docs import LANGUAGES
 from codex_server.api.schemas import LanguageAnswer, LanguagesAnswer, PackageAnswer
 from codex_server.api.services import TheServices
 from codex_server.languages import Language

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from codex_server.api.callers import MetricsCaller
-from codex_server.api.documents import METRICS
+from codex_server.api.route_docs import METRICS
 from codex_server.api.services import TheServices
 from codex_server.observe.metrics import CONTENT_TYPE
 

@@ -10,7 +10,7 @@ from importlib import resources
 from fastapi import APIRouter
 from starlette.responses import HTMLResponse
 
-from codex_server.api import guide
+from codex_server.api import problem_pages
 
 router = APIRouter(include_in_schema=False)
 _INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
@@ -25,7 +25,7 @@ async def docs() -> HTMLResponse:
 @router.get("/problems")
 async def problems() -> HTMLResponse:
     """Every kind of problem: where a problem's ``type`` leads."""
-    return _page(guide.as_html())
+    return _page(problem_pages.as_html())
 
 
 def _page(content: str) -> HTMLResponse:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codex_server.interpreters import SYSTEM_PATH
-from codex_server.sandboxes.embedded.rooms import FIRST_SLOT_ID, SINGLE_ID
+from codex_server.sandboxes.embedded.rootfs import FIRST_SLOT_ID, SINGLE_ID
 
 _ROOM_IDS = 16_384
 """The first ids of the range belong to rooms: their zygote (the first) and slots. Blocks begin above them."""

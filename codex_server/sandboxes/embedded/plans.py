@@ -10,7 +10,7 @@ from typing import Any
 
 from codex_server.interpreters import Interpreter
 from codex_server.languages import Language, Languages, Start
-from codex_server.sandboxes.embedded import rooms
+from codex_server.sandboxes.embedded import rootfs
 from codex_server.sandboxes.embedded.causes import closed_to_others
 from codex_server.sandboxes.embedded.cgroup import CgroupTree
 from codex_server.sandboxes.embedded.guestids import GuestIds
@@ -64,26 +64,26 @@ class Plans:
     def for_namespaces(cls, settings: Settings, languages: Languages, host: "HostParts") -> "Plans":
         """Levels ``full`` and ``namespaces``: a room of our own."""
         python, ids, tree = host.python, host.ids, host.tree
-        environment = guest_environment(rooms.program_folders(languages)) | _environment_of_packages(
+        environment = guest_environment(rootfs.program_folders(languages)) | _environment_of_packages(
             settings, languages
         )
-        entries = rooms.room_entries(languages, ROOM_FOLDER, host.slots)
+        entries = rootfs.room_entries(languages, ROOM_FOLDER, host.slots)
         launch_plan = {
             "uid_map": ids.uid_map,
             "gid_map": ids.gid_map,
             "map_tool": ids.map_tool,
             "uid": ids.zygote,
-            "entries": rooms.with_private_libraries(entries, _private_libraries(python), f"/opt/{python.name}/lib"),
-            "argv": boot_argv(_warm_program(languages, python), str(Path(rooms.ROOM_CODE).parent), "zygote"),
+            "entries": rootfs.with_private_libraries(entries, _private_libraries(python), f"/opt/{python.name}/lib"),
+            "argv": boot_argv(_warm_program(languages, python), str(Path(rootfs.ROOM_CODE).parent), "zygote"),
             "env": environment | _environment_of_python(languages),
             "cgroups": [str(folder) for folder in tree.folders] if tree else [],
             "folders": [],
         }
         setup = _setup(settings, host, namespaces=True, cgroups=tree is not None) | {
-            "import_path": str(Path(rooms.ROOM_CODE).parent),
-            "agent": f"{rooms.runner_folder(_python(languages))}/agent.py",
+            "import_path": str(Path(rootfs.ROOM_CODE).parent),
+            "agent": f"{rootfs.runner_folder(_python(languages))}/agent.py",
             "seccomp": compile_filter(ROOM if ids.per_slot else ROOM_SHARED_UID, _machine()).hex(),
-            "masked": rooms.MASKED,
+            "masked": rootfs.MASKED,
         }
         return cls(python, launch_plan, setup, ids.of_slot, languages, None, environment)
 
@@ -109,8 +109,8 @@ class Plans:
             "import_path": str(ROOM_FOLDER.parent),
             "agent": str(_python(known).folder / "agent.py"),
             "seccomp": compile_filter(CONFINED_OWN_UID if ids.per_slot else CONFINED, _machine()).hex(),
-            "readable": _present([*rooms.READABLE, *roots, str(environment), *(str(lang.folder) for lang in known)]),
-            "writable_devices": _present(rooms.DEVICES),
+            "readable": _present([*rootfs.READABLE, *roots, str(environment), *(str(lang.folder) for lang in known)]),
+            "writable_devices": _present(rootfs.DEVICES),
         }
         first = ids.uid_map[1]
         return cls(
@@ -213,7 +213,7 @@ def _python(languages: Iterable[Language]) -> Language:
 def _warm_program(languages: Languages, python: Interpreter) -> str:
     """The guest's path of the interpreter that a zygote is: the one in the environment of Python programs."""
     warm = next((language for language in languages if language.start is Start.FORK), None)
-    return rooms.guest_program(warm) if warm and warm.interpreter else rooms.guest_path(python)
+    return rootfs.guest_program(warm) if warm and warm.interpreter else rootfs.guest_path(python)
 
 
 def _environment_folder(languages: Languages, home: Path) -> Path:

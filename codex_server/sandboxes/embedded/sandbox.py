@@ -15,7 +15,7 @@ from codex_server.sandboxes.base import OutputSink, Sandbox
 from codex_server.sandboxes.embedded.cgroup import CgroupUsage
 from codex_server.sandboxes.embedded.channel import close_all
 from codex_server.sandboxes.embedded.pipes import InputPipe, OutputPipe
-from codex_server.sandboxes.embedded.rooms import guest_path, runner_folder
+from codex_server.sandboxes.embedded.rootfs import guest_path, runner_folder
 from codex_server.sandboxes.embedded.slot import PATIENCE_SECONDS, Slot
 from codex_server.sandboxes.payload import FILE_MARK, Terms, payload, run_body
 from codex_server.sandboxes.report import ending_without_report, read_ending

@@ -1,6 +1,6 @@
 """Build the room that the zygote lives in: a read-only root of our own making, in fresh namespaces.
 
-What is in the room is decided by the server (``rooms.py``); here it is only carried out, entry by entry.
+What is in the room is decided by the server (``rootfs.py``); here it is only carried out, entry by entry.
 """
 
 import os

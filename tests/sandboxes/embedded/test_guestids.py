@@ -9,7 +9,7 @@ import pytest
 from codex_server.errors import SettingsInvalid
 from codex_server.sandboxes.embedded import guestids
 from codex_server.sandboxes.embedded.guestids import GuestIds, choose_guest_ids, claim_host_ids
-from codex_server.sandboxes.embedded.rooms import FIRST_SLOT_ID, SINGLE_ID
+from codex_server.sandboxes.embedded.rootfs import FIRST_SLOT_ID, SINGLE_ID
 from codex_server.settings import load_settings
 
 UID = 4321

@@ -17,7 +17,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     it outlives the request.
     """
     task = asyncio.ensure_future(work)
-    watcher = asyncio.ensure_future(_departure(request))
+    watcher = asyncio.ensure_future(_disconnect(request))
     try:
         await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
@@ -29,6 +29,6 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
         await asyncio.gather(task, watcher, return_exceptions=True)
 
 
-async def _departure(request: Request) -> None:
+async def _disconnect(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass

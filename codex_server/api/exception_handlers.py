@@ -34,12 +34,12 @@ class LimitsTooLoose(FieldsInvalid, errors.LimitTooLoose):
     """One or more limits are above their ceilings; each is a ``Fault``."""
 
 
-def install_refusals(app: FastAPI) -> None:
+def install_exception_handlers(app: FastAPI) -> None:
     """Let every exception of a route become a problem."""
     app.add_exception_handler(errors.CodexError, _refuse)
     app.add_exception_handler(HTTPException, _refuse_http)
     app.add_exception_handler(RequestValidationError, _refuse_parameters)
-    app.add_exception_handler(ClientDisconnect, _note_departure)
+    app.add_exception_handler(ClientDisconnect, _note_disconnect)
 
 
 def internal_problem(request: Request) -> Response:
@@ -141,6 +141,6 @@ async def _refuse_parameters(request: Request, error: Exception) -> Response:
     return await _refuse(request, FieldsInvalid(faults))
 
 
-async def _note_departure(request: Request, _error: Exception) -> Response:
+async def _note_disconnect(request: Request, _error: Exception) -> Response:
     exchange_of(request).facts["problem"] = "client-left"
     return Response(status_code=CLIENT_LEFT)

@@ -10,8 +10,8 @@ import pytest
 from codex_server.interpreters import Interpreter
 from codex_server.languages import Language, Start
 from codex_server.packages.sets import InstalledPackages
-from codex_server.sandboxes.embedded import rooms
-from codex_server.sandboxes.embedded.rooms import FIRST_SLOT_ID, SINGLE_ID, room_entries, with_private_libraries
+from codex_server.sandboxes.embedded import rootfs
+from codex_server.sandboxes.embedded.rootfs import FIRST_SLOT_ID, SINGLE_ID, room_entries, with_private_libraries
 from codex_server.sandboxes.environment import guest_environment
 
 ROOM_CODE = Path("/srv/codex/room")
@@ -131,23 +131,23 @@ def test_links_of_a_merged_usr_stay_links_and_absent_folders_stay_absent(monkeyp
     (tmp_path / "usr" / "lib").mkdir(parents=True)
     (tmp_path / "lib").symlink_to("usr/lib")
     places = [str(tmp_path / name) for name in ("usr", "lib", "lib32")]
-    monkeypatch.setattr(rooms, "_SYSTEM", places)
+    monkeypatch.setattr(rootfs, "_SYSTEM", places)
     usr, lib, _ = places
     found = [entry for entry in room_entries([], ROOM_CODE, 1) if entry[1].startswith(str(tmp_path))]
     assert found == [("bind", usr, usr), ("link", lib, "usr/lib")]
 
 
 def test_a_path_as_the_guest_sees_it():
-    assert rooms.guest_path(OWN.interpreter) == "/opt/python3/bin/python3"
-    assert rooms.guest_path(SYSTEM.interpreter) == "/usr/bin/bash"
-    assert rooms.runner_folder(SYSTEM) == "/opt/runners/bash"
+    assert rootfs.guest_path(OWN.interpreter) == "/opt/python3/bin/python3"
+    assert rootfs.guest_path(SYSTEM.interpreter) == "/usr/bin/bash"
+    assert rootfs.runner_folder(SYSTEM) == "/opt/runners/bash"
 
 
 def test_the_environment_is_built_from_nothing(monkeypatch):
-    before = guest_environment(rooms.program_folders(LANGUAGES))
+    before = guest_environment(rootfs.program_folders(LANGUAGES))
     for name in [*os.environ, *before, "LD_PRELOAD", "CODEX_API_TOKEN"]:
         monkeypatch.setenv(name, "of-the-server")
-    environment = guest_environment(rooms.program_folders(LANGUAGES))
+    environment = guest_environment(rootfs.program_folders(LANGUAGES))
     assert environment == before
     assert set(environment) == {"HOME", "LANG", "LOGNAME", "PATH", "SHELL", "TMPDIR", "USER"}
     assert environment["PATH"] == "/opt/python3-packages/bin:/opt/python3/bin:/usr/local/bin:/usr/bin:/bin"
@@ -159,7 +159,7 @@ def library_roots(monkeypatch, tmp_path):
     roots = [tmp_path / "usr-lib", tmp_path / "usr-local-lib"]
     for root in roots:
         (root / "x86_64-linux-gnu").mkdir(parents=True)
-    monkeypatch.setattr(rooms, "_LIBRARY_ROOTS", tuple(map(str, roots)))
+    monkeypatch.setattr(rootfs, "_LIBRARY_ROOTS", tuple(map(str, roots)))
     return roots
 
 
@@ -235,15 +235,15 @@ def test_a_set_that_two_languages_share_is_there_once():
 
 @pytest.mark.parametrize("python", [OWN, WITH_PACKAGES], ids=["empty", "with-packages"])
 def test_programs_run_in_their_environment_and_find_it_first(python):
-    assert rooms.guest_program(python) == "/opt/python3-packages/bin/python3"
-    assert rooms.guest_program(SYSTEM) == "/usr/bin/bash"
-    path = guest_environment(rooms.program_folders((SYSTEM, python)))["PATH"]
+    assert rootfs.guest_program(python) == "/opt/python3-packages/bin/python3"
+    assert rootfs.guest_program(SYSTEM) == "/usr/bin/bash"
+    path = guest_environment(rootfs.program_folders((SYSTEM, python)))["PATH"]
     assert path.startswith("/opt/python3-packages/bin:/opt/python3/bin:")
 
 
 def test_the_system_s_python_is_found_in_its_environment_too():
     system = replace(WITH_PACKAGES, interpreter=Interpreter("python", Path("/usr/bin/python3.11")))
-    assert guest_environment(rooms.program_folders((system,)))["PATH"].startswith(
+    assert guest_environment(rootfs.program_folders((system,)))["PATH"].startswith(
         "/opt/python-packages/bin:/usr/local/bin:"
     )
     links = {entry[1:] for entry in room_entries((system,), ROOM_CODE, 3) if entry[0] == "link"}
