@@ -34,7 +34,8 @@ def doctor(
     """Print what this machine offers for sandboxes, the isolation level that one reaches when it is made now, and the
     interpreters, the state folder and the address; for each missing thing what that means and how to mend it.
 
-    It writes nothing. The exit code is 0 when `codex-server serve` would start with these settings, else 1.
+    It writes nothing. The exit code is 0 when `codex-server serve` would start with these settings or runs with them
+    already, else 1.
     """
     from codex_server.cli.findings import examine_docker, examine_host, examine_languages, examine_level, read_host
     from codex_server.cli.place import examine_address, examine_state_folder

@@ -6,12 +6,16 @@ INVARIANT: looking writes nothing; a diagnosis may be made by another account th
 import os
 from pathlib import Path
 
+import httpx2
+
 from codex_server.access.tokens import TokenStore
 from codex_server.cli.findings import Finding
 from codex_server.cli.greeting import TokenSource
-from codex_server.cli.listener import bind_listener
+from codex_server.cli.listener import base_url, bind_listener
 from codex_server.errors import StartupError
 from codex_server.settings import Settings
+
+_ANSWER_SECONDS = 3.0
 
 
 def examine_state_folder(settings: Settings) -> Finding:
@@ -31,13 +35,24 @@ def examine_state_folder(settings: Settings) -> Finding:
 
 
 def examine_address(settings: Settings) -> Finding:
-    """Whether the server can listen where it is to."""
+    """Whether the server can listen where it is to, or does so already."""
     shown = f"{settings.host} port {settings.port}"
     try:
         bind_listener(settings.host, settings.port).close()
     except StartupError as error:
+        if version := _server_at(base_url(settings.host, settings.port)):
+            return Finding("address", f"{shown}: Codex Server {version} answers there already")
         return Finding("address", f"{shown} cannot be had", "the server does not start there", error.detail)
     return Finding("address", f"{shown} is free" if settings.port else f"{settings.host}, a free port")
+
+
+def _server_at(url: str) -> str | None:
+    """The version of the Codex Server that answers at ``url``; None where none does."""
+    try:
+        answer = httpx2.get(f"{url}/health", timeout=_ANSWER_SECONDS, trust_env=False).json()
+    except (httpx2.HTTPError, ValueError):
+        return None
+    return str(answer["version"]) if isinstance(answer, dict) and {"version", "isolation"} <= answer.keys() else None
 
 
 def _can_be_written(folder: Path) -> bool:

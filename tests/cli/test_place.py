@@ -1,4 +1,6 @@
 import socket
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,32 @@ def test_an_address_is_free_or_keeps_the_server_from_starting():
         finding = examine_address(Settings(port=taken.getsockname()[1]))
     assert (finding.verdict, "is in use" in str(finding.cure)) == ("lack", True)
     assert examine_address(Settings(port=0)).verdict == "ok"
+
+
+@pytest.mark.parametrize(
+    ("told", "verdict"),
+    [
+        (b'{"status":"healthy","version":"9.9","isolation":"full"}', "ok"),
+        (b'{"status":"ok"}', "lack"),
+        (b"[]", "lack"),
+        (b"not json", "lack"),
+    ],
+)
+def test_an_address_where_a_server_of_ours_answers_already_is_no_lack(told: bytes, verdict: str):
+    class Health(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(told if self.path == "/health" else b"")
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Health) as server:
+        threading.Thread(target=server.handle_request).start()
+        finding = examine_address(Settings(port=server.server_port))
+    assert finding.verdict == verdict
+    assert ("Codex Server 9.9 answers there already" in finding.found) == (verdict == "ok")
 
 
 @pytest.mark.parametrize(("good", "code"), [(True, 0), (False, 1)])
