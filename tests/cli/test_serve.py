@@ -258,7 +258,7 @@ def test_wrong_settings_are_one_message_and_exit_code_2():
     process = start("--set", "max_memory=lots", CODEX_RATE_LIMIT="often")
     output, errors = process.communicate(timeout=SECONDS)
     assert (process.returncode, output) == (2, "")
-    assert "CODEX_MAX_MEMORY" in errors
+    assert "--set max_memory: " in errors
     assert "CODEX_RATE_LIMIT" in errors
     assert "Traceback" not in errors
 
