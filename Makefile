@@ -18,6 +18,10 @@ PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
 RUN := $(VENV)/bin/python
 SERVE := $(VENV)/.ready-to-serve
 TEST := $(VENV)/.ready-to-test
+# Tests run beside one another, on as many workers as there are processors (JOBS=0: in one process, one by one).
+# Compiled files are kept, whatever the environment says: else each worker would compile them all, at each run.
+JOBS ?= auto
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(RUN) -m pytest --numprocesses=$(JOBS) --maxprocesses=4 --dist=loadgroup
 PIP_INSTALL := $(RUN) -m pip install --disable-pip-version-check --constraint requirements.lock
 
 # A virtual environment whose interpreter is gone (a moved folder, an upgraded system) is made anew.
@@ -49,15 +53,24 @@ endef
 .PHONY: help
 help: ## Show this list
 	@echo 'make TARGET [ARGS="..."] [PYTHON=/path/to/python3]'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: serve
 serve: $(SERVE) ## Install what is needed and start the server on 127.0.0.1:8000 (ARGS="--port 9000")
 	@exec $(RUN) -m codex_server serve $(ARGS)
 
 .PHONY: test
-test: $(TEST) ## Install what tests need and run everything (ARGS="-k name tests/api")
-	@exec $(RUN) -m pytest $(ARGS)
+test: $(TEST) ## Install what tests need and run all that must hold for a change (ARGS="-k name tests/api")
+	@exec $(PYTEST) $(ARGS)
+
+.PHONY: test-quick
+test-quick: $(TEST) ## The same at the strongest level alone, without what installs, builds, floods or kills
+	@CODEX_TEST_TIER=quick exec $(PYTEST) $(ARGS)
+
+.PHONY: test-nightly
+test-nightly: $(TEST) ## The exhaustive variants too: full lengths, full cross products, and the list of mutations
+	@CODEX_TEST_TIER=nightly $(PYTEST) $(ARGS)
+	@exec $(RUN) -m tests.mutation
 
 .PHONY: check
 check: $(TEST) ## Lint, format, types, floors, and that openapi.yaml and the generated pages are current
@@ -83,7 +96,7 @@ load: $(TEST) ## Let ever more clients come and print throughput, latency, refus
 
 .PHONY: soak
 soak: $(TEST) ## Run 20,000 mixed executions at each level and see that nothing is left behind (CODEX_SOAK=1000 for less)
-	@exec env CODEX_SOAK=$${CODEX_SOAK:-20000} $(RUN) -m pytest tests/load/test_soak.py $(ARGS)
+	@CODEX_TEST_TIER=nightly exec $(PYTEST) tests/load/test_soak.py $(ARGS)
 
 .PHONY: openapi
 openapi: $(SERVE) ## Write openapi.yaml anew from the app

@@ -7,15 +7,25 @@ machine's mounts, the cgroups of this server, and what lies in the temporary fol
 import itertools
 import os
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from tests.waiting import until
+
 _RANGE = 65_536
 _RANGES_PER_SESSION = 64
-_FIRST_ID = 1_000_000_000 + os.getpid() % 500 * _RANGE * _RANGES_PER_SESSION
+_SESSIONS, _WORKERS = 60, 8
+
+
+def _own_number() -> int:
+    """A number that no other session on this machine is likely to have, and no other worker of this session has."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")  # gw0, gw1, ...: children of one process
+    session = os.getppid() if worker else os.getpid()
+    return session % _SESSIONS * _WORKERS + int((worker or "gw0")[2:]) % _WORKERS
+
+
+_FIRST_ID = 1_000_000_000 + _own_number() * _RANGE * _RANGES_PER_SESSION
 GUEST_IDS = range(_FIRST_ID, _FIRST_ID + _RANGE * _RANGES_PER_SESSION)
 """The host ids of this session's guests when the server is root: no other server on this machine has them."""
 _ranges = itertools.cycle(range(_RANGES_PER_SESSION))
@@ -75,16 +85,6 @@ def assert_clean_since(before: Census, seconds: float = 5.0) -> None:
         raise AssertionError(f"left on the host:\n{left}")
 
 
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
-    """Whether ``condition`` came true within ``seconds``: asked again and again, so it returns as soon as it is."""
-    pause, deadline = threading.Event(), time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        pause.wait(0.005)
-    return True
-
-
 def descendants(pid: int) -> list[int]:
     """Every process below ``pid``, zombies too."""
     found, waiting = [], [pid]
@@ -137,8 +137,7 @@ def _strays() -> Iterable[int]:
     home = tempfile.gettempdir() + "/"
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
-            guest = os.stat(f"/proc/{name}").st_uid in GUEST_IDS or _status_uid(int(name)) in GUEST_IDS
-            if guest or os.readlink(f"/proc/{name}/cwd").startswith(home):
+            if _status_uid(int(name)) in GUEST_IDS or os.readlink(f"/proc/{name}/cwd").startswith(home):
                 yield int(name)
         except OSError:
             continue

@@ -1,25 +1,89 @@
-"""What every test shares: one event loop, settings that this machine cannot colour, and the languages of the fake."""
+"""What every test shares: its tier and its worker, settings that this machine cannot colour, the fake's languages."""
 
+import functools
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
 
+from codex_server import languages as languages_module
 from codex_server.languages import Languages
 from codex_server.sandboxes.fake import fake_languages
+from tests.tiers import TIER, Tier
 
 pytest.register_assert_rewrite("tests.contract.case")
 
-hypothesis.settings.register_profile("suite", deadline=None)  # a busy machine is not a wrong answer
-hypothesis.settings.load_profile("suite")
-
 _FOR_THE_SUITE = "CODEX_REQUIRE_LEVELS"
 """The suite's own variable: backends and levels that must not be skipped."""
+_TESTS = Path(__file__).parent
+_REAL_SANDBOXES = frozenset({"stage", "level", "house"})
+"""Fixtures behind which programs run in real sandboxes."""
+
+# A busy machine is not a wrong answer: no deadlines.
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=30)
+hypothesis.settings.register_profile("change", deadline=None)
+hypothesis.settings.register_profile("nightly", deadline=None, max_examples=2000)
+hypothesis.settings.load_profile(TIER)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "tier(name): the smallest tier that the test runs in: change or nightly")
+    config.addinivalue_line("markers", "unprivileged: what an unprivileged user's account, too, must show")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if _REAL_SANDBOXES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.unprivileged)
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(_group_of(item)))
+    left_out = [item for item in items if not TIER.holds(_tier_of(item))]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if TIER.holds(_tier_of(item))]
+
+
+def _tier_of(item: pytest.Item) -> Tier:
+    """The largest that its marks name; in containers, of a test about the shared inside, all rows but one by night."""
+    marks = [Tier(mark.args[0]) for mark in item.iter_markers("tier")]
+    given = getattr(item, "callspec", None)
+    if given and given.params.get("level") == "docker" and item.get_closest_marker("inside"):
+        rows = {name: index for name, index in given.indices.items() if name != "level"}
+        marks += [Tier.NIGHTLY] if any(rows.values()) else []
+    return max(marks, key=list(Tier).index, default=Tier.QUICK)
+
+
+def _group_of(item: pytest.Item) -> str:
+    """Tests of one group run on one worker: those that share a backend, an engine, or what their module has made.
+
+    Without root, guests at ``confined`` share one id, and the kernel counts all its processes against each one's limit:
+    they take turns, also with the floods of the level above.
+    """
+    given = getattr(item, "callspec", None)
+    place = given and str(given.params.get("stage") or given.params.get("level") or "").removeprefix("embedded-")
+    if place == "docker":
+        return "docker"
+    if place and os.geteuid() != 0 and (place == "confined" or item.path.name == "test_bounds.py"):
+        return "confined"
+    if place and item.path.parent != _TESTS / "faults":
+        return f"{item.path.parent.name}-{place}"
+    return str(item.path.relative_to(_TESTS).with_suffix(""))
 
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def versions_asked_once() -> Iterator[None]:
+    """Interpreters do not change while the suite runs: each is started once to ask for its version."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(languages_module, "_probe_version", functools.cache(languages_module._probe_version))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -1,12 +1,15 @@
 """Installs Python packages with pip into a virtual environment of their own, as wheels only.
 
-The environment is made by the guests' interpreter. pip itself, scripts and packages' own tests (40 percent of it all)
-are taken out again: a guest has no network to install from.
+The environment is made by the guests' interpreter. The pip that installs is the server's own where there is one: to
+bring one into the environment and take it out again costs about 4 seconds. Scripts and packages' own tests (40 percent
+of it all) are taken out: a guest has no network to install from.
 """
 
 import importlib.metadata
+import importlib.util
 import re
 import shutil
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,6 +19,8 @@ from codex_server.packages.sets import Package, PackageSet, guest_folder
 
 _TOOLS = ("pip", "setuptools")
 _PIP = ("-I", "-m", "pip", "--disable-pip-version-check", "--no-input")
+_FIRST_PIP_FOR_OTHERS = (22, 3)
+"""The first pip that installs for another interpreter (``--python``)."""
 _INSTALL = ("install", "--only-binary", ":all:", "--no-compile", "--progress-bar", "off", "--retries", "3")
 """Only with retries does pip say that a registry cannot be reached; else it takes it for an empty one."""
 _SPOKEN = re.compile(
@@ -36,11 +41,14 @@ def install_with_pip(folder: Path, wanted: PackageSet, say: Say) -> tuple[Packag
 
     ``folder`` may be renamed afterwards. Raises ``InstallationFailed``.
     """
-    _make_environment(folder, wanted)
+    shared = has_pip_for_others()
+    _make_environment(folder, wanted, with_pip=not shared)
     python = folder / "bin" / "python3"
+    pip: list[str | Path] = [sys.executable, *_PIP, "--python", python] if shared else [python, *_PIP]
     try:
-        run_command([python, *_PIP, *_INSTALL, "--requirement", wanted.manifest.resolve()], say, shorten, folder=folder)
-        run_command([python, *_PIP, "uninstall", "--yes", *_TOOLS], say, _silently, folder=folder)
+        run_command([*pip, *_INSTALL, "--requirement", wanted.manifest.resolve()], say, shorten, folder=folder)
+        if not shared:
+            run_command([*pip, "uninstall", "--yes", *_TOOLS], say, _silently, folder=folder)
     except CommandFailed as failure:
         raise InstallationFailed(f"pip could not install them: {explain_pip(failure.lines)}") from failure
     library = next((folder / "lib").glob("python3*")) / "site-packages"
@@ -50,6 +58,14 @@ def install_with_pip(folder: Path, wanted: PackageSet, say: Say) -> tuple[Packag
     say("Compiling")
     _compile(python, folder, guest_folder(wanted.interpreter))
     return inventory(library)
+
+
+def has_pip_for_others() -> bool:
+    """Whether the server's own environment has a pip that installs into another one."""
+    if importlib.util.find_spec("pip") is None:
+        return False
+    version = importlib.metadata.version("pip").split(".")
+    return (int(version[0]), int(version[1])) >= _FIRST_PIP_FOR_OTHERS
 
 
 def inventory(library: Path) -> tuple[Package, ...]:
@@ -90,10 +106,11 @@ def _last_error(said: list[str]) -> str:
     return (errors or said or ["nothing"])[-1].strip()
 
 
-def _make_environment(folder: Path, wanted: PackageSet) -> None:
+def _make_environment(folder: Path, wanted: PackageSet, *, with_pip: bool) -> None:
     python = wanted.interpreter.path
+    options = ["--symlinks", *([] if with_pip else ["--without-pip"])]
     try:
-        run_command([python, "-I", "-m", "venv", "--symlinks", folder], _silently, _silently, folder=folder)
+        run_command([python, "-I", "-m", "venv", *options, folder], _silently, _silently, folder=folder)
     except CommandFailed as failure:
         if re.search(r"ensurepip|No module named (venv|pip)", failure.text):
             raise InstallationFailed(

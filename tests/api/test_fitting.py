@@ -11,6 +11,7 @@ from codex_server.api.fitting import encode, encoded_length, fit, shorten
 from codex_server.api.schemas import AnswerFile, ExecuteAnswer, LeftOutFile, Truncated, Usage
 from codex_server.execution.capture import mark
 from codex_server.model import Status
+from tests.tiers import examples
 
 ROOM = 10_000
 TEXTS = st.one_of(
@@ -52,7 +53,7 @@ def answer(stdout="", stderr="", reason=None, files=(), skipped=()):
     )
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(TEXTS, TEXTS, st.sampled_from([None, "Exit code 1"]), FILES, SKIPPED)
 def test_whatever_is_in_it_the_answer_fits_and_tells_what_is_missing(stdout, stderr, reason, files, skipped):
     whole = answer(stdout, stderr, reason, files, skipped)

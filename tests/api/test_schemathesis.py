@@ -16,6 +16,7 @@ from codex_server.api.protocol import guarded
 from codex_server.app import create_app
 from codex_server.sandboxes.fake import FakeBackend, fake_languages
 from codex_server.settings import Settings
+from tests.tiers import examples
 
 TOKEN = "codex_" + "f" * 43
 GETS = ("listLanguages", "healthCheck", "liveness", "readiness", "home", "readMetrics")
@@ -53,7 +54,7 @@ def api():
         assert not server.is_alive()
 
 
-FUZZ = settings(max_examples=50, suppress_health_check=list(HealthCheck), database=None)
+FUZZ = settings(max_examples=examples(50), suppress_health_check=list(HealthCheck), database=None)
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 
 

@@ -13,6 +13,7 @@ from benchmarks.rows.load import CROWDS
 ROOT = Path(__file__).parent.parent.parent
 
 
+@pytest.mark.tier("change")
 def test_the_load_script_prints_a_table_and_writes_every_figure(tmp_path):
     written = tmp_path / "load.json"
     command = [sys.executable, "-m", "benchmarks.load", "--seconds", "0.2", "--clients", "1", "--clients", "3"]

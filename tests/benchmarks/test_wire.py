@@ -128,6 +128,7 @@ def test_a_client_that_is_told_when_to_come_back_comes_neither_earlier_nor_after
     assert (len(asked), tally.busy, tally.errors, tally.latencies) == (11, 11, 0, [])
 
 
+@pytest.mark.tier("change")
 def test_a_client_that_has_rested_asks_again_on_a_new_connection(serve):
     answers = [
         b"HTTP/1.1 503 Busy\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n",

@@ -17,6 +17,8 @@ from codex_server.languages import load_languages
 from codex_server.sandboxes.fake import FakeBackend
 from codex_server.settings import Settings
 
+pytestmark = pytest.mark.unprivileged
+
 SECONDS = 60
 """Guards against a hang; nothing is judged by it."""
 TOKEN = "a-token-for-these-tests"
@@ -67,6 +69,7 @@ def test_a_host_without_user_namespaces_is_refused_with_cause_cure_and_what_less
     assert TokenStore(tmp_path).verify(token[1])
 
 
+@pytest.mark.tier("change")
 @needs_user_namespaces
 def test_a_host_that_gives_less_than_was_asked_for_is_refused_before_anything_is_tried():
     done = serve_in("-Ur", NO_USER_NAMESPACES, "--min-isolation", "full", CODEX_API_TOKEN=TOKEN)
@@ -75,6 +78,7 @@ def test_a_host_that_gives_less_than_was_asked_for_is_refused_before_anything_is
     assert "Or accept less: CODEX_MIN_ISOLATION=namespaces" in done.stderr
 
 
+@pytest.mark.tier("change")
 @needs_mounts
 def test_a_full_disk_under_the_state_folder_is_told_with_the_file_and_the_cure(tmp_path):
     folder = shlex.quote(str(tmp_path))
@@ -92,6 +96,7 @@ def test_a_full_disk_under_the_state_folder_is_told_with_the_file_and_the_cure(t
     assert list(tmp_path.iterdir()) == []  # it was the namespace's own
 
 
+@pytest.mark.tier("change")
 @needs_mounts
 def test_a_state_folder_that_may_not_be_written_is_told_with_the_file_and_the_cure(tmp_path):
     folder = shlex.quote(str(tmp_path))

@@ -22,6 +22,8 @@ from codex_server.sandboxes.room import kernel
 from tests.engine import built_images
 from tests.levels import out_of_reach
 
+pytestmark = pytest.mark.unprivileged
+
 HOST = Host(
     release="6.12.1-amd64",
     machine="x86_64",

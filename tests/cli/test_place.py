@@ -13,6 +13,8 @@ from codex_server.cli.place import examine_address, examine_state_folder
 from codex_server.sandboxes.base import Isolation, IsolationLevel
 from codex_server.settings import Settings
 
+pytestmark = pytest.mark.unprivileged
+
 
 def test_a_state_folder_that_can_be_made_is_not_made(tmp_path: Path):
     finding = examine_state_folder(Settings(state_dir=tmp_path / "new" / "state"))
@@ -49,6 +51,7 @@ def test_damaged_tokens_keep_the_server_from_starting(tmp_path: Path):
     assert (finding.verdict, "is damaged" in str(finding.cure)) == ("lack", True)
 
 
+@pytest.mark.tier("change")
 def test_an_address_is_free_or_keeps_the_server_from_starting():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         finding = examine_address(Settings(port=taken.getsockname()[1]))

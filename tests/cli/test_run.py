@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.unprivileged
+
 COMMAND = [sys.executable, "-m", "codex_server", "run", "--min-isolation", "confined"]
 SECONDS = 60
 
@@ -69,6 +71,7 @@ def test_a_program_that_a_signal_ends_exits_as_in_a_shell():
     assert result.stderr == b"codex-server: ended by SIGKILL\n"
 
 
+@pytest.mark.tier("change")
 def test_a_time_out_exits_137_and_says_why():
     result = run("--timeout", "1", "-c", "while True: pass")
     assert result.returncode == 137

@@ -47,6 +47,7 @@ def shown(name: str, *arguments: str) -> dict[str, object]:
     return next(row for row in rows if row["name"] == name)
 
 
+@pytest.mark.tier("change")
 def test_packages_are_installed_step_by_step_and_then_listed(tmp_path: Path):
     packages = shown("snake")["packages"]
     assert (packages["installed"], packages["size"], packages["contents"]) == (False, None, [])
@@ -82,6 +83,7 @@ def test_a_runner_without_packages_is_told_and_an_unknown_one_refused():
         call("install", "cobol")
 
 
+@pytest.mark.tier("change")
 def test_a_failure_is_our_error_with_its_cure(tmp_path: Path):
     (tmp_path / "runners" / "snake" / "requirements.txt").write_text("pear\n")
     with pytest.raises(InstallationFailed, match="no wheel of pear"):

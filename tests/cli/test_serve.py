@@ -25,6 +25,9 @@ from codex_server.errors import IsolationTooWeak
 from codex_server.languages import load_languages
 from codex_server.settings import load_settings
 from tests.engine import built_images
+from tests.waiting import until
+
+pytestmark = pytest.mark.unprivileged
 
 TOKEN = "a-token-for-these-tests"
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
@@ -45,9 +48,15 @@ class Served:
         return httpx2.post(self.url + "/execute", json={"code": code}, headers=HEADERS, timeout=SECONDS)
 
     def wait_until(self, path: str, seen) -> httpx2.Response:
-        while not seen(response := self.get(path)):
+        responses: list[httpx2.Response] = []
+
+        def heard() -> bool:
             assert self.process.poll() is None
-        return response
+            responses.append(self.get(path))
+            return bool(seen(responses[-1]))
+
+        assert until(heard, SECONDS)
+        return responses[-1]
 
     def end(self, *signals: signal.Signals) -> int:
         for number in signals:
@@ -136,6 +145,7 @@ def test_the_first_start_prints_a_token_and_a_curl_line_that_works():
         assert server.end(signal.SIGTERM) == 0
 
 
+@pytest.mark.tier("change")
 def test_a_later_start_keeps_the_token_and_does_not_show_it():
     with serving() as server:
         token = re.search(r"codex_[\w-]{43}", server.greeting)
@@ -155,10 +165,10 @@ def test_a_signal_ends_it_with_exit_code_0_and_leaves_no_process(served: Served,
     family = descendants(served.process.pid)
     assert family
     assert served.end(number) == 0
-    while any(map(is_alive, family)):
-        pass
+    assert until(lambda: not any(map(is_alive, family)), SECONDS)
 
 
+@pytest.mark.tier("change")
 def test_while_it_drains_a_running_execution_finishes_and_new_ones_are_refused(served: Served):
     thread, answers = in_background(lambda: served.execute("import time; time.sleep(3); print('finished')"))
     served.wait_until("/readyz", lambda response: response.json()["running"] == 1)
@@ -175,6 +185,7 @@ def test_while_it_drains_a_running_execution_finishes_and_new_ones_are_refused(s
     assert said.endswith("Stopped.\n")
 
 
+@pytest.mark.tier("change")
 def test_whoever_connected_before_it_stopped_listening_is_refused_with_a_problem(served: Served):
     place = urlsplit(served.url)
     body = json.dumps({"code": "print(1)"})
@@ -184,8 +195,7 @@ def test_whoever_connected_before_it_stopped_listening_is_refused_with_a_problem
     )
     with socket.create_connection((place.hostname, place.port), SECONDS) as connection:
         served.process.send_signal(signal.SIGTERM)
-        while listens(place.hostname, place.port):
-            pass
+        assert until(lambda: not listens(place.hostname, place.port), SECONDS)
         connection.sendall(request.encode())
         heard = b"".join(iter(lambda: connection.recv(2**16), b"")).decode()
     assert heard.startswith("HTTP/1.1 503 ")
@@ -210,10 +220,10 @@ def test_a_second_signal_stops_at_once_whatever_still_runs(served: Served):
     served.wait_until("/readyz", lambda response: response.status_code == 503)
     assert served.end(signal.SIGTERM) == 0
     thread.join(SECONDS)
-    while any(map(is_alive, family)):
-        pass
+    assert until(lambda: not any(map(is_alive, family)), SECONDS)
 
 
+@pytest.mark.tier("change")
 def test_the_end_of_the_drain_cuts_off_what_still_runs():
     with serving("--set", "drain_seconds=0.2", CODEX_API_TOKEN=TOKEN) as server:
         thread, _ = in_background(lambda: _try(server))
@@ -228,8 +238,7 @@ def test_nothing_survives_a_killed_server(served: Served):
     family = descendants(served.process.pid)
     served.process.kill()
     thread.join(SECONDS)
-    while any(map(is_alive, family)):
-        pass
+    assert until(lambda: not any(map(is_alive, family)), SECONDS)
 
 
 def test_a_second_server_on_the_port_says_so_in_one_line(served: Served):
@@ -242,6 +251,7 @@ def test_a_second_server_on_the_port_says_so_in_one_line(served: Served):
     assert served.get("/livez").status_code == 200
 
 
+@pytest.mark.tier("change")
 def test_the_umask_of_the_shell_does_not_reach_the_sandboxes():
     before = os.umask(0o077)
     try:
@@ -286,6 +296,7 @@ main()
     assert re.search(r"shown this once: codex_[\w-]{43}\n", result.stdout)
 
 
+@pytest.mark.tier("change")
 def test_packages_that_cannot_be_installed_are_told_loudly_and_the_server_does_without(tmp_path: Path):
     nowhere = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path), "PIP_CONFIG_FILE": "/dev/null"}
     nowhere |= {"npm_config_registry": "http://127.0.0.1:9", "npm_config_fetch_retries": "0"}
@@ -307,6 +318,7 @@ def test_packages_that_cannot_be_installed_are_told_loudly_and_the_server_does_w
     assert "the server starts without them" in errors
 
 
+@pytest.mark.tier("change")
 def test_no_data_installs_nothing_and_says_so(tmp_path: Path):
     with serving(
         "--no-data", CODEX_DATA_PACKAGES="true", CODEX_API_TOKEN=TOKEN, CODEX_STATE_DIR=str(tmp_path)
@@ -321,6 +333,7 @@ def test_a_misspelt_variable_is_pointed_out():
     assert "did you mean CODEX_MIN_ISOLATION?" in process.communicate(timeout=SECONDS)[1]
 
 
+@pytest.mark.tier("change")
 def test_an_ipv6_address_is_served_and_printed_as_a_url():
     with contextlib.closing(socket.socket(socket.AF_INET6)) as probe:
         try:
@@ -362,6 +375,7 @@ def test_docker_serves_with_its_images_and_installs_nothing_here(tmp_path: Path)
         assert server.end(signal.SIGTERM) == 0
 
 
+@pytest.mark.tier("change")
 def test_docker_without_an_engine_is_one_line_with_the_cure(tmp_path: Path):
     host = f"unix://{tmp_path}/none.sock"
     process = start("--backend", "docker", CODEX_DOCKER_HOST=host, CODEX_API_TOKEN=TOKEN)

@@ -16,8 +16,8 @@ from typing import Any
 
 import httpx2
 
-from tests.census import until
 from tests.container.compose import ROOT, load_service, run_options
+from tests.waiting import until
 
 BASE = os.environ.get("CODEX_TEST_BASE")
 SECONDS = 300

@@ -12,8 +12,9 @@ from codex_server.sandboxes.room import landlock
 from codex_server.sandboxes.server_profile import SERVER
 from tests.container.compose import ROOT
 from tests.container.engine import Engine, House, house
+from tests.waiting import until
 
-pytestmark = pytest.mark.timeout(900)  # the first of them builds the image
+pytestmark = [pytest.mark.tier("change"), pytest.mark.timeout(900)]  # the first of them builds the image
 
 HELLO = {
     "python": "print(6 * 7)",
@@ -41,8 +42,9 @@ def test_a_program_runs_through_the_published_port(server: House, language: str)
 
 
 def test_it_reaches_the_level_namespaces(server: House):
+    assert until(lambda: server.get("/health")["status"] == "healthy"), server.get("/readyz")
     health = server.get("/health")
-    assert (health["status"], health["isolation"]) == ("healthy", "namespaces")
+    assert health["isolation"] == "namespaces"
     assert set(HELLO) <= set(health["languages"])
 
 
@@ -158,8 +160,8 @@ def test_a_restart_keeps_the_token_even_after_a_kill(engine: Engine, image: str,
 def test_stopping_lets_a_running_program_finish(engine: Engine, image: str, name: str):
     with house(engine, image, name) as here, concurrent.futures.ThreadPoolExecutor() as threads:
         asked = threads.submit(here.ask, "import time; time.sleep(3); print('done')", here.token)
-        while not here.get("/readyz")["running"]:
-            assert not asked.done(), asked.result()
+        assert until(lambda: here.get("/readyz")["running"] or asked.done())
+        assert not asked.done(), asked.result()
         engine.call("stop", "--time=40", name)
         assert asked.result().body["stdout"] == "done\n"
         state = engine.inspect(name)["State"]

@@ -1,4 +1,4 @@
-"""One stage for each backend and level that this machine can offer.
+"""One stage for each backend and level of the tier that this machine can offer.
 
 What it cannot offer is a skip that names the cause; ``CODEX_REQUIRE_LEVELS=full,namespaces`` makes it a failure.
 """
@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,9 +17,11 @@ from codex_server.languages import Languages, load_languages
 from codex_server.sandboxes.base import Backend, IsolationLevel
 from codex_server.sandboxes.fake import FakeBackend, fake_languages
 from codex_server.settings import Settings
+from tests.census import next_guest_ids
 from tests.contract.stage import Stage
 from tests.engine import HOST, built_images
 from tests.levels import LEVELS, out_of_reach
+from tests.tiers import in_tier, tier_of_walls
 
 REAL = [*(f"embedded-{level}" for level in LEVELS), "docker"]
 """Every stage with real sandboxes."""
@@ -26,8 +29,6 @@ PERL = "name: perl\ntitle: Perl\naliases: [pl]\nfile: main.pl\nprogram: perl\n"
 _OPTIONS = {
     "max_flood": 4 * 2**20,
     "pool_sizes": {"python": 2, "javascript": 1},
-    # As root, ids of this suite alone: a server that runs meanwhile uses the default ones, and ends all that bear them.
-    "guest_ids": "1310720:65536",
 }
 
 
@@ -35,7 +36,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that takes ``stage`` and names no backend runs on every real one."""
     marks = metafunc.definition.iter_markers("parametrize")
     if "stage" in metafunc.fixturenames and not any("stage" in mark.args[0] for mark in marks):
-        metafunc.parametrize("stage", REAL, indirect=True)
+        rows = [in_tier(tier_of_walls(stage.removeprefix("embedded-")), stage) for stage in REAL]
+        metafunc.parametrize("stage", rows, indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -65,23 +67,24 @@ def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def _stage(name: str, runner: asyncio.Runner, request: pytest.FixtureRequest) -> Iterator[Stage]:
     level = name.partition("-")[2]
+    given: dict[str, Any] = _OPTIONS | {"guest_ids": next_guest_ids()}
     backend: Backend
     if name == "fake":
-        languages, settings = fake_languages(), Settings(**_OPTIONS)  # type: ignore[arg-type]
+        languages, settings = fake_languages(), Settings(**given)
         backend = FakeBackend()
     elif name == "docker":
         from codex_server.sandboxes.docker.backend import DockerBackend
 
         languages = request.getfixturevalue("real_languages")
         pools = {"python": 2, "javascript": 1, "bash": 1}
-        options = _OPTIONS | {"pool_sizes": pools, "queue_seconds": 120.0}  # a container takes a while to be made
-        settings = Settings(docker_image=built_images(languages, "contract"), docker_host=HOST, **options)  # type: ignore[arg-type]
+        given |= {"pool_sizes": pools, "queue_seconds": 120.0}  # a container takes a while to be made
+        settings = Settings(docker_image=built_images(languages, "contract"), docker_host=HOST, **given)
         backend = DockerBackend(settings, languages)
     else:
         from codex_server.sandboxes.embedded.backend import EmbeddedBackend
 
         languages = request.getfixturevalue("real_languages")
-        settings = Settings(min_isolation=level, **_OPTIONS)  # type: ignore[arg-type]
+        settings = Settings(min_isolation=level, **given)  # type: ignore[arg-type]
         backend = EmbeddedBackend(settings, languages, most=IsolationLevel[level.upper()])
     try:
         runner.run(backend.start())

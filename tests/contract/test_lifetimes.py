@@ -1,13 +1,12 @@
 """What no single program can show: that it leaves nothing, inherits nothing, and dies when nobody waits for it."""
 
 import asyncio
-import time
-from collections.abc import Callable
 
 import pytest
 
 from codex_server.model import Execution, Outcome, Status
 from tests.contract.stage import Stage, processes_with
+from tests.waiting import until
 
 _PATIENCE_SECONDS = 20.0
 _RANDOM = {
@@ -22,16 +21,6 @@ _HOMES = {"python": "import os; print(os.getcwd())", "javascript": "console.log(
 _SLEEPER = (
     "import subprocess, sys, time\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)', {mark!r}])\n"
 )
-
-
-def until(condition: Callable[[], bool]) -> bool:
-    """Whether ``condition`` comes true; looks again and again, for a generous while."""
-    end = time.monotonic() + _PATIENCE_SECONDS
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 async def begun(mark: str) -> None:
@@ -62,7 +51,7 @@ def test_a_cancelled_caller_takes_the_whole_tree_along(stage: Stage) -> None:
             await task
 
     stage.wait(leave())
-    assert until(lambda: not processes_with(mark_of(execution)))
+    assert until(lambda: not processes_with(mark_of(execution)), _PATIENCE_SECONDS)
     assert stage.run("python", "print('next')").stdout.text == "next\n"
 
 
@@ -82,7 +71,7 @@ def test_a_drain_ends_what_is_left_and_tells_its_output(stage: Stage) -> None:
     outcome = stage.wait(drain())
     assert (outcome.status, outcome.exit_code, outcome.signal) == (Status.CANCELLED, 137, "SIGKILL")
     assert outcome.stdout.text == "begun\n"
-    assert until(lambda: not processes_with(mark_of(execution)))
+    assert until(lambda: not processes_with(mark_of(execution)), _PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize("ending", ["", "raise SystemExit(3)", "import os; os._exit(0)", "import os; os.abort()"])
@@ -90,7 +79,7 @@ def test_children_do_not_outlive_the_program(stage: Stage, ending: str) -> None:
     execution = long_execution(stage, ending)
     outcome = stage.wait(stage.executor.execute(execution))
     assert outcome.stdout.text == "begun\n"
-    assert until(lambda: not processes_with(mark_of(execution)))
+    assert until(lambda: not processes_with(mark_of(execution)), _PATIENCE_SECONDS)
 
 
 def test_a_daemon_that_left_its_session_is_dead_when_the_answer_is_given(stage: Stage) -> None:
@@ -101,7 +90,7 @@ def test_a_daemon_that_left_its_session_is_dead_when_the_answer_is_given(stage: 
     )
     outcome = stage.wait(stage.executor.execute(Execution(execution.id, "bash", code, execution.limits)))
     assert (outcome.status, outcome.stdout.text) == (Status.SUCCEEDED, "ok\n")
-    assert until(lambda: not processes_with(mark))
+    assert until(lambda: not processes_with(mark), _PATIENCE_SECONDS)
 
 
 def test_a_child_that_keeps_the_output_open_does_not_hold_the_answer_up(stage: Stage) -> None:

@@ -10,6 +10,8 @@ import pytest
 from codex_server.model import Outcome, Status
 from tests.contract.stage import Stage
 
+pytestmark = pytest.mark.tier("change")
+
 PNG = b"\x89PNG\r\n"
 PROGRAMS = {
     "pandas_describes": (

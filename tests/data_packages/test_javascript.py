@@ -9,6 +9,8 @@ from codex_server.languages import Languages
 from codex_server.model import Outcome
 from tests.contract.stage import Stage
 
+pytestmark = pytest.mark.tier("change")
+
 ASKED = json.loads((Path(__file__).parents[2] / "runners" / "javascript" / "package.json").read_text())["dependencies"]
 PROGRAMS = {
     "lodash_groups": (

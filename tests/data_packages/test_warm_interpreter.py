@@ -11,6 +11,8 @@ from codex_server.languages import Language, Languages
 from tests.runners.comparison import Program, Result, WarmPython, lay_out, run_bare
 from tests.runners.python_programs import PROGRAMS
 
+pytestmark = pytest.mark.tier("change")
+
 DATA_PROGRAMS = {
     "a_table": "import pandas as pd\nprint(pd.DataFrame({'a': [1, 2.5, None], 'b': list('xyx')}).groupby('b').sum())",
     "linear_algebra": "import numpy as np\nprint(np.linalg.inv(np.array([[2.0, 0], [0, 4]])), np.finfo(float).eps)",

@@ -26,8 +26,9 @@ from codex_server.sandboxes.embedded.backend import EmbeddedBackend
 from codex_server.sandboxes.embedded.sandbox import EmbeddedSandbox
 from codex_server.sandboxes.embedded.slot import Slot
 from codex_server.settings import Settings
-from tests.census import next_guest_ids, until
+from tests.census import next_guest_ids
 from tests.engine import HOST
+from tests.waiting import until
 
 T = TypeVar("T")
 FLOOD = 8 * 2**20

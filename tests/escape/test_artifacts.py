@@ -5,6 +5,8 @@ import pytest
 
 from codex_server.sandboxes.base import IsolationLevel
 
+pytestmark = pytest.mark.inside
+
 
 def kept(seen) -> dict[str, bytes]:
     return {file.path: file.content for file in seen.ending.files}

@@ -6,6 +6,8 @@ import pytest
 from codex_server.sandboxes.base import IsolationLevel
 from tests.escape.guesthouse import FLOOD
 
+pytestmark = pytest.mark.inside
+
 MIB = 2**20
 TOO_MUCH = 256 * MIB
 ENDED = ("timed_out", "memory_exceeded", "signalled", "failed", "succeeded")
@@ -25,6 +27,7 @@ def test_a_fork_bomb_is_bounded_and_dies(house, kind):
     assert seen.status == "timed_out"
 
 
+@pytest.mark.tier("change")
 def test_a_bash_fork_bomb_is_bounded_and_dies(house):
     seen = house.bash("bomb() { bomb | bomb & }; bomb; while :; do :; done", wall_seconds=1, processes=16)
     assert seen.status in ("timed_out", "failed", "signalled")
@@ -111,6 +114,7 @@ def test_a_daemon_that_holds_the_streams_does_not_hold_the_answer(house):
     assert seen.ending.wall_seconds < 10
 
 
+@pytest.mark.tier("change")
 @pytest.mark.parametrize(
     "program",
     [
@@ -155,6 +159,7 @@ def test_processor_time_burnt_by_children_counts(house):
     assert seen.ending.stop == "cpu_time"
 
 
+@pytest.mark.tier("change")
 @pytest.mark.levels("full")
 def test_processor_time_of_children_that_nobody_waits_for_counts(house):
     seen = house.python(
@@ -175,6 +180,7 @@ def test_processor_time_of_children_that_nobody_waits_for_counts(house):
     assert seen.ending.stop == "cpu_time"
 
 
+@pytest.mark.tier("change")
 def test_limits_are_looked_at_however_busy_the_init_is_kept(house):
     seen = house.python(
         """
@@ -222,6 +228,7 @@ def test_a_memory_bomb_is_bounded(house, kind):
         assert "MemoryError" in seen.stderr
 
 
+@pytest.mark.tier("change")
 def test_memory_of_many_children_is_bounded_together(house):
     seen = house.python(
         f"""
@@ -254,6 +261,7 @@ def test_files_count_as_memory(house, kind):
         assert "No space left" in seen.stderr
 
 
+@pytest.mark.tier("change")
 @pytest.mark.levels("full", "namespaces")
 def test_disk_and_inodes_are_bounded(house):
     seen = house.python("""

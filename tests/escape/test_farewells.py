@@ -6,6 +6,8 @@ import pytest
 
 from codex_server.sandboxes.room import farewell
 
+pytestmark = pytest.mark.inside
+
 MARKED = f"MARK = {farewell.MARK}\n"
 SETTLED = "import signal, threading, time\n" + MARKED
 

@@ -16,9 +16,10 @@ from codex_server.errors import SandboxFault, SandboxUnavailable
 from codex_server.languages import Languages
 from codex_server.sandboxes.base import IsolationLevel
 from codex_server.sandboxes.embedded.sandbox import EmbeddedSandbox
-from tests.census import Census, alive, assert_clean_since, cgroups_of, descendants, next_guest_ids, until
+from tests.census import Census, alive, assert_clean_since, cgroups_of, descendants, next_guest_ids
 from tests.escape.conftest import Houses
 from tests.escape.guesthouse import Guesthouse, Sink
+from tests.waiting import until
 
 READY_AND_BUSY = """
     import time
@@ -86,8 +87,7 @@ def test_an_init_that_is_killed_before_its_turn_is_told_as_unavailable(house):
         sandbox = await house.arm("python")
         kill_init(sandbox)
         try:
-            while sandbox.alive:
-                await asyncio.sleep(0)
+            assert await asyncio.to_thread(until, lambda: not sandbox.alive)
             with pytest.raises(SandboxUnavailable):
                 await house._run_in(sandbox, "python", "print(1)", {}, Sink())
         finally:
@@ -113,6 +113,7 @@ def test_a_zygote_that_is_killed_is_started_again(own_house):
     assert own_house.backend.problem() is None
 
 
+@pytest.mark.tier("change")
 @pytest.mark.embedded
 def test_a_launcher_that_is_killed_takes_everything_with_it_and_is_started_again(own_house):
     before = descendants(launcher_of(own_house))
@@ -159,6 +160,7 @@ def test_an_arming_that_is_cancelled_leaves_nothing(house):
     house.wait(asyncio.wait_for(scenario(), 60))
 
 
+@pytest.mark.tier("change")
 @pytest.mark.embedded
 def test_every_slot_can_be_taken_and_given_back(own_house):
     async def scenario() -> int:

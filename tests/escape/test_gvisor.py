@@ -14,6 +14,8 @@ from tests.escape.conftest import CONTAINER, Houses
 from tests.escape.guesthouse import Guesthouse
 from tests.levels import out_of_reach
 
+pytestmark = pytest.mark.tier("change")
+
 PROGRAMS = {
     "python": "import sys; print(6 * 7); sys.exit(3)",
     "javascript": "console.log(6 * 7); process.exit(3)",

@@ -138,6 +138,7 @@ def test_two_guests_do_not_see_one_anothers_files(house):
     assert [seen.told for seen in house.together(program, program)] == [1, 1]
 
 
+@pytest.mark.tier("change")
 def test_two_guests_cannot_see_or_signal_one_another(house):
     program = """
         import signal, time

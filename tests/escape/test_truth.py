@@ -6,6 +6,8 @@ import signal
 
 import pytest
 
+pytestmark = pytest.mark.inside
+
 
 @pytest.mark.parametrize("code", [1, 2, 70, 124, 126, 127, 137, 139, 143, 255])
 def test_an_exit_code_is_only_an_exit_code(house, code):

@@ -22,9 +22,10 @@ import requests
 from codex_server.languages import Languages
 from codex_server.sandboxes.docker.container import OWNER_LABEL
 from codex_server.sandboxes.docker.images import image_name
-from tests.census import alive, until
+from tests.census import alive
 from tests.engine import HOST, built_images
 from tests.levels import out_of_reach
+from tests.waiting import until
 
 _SECONDS = 60.0
 _SILENT = (docker.errors.DockerException, requests.RequestException, OSError)
@@ -44,7 +45,17 @@ class Dockerd:
         if self._process and self._process.poll() is None:
             return
         # In a network of its own: an engine without a bridge removes docker0, which is another engine's.
-        command = ["unshare", "--net", "dockerd", "--data-root", self._at("data"), "--exec-root", self._at("exec")]
+        # With mounts of its own: other tests count those of the host.
+        command = [
+            "unshare",
+            "--net",
+            "--mount",
+            "dockerd",
+            "--data-root",
+            self._at("data"),
+            "--exec-root",
+            self._at("exec"),
+        ]
         command += ["--pidfile", self._at("pid"), "--host", self.host, *_OPTIONS]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -139,9 +150,6 @@ class Dockerd:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             until(lambda: not self._left())
-        for line in reversed(Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()):
-            if (place := line.split()[4]).startswith(f"{self.folder}/"):
-                subprocess.run(["umount", "--lazy", place], check=True)
         shutil.rmtree(self.folder)
 
     def _left(self) -> list[int]:

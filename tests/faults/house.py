@@ -19,8 +19,9 @@ import httpx2
 import pytest
 
 from benchmarks.processes import Family, family_of
-from tests.census import alive, cgroups_of, descendants, next_guest_ids, until
+from tests.census import alive, cgroups_of, descendants, next_guest_ids
 from tests.levels import out_of_reach
+from tests.waiting import becomes, until
 
 TOKEN = "codex_" + "f" * 43
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -80,14 +81,25 @@ class House:
 
     async def ready(self) -> dict[str, Any]:
         """What ``/readyz`` says once the server is ready and every pool is full."""
-        async with asyncio.timeout(SECONDS):
-            while True:
-                answer = await self.client.get("/readyz")
-                told: dict[str, Any] = answer.json()
-                if answer.status_code == 200 and all(
-                    told["armed"].get(pool, 0) >= size for pool, size in POOLS.items()
-                ):
-                    return told
+        told: dict[str, Any] = {}
+
+        async def full() -> bool:
+            nonlocal told
+            answer = await self.client.get("/readyz")
+            told = answer.json()
+            armed = told["armed"]
+            return answer.status_code == 200 and all(armed.get(pool, 0) >= size for pool, size in POOLS.items())
+
+        await becomes(full, SECONDS)
+        return told
+
+    async def busy(self, what: str, count: int) -> None:
+        """Return when so many executions are ``running`` or ``queued``."""
+
+        async def reached() -> bool:
+            return bool((await self.client.get("/readyz")).json()[what] >= count)
+
+        await becomes(reached, SECONDS)
 
     async def assert_well(self) -> None:
         """It is ready, and right in every language."""

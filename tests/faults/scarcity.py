@@ -7,6 +7,7 @@ import resource
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -78,33 +79,52 @@ def forbid_forks(family: Family, *, forbid: bool) -> None:
             resource.prlimit(process.pid, resource.RLIMIT_NPROC, (1 if forbid else most, most))
 
 
+@dataclass(frozen=True)
+class SmallDisk:
+    """A file system of 1 MiB with 40 files at most, mounted in a mount namespace of its own: nobody else sees it."""
+
+    folder: Path
+    """Where it is, for a program that was started through ``entrance``."""
+    holder: int
+    """The process that keeps the namespace."""
+
+    @property
+    def entrance(self) -> tuple[str, ...]:
+        """The command through which a program is started in that namespace."""
+        return "nsenter", f"--target={self.holder}", "--mount", "--"
+
+    @property
+    def _seen_from_here(self) -> Path:
+        return Path(f"/proc/{self.holder}/root{self.folder}")
+
+    def fill(self) -> None:
+        """Leave no byte and no file free."""
+        with contextlib.suppress(OSError), (self._seen_from_here / "filling").open("ab", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+        with contextlib.suppress(OSError):
+            for number in itertools.count():
+                (self._seen_from_here / f"filling-{number}").touch()
+
+    def empty(self) -> None:
+        """Remove what ``fill`` made."""
+        for path in self._seen_from_here.glob("filling*"):
+            path.unlink()
+
+
 @contextlib.contextmanager
-def small_disk() -> Iterator[Path]:
-    """A file system of 1 MiB with 40 files at most, where every account can reach it (pytest's folder is closed)."""
+def small_disk() -> Iterator[SmallDisk]:
+    """The disk, where every account can reach it (pytest's folder is closed)."""
     folder = Path(tempfile.mkdtemp(prefix="codex-disk-", dir="/tmp"))
     folder.chmod(0o711)
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m,nr_inodes=40,mode=711", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
-        folder.rmdir()
-        pytest.skip("only root can mount a small disk")
+    # The shell waits for its stdin to end, and takes the namespace with the disk in it along.
+    script = 'mount -t tmpfs -o size=1m,nr_inodes=40,mode=711 tmpfs "$0" && echo mounted && read -r _'
+    command = ["unshare", "--mount", "sh", "-c", script, str(folder)]
     try:
-        yield folder
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+            assert holder.stdout
+            if holder.stdout.readline() != "mounted\n":
+                pytest.skip("only root can mount a small disk")
+            yield SmallDisk(folder, holder.pid)
     finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
         folder.rmdir()
-
-
-def fill(disk: Path) -> None:
-    """Leave no byte and no file free."""
-    with contextlib.suppress(OSError), (disk / "filling").open("ab", buffering=0) as file:
-        while file.write(bytes(4096)):
-            pass
-    with contextlib.suppress(OSError):
-        for number in itertools.count():
-            (disk / f"filling-{number}").touch()
-
-
-def empty(disk: Path) -> None:
-    """Remove what ``fill`` made."""
-    for path in disk.glob("filling*"):
-        path.unlink()

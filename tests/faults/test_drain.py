@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.house import ECHOES, Heard, house
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.tier("change")]
 
 CLIENTS = 16
 
@@ -48,11 +48,9 @@ async def test_what_waits_for_a_place_when_the_signal_comes_is_run_too(level: st
     async with house(level, CODEX_MAX_CONCURRENCY="1") as here:
         # The first holds the place until the others have come, on a busy machine too.
         asking = [asyncio.ensure_future(here.echo("python", pause=4.0))]
-        while (await here.client.get("/readyz")).json()["running"] < 1:
-            pass
+        await here.busy("running", 1)
         asking += [asyncio.ensure_future(here.echo("python")) for _ in range(5)]
-        while (await here.client.get("/readyz")).json()["queued"] < 5:
-            pass
+        await here.busy("queued", 5)
         code = await here.stop(signal.SIGTERM)
         answers = await asyncio.gather(*asking)
         assert [heard.right for heard in answers] == [True] * 6

@@ -25,11 +25,11 @@ from codex_server.sandboxes.docker.backend import DockerBackend
 from codex_server.sandboxes.docker.container import INSTANCE_LABEL
 from codex_server.sandboxes.docker.images import ROOM_LABEL, image_name
 from codex_server.settings import Settings
-from tests.census import until
 from tests.faults.dockerd import Dockerd, private_engine
 from tests.faults.house import BEARER, TOKEN, Heard
+from tests.waiting import becomes, until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.tier("change"), pytest.mark.anyio, pytest.mark.timeout(300)]
 
 SECONDS = 90.0
 """Guards against a hang; nothing is judged by it."""
@@ -92,26 +92,32 @@ class Here:
 
     async def ready(self) -> None:
         """Return when it is ready and its pool is full."""
-        async with asyncio.timeout(SECONDS):
-            while True:
-                status, told = await self.readiness()
-                if status == 200 and told["armed"]["python"] == ARMED:
-                    return
-                await asyncio.sleep(0)
+
+        async def full() -> bool:
+            status, told = await self.readiness()
+            return bool(status == 200 and told["armed"]["python"] == ARMED)
+
+        await becomes(full, SECONDS)
 
     async def not_ready(self) -> list[str]:
         """The reasons, as soon as it is not ready."""
-        async with asyncio.timeout(SECONDS):
-            while (answer := await self.readiness())[0] == 200:
-                await asyncio.sleep(0)
-        reasons: list[str] = answer[1]["reasons"]
+        reasons: list[str] = []
+
+        async def refused() -> bool:
+            status, told = await self.readiness()
+            reasons[:] = told["reasons"]
+            return status != 200
+
+        await becomes(refused, SECONDS)
         return reasons
 
     async def running(self, count: int = 1) -> None:
         """Return when so many executions run."""
-        async with asyncio.timeout(SECONDS):
-            while (await self.readiness())[1]["running"] < count:
-                await asyncio.sleep(0)
+
+        async def reached() -> bool:
+            return bool((await self.readiness())[1]["running"] >= count)
+
+        await becomes(reached, SECONDS)
 
 
 @pytest.fixture
@@ -155,9 +161,7 @@ async def serving(settings: dict[str, Any], languages: Languages, **changes: Any
 
 async def settled(condition: Callable[[], bool]) -> None:
     """Return when ``condition``, which asks the engine, has come true; the server goes on meanwhile."""
-    async with asyncio.timeout(SECONDS):
-        while not await asyncio.to_thread(condition):
-            await asyncio.sleep(0)
+    await becomes(lambda: asyncio.to_thread(condition), SECONDS)
 
 
 def places_free(here: Here) -> int:
@@ -339,9 +343,11 @@ async def test_after_a_server_was_killed_its_programs_end_and_the_next_start_rem
                 asyncio.ensure_future(client.post("/execute", json={"code": SLEEP, "timeout": 30}, headers=BEARER))
                 for _ in range(ARMED)
             ]
-            async with asyncio.timeout(SECONDS):
-                while (await client.get("/readyz")).json()["running"] < ARMED:
-                    pass
+
+            async def busy() -> bool:
+                return bool((await client.get("/readyz")).json()["running"] >= ARMED)
+
+            await becomes(busy, SECONDS)
             await settled(lambda: len(engine.ids(status=["running"])) > ARMED)
             process.kill()
             for gone in await asyncio.gather(*asking, return_exceptions=True):

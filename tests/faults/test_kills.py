@@ -7,11 +7,12 @@ import signal
 import pytest
 
 from tests.faults.house import Crowd, Heard, House, house, victims
+from tests.tiers import by_tier
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.tier("change")]
 
-KILLS = int(os.environ.get("CODEX_FAULTS", "6"))
-"""How many of each kind; read here, since no test sees a CODEX_ variable."""
+KILLS = by_tier(change=3, nightly=36, variable="CODEX_FAULTS")
+"""How many of each kind."""
 CLIENTS = 6
 LOST = {"sandbox-fault", "sandbox-unavailable", "busy"}
 """What a caller may be told when our part was killed."""

@@ -11,9 +11,9 @@ import pytest
 
 from benchmarks.processes import Process
 from tests.faults.house import Crowd, Heard, House, house
-from tests.faults.scarcity import corner, empty, fill, forbid_forks, small_disk
+from tests.faults.scarcity import SmallDisk, corner, forbid_forks, small_disk
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.tier("change")]
 
 MIB = 2**20
 CLIENTS = 4
@@ -104,10 +104,10 @@ def judge_short_of_memory(heard: Heard) -> str:
 
 async def test_a_full_state_disk_stops_no_execution_and_a_new_token_is_refused_with_the_cause(level: str):
     with small_disk() as disk:
-        async with house(level, CODEX_STATE_DIR=str(disk)) as here:
-            fill(disk)
+        async with house(level, *disk.entrance, CODEX_STATE_DIR=str(disk.folder)) as here:
+            disk.fill()
             await here.assert_well()
-            refused = codex_server("token", "create", "another", CODEX_STATE_DIR=str(disk))
+            refused = codex_server(disk, "token", "create", "another")
             assert refused.returncode == 1
             assert "No space left on device" in refused.stderr
             assert "CODEX_STATE_DIR" in refused.stderr
@@ -116,8 +116,8 @@ async def test_a_full_state_disk_stops_no_execution_and_a_new_token_is_refused_w
 
 def test_a_server_that_cannot_keep_its_first_token_does_not_start_and_says_why():
     with small_disk() as disk:
-        fill(disk)
-        refused = codex_server("serve", "--port", "0", "--no-data", CODEX_STATE_DIR=str(disk))
+        disk.fill()
+        refused = codex_server(disk, "serve", "--port", "0", "--no-data")
     assert refused.returncode == 1
     assert "No space left on device" in refused.stderr
     assert "Traceback" not in refused.stderr
@@ -125,14 +125,14 @@ def test_a_server_that_cannot_keep_its_first_token_does_not_start_and_says_why()
 
 async def test_when_the_disk_of_temporary_files_is_full_callers_are_told_and_it_recovers(level: str):
     with small_disk() as disk:
-        async with house(level, TMPDIR=str(disk)) as here:
+        async with house(level, *disk.entrance, TMPDIR=str(disk.folder)) as here:
             crowd = Crowd(here, judge)
             async with crowd.asking(CLIENTS):
                 while not crowd.heard["sandbox-unavailable"]:
                     kill_all(here.family().zygotes)  # a new one needs a file for what it says
-                    fill(disk)  # the old one's too
+                    disk.fill()  # the old one's too
                     await crowd.answers(1)
-                empty(disk)
+                disk.empty()
             await assert_scarce_then_well(here, crowd)
 
 
@@ -142,12 +142,14 @@ def kill_all(processes: tuple[Process, ...]) -> None:
             os.kill(process.pid, signal.SIGKILL)
 
 
-def codex_server(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def codex_server(disk: SmallDisk, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the command with its state folder on ``disk``."""
+    environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "CODEX_STATE_DIR": str(disk.folder)}
     return subprocess.run(
-        [sys.executable, "-m", "codex_server", *words],
+        [*disk.entrance, sys.executable, "-m", "codex_server", *words],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))} | environment,
+        env=os.environ | environment,
     )

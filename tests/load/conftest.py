@@ -1,4 +1,4 @@
-"""Each test runs at every isolation level that this host allows, in a temporary folder of its own."""
+"""Each test runs at the isolation levels of its tier, in a temporary folder of its own."""
 
 import tempfile
 from collections.abc import Iterator
@@ -8,11 +8,12 @@ import pytest
 
 from tests.census import Census, assert_clean_since
 from tests.levels import LEVELS
+from tests.tiers import in_tier, tier_of_load
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "level" in metafunc.fixturenames:
-        metafunc.parametrize("level", LEVELS)
+        metafunc.parametrize("level", [in_tier(tier_of_load(level), level) for level in LEVELS])
 
 
 @pytest.fixture

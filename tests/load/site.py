@@ -21,6 +21,7 @@ from codex_server.sandboxes.embedded.backend import EmbeddedBackend
 from codex_server.settings import Settings
 from tests.census import next_guest_ids
 from tests.levels import out_of_reach
+from tests.waiting import becomes
 
 TOKEN = "codex_" + "t" * 43
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -49,24 +50,29 @@ class Site:
         outcome: dict[str, Any] = answer.json()
         return outcome
 
+    async def running(self, count: int) -> bool:
+        """Whether just so many executions run."""
+        return bool((await self.client.get("/readyz")).json()["running"] == count)
+
     async def ready(self) -> None:
         """Return when nothing runs or waits, and every pool is full."""
-        async with asyncio.timeout(SECONDS):
-            while True:
-                told = (await self.client.get("/readyz")).json()
-                busy = told["running"] + told["queued"]
-                if not busy and all(told["armed"].get(pool, 0) >= size for pool, size in POOLS.items()):
-                    return
+
+        async def idle() -> bool:
+            told = (await self.client.get("/readyz")).json()
+            busy = told["running"] + told["queued"]
+            return not busy and all(told["armed"].get(pool, 0) >= size for pool, size in POOLS.items())
+
+        await becomes(idle, SECONDS)
 
     async def settled(self, faults: Callable[[], list[str]], seconds: float = 10.0) -> list[str]:
         """What ``faults`` finds when it finds nothing any more, or after ``seconds``; the server runs meanwhile."""
-        try:
-            async with asyncio.timeout(seconds):
-                while faults():
-                    await self.client.get("/livez")
-        except TimeoutError:
-            return faults()
-        return []
+
+        async def clean() -> bool:
+            return faults() == []
+
+        with contextlib.suppress(TimeoutError):
+            await becomes(clean, seconds)
+        return faults()
 
 
 @contextlib.asynccontextmanager

@@ -19,8 +19,9 @@ from codex_server.access.tokens import TokenStore
 from tests.census import alive
 from tests.load.programs import KINDS
 from tests.load.site import BEARER, Site, site
+from tests.waiting import becomes, until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.tier("change")]
 
 HARMLESS = (
     ("os.mkdir", "embedded/cgroup.py", "__init__", "a folder in the kernel's own file system: no disk is behind it"),
@@ -137,8 +138,7 @@ async def test_a_zygote_that_is_started_again_blocks_nothing(level: str, clean_h
         (zygote,) = [zygote for zygote in family_of(os.getpid()).zygotes if zygote.pid not in others]
         with watched() as watch:
             os.kill(zygote.pid, signal.SIGKILL)
-            while await asyncio.to_thread(alive, zygote.pid):
-                pass
+            await asyncio.to_thread(until, lambda: not alive(zygote.pid))
             assert (await here.outcome(code="print(42)"))["stdout"] == "42\n"
             await here.ready()
         assert watch.seen == []
@@ -147,9 +147,7 @@ async def test_a_zygote_that_is_started_again_blocks_nothing(level: str, clean_h
 async def leave_while_it_runs(here: Site) -> None:
     """Close the connection while the program runs."""
     leaving = asyncio.ensure_future(here.execute(code="while True: pass"))
-    while not (await here.client.get("/readyz")).json()["running"]:
-        pass
+    await becomes(lambda: here.running(1))
     leaving.cancel()
     await asyncio.gather(leaving, return_exceptions=True)
-    while (await here.client.get("/readyz")).json()["running"]:
-        pass
+    await becomes(lambda: here.running(0))

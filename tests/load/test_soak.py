@@ -15,11 +15,12 @@ from benchmarks.processes import NotReadable, family_of, memory_of
 from tests.census import Census
 from tests.load.programs import Kind, mix
 from tests.load.site import PLACES, Site, site
+from tests.tiers import by_tier
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.tier("change")]
 
-EXECUTIONS = int(os.environ.get("CODEX_SOAK", "160"))
-"""How many a soak runs at each level; read here, since no test sees a CODEX_ variable."""
+EXECUTIONS = by_tier(change=160, nightly=20_000, variable="CODEX_SOAK")
+"""How many a soak runs at each level."""
 CLIENTS = 2 * PLACES
 MIB = 2**20
 _MEMORY_SLACK = 12 * MIB

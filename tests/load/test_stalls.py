@@ -15,7 +15,7 @@ import pytest
 
 from tests.load.site import BEARER, Site, request_bytes, site
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.tier("change")]
 
 MIB = 2**20
 LOOKS = 100

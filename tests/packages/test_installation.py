@@ -13,6 +13,8 @@ from codex_server.packages.installation import install_packages
 from codex_server.packages.process import Say
 from codex_server.packages.sets import InstalledPackages, Package, PackageSet, in_use
 
+pytestmark = pytest.mark.unprivileged
+
 PYTHON = Interpreter("python", Path("/usr/bin/python3"))
 CONTENT = (Package("numpy", "2.4.6"),)
 

@@ -125,6 +125,7 @@ def wanted(folder: Path, node: Interpreter, *, locked: str, finish: Path | None 
     return PackageSet("JavaScript", "npm", node, manifest, finish, (lock_file,), folder / "sets" / "node-24-aaa")
 
 
+@pytest.mark.tier("change")
 def test_what_the_lock_names_is_installed_without_running_anything_of_it(
     tmp_path: Path, node: Interpreter, registry: Registry
 ) -> None:
@@ -138,6 +139,7 @@ def test_what_the_lock_names_is_installed_without_running_anything_of_it(
     assert [path.name for path in package.parent.iterdir()] == ["answer"]
 
 
+@pytest.mark.tier("change")
 def test_nothing_installed_names_the_registry(tmp_path: Path, node: Interpreter, registry: Registry) -> None:
     asked = wanted(tmp_path / "runner", node, locked=integrity(registry.tarball))
     folder = install_packages(asked, lambda _: None).folder
@@ -146,6 +148,7 @@ def test_nothing_installed_names_the_registry(tmp_path: Path, node: Interpreter,
     assert any(path.endswith(".tgz") for path in registry.asked)
 
 
+@pytest.mark.tier("change")
 def test_a_package_that_is_not_what_the_lock_says_is_refused(
     tmp_path: Path, node: Interpreter, registry: Registry
 ) -> None:
@@ -164,6 +167,7 @@ def test_a_registry_that_is_away_is_told_with_the_cure(
         install_packages(asked, lambda _: None)
 
 
+@pytest.mark.tier("change")
 def test_the_runners_own_script_completes_the_installation(
     tmp_path: Path, node: Interpreter, registry: Registry
 ) -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from codex_server.errors import InstallationFailed
 from codex_server.interpreters import Interpreter, find_interpreter
+from codex_server.packages import pip
 from codex_server.packages.installation import install_packages
-from codex_server.packages.pip import explain_pip, inventory, shorten
+from codex_server.packages.pip import explain_pip, has_pip_for_others, inventory, shorten
 from codex_server.packages.sets import Package, PackageSet
 
 PYTHON = find_interpreter("python")
@@ -67,7 +68,13 @@ def wanted(folder: Path, asked: str, finish: str | None = None, python: Interpre
     return PackageSet("Python", "pip", python, manifest, script if finish else None, (), folder / "root" / "python-x")
 
 
-def test_what_is_asked_for_is_installed_finished_and_told(wheels: Path, tmp_path: Path) -> None:
+@pytest.mark.tier("change")
+@pytest.mark.parametrize("own_pip", [True, False])
+def test_what_is_asked_for_is_installed_finished_and_told(
+    wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_pip: bool
+) -> None:
+    """With the server's pip, and with one that comes into the environment and leaves it again."""
+    monkeypatch.setattr(pip, "has_pip_for_others", lambda: own_pip)
     said: list[str] = []
     installed = install_packages(wanted(tmp_path, "apple==1.2\n", FINISH), said.append)
     assert installed.packages == (Package("apple", "1.2"),)
@@ -81,6 +88,7 @@ def test_what_is_asked_for_is_installed_finished_and_told(wheels: Path, tmp_path
     assert all(path.name.startswith("python") for path in (installed.folder / "bin").iterdir())
 
 
+@pytest.mark.tier("change")
 def test_the_environment_works_where_it_is_and_its_bytecode_bears_the_guests_path(wheels: Path, tmp_path: Path) -> None:
     folder = install_packages(wanted(tmp_path, "apple\n"), lambda line: None).folder
     program = "import apple, sys; print(sys.prefix, apple.where(), sep='\\n')"
@@ -95,12 +103,14 @@ def test_the_environment_works_where_it_is_and_its_bytecode_bears_the_guests_pat
     assert named == []
 
 
+@pytest.mark.tier("change")
 def test_a_package_that_is_nowhere_is_named_and_nothing_stays(wheels: Path, tmp_path: Path) -> None:
     with pytest.raises(InstallationFailed, match=r"no wheel of pear"):
         install_packages(wanted(tmp_path, "apple\npear\n"), lambda line: None)
     assert [path.name for path in (tmp_path / "root").iterdir()] == [".lock"]
 
 
+@pytest.mark.tier("change")
 def test_a_registry_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # the port of the discard service
@@ -110,6 +120,7 @@ def test_a_registry_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: p
         install_packages(wanted(tmp_path, "apple\n"), lambda line: None)
 
 
+@pytest.mark.tier("change")
 def test_a_finish_that_fails_takes_everything_back(wheels: Path, tmp_path: Path) -> None:
     with pytest.raises(InstallationFailed, match=r"finish.py.*no fonts"):
         install_packages(wanted(tmp_path, "apple\n", "import sys; sys.exit('no fonts')"), lambda line: None)
@@ -128,6 +139,19 @@ def test_an_interpreter_that_is_gone_is_named(tmp_path: Path) -> None:
     with pytest.raises(InstallationFailed, match="python-that-is-gone"):
         gone = Interpreter("python", tmp_path / "python-that-is-gone")
         install_packages(wanted(tmp_path, "apple\n", python=gone), lambda line: None)
+
+
+@pytest.mark.parametrize(("version", "enough"), [("22.2.2", False), ("22.3", True), ("23.0.1", True), ("100.0", True)])
+def test_only_a_pip_that_knows_other_interpreters_serves_them(
+    monkeypatch: pytest.MonkeyPatch, version: str, enough: bool
+) -> None:
+    monkeypatch.setattr(pip.importlib.metadata, "version", {"pip": version}.__getitem__)
+    assert has_pip_for_others() is enough
+
+
+def test_without_a_pip_of_ones_own_there_is_none_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pip.importlib.util, "find_spec", lambda name: None)
+    assert not has_pip_for_others()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from codex_server.interpreters import SYSTEM_PATH, find_interpreter
 from codex_server.sandboxes.room import farewell
 from tests.runners.comparison import Program, Result, lay_out, run_armed_node, run_bare
 from tests.runners.javascript_programs import ENDINGS, PROGRAMS, TYPESCRIPT
+from tests.tiers import Tier, in_tier
 
 
 def find_nodes() -> dict[str, Path]:
@@ -27,7 +28,7 @@ def find_nodes() -> dict[str, Path]:
 NODES = find_nodes()
 
 
-@pytest.fixture(params=NODES)
+@pytest.fixture(params=[in_tier(Tier.QUICK if name == "pinned" else Tier.CHANGE, name) for name in NODES])
 def node(request) -> Path:
     return NODES[request.param]
 

@@ -15,6 +15,7 @@ from codex_server.sandboxes import syscalls
 from codex_server.sandboxes.policy import CONFINED, POLICIES, ROOM, Policy, Rule, Values
 from codex_server.sandboxes.seccomp import ALLOW, ERRNO, docker_profile
 from tests.sandboxes.bpf import KNOWN, MACHINES, interpret, six_arguments
+from tests.tiers import examples
 
 HERE = os.uname().machine
 
@@ -39,7 +40,7 @@ def profile_of(policy: Policy) -> dict:
     return docker_profile(policy)
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(st.sampled_from(POLICIES), st.sampled_from([*KNOWN, *[rule.call for rule in CONFINED.rules] * 8]), six_arguments)
 def test_the_docker_profile_means_the_same(policy, call, arguments):
     answer, meant = docker_answer(profile_of(policy), call, arguments), policy.verdict(call, arguments)
@@ -124,7 +125,7 @@ def test_libseccomp_makes_the_same_filter_of_the_docker_profile():
     program = as_a_runtime_builds_it(docker_profile(ROOM))
     library = libseccomp()
 
-    @settings(max_examples=500)
+    @settings(max_examples=examples(500))
     @given(st.sampled_from([*KNOWN, *[rule.call for rule in ROOM.rules] * 8]), six_arguments)
     def same(call, arguments):
         number = syscalls.numbers(HERE).get(call)

@@ -22,19 +22,20 @@ from tests.sandboxes.bpf import (
     promised,
     six_arguments,
 )
+from tests.tiers import examples
 
 by_policy = pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.name)
 by_machine = pytest.mark.parametrize("machine", MACHINES)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.sampled_from(POLICIES), st.sampled_from(MACHINES), call_numbers, six_arguments)
 def test_the_filter_answers_as_the_policy_does(policy, machine, number, arguments):
     answer = interpret(compiled(policy, machine), syscalls.AUDIT_ARCH[machine], number, arguments)
     assert answer == promised(policy, machine, number, arguments)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.sampled_from(POLICIES), st.sampled_from([rule.call for rule in CONFINED.rules]), six_arguments)
 def test_the_filter_judges_arguments_as_the_policy_does(policy, call, arguments):
     for machine in MACHINES:
@@ -83,7 +84,7 @@ policies = st.builds(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(policies, st.sampled_from(MACHINES), st.data())
 def test_any_policy_compiles_to_what_it_means(policy, machine, data):
     program = compile_filter(policy, machine)

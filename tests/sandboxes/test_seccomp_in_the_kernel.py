@@ -17,6 +17,8 @@ from codex_server.sandboxes import syscalls
 from codex_server.sandboxes.policy import CONFINED, CONFINED_OWN_UID, POLICIES, ROOM, Policy
 from tests.sandboxes.bpf import MACHINES, WORD, compiled
 
+pytestmark = pytest.mark.unprivileged
+
 HERE = os.uname().machine
 
 by_policy = pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.name)

@@ -102,7 +102,7 @@ def test_help_lists_every_target_that_a_person_would_call():
     assert phony == described
 
 
-def test_ci_runs_what_the_readme_tells_as_root_and_as_an_ordinary_user():
+def test_ci_runs_what_the_readme_tells_as_root_and_as_an_unprivileged_user():
     script = (ROOT / ".ci" / "run").read_text()
     subprocess.run(["bash", "-n", str(ROOT / ".ci" / "run")], check=True)
     assert "set -euo pipefail" in script
@@ -110,7 +110,16 @@ def test_ci_runs_what_the_readme_tells_as_root_and_as_an_ordinary_user():
     assert re.search(r'CODEX_REQUIRE_LEVELS="\$ROOT_LEVELS,\$ENGINE_LEVELS" make test$', script, re.MULTILINE)
     assert set(re.findall(r"ROOT_LEVELS=(\S+)", script)) == {"full,namespaces,confined", "full,namespaces"}
     assert re.findall(r"^ENGINE_LEVELS=(\S+)$", script, re.MULTILINE) == ["docker,container"]
-    assert re.search(r"as_user CODEX_REQUIRE_LEVELS=namespaces,confined make .*test", script)
+    users = r'as_user CODEX_REQUIRE_LEVELS=namespaces,confined make -C codex-server test ARGS="-m unprivileged"$'
+    assert re.search(users, script, re.MULTILINE)
+
+
+def test_the_stages_of_ci_that_follow_one_another_have_budgets_that_fit_into_the_whole():
+    script = (ROOT / ".ci" / "run").read_text()
+    alone = map(int, re.findall(r"^stage (\d+) ", script, re.MULTILINE))
+    beside = map(int, re.findall(r"^begin (\d+) ", script, re.MULTILINE))
+    (whole,) = re.findall(r"^BUDGET=(\d+)$", script, re.MULTILINE)
+    assert sum(alone) + max(beside) <= int(whole) <= 20 * 60
 
 
 def test_the_engine_for_tests_is_sound_bash_and_asks_no_registry_of_images():

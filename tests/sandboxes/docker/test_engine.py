@@ -22,7 +22,7 @@ import pytest
 
 from codex_server.sandboxes.docker import engine as module
 from codex_server.sandboxes.docker.engine import EndState, Engine, EngineError, EngineRefused, ImageFacts, NoSuchImage
-from tests.census import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 

@@ -12,6 +12,8 @@ import pytest
 from codex_server.errors import StartupError
 from codex_server.sandboxes.docker.ownership import Ownership
 
+pytestmark = pytest.mark.unprivileged
+
 FOUND_ALONE = """
 import sys
 from pathlib import Path

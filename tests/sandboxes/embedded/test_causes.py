@@ -11,6 +11,8 @@ from codex_server.sandboxes.embedded import causes
 from codex_server.sandboxes.embedded.causes import HostFacts, closed_to_others, explain
 from codex_server.sandboxes.embedded.zygote import LaunchFailed
 
+pytestmark = pytest.mark.unprivileged
+
 PLAIN = HostFacts(seccomp_filtered=False, userns_clone=None, apparmor_restricts=False)
 CONTAINER = replace(PLAIN, seccomp_filtered=True)
 DEBIAN = replace(PLAIN, userns_clone="0")

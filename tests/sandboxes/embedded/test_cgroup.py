@@ -20,7 +20,7 @@ from codex_server.sandboxes.embedded.cgroup import (
     open_tree,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.unprivileged]
 
 MIB = 2**20
 LIMITS = Limits(memory_bytes=64 * MIB, processes=7)

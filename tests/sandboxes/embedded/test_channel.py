@@ -13,7 +13,7 @@ import pytest
 from codex_server.sandboxes.embedded.channel import Channel, close_all, wait_for_exit
 from codex_server.sandboxes.room import wire
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.unprivileged]
 
 
 @pytest.fixture

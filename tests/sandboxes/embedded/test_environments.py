@@ -11,6 +11,8 @@ import pytest
 from codex_server.interpreters import find_interpreter
 from codex_server.sandboxes.embedded.environments import make_empty_environment
 
+pytestmark = pytest.mark.unprivileged
+
 
 @pytest.fixture
 def closed_umask() -> Iterator[None]:

@@ -12,6 +12,8 @@ from codex_server.sandboxes.embedded.guestids import GuestIds, choose_guest_ids,
 from codex_server.sandboxes.embedded.rootfs import FIRST_SLOT_ID, SINGLE_ID
 from codex_server.settings import load_settings
 
+pytestmark = pytest.mark.unprivileged
+
 UID = 4321
 ACCOUNT = pwd.struct_passwd(("someone", "x", UID, 8765, "", "/", "/bin/sh"))
 OWN_ID = GuestIds((SINGLE_ID, UID, 1), (SINGLE_ID, 8765, 1), map_tool=False)

@@ -9,7 +9,7 @@ from codex_server.errors import SandboxUnavailable
 from codex_server.sandboxes.embedded.nursery import Nursery
 from codex_server.sandboxes.embedded.zygote import LaunchFailed
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.unprivileged]
 
 
 class Zygote:

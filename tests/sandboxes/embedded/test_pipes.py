@@ -8,7 +8,7 @@ import pytest
 
 from codex_server.sandboxes.embedded.pipes import InputPipe, OutputPipe
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.unprivileged]
 
 
 class Chunks(list[bytes]):

@@ -16,6 +16,8 @@ from codex_server.sandboxes.embedded.guestids import GuestIds
 from codex_server.sandboxes.embedded.plans import HostParts, Plans, empty_environment
 from codex_server.settings import Settings
 
+pytestmark = pytest.mark.unprivileged
+
 HOME = Path("/nonexistent/sandboxes")
 
 

@@ -18,7 +18,7 @@ from codex_server.sandboxes.embedded.nursery import Nursery
 from codex_server.sandboxes.embedded.plans import SlotPlan
 from codex_server.settings import Settings
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.unprivileged]
 
 
 class Processes:

@@ -14,6 +14,8 @@ from codex_server.sandboxes.embedded import rootfs
 from codex_server.sandboxes.embedded.rootfs import FIRST_SLOT_ID, SINGLE_ID, room_entries, with_private_libraries
 from codex_server.sandboxes.environment import guest_environment
 
+pytestmark = pytest.mark.unprivileged
+
 ROOM_CODE = Path("/srv/codex/room")
 SYSTEM = Language(
     name="bash",

@@ -39,7 +39,7 @@ from tests.sandboxes.executions import (
     sink_into,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.unprivileged]
 
 
 def memfd(content: bytes) -> int:

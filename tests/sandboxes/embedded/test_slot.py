@@ -15,7 +15,7 @@ from codex_server.sandboxes.embedded.idle import IdleSlots
 from codex_server.sandboxes.embedded.slot import Slot, SlotParts
 from codex_server.sandboxes.room import wire
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.unprivileged]
 
 
 class Cgroup:

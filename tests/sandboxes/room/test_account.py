@@ -8,6 +8,8 @@ import pytest
 from codex_server.sandboxes.room import account
 from codex_server.sandboxes.room.account import Account
 
+pytestmark = pytest.mark.unprivileged
+
 V2 = {
     "cpu.stat": "usage_usec 2500000\nuser_usec 2000000\nsystem_usec 500000\n",
     "memory.peak": "4096\n",

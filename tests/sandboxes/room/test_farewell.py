@@ -15,6 +15,8 @@ import pytest
 
 from codex_server.sandboxes.room import farewell, kernel
 
+pytestmark = pytest.mark.unprivileged
+
 PROGRAM = """
 import os, signal, socket, sys, threading
 from codex_server.sandboxes.room import farewell, kernel

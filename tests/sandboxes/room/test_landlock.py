@@ -14,6 +14,8 @@ import pytest
 
 from codex_server.sandboxes.room import landlock
 
+pytestmark = pytest.mark.unprivileged
+
 needs_landlock = pytest.mark.skipif(
     landlock.abi() < landlock.NEEDED_ABI,
     reason=f"this kernel speaks Landlock {landlock.abi()}, {landlock.NEEDED_ABI} (Linux 6.12) is needed",

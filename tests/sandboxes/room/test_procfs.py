@@ -11,6 +11,8 @@ import pytest
 
 from codex_server.sandboxes.room import procfs
 
+pytestmark = pytest.mark.unprivileged
+
 WAITING = [sys.executable, "-I", "-S", "-c", "input()"]
 
 

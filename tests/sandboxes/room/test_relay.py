@@ -12,6 +12,8 @@ import pytest
 
 from codex_server.sandboxes.room import stream, wire
 
+pytestmark = pytest.mark.unprivileged
+
 RELAY = """
 import socket, sys
 from codex_server.sandboxes.room.relay import Relay

@@ -8,6 +8,8 @@ import pytest
 from codex_server.sandboxes.room import removal
 from codex_server.sandboxes.room.removal import remove_cgroups, remove_tree
 
+pytestmark = pytest.mark.unprivileged
+
 
 @pytest.fixture
 def folders(tmp_path: Path) -> list[str]:

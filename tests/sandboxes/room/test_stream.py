@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from codex_server.sandboxes.room import stream, wire
 
+pytestmark = pytest.mark.unprivileged
+
 MOST = 100
 BODIES = st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=3)
 FRAMES = st.lists(st.tuples(st.sampled_from(wire.Kind), BODIES, st.binary(max_size=MOST)), max_size=6)

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from codex_server.sandboxes.room import wire
 
+pytestmark = pytest.mark.unprivileged
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),

@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 
 from codex_server.sandboxes.room import kernel, wire, workspace
 from codex_server.sandboxes.room.removal import remove_tree
+from tests.tiers import examples
+
+pytestmark = pytest.mark.unprivileged
 
 SECRET = b"a-secret-outside-the-workspace"
 Identities = dict[str, workspace.Identity]
@@ -372,7 +375,7 @@ def hostile(tree: dict[bytes, Any]) -> Iterator[tuple[Path, int]]:
             remove_tree(str(root))
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(st.dictionaries(NAMES, TREES, max_size=6), st.integers(0, 50), st.integers(0, 200))
 def test_a_hostile_tree_is_told_whole_and_nothing_outside_it_is_read(tree, one, total):
     with hostile(tree) as (root, count):
