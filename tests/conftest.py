@@ -11,12 +11,11 @@ import pytest
 from codex_server import languages as languages_module
 from codex_server.languages import Languages
 from codex_server.sandboxes.fake import fake_languages
+from tests import levels
 from tests.tiers import TIER, Tier
 
 pytest.register_assert_rewrite("tests.contract.case")
 
-_FOR_THE_SUITE = "CODEX_REQUIRE_LEVELS"
-"""The suite's own variable: backends and levels that must not be skipped."""
 _TESTS = Path(__file__).parent
 _REAL_SANDBOXES = frozenset({"stage", "level", "house"})
 """Fixtures behind which programs run in real sandboxes."""
@@ -31,6 +30,18 @@ hypothesis.settings.load_profile(TIER)
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "tier(name): the smallest tier that the test runs in: change or nightly")
     config.addinivalue_line("markers", "unprivileged: what an unprivileged user's account, too, must show")
+    config.addinivalue_line("markers", "needs(name, reachable, reason): made by tests.levels.needs")
+    try:
+        levels.required()
+    except ValueError as error:
+        raise pytest.UsageError(error) from error
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("needs"):
+        name, reachable, reason = mark.args
+        if not reachable:
+            levels.out_of_reach(name, reason)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -90,7 +101,7 @@ def versions_asked_once() -> Iterator[None]:
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable of the person who runs the tests must not change what is tested."""
     for name in list(os.environ):
-        if name.startswith("CODEX_") and name != _FOR_THE_SUITE:
+        if name.startswith("CODEX_") and name != levels.VARIABLE:
             monkeypatch.delenv(name)
     monkeypatch.setenv("CODEX_DATA_PACKAGES", "false")  # a server that a test starts must not install any
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from codex_server.api.problems import kinds
+from codex_server.interpreters import find_interpreter
 
 pytestmark = pytest.mark.anyio
 WITHOUT_BROWSER = Path(__file__).with_name("docs_page.mjs")
@@ -56,13 +56,14 @@ async def test_the_docs_page_shows_the_document_of_this_server(door):
     assert "innerHTML" not in text
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
 async def test_the_docs_page_explains_every_field_with_its_default_and_its_parts(door):
+    node = find_interpreter("node")
+    assert node, "the server's own Node.js is one of its dependencies"
     [script] = re.findall(r"<script>(.*?)</script>", (await door.client.get("/docs")).text, re.DOTALL)
     content = (await door.client.get("/openapi.json")).json()
     shown = json.loads(
         subprocess.run(
-            ["node", WITHOUT_BROWSER],
+            [node.path, WITHOUT_BROWSER],
             input=json.dumps({"script": script, "content": content}),
             stdout=subprocess.PIPE,
             text=True,

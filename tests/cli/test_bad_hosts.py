@@ -16,6 +16,7 @@ from codex_server.app import create_app
 from codex_server.languages import load_languages
 from codex_server.sandboxes.fake import FakeBackend
 from codex_server.settings import Settings
+from tests.levels import needs
 
 pytestmark = pytest.mark.unprivileged
 
@@ -35,10 +36,8 @@ def can_unshare(*flags: str) -> bool:
         return False
 
 
-needs_user_namespaces = pytest.mark.skipif(not can_unshare("-Ur"), reason="this host lets us make no user namespace")
-needs_mounts = pytest.mark.skipif(
-    os.geteuid() != 0 or not can_unshare("-m"), reason="only root may mount in a mount namespace of its own"
-)
+needs_user_namespaces = needs("user-namespaces", can_unshare("-Ur"), "this host lets us make none")
+needs_mounts = needs("mounts", os.geteuid() == 0 and can_unshare("-m"), "only root may mount in a namespace of its own")
 
 
 def serve_in(unshared: str, preparation: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

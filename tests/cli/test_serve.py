@@ -25,6 +25,7 @@ from codex_server.errors import IsolationTooWeak
 from codex_server.languages import load_languages
 from codex_server.settings import load_settings
 from tests.engine import built_images
+from tests.levels import out_of_reach
 from tests.waiting import until
 
 pytestmark = pytest.mark.unprivileged
@@ -338,8 +339,8 @@ def test_an_ipv6_address_is_served_and_printed_as_a_url():
     with contextlib.closing(socket.socket(socket.AF_INET6)) as probe:
         try:
             probe.bind(("::1", 0))
-        except OSError:
-            pytest.skip("this machine has no IPv6 loopback")
+        except OSError as error:
+            out_of_reach("ipv6", error)
     process = start("--host", "::1", CODEX_API_TOKEN=TOKEN)
     assert process.stdout is not None
     first = process.stdout.readline()

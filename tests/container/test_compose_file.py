@@ -11,6 +11,7 @@ from codex_server import __version__
 from codex_server.sandboxes.server_profile import GRANTS
 from codex_server.settings import ENV_PREFIX, Settings
 from tests.container.compose import FILE, ROOT, load_service, run_options
+from tests.levels import out_of_reach
 
 SERVICE = load_service()
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -78,7 +79,7 @@ def test_stopping_gives_running_executions_the_time_that_the_server_gives_them()
 def test_compose_itself_takes_the_file():
     docker = shutil.which("docker")
     if not docker or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
-        pytest.skip("docker compose is not installed here")
+        out_of_reach("compose", "it is not installed here")
     done = subprocess.run([docker, "compose", "--file", FILE, "config"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -6,6 +6,7 @@ import pytest
 
 from codex_server.model import Execution, Outcome, Status
 from tests.contract.stage import Stage, processes_with
+from tests.levels import out_of_reach
 from tests.waiting import until
 
 _PATIENCE_SECONDS = 20.0
@@ -146,7 +147,7 @@ def test_the_environment_has_nothing_of_the_server_s(stage: Stage, language: str
 def test_the_interpreter_is_the_one_that_was_promised(stage: Stage, language: str) -> None:
     """Its shared library too: a program that is found with another one's library is neither."""
     if not any(known.name == language and known.available for known in stage.languages):
-        pytest.skip(f"{language} is not on this machine")
+        out_of_reach("languages", f"{language} is not on this machine")
     tell = {
         "python": "import platform; print(platform.python_version())",
         "javascript": "console.log(process.versions.node)",

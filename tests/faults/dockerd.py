@@ -16,7 +16,6 @@ from typing import Any
 
 import docker
 import docker.errors
-import pytest
 import requests
 
 from codex_server.languages import Languages
@@ -61,7 +60,7 @@ class Dockerd:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         if not until(lambda: self._answers() or self._process.poll() is not None, _SECONDS) or not self._answers():
             last = (self.folder / "log").read_text(encoding="utf-8", errors="replace").splitlines()[-1:]
-            out_of_reach("docker", f"an engine of one's own does not start: {''.join(last)}")
+            out_of_reach("private-engine", f"an engine of one's own does not start: {''.join(last)}")
 
     def _at(self, name: str) -> str:
         return str(self.folder / name)
@@ -174,10 +173,8 @@ def _parent(pid: int) -> int:
 @contextlib.contextmanager
 def private_engine(languages: Languages) -> Iterator[tuple[Dockerd, str]]:
     """A running engine and a template of its images' names; a skip that says why there is none."""
-    if os.geteuid() != 0:  # also where an engine must be there: the same tests run as root beside it
-        pytest.skip("starting an engine of one's own needs root")
-    if shutil.which("dockerd") is None:
-        out_of_reach("docker", "there is no dockerd to start one's own engine with")
+    if os.geteuid() != 0 or shutil.which("dockerd") is None:
+        out_of_reach("private-engine", "it needs root and dockerd")
     template = built_images(languages, "faults")
     engine = Dockerd(Path(tempfile.mkdtemp(prefix="codex-engine-")))  # short: a socket's path has 107 bytes
     try:

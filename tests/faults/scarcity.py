@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from benchmarks.processes import Family
+from tests.levels import out_of_reach
 
 _CGROUPS = Path("/sys/fs/cgroup")
 
@@ -23,7 +22,7 @@ class Corner:
     def __init__(self, controller: str, names: tuple[str, str]) -> None:
         old, new = names
         if os.geteuid() != 0:
-            pytest.skip("only root can put a server into a cgroup of its own")
+            out_of_reach("cgroups", "only root can put a server into a cgroup of its own")
         if (_CGROUPS / "cgroup.controllers").exists():
             above, self._limit = _CGROUPS, new
         else:
@@ -32,10 +31,10 @@ class Corner:
         try:
             self.folder.mkdir()
         except OSError as error:
-            pytest.skip(f"no cgroup can be made for the controller {controller}: {error}")
+            out_of_reach("cgroups", f"none can be made for the controller {controller}: {error}")
         if not (self.folder / self._limit).exists():
             self.folder.rmdir()
-            pytest.skip(f"the controller {controller} is not there for a cgroup below {above}")
+            out_of_reach("cgroups", f"the controller {controller} is not there below {above}")
 
     @property
     def entrance(self) -> tuple[str, ...]:
@@ -124,7 +123,7 @@ def small_disk() -> Iterator[SmallDisk]:
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
             assert holder.stdout
             if holder.stdout.readline() != "mounted\n":
-                pytest.skip("only root can mount a small disk")
+                out_of_reach("mounts", "only root can mount a small disk")
             yield SmallDisk(folder, holder.pid)
     finally:
         folder.rmdir()

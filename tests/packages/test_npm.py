@@ -20,6 +20,7 @@ from codex_server.interpreters import Interpreter, find_interpreter
 from codex_server.packages.installation import install_packages
 from codex_server.packages.npm import explain_npm, find_npm, shorten
 from codex_server.packages.sets import Package, PackageSet
+from tests.levels import out_of_reach
 
 RUNNERS = Path(__file__).parents[2] / "runners"
 FILES = {
@@ -110,7 +111,7 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Regist
 def node() -> Interpreter:
     found = find_interpreter("node")
     if found is None:
-        pytest.skip("there is no Node.js on this machine")
+        out_of_reach("languages", "there is no Node.js on this machine")
     return found
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from codex_server.languages import Language, Start, load_languages
 from codex_server.sandboxes.room import farewell
+from tests.levels import out_of_reach
 from tests.runners.comparison import Program, Result, WarmPython, lay_out, run_armed_node, run_bare
 
 LANGUAGES = {language.name: language for language in load_languages()}
@@ -49,7 +50,7 @@ def test_every_example_has_its_expected_output_and_the_other_way_round(name):
 def test_example_prints_what_it_promises(name, tmp_path):
     language, example = EXAMPLES[name]
     if not language.available:
-        pytest.skip(f"{language.title} is not on this machine")
+        out_of_reach("languages", f"{language.title} is not on this machine")
     program = Program(example.read_text(encoding="utf-8"))
     file = lay_out(program, tmp_path / "workspace", language.file_name)
     assert run(language, file, program) == Result(0, example.with_suffix(".out").read_text(encoding="utf-8"), "")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from codex_server.sandboxes import syscalls
 from codex_server.sandboxes.policy import CONFINED, POLICIES, ROOM, Policy, Rule, Values
 from codex_server.sandboxes.seccomp import ALLOW, ERRNO, docker_profile
+from tests.levels import out_of_reach
 from tests.sandboxes.bpf import KNOWN, MACHINES, interpret, six_arguments
 from tests.tiers import examples
 
@@ -91,8 +92,8 @@ class Comparison(ctypes.Structure):
 def libseccomp() -> ctypes.CDLL:
     try:
         library = ctypes.CDLL("libseccomp.so.2")
-    except OSError:
-        pytest.skip("libseccomp is not installed here")
+    except OSError as error:
+        out_of_reach("libseccomp", error)
     library.seccomp_init.restype = ctypes.c_void_p
     return library
 

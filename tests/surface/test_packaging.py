@@ -108,9 +108,11 @@ def test_ci_runs_what_the_readme_tells_as_root_and_as_an_unprivileged_user():
     assert "set -euo pipefail" in script
     assert "make check" in script
     assert re.search(r'CODEX_REQUIRE_LEVELS="\$ROOT_LEVELS,\$ENGINE_LEVELS" make test$', script, re.MULTILINE)
-    assert set(re.findall(r"ROOT_LEVELS=(\S+)", script)) == {"full,namespaces,confined", "full,namespaces"}
-    assert re.findall(r"^ENGINE_LEVELS=(\S+)$", script, re.MULTILINE) == ["docker,container"]
-    users = r'as_user CODEX_REQUIRE_LEVELS=namespaces,confined make -C codex-server test ARGS="-m unprivileged"$'
+    levels = re.findall(r"^ +ROOT_LEVELS=\$PARTS,\S*,(full,\S+)$", script, re.MULTILINE)
+    assert levels == ["full,namespaces,confined", "full,namespaces"]
+    assert re.findall(r"^ENGINE_LEVELS=(\S+)$", script, re.MULTILINE) == ["docker,container,private-engine"]
+    assert re.findall(r"^USER_LEVELS=\$PARTS,(\S+)$", script, re.MULTILINE) == ["namespaces,confined"]
+    users = r'as_user CODEX_REQUIRE_LEVELS="\$USER_LEVELS" make -C codex-server test ARGS="-m unprivileged"$'
     assert re.search(users, script, re.MULTILINE)
 
 

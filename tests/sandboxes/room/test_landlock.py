@@ -13,12 +13,14 @@ from pathlib import Path
 import pytest
 
 from codex_server.sandboxes.room import landlock
+from tests.levels import needs
 
 pytestmark = pytest.mark.unprivileged
 
-needs_landlock = pytest.mark.skipif(
-    landlock.abi() < landlock.NEEDED_ABI,
-    reason=f"this kernel speaks Landlock {landlock.abi()}, {landlock.NEEDED_ABI} (Linux 6.12) is needed",
+needs_landlock = needs(
+    "landlock",
+    landlock.abi() >= landlock.NEEDED_ABI,
+    f"this kernel speaks Landlock {landlock.abi()}, {landlock.NEEDED_ABI} (Linux 6.12) is needed",
 )
 
 FAR_SIDE = Path(landlock.__file__).parents[1]
