@@ -5,9 +5,51 @@ import asyncio
 import pytest
 
 from codex_server.access.tokens import TokenStore
+from codex_server.api.schemas import ExecuteRequest, RequestFile, RequestLimits
 
 pytestmark = pytest.mark.anyio
 KEY = {"Idempotency-Key": "order-1"}
+WHOLE = {
+    "code": "print 1",
+    "language": "python",
+    "timeout": 5,
+    "stdin": "in",
+    "args": ["a"],
+    "env": {"A": "a"},
+    "files": [{"path": "a", "content": "AAAA", "encoding": "utf-8"}],
+    "limits": {
+        "memory_bytes": 2**26,
+        "cpu_seconds": 2,
+        "processes": 4,
+        "output_bytes": 1000,
+        "file_bytes": 1000,
+    },
+}
+"""A request with every field that there is."""
+ANOTHER = {
+    "code": "print 2",
+    "language": "bash",
+    "timeout": 6,
+    "stdin": "other",
+    "args": ["b"],
+    "env": {"A": "b"},
+    "files": [],
+    "limits": {},
+    "files/path": "b",
+    "files/content": "BBBB",
+    "files/encoding": "base64",
+    "limits/memory_bytes": 2**25,
+    "limits/cpu_seconds": 3,
+    "limits/processes": 5,
+    "limits/output_bytes": 1001,
+    "limits/file_bytes": 1001,
+}
+"""For each field, and each one below, another value than ``WHOLE``'s."""
+FIELDS = [
+    *ExecuteRequest.model_fields,
+    *(f"files/{name}" for name in RequestFile.model_fields),
+    *(f"limits/{name}" for name in RequestLimits.__annotations__),
+]
 
 
 async def test_the_same_request_again_gets_the_same_answer_and_runs_nothing(door):
@@ -38,6 +80,25 @@ async def test_the_key_with_another_body_is_refused(door):
     assert answer.status_code == 422
     assert answer.json()["code"] == "idempotency-mismatch"
     assert len(door.backend.executions) == 1
+
+
+@pytest.mark.parametrize("field", FIELDS)
+async def test_the_key_with_another_value_of_any_field_is_refused(door, field):
+    assert (await door.execute(**WHOLE, headers=KEY)).status_code == 200
+    answer = await door.execute(**changed(field), headers=KEY)
+    assert (answer.status_code, answer.json()["code"]) == (422, "idempotency-mismatch")
+    assert len(door.backend.executions) == 1
+
+
+def changed(field):
+    """``WHOLE`` with the other value of one field, or of one field below ``files`` or ``limits``."""
+    top, _, below = field.partition("/")
+    value = ANOTHER[field]
+    if top == "files" and below:
+        value = [WHOLE["files"][0] | {below: value}]
+    elif below:
+        value = WHOLE[top] | {below: value}
+    return WHOLE | {top: value}
 
 
 async def test_of_many_at_once_one_runs_and_the_others_are_told_to_wait(door):
