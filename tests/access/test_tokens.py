@@ -1,15 +1,25 @@
 """``access/tokens.py`` and ``tokenfile.py``: bearer tokens, kept as hashes."""
 
+import hashlib
+import hmac
 import json
 import re
 import stat
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import time_machine
 
-from codex_server.access.tokens import ALL_SCOPES, FixedToken, Scope, TokenStore
+from codex_server.access.tokens import (
+    ALL_SCOPES,
+    FixedToken,
+    Scope,
+    Token,
+    TokenStore,
+    find_token,
+    hash_token,
+)
 from codex_server.errors import StartupError
 
 
@@ -34,6 +44,49 @@ def test_a_created_token_is_recognised_and_another_one_is_not(store):
     assert store.verify(secret[:-1] + ("a" if secret[-1] != "a" else "b")) is None
     assert store.verify("") is None
     assert store.verify("\ud800") is None
+
+
+def with_hash(digest):
+    return Token("tok_1", "ci", ALL_SCOPES, digest, datetime.now(UTC))
+
+
+def test_what_is_kept_of_a_token_is_its_whole_sha_256(store):
+    secret, token = store.create("ci")
+    assert token.hash == hashlib.sha256(secret.encode()).hexdigest()
+
+
+def test_a_hash_that_differs_in_any_one_digit_is_another_tokens():
+    digest = hash_token("presented")
+    near = [digest[:place] + "ab"[digest[place] == "a"] + digest[place + 1 :] for place in range(64)]
+    assert find_token([with_hash(digest)], "presented")
+    assert find_token(map(with_hash, near), "presented") is None
+    assert find_token([with_hash(digest[:-1]), with_hash("")], "presented") is None
+
+
+def test_every_stored_hash_is_compared_in_constant_time_and_by_nothing_else(monkeypatch):
+    compared = []
+
+    def compare(stored, presented):
+        compared.append((stored, presented))
+        return stored == "second"
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    digest = hash_token("presented")
+    stored = ["first", "second", digest, "last"]
+    found = find_token(map(with_hash, stored), "presented")
+    assert found is not None
+    assert found.hash == "second"
+    assert compared == [(each, digest) for each in stored]
+
+
+def test_the_constant_time_comparison_alone_decides_for_both_kinds_of_token(store, monkeypatch):
+    secret, _ = store.create("ci")
+    fixed = FixedToken(secret)
+    assert store.verify(secret)
+    assert fixed.verify(secret)
+    monkeypatch.setattr(hmac, "compare_digest", lambda *_: False)
+    assert store.verify(secret) is None
+    assert fixed.verify(secret) is None
 
 
 def test_the_token_itself_is_nowhere_in_the_folder(store, folder):
