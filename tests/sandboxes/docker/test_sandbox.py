@@ -40,6 +40,7 @@ from tests.sandboxes.executions import (
     WITH_FILES,
     sink_into,
 )
+from tests.sandboxes.timers import timers_of
 
 pytestmark = pytest.mark.anyio
 
@@ -311,6 +312,24 @@ async def test_a_container_that_the_engine_does_not_end_is_given_up_and_its_outc
     with pytest.raises(SandboxFault, match=r"did not end the sandbox's container; .* unknown"):
         await asyncio.wait_for(run, 30)
     assert init.engine.kills == 1
+
+
+async def test_the_wall_time_is_all_that_a_program_gets(init, monkeypatch):
+    asked = timers_of(init.sandbox, monkeypatch)
+    init.start()
+    await init.hear()
+    assert asked == [(LIMITS.wall_seconds, Stop.WALL_TIME)]
+
+
+async def test_an_init_that_was_told_to_stop_has_a_second_to_report_and_the_engine_half_a_minute(init, monkeypatch):
+    asked = timers_of(init.sandbox, monkeypatch)
+    init.start(replace(CODE, limits=replace(LIMITS, wall_seconds=0)))
+    await init.hear()
+    await init.hear()
+    assert asked == [(0, Stop.WALL_TIME), (1.0,)]
+    init.sandbox._kill()
+    await asyncio.wait_for(init.engine.killed.wait(), 30)
+    assert asked == [(0, Stop.WALL_TIME), (1.0,), (30.0,)]
 
 
 async def test_a_container_that_is_lost_is_a_fault(init):

@@ -16,7 +16,9 @@ import pytest
 from codex_server.errors import ProtocolViolation, SandboxFault, SandboxUnavailable
 from codex_server.interpreters import Interpreter
 from codex_server.languages import Language
+from codex_server.limits import Limits
 from codex_server.model import Ending, Execution, Status, Stop, Stream
+from codex_server.sandboxes.embedded.cgroup import CgroupUsage
 from codex_server.sandboxes.embedded.channel import Channel
 from codex_server.sandboxes.embedded.sandbox import EmbeddedSandbox
 from codex_server.sandboxes.embedded.slot import Slot, SlotParts
@@ -38,6 +40,7 @@ from tests.sandboxes.executions import (
     WITH_FILES,
     sink_into,
 )
+from tests.sandboxes.timers import timers_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.unprivileged]
 
@@ -266,6 +269,59 @@ async def test_an_init_that_does_not_listen_is_killed_and_the_stop_is_still_told
     assert init.process.returncode == -signal.SIGKILL
     assert (ending.status, ending.signal, ending.exit_code) == (Status.TIMED_OUT, signal.SIGKILL, None)
     assert ending.peak_memory_bytes is None
+
+
+async def test_the_wall_time_is_all_that_a_program_gets(init, monkeypatch):
+    asked = timers_of(init.sandbox, monkeypatch)
+    init.start()
+    await init.hear_payload()
+    assert asked == [(LIMITS.wall_seconds, Stop.WALL_TIME)]
+
+
+@pytest.mark.parametrize(("confined", "seconds"), [(False, 0.25), (True, 5.0)])
+async def test_an_init_that_was_told_to_stop_has_a_moment_to_report(init, confined, seconds, tmp_path, monkeypatch):
+    asked = timers_of(init.sandbox, monkeypatch)
+    init.slot.folder = tmp_path / "slot" if confined else None
+    init.start(replace(CODE, limits=replace(LIMITS, wall_seconds=0)))
+    await init.hear_payload()
+    await init.hear()
+    assert asked == [(0, Stop.WALL_TIME), (seconds,)]
+
+
+class Cgroup:
+    """One that has counted the next of ``cpu_seconds`` at each look."""
+
+    def __init__(self, *cpu_seconds: float) -> None:
+        self._counted = iter(cpu_seconds)
+        self.limits: list[Limits] = []
+
+    def begin(self) -> None:
+        pass
+
+    def limit(self, limits: Limits) -> None:
+        self.limits.append(limits)
+
+    def usage(self) -> CgroupUsage:
+        return CgroupUsage(next(self._counted), 4096, 0)
+
+    async def remove_soon(self) -> None:
+        pass
+
+
+async def test_processor_time_is_looked_at_when_all_of_it_can_be_used_up_and_not_in_a_frenzy(init, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    init.slot.cgroup = Cgroup(3.5, 7.3, 7.5, 7.5)
+    asked = timers_of(init.sandbox, monkeypatch)
+    run = init.start()
+    await init.hear_payload()
+    assert init.slot.cgroup.limits == [LIMITS]
+    for _ in range(3):
+        init.sandbox._look_at_processor(LIMITS.cpu_seconds)
+    assert (await init.hear())[0] is wire.Kind.STOP
+    looks = [delay for delay, *args in asked if args == [LIMITS.cpu_seconds]]
+    assert looks == [7.5 / 4, 1.0, 0.1]
+    wire.send(init.channel, wire.Kind.RESULT, KILLED | {"stop": "asked"})
+    assert (await run).stop is Stop.CPU_TIME
 
 
 async def test_destroying_kills_the_init_and_frees_the_number_once(init):
