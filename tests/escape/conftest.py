@@ -27,6 +27,8 @@ from tests.tiers import TIER, Tier, in_tier, tier_of_walls
 
 CONTAINER = "docker"
 """The level, so to say, of the other back end: it promises all that ``full`` does."""
+HOST_GROUPS = (4, 6, 42)
+"""Further groups of a server that root starts: on Debian those of logs, disks and passwords."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -71,7 +73,9 @@ def languages() -> Languages:
 @pytest.fixture(scope="session")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """The baits; they stand before any backend starts, so that all of it could be inherited."""
-    before = dict(os.environ)
+    before, groups = dict(os.environ), os.getgroups()
+    if os.geteuid() == 0:
+        os.setgroups(HOST_GROUPS)  # where they may read more than others
     host = Host(tmp_path_factory.mktemp("host"))
     for folder in list(host.folder.parents)[:-2]:
         folder.chmod(0o755)
@@ -79,6 +83,8 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     host.close()
     os.environ.clear()
     os.environ.update(before)
+    if os.geteuid() == 0:
+        os.setgroups(groups)
 
 
 class Houses:

@@ -1,6 +1,8 @@
 """What a guest takes is bounded: processes, memory, descriptors, files, output, time; and all of it is gone afterwards."""
 # ruff: noqa: E501 - the long lines are programs of guests
 
+import resource
+
 import pytest
 
 from codex_server.sandboxes.base import IsolationLevel
@@ -279,6 +281,33 @@ def test_disk_and_inodes_are_bounded(house):
         tell(answers)
     """)
     assert seen.told == ["ENOSPC"] * 4
+
+
+def test_every_resource_limit_is_set(house):
+    seen = house.python(
+        """
+        import resource
+        names = ("CPU", "FSIZE", "CORE", "NOFILE", "STACK", "MEMLOCK", "DATA", "NPROC")
+        tell({name: resource.getrlimit(getattr(resource, "RLIMIT_" + name)) for name in names})
+        """,
+        cpu_seconds=7.5,
+        file_bytes=4 * MIB,
+        memory_bytes=96 * MIB,
+        processes=10,
+    ).told
+    processes = seen.pop("NPROC")
+    assert processes[0] == processes[1]
+    assert 10 <= processes[0] < 10_000
+    counted = house.level is IsolationLevel.FULL
+    assert seen == {
+        "CPU": [9, 10],
+        "FSIZE": [4 * MIB] * 2,
+        "CORE": [1, 1],
+        "NOFILE": [1024, 1024],
+        "STACK": [8 * MIB, 64 * MIB],
+        "MEMLOCK": [65_536] * 2,
+        "DATA": [resource.RLIM_INFINITY if counted else 96 * MIB] * 2,
+    }
 
 
 def test_a_file_cannot_grow_beyond_its_limit(house):

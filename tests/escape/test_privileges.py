@@ -64,6 +64,28 @@ def test_guest_is_not_root_and_cannot_become_anybody_else(house):
     assert set(answers) <= {"EPERM", "EINVAL"}
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user cannot leave its groups")
+def test_guest_has_none_of_the_groups_of_its_server(house):
+    assert os.getgroups()
+    assert set(house.python("tell(os.getgroups())").told) <= set(house.python("tell(os.getresgid())").told)
+
+
+@pytest.mark.levels(*IN_A_ROOM)
+@pytest.mark.embedded
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user cannot leave its groups")
+def test_nobody_in_a_room_has_the_groups_of_the_server(house):
+    found = {}
+
+    def look(sandbox):
+        init = pid_of(sandbox.slot.pidfd)
+        room = [init, parent_of(init), *members_of(init)]
+        found.update({pid: groups_of(pid) for pid in room})
+
+    house.disturbed("print('ready', flush=True); sys.stdin.read()", "ready", look, stdin=b"x" * 2**20)
+    assert len(found) == 3
+    assert set(found.values()) == {()}
+
+
 @pytest.mark.embedded
 @pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's sandboxes without newuidmap have its own uid")
 def test_guest_has_a_host_uid_that_nobody_else_has(house):
@@ -81,6 +103,16 @@ def test_guest_has_a_host_uid_that_nobody_else_has(house):
 def pid_of(pidfd: int) -> int:
     with open(f"/proc/self/fdinfo/{pidfd}") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
+
+
+def groups_of(pid: int) -> tuple[str, ...]:
+    with open(f"/proc/{pid}/status") as file:
+        return next(tuple(line.split()[1:]) for line in file if line.startswith("Groups:"))
+
+
+def parent_of(pid: int) -> int:
+    with open(f"/proc/{pid}/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("PPid:"))
 
 
 def members_of(init: int) -> list[int]:
@@ -175,6 +207,11 @@ def test_guest_cannot_make_devices(house):
               attempt(os.mknod, "/dev/shm/null", stat.S_IFCHR | 0o666, os.makedev(1, 3))])
     """).told
     assert set(seen) <= {"EPERM", "EACCES"}
+
+
+@pytest.mark.levels(*IN_A_ROOM)
+def test_guest_is_the_first_to_die_for_memory(house):
+    assert house.python("print(open('/proc/self/oom_score_adj').read())").stdout.split() == ["1000"]
 
 
 def test_guest_cannot_lower_its_claim_to_die_first_below_the_hosts(house):
