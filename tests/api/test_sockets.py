@@ -160,6 +160,31 @@ async def test_a_connection_that_says_nothing_is_closed_in_time(serve, dial):
         await (await dial(door)).closed()
 
 
+async def test_header_body_and_what_nobody_reads_have_the_time_that_is_set_and_no_more(serve, dial, monkeypatch):
+    loop, asked = asyncio.get_running_loop(), []
+    set_timer, set_timeout = loop.call_later, asyncio.timeout
+
+    def call_later(delay, callback, *args, **how):
+        asked.append((getattr(callback, "__name__", ""), delay))
+        return set_timer(delay, callback, *args, **how)
+
+    def timeout(delay):
+        asked.append(("timeout", delay))
+        return set_timeout(delay)
+
+    monkeypatch.setattr(loop, "call_later", call_later)
+    monkeypatch.setattr(asyncio, "timeout", timeout)
+    async with serve(receive_seconds=77.5) as door:
+        wire = await dial(door)
+        await wire.send(request(script("print 1")))
+        assert (await wire.answer())[0] == 200
+        await wire.send(b"POST /execute HTTP/1.1\r\nHost: x\r\nContent-Length: 900000000\r\n\r\nxxx")
+        assert (await wire.answer())[0] == 401
+    assert {delay for name, delay in asked if name == "_header_is_late"} == {77.5}
+    assert ("timeout", 77.5) in asked
+    assert ("close", 5.0) in asked
+
+
 async def test_dripping_empty_lines_does_not_hold_a_connection(serve, dial):
     async with serve(receive_seconds=0.2) as door:
         wire = await dial(door)

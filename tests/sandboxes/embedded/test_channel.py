@@ -135,3 +135,13 @@ def test_unwanted_descriptors_are_closed():
     for descriptor in descriptors:
         with pytest.raises(OSError, match="Bad file"):
             os.fstat(descriptor)
+
+
+async def test_an_exit_is_waited_for_as_long_as_was_asked(monkeypatch):
+    asked, timeout = [], asyncio.timeout
+    monkeypatch.setattr(asyncio, "timeout", lambda seconds: asked.append(seconds) or timeout(0))
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        pidfd = os.pidfd_open(process.pid)
+        assert not await wait_for_exit(pidfd, 7.5)
+        os.close(pidfd)
+    assert asked == [7.5]

@@ -14,6 +14,7 @@ from codex_server.sandboxes.embedded.channel import Channel
 from codex_server.sandboxes.embedded.idle import IdleSlots
 from codex_server.sandboxes.embedded.slot import Slot, SlotParts
 from codex_server.sandboxes.room import wire
+from tests.sandboxes.timers import timers_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.unprivileged]
 
@@ -148,6 +149,14 @@ async def test_a_slot_that_nobody_wants_is_ended_after_a_moment(fars, monkeypatc
     assert waiting.take() is None
     await waiting.close()
     assert far.freed == [0]
+
+
+async def test_a_slot_that_stands_empty_is_kept_for_a_second(fars, monkeypatch):
+    waiting = IdleSlots()
+    asked = timers_of(waiting, monkeypatch)
+    waiting.put(fars().slot)
+    assert asked == [(1.0,)]
+    await waiting.close()
 
 
 async def test_closing_ends_every_slot_that_stands_empty(fars):
