@@ -112,7 +112,16 @@ def test_a_crowd_counts_answers_refusals_errors_and_lost_connections(serve):
     assert tally.in_time <= len(tally.latencies)
     assert tally.busy
     assert tally.errors
-    assert "500" in tally.first_error or tally.first_error == "None"
+
+
+@pytest.mark.parametrize(("kind", "told"), [(_answer(b"", "500 Oops"), "500"), (b"", "None")])
+def test_the_first_error_of_a_crowd_is_told(serve, kind, told):
+    kinds = [_answer(b"1"), kind, _answer(b"", "404 Not Found")]
+    address = serve(lambda number: kinds[min(number, 2)])
+
+    tally = crowd(address, address.get("/"), b"1", clients=1, seconds=0.2)
+
+    assert told in tally.first_error
 
 
 def test_a_client_that_is_told_when_to_come_back_comes_neither_earlier_nor_after_the_window(serve):

@@ -32,7 +32,7 @@ def test_a_fork_bomb_is_bounded_and_dies(house, kind):
 @pytest.mark.tier("change")
 def test_a_bash_fork_bomb_is_bounded_and_dies(house):
     seen = house.bash("bomb() { bomb | bomb & }; bomb; while :; do :; done", wall_seconds=1, processes=16)
-    assert seen.status in ("timed_out", "failed", "signalled")
+    assert seen.status == "timed_out"
 
 
 @pytest.mark.levels("full", "namespaces")
@@ -200,10 +200,9 @@ def test_limits_are_looked_at_however_busy_the_init_is_kept(house):
         time.sleep(30)
         """,
         cpu_seconds=2,
-        wall_seconds=15,
+        wall_seconds=30,
     )
-    assert seen.status == "timed_out"
-    assert seen.ending.stop == "cpu_time" or seen.ending.wall_seconds < 14
+    assert (seen.status, seen.ending.stop) == ("timed_out", "cpu_time")
 
 
 MEMORY_BOMBS = {
@@ -225,9 +224,18 @@ ON_TMPFS = {
 @pytest.mark.parametrize("kind", MEMORY_BOMBS)
 def test_a_memory_bomb_is_bounded(house, kind):
     seen = house.python(MEMORY_BOMBS[kind], memory_bytes=96 * MIB, wall_seconds=10)
-    assert seen.status in ("memory_exceeded", "failed"), seen
-    if seen.status == "failed":
-        assert "MemoryError" in seen.stderr
+    if kind == "anonymous" and house.level is not IsolationLevel.FULL:  # RLIMIT_DATA says no before anything is used
+        assert seen.status == "failed", seen
+        assert seen.stderr.endswith("MemoryError\n")
+    else:
+        assert_killed_for_memory(house, seen)
+
+
+def assert_killed_for_memory(house, seen):
+    """By the kernel where there is a cgroup, else by the init that watches."""
+    assert seen.status == "memory_exceeded", seen
+    by_kernel = house.level is IsolationLevel.FULL
+    assert (seen.ending.stop, seen.ending.oom_kills > 0) == ((None, True) if by_kernel else ("memory", False))
 
 
 @pytest.mark.tier("change")
@@ -244,7 +252,10 @@ def test_memory_of_many_children_is_bounded_together(house):
         memory_bytes=96 * MIB,
         wall_seconds=10,
     )
-    assert seen.status == "memory_exceeded" or seen.ending.oom_kills > 0, seen
+    if house.level is IsolationLevel.FULL:  # the kernel kills the children one by one, and the parent lives on
+        assert (seen.status, seen.ending.stop, seen.ending.oom_kills > 0) == ("succeeded", None, True), seen
+    else:
+        assert_killed_for_memory(house, seen)
 
 
 @pytest.mark.levels("full")
@@ -258,8 +269,10 @@ def test_memory_that_no_process_shows_is_bounded(house, kind):
 @pytest.mark.parametrize("kind", ON_TMPFS)
 def test_files_count_as_memory(house, kind):
     seen = house.python(ON_TMPFS[kind], memory_bytes=96 * MIB, wall_seconds=10)
-    assert seen.status in ("memory_exceeded", "failed"), seen
-    if seen.status == "failed":
+    if kind == "all folders":
+        assert_killed_for_memory(house, seen)
+    else:  # the workspace has a bound of its own, which is met before
+        assert seen.status == "failed", seen
         assert "No space left" in seen.stderr
 
 
@@ -353,9 +366,9 @@ def test_hoarded_pipes_are_bounded(house):
         """,
         memory_bytes=96 * MIB,
     )
-    assert seen.status in ("memory_exceeded", "succeeded"), seen
-    if seen.status == "succeeded":
-        assert int(seen.stdout.split()[1]) <= 96
+    answer, held = seen.stdout.split()
+    assert (seen.status, answer) == ("succeeded", "EMFILE"), seen
+    assert int(held) <= 96
 
 
 FLOODS = {
