@@ -236,6 +236,9 @@ def test_a_scope_of_a_newer_version_allows_nothing_here(store, folder):
     content["tokens"][0]["scopes"].append("everything")
     (folder / "tokens.json").write_text(json.dumps(content))
     assert TokenStore(folder).list()[0].scopes == {Scope.EXECUTE}
+    content["tokens"][0]["scopes"] = ["everything"]
+    (folder / "tokens.json").write_text(json.dumps(content))
+    assert TokenStore(folder).list()[0].scopes == frozenset()
 
 
 def test_a_full_disk_leaves_the_old_tokens_whole(store, folder, monkeypatch):

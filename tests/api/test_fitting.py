@@ -124,3 +124,10 @@ def test_of_a_stream_far_above_the_size_the_ends_are_kept_and_the_rest_is_counte
     assert set(head) == {"a"}
     assert set(tail) == {"z"}
     assert told == mark(len(text) - len(head) - len(tail))
+
+
+def test_an_answer_that_is_one_character_too_long_is_shortened():
+    whole = answer("x" * 5000, skipped=[("name", "reason")])
+    room = encoded_length(whole)
+    assert fit(whole, None, room) == whole
+    assert encoded_length(fit(whole, None, room - 1)) < room

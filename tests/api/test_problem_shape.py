@@ -127,3 +127,9 @@ async def test_with_a_public_address_the_type_is_a_whole_url(open_door):
     async with open_door(public_url="https://box.example/") as door:
         answer = await door.client.get("/nope")
     assert answer.json()["type"] == "https://box.example/problems#not-found"
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/docs", "/execute", "/nope"])
+async def test_a_browser_is_told_to_guess_no_type_and_to_name_no_page_elsewhere(door, path):
+    headers = (await door.client.get(path)).headers
+    assert (headers["x-content-type-options"], headers["referrer-policy"]) == ("nosniff", "no-referrer")

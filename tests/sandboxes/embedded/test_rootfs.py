@@ -11,7 +11,13 @@ from codex_server.interpreters import Interpreter
 from codex_server.languages import Language, Start
 from codex_server.packages.sets import InstalledPackages
 from codex_server.sandboxes.embedded import rootfs
-from codex_server.sandboxes.embedded.rootfs import FIRST_SLOT_ID, SINGLE_ID, room_entries, with_private_libraries
+from codex_server.sandboxes.embedded.rootfs import (
+    FIRST_SLOT_ID,
+    MASKED,
+    SINGLE_ID,
+    room_entries,
+    with_private_libraries,
+)
 from codex_server.sandboxes.environment import guest_environment
 
 pytestmark = pytest.mark.unprivileged
@@ -250,3 +256,9 @@ def test_the_system_s_python_is_found_in_its_environment_too():
     )
     links = {entry[1:] for entry in room_entries((system,), ROOM_CODE, 3) if entry[0] == "link"}
     assert ("/opt/python-packages/bin/python3.11", "/usr/bin/python3.11") in links
+
+
+def test_what_proc_tells_about_the_host_is_masked():
+    """The list that container runtimes mask, as far as these files are there without a driver."""
+    told = {"cmdline", "config.gz", "diskstats", "kallsyms", "keys", "modules", "partitions", "swaps", "timer_list"}
+    assert set(MASKED) == {f"/proc/{name}" for name in told}

@@ -68,3 +68,13 @@ def test_a_link_in_a_guest_s_folder_is_removed_and_what_it_leads_to_stays(tmp_pa
 
 def test_a_guest_s_folder_that_is_gone_already_is_no_error(tmp_path: Path) -> None:
     remove_tree(str(tmp_path / "gone"))
+
+
+@pytest.mark.parametrize("to", ["folder", "nowhere"])
+def test_a_link_in_place_of_the_folder_is_not_followed(tmp_path: Path, to: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "kept").touch()
+    (tmp_path / "link").symlink_to(tmp_path / to)
+    with pytest.raises(OSError, match=r"Not a directory|Too many levels"):
+        remove_tree(str(tmp_path / "link"))
+    assert (tmp_path / "folder" / "kept").exists()
