@@ -45,8 +45,10 @@ JAVASCRIPT = [
     _js(
         "runs_timers_and_promises_in_order",
         """
-        setTimeout(() => console.log('timeout'), 20);
-        setImmediate(() => console.log('immediate'));
+        setImmediate(() => {
+            console.log('immediate');
+            setTimeout(() => console.log('timeout'), 1);
+        });
         Promise.resolve().then(() => console.log('promise'));
         process.nextTick(() => console.log('tick'));
         console.log('now');
