@@ -24,9 +24,6 @@ _FIXED_LIMITS = {
     resource.RLIMIT_NOFILE: (1024, 1024),
     resource.RLIMIT_STACK: (8 * 2**20, 64 * 2**20),
     resource.RLIMIT_MEMLOCK: (2**16, 2**16),
-    # No POSIX message queue: the kernel counts their bytes for the account that made the namespaces, over all sandboxes
-    # together and until it has taken the last one's apart, so what one guest gets would depend on the others.
-    resource.RLIMIT_MSGQUEUE: (0, 0),
 }
 
 

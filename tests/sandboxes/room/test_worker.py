@@ -19,7 +19,6 @@ LIMITS = {
     "NOFILE": (1024, 1024),
     "STACK": (8 * 2**20, 64 * 2**20),
     "MEMLOCK": (2**16, 2**16),
-    "MSGQUEUE": (0, 0),
 }
 PROGRAM = """
 import json, os, resource, signal, struct, sys
