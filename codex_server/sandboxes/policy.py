@@ -147,6 +147,12 @@ _GROUPS: Final = (
         _calls("keyctl add_key request_key"),
     ),
     Group(
+        "Message queues by name",
+        "The kernel charges them, over all user namespaces, to the account that made the sandboxes: one guest's would "
+        "use up those of every other and of the host.",
+        _calls("mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr"),
+    ),
+    Group(
         "io_uring",
         "Does file and socket operations past any filter of calls, and has been a steady source of kernel holes.",
         _calls("io_uring_setup io_uring_enter io_uring_register"),
@@ -319,12 +325,9 @@ _NO_NAMESPACES: Final = (
         EAFNOSUPPORT,
     ),
     Group(
-        "Shared memory and queues by number or name",
+        "Shared memory and queues by number",
         "There is no ipc namespace: they are the host's. Memory shared through a memfd stays.",
-        _calls(
-            "shmget shmat shmctl shmdt semget semop semtimedop semctl msgget msgsnd msgrcv msgctl mq_open mq_unlink "
-            "mq_timedsend mq_timedreceive mq_notify mq_getsetattr"
-        ),
+        _calls("shmget shmat shmctl shmdt semget semop semtimedop semctl msgget msgsnd msgrcv msgctl"),
     ),
     Group(
         "Watches on files",

@@ -54,6 +54,10 @@ REFUSED = {
     "sync": (),
     "migrate_pages": (1, 0, 0, 0),
     "move_pages": (1, 0, 0, 0, 0, 0),
+    "mq_open": (b"mine\0", os.O_RDWR | os.O_CREAT, 0o600, 0),
+    "mq_unlink": (b"mine\0",),
+    "mq_notify": (0, 0),
+    "mq_getsetattr": (0, 0, 0),
 }
 ONLY_X86 = {"modify_ldt": (1, b"\0" * 16, 16), "iopl": (3,), "ioperm": (0, 1, 1)}
 
