@@ -56,7 +56,7 @@ def test_a_hard_link_to_the_systems_files_cannot_be_made(house):
     seen = house.python(
         "tell([attempt(os.link, file, 'linked') for file in ('/etc/passwd', '/bin/sh', '/proc/1/environ')])"
     )
-    assert set(seen.told) <= {"EXDEV", "EPERM", "EACCES", "EROFS"}
+    assert seen.told == ["EXDEV"] * 3
     assert kept(seen) == {}
 
 
@@ -70,8 +70,8 @@ def test_pipes_and_sockets_are_passed_over_without_waiting(house):
         open("file", "w").write("x")
     """)
     assert kept(seen) == {"file": b"x"}
-    assert skipped(seen).items() >= {"fifo": "it is a named pipe", "fifo2": "it is a named pipe"}.items()
-    assert set(skipped(seen)) <= {"fifo", "fifo2", "socket"}
+    sockets = {} if house.level is IsolationLevel.CONFINED else {"socket": "it is a socket"}
+    assert skipped(seen) == {"fifo": "it is a named pipe", "fifo2": "it is a named pipe"} | sockets
 
 
 @pytest.mark.parametrize("depth", [40, 400, 5000])
@@ -170,7 +170,7 @@ def test_a_daemon_that_swaps_files_for_links_meanwhile_is_dead_before_they_are_r
         time.sleep(0.05)
     """)
     assert seen.status == "succeeded"
-    assert set(kept(seen).values()) <= {b"mine"}
+    assert list(kept(seen).values()) == [b"mine"]
 
 
 def test_a_daemon_that_lets_a_file_grow_meanwhile_is_dead_before_it_is_read(house):

@@ -12,7 +12,6 @@ pytestmark = pytest.mark.inside
 
 MIB = 2**20
 TOO_MUCH = 256 * MIB
-ENDED = ("timed_out", "memory_exceeded", "signalled", "failed", "succeeded")
 
 FORK_BOMBS = {
     "flat": "while True:\n    try: os.fork()\n    except OSError: pass",
@@ -69,7 +68,7 @@ def test_threads_are_bounded(house):
         """,
         processes=10,
     )
-    assert 0 < int(seen.stdout) < 1000
+    assert 0 < int(seen.stdout) < (10 if house.level is IsolationLevel.FULL else 200)
 
 
 def test_zombies_and_orphans_leave_nothing(house):
@@ -197,12 +196,13 @@ def test_limits_are_looked_at_however_busy_the_init_is_kept(house):
                 time.sleep(0.01)
         if os.fork() == 0:
             while time.process_time() < 30: pass
-        time.sleep(30)
+        time.sleep(60)
         """,
         cpu_seconds=2,
         wall_seconds=30,
     )
-    assert (seen.status, seen.ending.stop) == ("timed_out", "cpu_time")
+    assert seen.status == "timed_out"
+    assert seen.ending.stop == "cpu_time"
 
 
 MEMORY_BOMBS = {
@@ -224,18 +224,10 @@ ON_TMPFS = {
 @pytest.mark.parametrize("kind", MEMORY_BOMBS)
 def test_a_memory_bomb_is_bounded(house, kind):
     seen = house.python(MEMORY_BOMBS[kind], memory_bytes=96 * MIB, wall_seconds=10)
-    if kind == "anonymous" and house.level is not IsolationLevel.FULL:  # RLIMIT_DATA says no before anything is used
-        assert seen.status == "failed", seen
-        assert seen.stderr.endswith("MemoryError\n")
+    if kind == "anonymous" and house.level is not IsolationLevel.FULL:  # RLIMIT_DATA counts that kind, and refuses it
+        assert (seen.status, seen.stderr.splitlines()[-1]) == ("failed", "MemoryError"), seen
     else:
-        assert_killed_for_memory(house, seen)
-
-
-def assert_killed_for_memory(house, seen):
-    """By the kernel where there is a cgroup, else by the init that watches."""
-    assert seen.status == "memory_exceeded", seen
-    by_kernel = house.level is IsolationLevel.FULL
-    assert (seen.ending.stop, seen.ending.oom_kills > 0) == ((None, True) if by_kernel else ("memory", False))
+        assert seen.status == "memory_exceeded", seen
 
 
 @pytest.mark.tier("change")
@@ -252,10 +244,11 @@ def test_memory_of_many_children_is_bounded_together(house):
         memory_bytes=96 * MIB,
         wall_seconds=10,
     )
-    if house.level is IsolationLevel.FULL:  # the kernel kills the children one by one, and the parent lives on
-        assert (seen.status, seen.ending.stop, seen.ending.oom_kills > 0) == ("succeeded", None, True), seen
+    if house.level is IsolationLevel.FULL:  # the kernel kills child after child, until the rest fits
+        assert seen.status == "succeeded", seen
+        assert 0 < seen.ending.oom_kills < 8, seen
     else:
-        assert_killed_for_memory(house, seen)
+        assert (seen.status, seen.ending.stop) == ("memory_exceeded", "memory"), seen
 
 
 @pytest.mark.levels("full")
@@ -269,11 +262,11 @@ def test_memory_that_no_process_shows_is_bounded(house, kind):
 @pytest.mark.parametrize("kind", ON_TMPFS)
 def test_files_count_as_memory(house, kind):
     seen = house.python(ON_TMPFS[kind], memory_bytes=96 * MIB, wall_seconds=10)
-    if kind == "all folders":
-        assert_killed_for_memory(house, seen)
-    else:  # the workspace has a bound of its own, which is met before
+    if kind == "workspace":  # it alone is smaller than the memory, and full first
         assert seen.status == "failed", seen
-        assert "No space left" in seen.stderr
+        assert "No space left on device" in seen.stderr
+    else:
+        assert seen.status == "memory_exceeded", seen
 
 
 @pytest.mark.tier("change")
@@ -343,9 +336,9 @@ def test_descriptors_are_bounded(house):
             while True: kept.append(os.open("/dev/null", os.O_RDONLY))
         answer = attempt(hoard)
         for fd in kept: os.close(fd)
-        tell([answer, len(kept) <= 1024])
+        tell([answer, len(kept)])
     """)
-    assert seen.told == ["EMFILE", True]
+    assert seen.told == ["EMFILE", 1024 - 3]
 
 
 def test_hoarded_pipes_are_bounded(house):
@@ -366,9 +359,10 @@ def test_hoarded_pipes_are_bounded(house):
         """,
         memory_bytes=96 * MIB,
     )
+    assert seen.status == "succeeded", seen
     answer, held = seen.stdout.split()
-    assert (seen.status, answer) == ("succeeded", "EMFILE"), seen
-    assert int(held) <= 96
+    assert answer == "EMFILE"
+    assert 0 < int(held) <= 96  # after 64 MiB of an account's pipes (fs.pipe-user-pages-soft) each holds little
 
 
 FLOODS = {
