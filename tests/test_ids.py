@@ -24,3 +24,12 @@ def test_ids_sort_by_the_time_they_were_made() -> None:
         with time_machine.travel(moment, tick=False):
             made.append(new_id("exe"))
     assert made == sorted(made)
+
+
+def test_the_first_ten_characters_are_milliseconds() -> None:
+    moments = ("2026-01-01T00:00:00", "2026-01-01T00:00:00.001", "2026-01-01T00:00:00.002")
+    made = []
+    for moment in moments:
+        with time_machine.travel(moment, tick=False):
+            made.append(new_id("exe")[:14])
+    assert len(set(made)) == len(moments)

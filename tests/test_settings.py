@@ -167,3 +167,9 @@ def test_the_state_lives_where_the_desktop_says(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setenv("HOME", "/home/ada")
     assert default_state_dir() == Path("/home/ada/.local/state/codex-server")
+
+
+def test_a_token_from_outside_has_sixteen_characters_at_the_least():
+    assert Settings(api_token="x" * 16).api_token
+    with pytest.raises(ValidationError, match="a token needs at least 16 characters"):
+        Settings(api_token="x" * 15)
