@@ -29,6 +29,7 @@ NAMES = {
     "languages": "the interpreter of every runner, and perl",
     "libseccomp": "libseccomp.so.2",
     "kernel-headers": "the kernel's headers for user space",
+    "curl": "`curl`",
     "ipv6": "an IPv6 loopback address",
     "compose": "`docker compose` of version 2",
 }
