@@ -8,7 +8,7 @@ from tests import tiers
 from tests.census import GUEST_IDS
 from tests.conftest import _group_of, _tier_of
 from tests.levels import LEVELS
-from tests.tiers import Tier, by_tier, examples, in_tier, tier_of_load, tier_of_walls
+from tests.tiers import Tier, by_tier, examples, in_tier, sampled, tier_of_load, tier_of_walls
 
 
 @pytest.mark.parametrize(("tier", "held"), [("quick", 1), ("change", 2), ("nightly", 3)])
@@ -20,6 +20,12 @@ def test_a_row_of_the_smallest_tier_bears_no_mark_and_others_name_theirs():
     assert in_tier(Tier.QUICK, 1).marks == []
     (mark,) = in_tier(Tier.NIGHTLY, 1).marks
     assert (mark.name, mark.args) == ("tier", (Tier.NIGHTLY,))  # type: ignore[union-attr]
+
+
+def test_of_a_long_table_one_row_in_four_runs_before_a_commit_and_none_is_lost():
+    rows = sampled("abcdefgh")
+    assert [row.values for row in rows] == [(name,) for name in "abcdefgh"]
+    assert [row.values[0] for row in rows if not row.marks] == ["a", "e"]
 
 
 def test_a_change_is_tested_at_every_level_and_in_containers():

@@ -6,6 +6,7 @@ isolation are crossed where the level is what is tested (``tier_of_walls``), and
 """
 
 import os
+from collections.abc import Iterable
 from enum import StrEnum
 
 import pytest
@@ -42,6 +43,11 @@ STRONGEST = LEVELS[0 if _IS_ROOT else 1]
 def in_tier(tier: Tier, *values: object, id: str | None = None) -> ParameterSet:
     """A row of a parametrized test that runs in ``tier`` and above."""
     return pytest.param(*values, id=id, marks=[] if tier is Tier.QUICK else [pytest.mark.tier(tier)])
+
+
+def sampled(names: Iterable[str]) -> list[ParameterSet]:
+    """Rows of a long table: one of four in the quick tier, all of them for a change."""
+    return [in_tier(Tier.CHANGE if number % 4 else Tier.QUICK, name) for number, name in enumerate(names)]
 
 
 def tier_of_walls(level: str) -> Tier:

@@ -35,6 +35,7 @@ def test_output_is_passed_on_as_bytes():
     assert result.stdout == b"\xff\x00\xfe"
 
 
+@pytest.mark.tier("change")
 def test_output_comes_while_the_program_runs():
     program = "import sys; print('first', flush=True); import time; time.sleep(60)"
     with subprocess.Popen([*COMMAND, "--timeout", "30", "-c", program], stdout=subprocess.PIPE) as process:
@@ -44,11 +45,13 @@ def test_output_comes_while_the_program_runs():
         assert process.wait(SECONDS) == 128 + signal.SIGTERM
 
 
+@pytest.mark.tier("change")
 def test_what_is_piped_in_is_the_programs_input_and_the_words_are_its_arguments():
     result = run("-c", "import sys; print(sys.argv[1:], sys.stdin.read())", "--", "-a", "--b", stdin="é".encode())
     assert result.stdout.decode() == "['-a', '--b'] é\n"
 
 
+@pytest.mark.tier("change")
 def test_a_file_runs_in_the_language_of_its_name(tmp_path: Path):
     file = tmp_path / "hello.sh"
     file.write_text('echo "$# $1"; exit 3')

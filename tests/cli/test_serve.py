@@ -25,6 +25,7 @@ from codex_server.languages import load_languages
 from codex_server.settings import load_settings
 from tests.engine import built_images
 from tests.levels import needs, out_of_reach
+from tests.tiers import Tier, in_tier
 from tests.waiting import until
 
 pytestmark = pytest.mark.unprivileged
@@ -155,7 +156,7 @@ def test_a_later_start_keeps_the_token_and_does_not_show_it():
         assert answer.status_code == 200
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, in_tier(Tier.CHANGE, signal.SIGINT)])
 def test_a_signal_ends_it_with_exit_code_0_and_leaves_no_process(served: Served, number: signal.Signals):
     assert served.execute("print(1)").json()["stdout"] == "1\n"
     family = descendants(served.process.pid)
@@ -237,6 +238,7 @@ def test_nothing_survives_a_killed_server(served: Served):
     assert until(lambda: not any(map(is_alive, family)), SECONDS)
 
 
+@pytest.mark.tier("change")
 def test_a_second_server_on_the_port_says_so_in_one_line(served: Served):
     port = served.url.rpartition(":")[2]
     second = start("--port", port)

@@ -12,7 +12,7 @@ from codex_server.interpreters import SYSTEM_PATH, find_interpreter
 from codex_server.sandboxes.room import farewell
 from tests.runners.comparison import Program, Result, lay_out, run_armed_node, run_bare
 from tests.runners.javascript_programs import ENDINGS, PROGRAMS, TYPESCRIPT
-from tests.tiers import Tier, in_tier
+from tests.tiers import Tier, in_tier, sampled
 
 
 def find_nodes() -> dict[str, Path]:
@@ -50,12 +50,12 @@ def compare(node: Path, program: Program, workspace: Path, file: str, **armed) -
     assert here.without_addresses() == bare.without_addresses()
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", sampled(PROGRAMS))
 def test_program_comes_out_as_under_plain_node(name, node, tmp_path):
     compare(node, PROGRAMS[name], tmp_path / "workspace", "main.js")
 
 
-@pytest.mark.parametrize("name", ENDINGS)
+@pytest.mark.parametrize("name", sampled(ENDINGS))
 def test_program_ends_as_under_plain_node(name, node, tmp_path):
     compare(node, ENDINGS[name], tmp_path / "workspace", "main.js")
 

@@ -9,6 +9,7 @@ import pytest
 from codex_server.interpreters import find_interpreter
 from tests.runners.comparison import Program, Result, WarmPython, lay_out, run_bare
 from tests.runners.python_programs import PROGRAMS
+from tests.tiers import sampled
 
 PYTHON = Path(os.environ.get("CODEX_TEST_PYTHON") or find_interpreter("python").path)
 """The interpreter under test; the variable compares another version of Python than the suite's own."""
@@ -26,7 +27,7 @@ def run_warm(warm: WarmPython, code: str, workspace: Path, **around) -> Result:
     return warm.run(lay_out(program, workspace, "main.py"), program)
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", sampled(PROGRAMS))
 def test_program_comes_out_as_under_plain_python(name, warm, tmp_path):
     program = PROGRAMS[name]
     workspace = tmp_path / "workspace"
