@@ -16,6 +16,12 @@ def test_a_tier_holds_itself_and_the_smaller_ones(tier: str, held: int):
     assert [Tier(tier).holds(other) for other in Tier] == [True] * held + [False] * (3 - held)
 
 
+def test_a_tier_that_there_is_not_is_refused_with_those_that_there_are(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CODEX_TEST_TIER", "fast")
+    with pytest.raises(pytest.UsageError, match="there is no tier 'fast'; there are quick, change, nightly"):
+        tiers.chosen()
+
+
 def test_a_row_of_the_smallest_tier_bears_no_mark_and_others_name_theirs():
     assert in_tier(Tier.QUICK, 1).marks == []
     (mark,) = in_tier(Tier.NIGHTLY, 1).marks

@@ -34,7 +34,15 @@ class Tier(StrEnum):
         return order.index(other) <= order.index(self)
 
 
-TIER = Tier(os.environ.get(VARIABLE, Tier.CHANGE))
+def chosen() -> Tier:
+    """The tier that the environment names, ``change`` without one."""
+    name = os.environ.get(VARIABLE, Tier.CHANGE)
+    if name not in list(Tier):
+        raise pytest.UsageError(f"{VARIABLE}: there is no tier {name!r}; there are {', '.join(Tier)}")
+    return Tier(name)
+
+
+TIER = chosen()
 _IS_ROOT = os.geteuid() == 0
 STRONGEST = LEVELS[0 if _IS_ROOT else 1]
 """What this account can reach at most: without root there are no cgroups of one's own."""
