@@ -53,6 +53,7 @@ class Host:
     cgroup_version: int | None
     seccomp_actions: str | None
     landlock_abi: int
+    core_pattern: str | None = None
 
 
 def read_host() -> Host:
@@ -67,6 +68,7 @@ def read_host() -> Host:
         cgroup_version=_cgroup_version(),
         seccomp_actions=read_sysctl("kernel/seccomp/actions_avail"),
         landlock_abi=landlock.abi(),
+        core_pattern=read_sysctl("kernel/core_pattern"),
     )
 
 
@@ -78,6 +80,7 @@ def examine_host(host: Host, reached: IsolationLevel | None) -> list[Finding]:
         _cgroups(host, reached),
         _seccomp(host),
         _landlock(host, reached),
+        _core_dumps(host),
     ]
 
 
@@ -178,6 +181,15 @@ def _landlock(host: Host, reached: IsolationLevel | None) -> Finding:
     lost = "the level confined is out of reach; full and namespaces do not need it"
     cure = "use Linux 6.12 or newer with landlock in its list of security modules"
     return Finding("Landlock", found, lost, cure, bearable=reached is not None)
+
+
+def _core_dumps(host: Host) -> Finding:
+    """A pattern that is a file or a program is held back by the sandbox's limit of 1 byte; a socket's is not."""
+    pattern = host.core_pattern or ""
+    if not pattern.startswith("@"):
+        return Finding("core dumps", "sandboxes leave none")
+    lost = "the memory of a program that crashes in a sandbox is sent to that socket, whatever its limits are"
+    return Finding("core dumps", f"to {pattern}", lost, "sysctl kernel.core_pattern=core", bearable=True)
 
 
 def _language(language: Language) -> Finding:

@@ -1,4 +1,5 @@
-"""What a guest may ask of the kernel: the one table to review. It needs no other file to be understood.
+"""What a guest may ask of the kernel: the one table to review. The commands of calls that are many in one stand beside
+it, in ``multiplexers.py``.
 
 How to read it. A system call is judged by name, in this order:
 
@@ -17,94 +18,12 @@ without it; it is here so that the code behind those calls, where kernels have t
 ``seccomp.py`` compiles this table for the kernel and for Docker; ``docs/syscall-policy.md`` is checked against it.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
-from enum import Enum
-from errno import EAFNOSUPPORT, ENOSYS, EPERM, EPROTONOSUPPORT
+from collections.abc import Mapping
+from errno import EAFNOSUPPORT, EINVAL, ENOPROTOOPT, ENOSYS, ENOTTY, EPROTONOSUPPORT
 from typing import Final
 
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Calls that are refused whatever their arguments."""
-
-    title: str
-    reason: str
-    calls: tuple[str, ...]
-    errno: int = EPERM
-
-
-class Values(Enum):
-    """How a rule reads its values."""
-
-    ONLY = "only"
-    """These are allowed, any other is refused."""
-    NEVER = "never"
-    """These are refused, any other is allowed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A call that is judged by one of its arguments: ``argument & mask`` is compared with ``values``.
-
-    Arguments are numbered from 0 and are 64 bits wide. INVARIANT: where the kernel takes an ``int`` the mask keeps the
-    low 32 bits, so a value with rubbish in its upper half is judged as the kernel will understand it.
-    """
-
-    call: str
-    argument: int
-    mask: int
-    values: tuple[int, ...]
-    read: Values
-    reason: str
-    errno: int = EPERM
-
-    def __post_init__(self) -> None:
-        if not self.values or len(set(self.values)) < len(self.values):
-            raise ValueError(f"{self.call}: values are missing or given twice")
-        if not 0 < self.mask < 1 << 64 or any(value & ~self.mask for value in self.values):
-            raise ValueError(f"{self.call}: a value lies outside the mask, so it can never be met")
-
-    def refuses(self, arguments: Sequence[int]) -> bool:
-        """Whether a call with these six arguments breaks the rule."""
-        listed = arguments[self.argument] & self.mask in self.values
-        return listed is (self.read is Values.NEVER)
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """A set of groups and rules; groups go before rules, rules stand in the order in which they are judged."""
-
-    name: str
-    groups: tuple[Group, ...]
-    rules: tuple[Rule, ...]
-
-    def verdict(self, call: str | None, arguments: Sequence[int]) -> int:
-        """The errno that answers ``call``, or 0 when it is allowed; ``call`` is None for a number without a name."""
-        if call is None:
-            return ENOSYS
-        if call in self.refused:
-            return self.refused[call]
-        return next((rule.errno for rule in self.rules_of(call) if rule.refuses(arguments)), 0)
-
-    def allowing(self, name: str, calls: Collection[str]) -> "Policy":
-        """This policy without whatever it has against ``calls``."""
-        kept = ((group, tuple(call for call in group.calls if call not in calls)) for group in self.groups)
-        return Policy(
-            name,
-            tuple(replace(group, calls=left) for group, left in kept if left),
-            tuple(rule for rule in self.rules if rule.call not in calls),
-        )
-
-    @property
-    def refused(self) -> dict[str, int]:
-        """Each call of the groups, and its errno."""
-        return {call: group.errno for group in self.groups for call in group.calls}
-
-    def rules_of(self, call: str) -> tuple[Rule, ...]:
-        """The rules for ``call``, in order."""
-        return tuple(rule for rule in self.rules if rule.call == call)
-
+from codex_server.sandboxes import multiplexers
+from codex_server.sandboxes.rules import Group, Match, Policy, Rule, Values
 
 _INT = 0xFFFF_FFFF  # the kernel reads an int: the low half of the argument
 
@@ -151,6 +70,11 @@ _GROUPS: Final = (
         "The kernel charges them, over all user namespaces, to the account that made the sandboxes: one guest's would "
         "use up those of every other and of the host.",
         _calls("mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr"),
+    ),
+    Group(
+        "Asynchronous input and output",
+        "Places for it are counted for the whole host (fs.aio-max-nr): one guest could take every one of them.",
+        _calls("io_setup io_submit io_getevents io_pgetevents io_cancel io_destroy"),
     ),
     Group(
         "io_uring",
@@ -210,7 +134,12 @@ _GROUPS: Final = (
     ),
 )
 
-_RULES: Final = (
+_LEASE_AND_NOTIFY = (1024, 1026)
+_IPV6, _FLOW_LABELS = 41, 32
+_CORE = (4,)
+_HUGE_PAGES = "The host's pool of huge pages is bounded by no limit of the sandbox: one guest could take them all."
+
+_BASE_RULES: Final = (
     Rule(
         "clone",
         0,
@@ -268,6 +197,42 @@ _RULES: Final = (
         "TIOCSTI and TIOCLINUX type into a terminal as its user would; TIOCSETD has the kernel load line disciplines.",
     ),
     Rule(
+        "fcntl",
+        1,
+        _INT,
+        _LEASE_AND_NOTIFY,
+        Values.NEVER,
+        "F_SETLEASE holds up whoever opens the file, the host too; F_NOTIFY watches a folder.",
+    ),
+    Rule(
+        "setsockopt",
+        2,
+        _INT,
+        (_FLOW_LABELS,),
+        Values.NEVER,
+        "IPV6_FLOWLABEL_MGR: a label outlives its socket and its process, for whoever has the network next.",
+        where=Match(1, _INT, (_IPV6,)),
+    ),
+    Rule("mmap", 3, 0x4_0000, (0,), Values.ONLY, "No MAP_HUGETLB. " + _HUGE_PAGES),
+    Rule("shmget", 2, 0x800, (0,), Values.ONLY, "No SHM_HUGETLB. " + _HUGE_PAGES),
+    Rule(
+        "memfd_create",
+        1,
+        _INT & ~sum(multiplexers.MEMFD_CREATE.values()),
+        (0,),
+        Values.ONLY,
+        "Only MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_NOEXEC_SEAL and MFD_EXEC. " + _HUGE_PAGES,
+    ),
+    Rule(
+        "madvise",
+        2,
+        _INT,
+        (12, 100, 101),
+        Values.NEVER,
+        "MADV_MERGEABLE has the kernel share pages with other processes, which tells by its timing what is in them; "
+        "MADV_HWPOISON and MADV_SOFT_OFFLINE take the host's memory out of use.",
+    ),
+    Rule(
         "personality",
         0,
         _INT,
@@ -293,6 +258,40 @@ _RULES: Final = (
     ),
 )
 
+
+def _only(call: str, argument: int, allowed: Mapping[str, int], reason: str, errno: int) -> Rule:
+    return Rule(call, argument, _INT, tuple(allowed.values()), Values.ONLY, reason, errno)
+
+
+def _options(name: str, level: int, options: Mapping[str, int]) -> Rule:
+    reason = f"{name}: only the options of multiplexers.py."
+    where = Match(1, _INT, (level,))
+    return Rule("setsockopt", 2, _INT, tuple(options.values()), Values.ONLY, reason, ENOPROTOOPT, where)
+
+
+_CORE_REASON = (
+    "RLIMIT_CORE is 1, which alone keeps the kernel from handing the program's memory to a core_pattern that is a "
+    "program; it may be asked for, not changed."
+)
+
+_GUEST_RULES: Final = (
+    _only("ioctl", 1, multiplexers.IOCTL, "Only the requests of multiplexers.py.", ENOTTY),
+    _only("fcntl", 1, multiplexers.FCNTL, "Only the commands of multiplexers.py.", EINVAL),
+    _only("prctl", 0, multiplexers.PRCTL, "Only the options of multiplexers.py.", EINVAL),
+    Rule(
+        "setsockopt",
+        1,
+        _INT,
+        tuple(level for level, _ in multiplexers.SETSOCKOPT.values()),
+        Values.ONLY,
+        "Only the levels of multiplexers.py.",
+        ENOPROTOOPT,
+    ),
+    *(_options(name, level, options) for name, (level, options) in multiplexers.SETSOCKOPT.items()),
+    Rule("setrlimit", 0, _INT, _CORE, Values.NEVER, _CORE_REASON),
+    Rule("prlimit64", 2, (1 << 64) - 1, (0,), Values.ONLY, _CORE_REASON, where=Match(1, _INT, _CORE)),
+)
+
 _ONE_PROCESS = "Only one process: a group or a whole uid holds those that watch over the guest."
 _SELF_ONLY = "Only itself (0): who watches over the guest has its uid, and could be slowed down by it."
 
@@ -307,14 +306,19 @@ _SHARED_UID_RULES: Final = (
     Rule("sched_setattr", 0, _INT, (0,), Values.ONLY, _SELF_ONLY),
 )
 
+BASE: Final = Policy("base", _GROUPS, _BASE_RULES)
+"""What neither a guest nor the trusted processes around it have any use for."""
+
+CONTAINER: Final = BASE.allowing("container", ("prlimit64", "seccomp"))
+"""What an engine puts around a container: there init sets its worker's limits, and the worker loads its own filter."""
+
+_RULES: Final = _BASE_RULES + _GUEST_RULES
+
 ROOM: Final = Policy("room", _GROUPS, _RULES)
 """For a guest in namespaces of its own (levels ``full`` and ``namespaces``) with a uid of its own."""
 
 ROOM_SHARED_UID: Final = Policy("room, shared uid", _GROUPS, _RULES + _SHARED_UID_RULES)
 """For a guest in namespaces of its own whose init has its uid: in a container, and where there is one uid for all."""
-
-CONTAINER: Final = ROOM.allowing("container", ("prlimit64", "seccomp"))
-"""What an engine puts around a container: there init sets its worker's limits, and the worker loads its own filter."""
 
 _NO_NAMESPACES: Final = (
     Group(
@@ -331,8 +335,19 @@ _NO_NAMESPACES: Final = (
     ),
     Group(
         "Watches on files",
-        "Landlock does not hold them: the names of files that other programs touch would be seen.",
+        "Here the files are the host's own: the names of files that other programs touch would be seen.",
         _calls("inotify_init inotify_init1 inotify_add_watch inotify_rm_watch"),
+    ),
+    Group(
+        "Locks on whole files",
+        "Here the files are the host's own: a lock on one of them is seen, and waited for, by the host and by others.",
+        _calls("flock"),
+        ENOSYS,
+    ),
+    Group(
+        "Descriptors of processes",
+        "There is no pid namespace: one of them tells when any process of the host ends.",
+        _calls("pidfd_open"),
     ),
 )
 
@@ -359,12 +374,22 @@ _SHARED_UID: Final = (
             "removexattr lremovexattr fremovexattr removexattrat file_setattr"
         ),
     ),
+    Group(
+        "Times of files by their path",
+        "Landlock does not hold them either, and the files of other guests have the same uid. Of an open file they may "
+        "be set.",
+        _calls("utime utimes futimesat"),
+    ),
+)
+
+_SHARED_UID_CONFINED_RULES: Final = (
+    Rule("utimensat", 1, (1 << 64) - 1, (0,), Values.ONLY, "Only the times of an open file (futimens), as above."),
 )
 
 CONFINED: Final = Policy(
     "confined",
     CONFINED_OWN_UID.groups + _SHARED_UID,
-    CONFINED_OWN_UID.rules + _SHARED_UID_RULES,
+    CONFINED_OWN_UID.rules + _SHARED_UID_RULES + _SHARED_UID_CONFINED_RULES,
 )
 """For a guest without namespaces (level ``confined``) that runs with the server's own uid."""
 

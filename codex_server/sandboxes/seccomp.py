@@ -9,13 +9,13 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from errno import ENOSYS
-from itertools import groupby, product
+from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
 
 from codex_server.errors import IsolationTooWeak
 from codex_server.sandboxes import syscalls
-from codex_server.sandboxes.policy import Policy, Rule, Values
+from codex_server.sandboxes.rules import Match, Policy, Rule, Values
 
 ALLOW: Final = 0x7FFF_0000
 ERRNO: Final = 0x0005_0000
@@ -146,23 +146,28 @@ class _Program:
         """Go on at ``passed`` unless the call breaks ``rule``."""
         refused = self.answer(ERRNO | rule.errno)
         listed, unlisted = (passed, refused) if rule.read is Values.ONLY else (refused, passed)
-        halves = [half for half in (0, 1) if rule.mask >> 32 * half & _WORD]
+        place = self._match(rule.match, listed, unlisted)
+        return self._match(rule.where, place, passed) if rule.where else place
+
+    def _match(self, match: Match, listed: int, unlisted: int) -> int:
+        """Go on at ``listed`` when the argument is one of the values, else at ``unlisted``."""
+        halves = [half for half in (0, 1) if match.mask >> 32 * half & _WORD]
         place = unlisted
-        for value in reversed(rule.values):
+        for value in reversed(match.values):
             hit, miss = listed, place
             # A value matches when each half that the mask keeps matches; each half is a load of its own.
             for half in reversed(halves):
                 hit = place = self.branch(_IF_EQUAL, value >> 32 * half & _WORD, hit, miss)
-                if len(halves) > 1 or value == rule.values[0]:
-                    hit = place = self._load(rule, half)
+                if len(halves) > 1 or value == match.values[0]:
+                    hit = place = self._load(match, half)
         return place
 
-    def _load(self, rule: Rule, half: int) -> int:
-        """Load half of the rule's argument and keep what the mask keeps, in front of the newest instruction."""
-        mask = rule.mask >> 32 * half & _WORD
+    def _load(self, match: Match, half: int) -> int:
+        """Load half of the argument and keep what the mask keeps, in front of the newest instruction."""
+        mask = match.mask >> 32 * half & _WORD
         if mask != _WORD:
             self.emit(_AND, mask)
-        return self.emit(_LOAD, _ARGUMENTS_AT + 8 * rule.argument + 4 * half)
+        return self.emit(_LOAD, _ARGUMENTS_AT + 8 * match.argument + 4 * half)
 
     def packed(self) -> bytes:
         """The program as the kernel reads it: ``struct sock_filter`` in the machine's byte order."""
@@ -202,29 +207,60 @@ def _refusal(number: int) -> dict[str, Any]:
     return {"action": "SCMP_ACT_ERRNO", "errnoRet": number}
 
 
+_Pattern = dict[int, tuple[int, int]]
+"""Conditions that must all hold, by argument: ``argument & mask == value``."""
+
+
 def _docker_entries(call: str, rules: Sequence[Rule]) -> list[dict[str, Any]]:
-    """Entries that allow what passes every rule and refuse what breaks the first; no two of them overlap.
-
-    Conditions of one entry must all hold; a runtime takes only one condition for an argument, so one rule may name it.
-    """
-    if len({rule.argument for rule in rules}) < len(rules):
-        raise ValueError(f"{call}: Docker's format cannot hold two rules for one argument")
-    passes = product(*(_patterns(rule, refused=False) for rule in rules))
-    entries = [{"names": [call], "action": "SCMP_ACT_ALLOW", "args": list(conditions)} for conditions in passes]
-    first = rules[0]
-    refused = _patterns(first, refused=True)
-    return entries + [{"names": [call], **_refusal(first.errno), "args": [condition]} for condition in refused]
+    """Entries that allow what passes every rule and refuse what breaks the first; no two of them overlap."""
+    passes: list[_Pattern] = [{}]
+    for rule in rules:
+        passes = _both(passes, _passing(rule))
+    refused = _both(_listed(rules[0].where), _refused(rules[0]))
+    entries = [{"names": [call], "action": "SCMP_ACT_ALLOW", "args": _conditions(pattern)} for pattern in passes]
+    return entries + [{"names": [call], **_refusal(rules[0].errno), "args": _conditions(one)} for one in refused]
 
 
-def _patterns(rule: Rule, *, refused: bool) -> list[dict[str, Any]]:
-    """The argument values that ``rule`` refuses, or those that it lets pass, as masked comparisons."""
-    if refused is (rule.read is Values.NEVER):
-        pairs = [(rule.mask, value) for value in rule.values]
-    else:
-        pairs = _complement(rule.mask, rule.values)
+def _conditions(pattern: _Pattern) -> list[dict[str, Any]]:
     return [
-        {"index": rule.argument, "value": mask, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ"} for mask, value in pairs
+        {"index": argument, "value": mask, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ"}
+        for argument, (mask, value) in pattern.items()
     ]
+
+
+def _passing(rule: Rule) -> list[_Pattern]:
+    passes = _listed(rule.match) if rule.read is Values.ONLY else _unlisted(rule.match)
+    return _unlisted(rule.where) + _both(_listed(rule.where), passes) if rule.where else passes
+
+
+def _refused(rule: Rule) -> list[_Pattern]:
+    return _unlisted(rule.match) if rule.read is Values.ONLY else _listed(rule.match)
+
+
+def _listed(match: Match | None) -> list[_Pattern]:
+    """The patterns of what meets the condition; without one, everything does."""
+    return [{match.argument: (match.mask, value)} for value in match.values] if match else [{}]
+
+
+def _unlisted(match: Match) -> list[_Pattern]:
+    return [{match.argument: pair} for pair in _complement(match.mask, match.values)]
+
+
+def _both(ones: Sequence[_Pattern], others: Sequence[_Pattern]) -> list[_Pattern]:
+    """What meets a pattern of each. A runtime takes one condition for an argument, so two of them become one."""
+    pairs = ((one, other) for one in ones for other in others)
+    return [joined for one, other in pairs if (joined := _joined(one, other)) is not None]
+
+
+def _joined(one: _Pattern, other: _Pattern) -> _Pattern | None:
+    """None where nothing can meet both."""
+    joined = dict(one)
+    for argument, (mask, value) in other.items():
+        known, wanted = joined.get(argument, (0, 0))
+        if value & known != wanted & mask:
+            return None
+        joined[argument] = known | mask, wanted | value
+    return joined
 
 
 def _complement(mask: int, values: Sequence[int]) -> list[tuple[int, int]]:

@@ -1,9 +1,9 @@
 """What the server may ask of the kernel when it runs in a container itself: the second table to review.
 
 A container's own filter lies over everything in it, the guests included, and can only be added to. So the server's
-container may ask for what guests may (``policy.ROOM``), and beyond that for the few calls of ``GRANTS``, with which the
-embedded back end builds sandboxes as an ordinary user without capabilities. Guests lose these again: their own filter,
-loaded before the first byte of their code, is the same as outside a container.
+container may ask for what nobody inside is refused (``policy.BASE``), and beyond that for the few calls of ``GRANTS``,
+with which the embedded back end builds sandboxes as an ordinary user without capabilities. Guests lose these again:
+their own filter, loaded before the first byte of their code, is the same as outside a container.
 
 INVARIANT: a call stands in ``GRANTS`` only when code in ``room/`` makes it; a test compares the two. None of them needs
 a capability of the container: in the user namespace that the first of them makes, they act on that namespace alone.
@@ -14,7 +14,7 @@ a capability of the container: in the user namespace that the first of them make
 from dataclasses import dataclass
 from typing import Final
 
-from codex_server.sandboxes.policy import ROOM
+from codex_server.sandboxes.policy import BASE
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,5 +52,5 @@ GRANTS: Final = (
 )
 
 
-SERVER: Final = ROOM.allowing("the server's container", [call for grant in GRANTS for call in grant.calls])
+SERVER: Final = BASE.allowing("the server's container", [call for grant in GRANTS for call in grant.calls])
 """For the container that the server itself runs in. Never for a guest."""

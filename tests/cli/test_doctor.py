@@ -54,6 +54,8 @@ def test_a_host_that_has_everything_lacks_nothing():
         (replace(ROOT, seccomp_actions=None), "seccomp", "CONFIG_SECCOMP_FILTER"),
         (replace(ROOT, landlock_abi=0), "Landlock", "Linux 6.12"),
         (replace(ROOT, landlock_abi=4), "Landlock", "Linux 6.12"),
+        (replace(ROOT, core_pattern="@/run/coredumps"), "core dumps", "kernel.core_pattern=core"),
+        (replace(ROOT, core_pattern="@@/run/coredumps"), "core dumps", "kernel.core_pattern=core"),
     ],
 )
 def test_each_missing_thing_names_its_consequence_and_its_cure(host: Host, name: str, cure: str):

@@ -6,7 +6,8 @@ from functools import cache
 from hypothesis import strategies as st
 
 from codex_server.sandboxes import syscalls
-from codex_server.sandboxes.policy import POLICIES, Policy
+from codex_server.sandboxes.policy import POLICIES
+from codex_server.sandboxes.rules import Policy
 from codex_server.sandboxes.seccomp import ALLOW, ERRNO, compile_filter
 
 WORD = 0xFFFF_FFFF

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codex_server.sandboxes import syscalls
-from codex_server.sandboxes.policy import CONFINED, POLICIES, ROOM, Policy, Rule, Values
+from codex_server.sandboxes.policy import CONFINED, CONTAINER, POLICIES, ROOM
+from codex_server.sandboxes.rules import Match, Policy, Rule, Values
 from codex_server.sandboxes.seccomp import ALLOW, ERRNO, docker_profile
 from tests.levels import out_of_reach
 from tests.sandboxes.bpf import KNOWN, MACHINES, interpret, six_arguments
@@ -20,7 +21,9 @@ from tests.tiers import examples
 
 HERE = os.uname().machine
 
-by_policy = pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.name)
+PROFILED = (*POLICIES, CONTAINER)
+
+by_policy = pytest.mark.parametrize("policy", PROFILED, ids=lambda policy: policy.name)
 
 
 def docker_answer(profile: dict, call: str, arguments: tuple[int, ...]) -> int:
@@ -42,7 +45,7 @@ def profile_of(policy: Policy) -> dict:
 
 
 @settings(max_examples=examples(400))
-@given(st.sampled_from(POLICIES), st.sampled_from([*KNOWN, *[rule.call for rule in CONFINED.rules] * 8]), six_arguments)
+@given(st.sampled_from(PROFILED), st.sampled_from([*KNOWN, *[rule.call for rule in CONFINED.rules] * 8]), six_arguments)
 def test_the_docker_profile_means_the_same(policy, call, arguments):
     answer, meant = docker_answer(profile_of(policy), call, arguments), policy.verdict(call, arguments)
     rules = () if call in policy.refused else policy.rules_of(call)
@@ -76,13 +79,22 @@ def test_the_docker_profile_answers_clone3_by_name():
     assert entries == [{"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOSYS}]
 
 
-def test_two_rules_for_one_argument_do_not_fit_docker():
-    twice = (
-        Rule("ioctl", 1, 0xF, (1,), Values.NEVER, "one"),
-        Rule("ioctl", 1, 0xF0, (0,), Values.ONLY, "two"),
-    )
-    with pytest.raises(ValueError, match="two rules for one argument"):
-        docker_profile(Policy("any", (), twice))
+TWICE = Policy(
+    "two rules for one argument, the second where another one is 7",
+    (),
+    (
+        Rule("ioctl", 1, 0xF, (1,), Values.NEVER, "one", 7),
+        Rule("ioctl", 1, 0xF0, (0x20, 0x30), Values.ONLY, "two", 8, Match(0, 0xFF, (7,))),
+    ),
+)
+
+
+@pytest.mark.parametrize("first", [6, 7, 1 << 40 | 7])
+@pytest.mark.parametrize("second", [0x20, 0x21, 0x32, 0x41, 0x42, 1 << 40 | 0x30])
+def test_several_rules_for_one_argument_become_one_condition(first, second):
+    arguments = (first, second, 0, 0, 0, 0)
+    meant = TWICE.verdict("ioctl", arguments)
+    assert docker_answer(docker_profile(TWICE), "ioctl", arguments) == {8: errno.ENOSYS}.get(meant, meant)
 
 
 class Comparison(ctypes.Structure):
@@ -122,18 +134,19 @@ def as_a_runtime_builds_it(profile: dict) -> bytes:
 
 
 @pytest.mark.skipif(HERE not in MACHINES, reason=f"there is no table of system calls for {HERE}")
-def test_libseccomp_makes_the_same_filter_of_the_docker_profile():
-    program = as_a_runtime_builds_it(docker_profile(ROOM))
+@pytest.mark.parametrize("policy", [ROOM, CONTAINER], ids=lambda policy: policy.name)
+def test_libseccomp_makes_the_same_filter_of_the_docker_profile(policy):
+    program = as_a_runtime_builds_it(docker_profile(policy))
     library = libseccomp()
 
     @settings(max_examples=examples(500))
-    @given(st.sampled_from([*KNOWN, *[rule.call for rule in ROOM.rules] * 8]), six_arguments)
+    @given(st.sampled_from([*KNOWN, *[rule.call for rule in policy.rules] * 8]), six_arguments)
     def same(call, arguments):
         number = syscalls.numbers(HERE).get(call)
         if number is None or library.seccomp_syscall_resolve_name(call.encode()) != number:
             return
         answer = interpret(program, syscalls.AUDIT_ARCH[HERE], number, arguments)
-        meant = docker_answer(profile_of(ROOM), call, arguments)
+        meant = docker_answer(profile_of(policy), call, arguments)
         assert answer == (ERRNO | meant if meant else ALLOW)
 
     same()

@@ -8,19 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codex_server.sandboxes import syscalls
+from codex_server.sandboxes import multiplexers, syscalls
 from codex_server.sandboxes.policy import (
+    BASE,
     CONFINED,
     CONFINED_OWN_UID,
     CONTAINER,
     POLICIES,
     ROOM,
     ROOM_SHARED_UID,
-    Group,
-    Policy,
-    Rule,
-    Values,
 )
+from codex_server.sandboxes.rules import Group, Match, Policy, Rule, Values
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "syscall-policy.md"
 START, END = "<!-- table: start -->\n", "<!-- table: end -->\n"
@@ -40,15 +38,18 @@ DANGEROUS = (
     "landlock_restrict_self"
 )
 
-OF_MESSAGE_QUEUES = "mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr"
+COUNTED_WITH_OTHERS = (
+    "mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr "
+    "io_setup io_submit io_getevents io_pgetevents io_cancel io_destroy"
+)
 
 NEEDED = (
     "read write openat openat2 close mmap mprotect munmap brk clone fork vfork execve execveat exit_group wait4 "
     "waitid futex futex_waitv rseq set_robust_list rt_sigaction rt_sigprocmask sigaltstack getrandom memfd_create "
     "eventfd2 epoll_create1 epoll_pwait2 timerfd_create signalfd4 pipe2 dup3 fcntl ioctl prctl prlimit64 getrlimit "
     "setrlimit socketpair sendmsg recvmsg mkdirat unlinkat renameat2 linkat symlinkat statx newfstatat getdents64 "
-    "ftruncate fallocate fsync flock copy_file_range sendfile splice mknodat utimensat sched_yield sched_getaffinity "
-    "sched_setaffinity getcpu membarrier madvise mremap mlock pidfd_open pidfd_send_signal kill tgkill setsid setpgid "
+    "ftruncate fallocate fsync copy_file_range sendfile splice mknodat utimensat sched_yield sched_getaffinity "
+    "sched_setaffinity getcpu membarrier madvise mremap mlock pidfd_send_signal kill tgkill setsid setpgid "
     "setpriority arch_prctl close_range faccessat2"
 )
 
@@ -78,15 +79,20 @@ def test_what_a_container_denies_is_refused_with_eperm(policy, call):
 
 
 @by_name
-@pytest.mark.parametrize("call", OF_MESSAGE_QUEUES.split())
-def test_message_queues_that_are_counted_together_with_everybody_elses_are_refused(policy, call):
+@pytest.mark.parametrize("call", COUNTED_WITH_OTHERS.split())
+def test_what_is_counted_together_with_everybody_elses_is_refused(policy, call):
     assert policy.verdict(call, NOTHING) == errno.EPERM
 
 
 @by_name
 @pytest.mark.parametrize("call", NEEDED.split())
 def test_what_programs_need_is_allowed(policy, call):
-    harmless = {"socketpair": (1, 1, 0, 0, 0, 0), "clone": (0x0120_0011, 0, 0, 0, 0, 0)}
+    harmless = {
+        "socketpair": (1, 1, 0, 0, 0, 0),
+        "clone": (0x0120_0011, 0, 0, 0, 0, 0),
+        "ioctl": (0, 0x5401, 0, 0, 0, 0),
+        "prctl": (3, 0, 0, 0, 0, 0),
+    }
     assert policy.verdict(call, harmless.get(call, NOTHING)) == 0
 
 
@@ -159,8 +165,8 @@ def test_a_guest_with_the_servers_uid_cannot_reach_the_servers_files_and_process
 
 def test_a_container_may_do_beyond_a_guest_only_what_its_init_and_worker_need():
     named = {call for group in ROOM.groups for call in group.calls} | {rule.call for rule in ROOM.rules}
-    differing = {call for call in named if ROOM.rules_of(call) != CONTAINER.rules_of(call)}
-    differing |= {call for call in named if ROOM.refused.get(call) != CONTAINER.refused.get(call)}
+    differing = {call for call in named if BASE.rules_of(call) != CONTAINER.rules_of(call)}
+    differing |= {call for call in named if BASE.refused.get(call) != CONTAINER.refused.get(call)}
     assert differing == {"prlimit64", "seccomp"}
     another_process, load_filter = (4321, 0, 0, 0, 0, 0), (1, 0, 0, 0, 0, 0)
     assert CONTAINER.verdict("prlimit64", another_process) == 0  # init sets its worker's limits
@@ -173,7 +179,8 @@ def test_a_container_has_the_titles_and_reasons_of_the_one_table():
     assert [(group.title, group.reason, group.errno) for group in CONTAINER.groups] == [
         (group.title, group.reason, group.errno) for group in ROOM.groups
     ]
-    assert set(CONTAINER.rules) == {rule for rule in ROOM.rules if rule.call != "prlimit64"}
+    assert set(CONTAINER.rules) == {rule for rule in BASE.rules if rule.call != "prlimit64"}
+    assert set(BASE.rules) < set(ROOM.rules)
 
 
 @given(call=st.sampled_from([*KNOWN, None]), arguments=st.tuples(*[st.integers(0, 2**64 - 1)] * 6))
@@ -192,6 +199,124 @@ def test_each_policy_refuses_all_that_the_weaker_one_refuses(call, arguments):
     for ever_stricter in ((ROOM, CONFINED_OWN_UID, CONFINED), (ROOM, ROOM_SHARED_UID, CONFINED)):
         refused = [bool(policy.verdict(call, arguments)) for policy in ever_stricter]
         assert sorted(refused) == refused
+
+
+def asked(policy: Policy, call: str, *arguments: int) -> int:
+    return policy.verdict(call, (*arguments, 0, 0, 0, 0, 0, 0)[:6])
+
+
+REFUSED_COMMANDS = [
+    # the call, its arguments, the answer, what it would do
+    ("fcntl", (3, 1024, 1), errno.EPERM, "F_SETLEASE"),
+    ("fcntl", (3, 1 << 32 | 1024, 1), errno.EPERM, "F_SETLEASE, with rubbish above"),
+    ("fcntl", (3, 1026, 1), errno.EPERM, "F_NOTIFY"),
+    ("fcntl", (3, 1036, 0), errno.EINVAL, "F_SET_RW_HINT"),
+    ("fcntl", (3, 2000, 0), errno.EINVAL, "a command of a later kernel"),
+    ("ioctl", (3, 0x4008_6602, 0), errno.ENOTTY, "FS_IOC_SETFLAGS"),
+    ("ioctl", (3, 0x4004_6602, 0), errno.ENOTTY, "FS_IOC32_SETFLAGS"),
+    ("ioctl", (3, 0x401C_5820, 0), errno.ENOTTY, "FS_IOC_FSSETXATTR"),
+    ("ioctl", (3, 0x4008_7602, 0), errno.ENOTTY, "FS_IOC_SETVERSION"),
+    ("ioctl", (3, 0x4004_9409, 0), errno.ENOTTY, "FICLONE"),
+    ("ioctl", (3, 0xC040_FF0B, 0), errno.ENOTTY, "PIDFD_GET_INFO"),
+    ("ioctl", (3, 0xFF01, 0), errno.ENOTTY, "PIDFD_GET_CGROUP_NAMESPACE"),
+    ("prctl", (35, 0), errno.EINVAL, "PR_SET_MM"),
+    ("prctl", (62, 0), errno.EINVAL, "PR_SCHED_CORE"),
+    ("prctl", (67, 1), errno.EINVAL, "PR_SET_MEMORY_MERGE"),
+    ("setsockopt", (3, 41, 32), errno.EPERM, "IPV6_FLOWLABEL_MGR"),
+    ("setsockopt", (3, 1 << 32 | 41, 1 << 32 | 32), errno.EPERM, "IPV6_FLOWLABEL_MGR, with rubbish above"),
+    ("setsockopt", (3, 6, 31), errno.ENOPROTOOPT, "TCP_ULP"),
+    ("setsockopt", (3, 6, 13), errno.ENOPROTOOPT, "TCP_CONGESTION"),
+    ("setsockopt", (3, 1, 26), errno.ENOPROTOOPT, "SO_ATTACH_FILTER"),
+    ("setsockopt", (3, 1, 50), errno.ENOPROTOOPT, "SO_ATTACH_BPF"),
+    ("setsockopt", (3, 132, 1), errno.ENOPROTOOPT, "an option of SCTP"),
+    ("setrlimit", (4, 0x1000), errno.EPERM, "RLIMIT_CORE"),
+    ("prlimit64", (0, 4, 0x1000, 0), errno.EPERM, "RLIMIT_CORE"),
+    ("prlimit64", (0, 4, 1 << 32, 0), errno.EPERM, "RLIMIT_CORE, by an address whose lower half is nothing"),
+    ("prlimit64", (1 << 32, 1 << 32 | 4, 0x1000, 0), errno.EPERM, "RLIMIT_CORE, with rubbish above"),
+    ("mmap", (0, 4096, 3, 0x4_0022), errno.EPERM, "MAP_HUGETLB"),
+    ("mmap", (0, 4096, 3, 21 << 26 | 0x4_0022), errno.EPERM, "MAP_HUGETLB of 2 MiB"),
+    ("memfd_create", (0, 4), errno.EPERM, "MFD_HUGETLB"),
+    ("memfd_create", (0, 21 << 26 | 5), errno.EPERM, "MFD_HUGETLB of 2 MiB"),
+    ("shmget", (1, 4096, 0o4000 | 0o1600), errno.EPERM, "SHM_HUGETLB"),
+    ("madvise", (0, 4096, 12), errno.EPERM, "MADV_MERGEABLE"),
+]
+
+
+@by_name
+@pytest.mark.parametrize(("call", "arguments", "answer"), [row[:3] for row in REFUSED_COMMANDS], ids=lambda _: "")
+def test_a_command_that_reaches_what_others_have_is_refused(policy, call, arguments, answer):
+    assert asked(policy, call, *arguments) in ({answer} if call not in policy.refused else {policy.refused[call]})
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments"),
+    [
+        ("fcntl", (3, 1030, 0)),
+        ("fcntl", (3, 38, 0)),
+        ("ioctl", (0, 0x5413, 0)),
+        ("ioctl", (3, 0x541B, 0)),
+        ("prctl", (15, 0)),
+        ("setsockopt", (3, 1, 2)),
+        ("setsockopt", (3, 6, 1)),
+        ("setsockopt", (3, 0, 32)),
+        ("setsockopt", (3, 1, 41)),
+        ("setsockopt", (3, 41, 26)),
+        ("setrlimit", (7, 0x1000)),
+        ("prlimit64", (0, 4, 0, 0x1000)),
+        ("prlimit64", (0, 7, 0x1000, 0)),
+        ("mmap", (0, 4096, 3, 0x2_8022)),
+        ("memfd_create", (0, 0x1B)),
+        ("shmget", (1, 4096, 0o1600)),
+        ("madvise", (0, 4096, 4)),
+    ],
+)
+def test_a_command_that_changes_only_what_is_ones_own_is_allowed(call, arguments):
+    wanted = errno.ENOPROTOOPT if arguments == (3, 1, 41) else 0  # an option of another level
+    assert asked(ROOM, call, *arguments) == wanted
+
+
+@pytest.mark.parametrize(
+    ("call", "argument", "allowed", "otherwise"),
+    [
+        ("fcntl", 1, multiplexers.FCNTL, errno.EINVAL),
+        ("ioctl", 1, multiplexers.IOCTL, errno.ENOTTY),
+        ("prctl", 0, multiplexers.PRCTL, errno.EINVAL),
+    ],
+)
+@given(command=st.integers(0, 2**64 - 1) | st.integers(0, 0x6000) | st.sampled_from([1024, 1026, 22, 0x5412]))
+def test_what_a_multiplexer_does_not_list_is_refused(call, argument, allowed, otherwise, command):
+    arguments = [0] * 6
+    arguments[argument] = command
+    if command & 0xFFFF_FFFF in allowed.values():
+        assert ROOM.verdict(call, arguments) == 0
+    else:
+        assert ROOM.verdict(call, arguments) in (errno.EPERM, otherwise)
+
+
+@given(level=st.integers(0, 300), option=st.integers(0, 300))
+def test_a_socket_option_is_allowed_at_its_own_level_alone(level, option):
+    listed = dict(multiplexers.SETSOCKOPT.values()).get(level, {})
+    allowed = option in listed.values()
+    assert (asked(ROOM, "setsockopt", 3, level, option) == 0) is allowed
+
+
+@pytest.mark.parametrize("policy", [CONFINED, CONFINED_OWN_UID], ids=lambda policy: policy.name)
+def test_on_the_hosts_own_files_there_are_no_locks_and_on_its_processes_no_descriptors(policy):
+    assert (asked(policy, "flock", 3, 2), asked(ROOM, "flock", 3, 2)) == (errno.ENOSYS, 0)
+    assert (asked(policy, "pidfd_open", 1), asked(ROOM, "pidfd_open", 1)) == (errno.EPERM, 0)
+
+
+def test_where_guests_share_a_uid_times_are_set_of_open_files_alone():
+    for call in ("utime", "utimes", "futimesat"):
+        assert (asked(CONFINED, call), asked(CONFINED_OWN_UID, call)) == (errno.EPERM, 0)
+    assert asked(CONFINED, "utimensat", 3, 0, 0x1000, 0) == 0
+    for path in (0x1000, 1 << 32):
+        assert asked(CONFINED, "utimensat", 3, path, 0x1000, 0) == errno.EPERM
+
+
+def test_a_condition_stands_on_another_argument_than_the_rule():
+    with pytest.raises(ValueError, match="same argument"):
+        Rule("ioctl", 1, 1, (1,), Values.ONLY, "a reason", where=Match(1, 2, (2,)))
 
 
 @pytest.mark.parametrize(
@@ -225,13 +350,31 @@ def group_lines(groups: tuple[Group, ...]) -> list[str]:
 def rule_lines(rules: tuple[Rule, ...]) -> list[str]:
     lines = ["| call | argument | values | otherwise | why |", "| --- | --- | --- | --- | --- |"]
     for rule in rules:
-        mask = "" if rule.mask == 0xFFFF_FFFF else f" & {rule.mask:#x}"
-        values = ", ".join(f"{value:#x}" if value > 255 else str(value) for value in rule.values)
         answer = errno.errorcode[rule.errno]
-        lines.append(
-            f"| `{rule.call}` | {rule.argument}{mask} | {rule.read.value} {values} | {answer} | {rule.reason} |"
-        )
+        where = f", where {shown_match(rule.where)}" if rule.where else ""
+        values = shown_values(rule) if len(rule.values) < 10 else f"the {len(rule.values)} listed below"
+        argument = f"{rule.argument}{shown_mask(rule)}{where}"
+        lines.append(f"| `{rule.call}` | {argument} | {rule.read.value} {values} | {answer} | {rule.reason} |")
     return lines
+
+
+def shown_mask(rule: Rule | Match) -> str:
+    return "" if rule.mask in (0xFFFF_FFFF, 2**64 - 1) else f" & {rule.mask:#x}"
+
+
+def shown_values(rule: Rule | Match) -> str:
+    return ", ".join(f"{value:#x}" if value > 255 else str(value) for value in rule.values)
+
+
+def shown_match(match: Match) -> str:
+    return f"{match.argument}{shown_mask(match)} is {shown_values(match)}"
+
+
+def multiplexer_lines() -> list[str]:
+    tables = {"fcntl": multiplexers.FCNTL, "ioctl": multiplexers.IOCTL, "prctl": multiplexers.PRCTL}
+    tables |= {f"setsockopt, {name}": options for name, (_, options) in multiplexers.SETSOCKOPT.items()}
+    rows = [f"| `{call}` | {' '.join(f'`{name}`' for name in names)} |" for call, names in tables.items()]
+    return ["| call | what is allowed |", "| --- | --- |", *rows]
 
 
 def expected_tables() -> str:
@@ -248,13 +391,18 @@ def expected_tables() -> str:
             CONFINED_OWN_UID.groups[len(ROOM.groups) :],
             CONFINED_OWN_UID.rules[base_rules:],
         ),
-        ("## At level `confined` besides, when the guest has the server's uid", CONFINED.groups[own_groups:], ()),
+        (
+            "## At level `confined` besides, when the guest has the server's uid",
+            CONFINED.groups[own_groups:],
+            CONFINED.rules[own_rules + len(ROOM_SHARED_UID.rules) - base_rules :],
+        ),
     ]
-    assert CONFINED.rules[own_rules:] == ROOM_SHARED_UID.rules[base_rules:]
+    assert set(ROOM_SHARED_UID.rules) < set(CONFINED.rules)
     blocks = []
     for title, groups, rules in sections:
         tables = [lines(rows) for lines, rows in ((group_lines, groups), (rule_lines, rules)) if rows]
         blocks += [title, *("\n".join(table) for table in tables)]
+    blocks += ["## The commands of calls that are many in one", "\n".join(multiplexer_lines())]
     return "\n" + "\n\n".join(blocks) + "\n\n"
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from codex_server.sandboxes import syscalls
-from codex_server.sandboxes.policy import CONFINED, CONFINED_OWN_UID, POLICIES, ROOM, Policy
+from codex_server.sandboxes.policy import CONFINED, CONFINED_OWN_UID, POLICIES, ROOM
+from codex_server.sandboxes.rules import Policy
 from tests.sandboxes.bpf import MACHINES, WORD, compiled
 
 pytestmark = pytest.mark.unprivileged
