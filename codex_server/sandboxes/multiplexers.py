@@ -44,6 +44,11 @@ FCNTL: Final[Mapping[str, int]] = {
 }
 """Not F_SETLEASE (holds up whoever opens the file), F_NOTIFY (a watch on a folder), nor the hints that are written."""
 
+FCNTL_LOCKS: Final[Mapping[str, int]] = {
+    name: FCNTL[name] for name in ("F_GETLK", "F_SETLK", "F_SETLKW", "F_OFD_GETLK", "F_OFD_SETLK", "F_OFD_SETLKW")
+}
+"""Locks lie on the inode: a lock on a file of the host is seen by the host and by every other guest."""
+
 IOCTL: Final[Mapping[str, int]] = {
     "TCGETS": 0x5401,
     "TCSETS": 0x5402,

@@ -320,6 +320,41 @@ ROOM: Final = Policy("room", _GROUPS, _RULES)
 ROOM_SHARED_UID: Final = Policy("room, shared uid", _GROUPS, _RULES + _SHARED_UID_RULES)
 """For a guest in namespaces of its own whose init has its uid: in a container, and where there is one uid for all."""
 
+_HOST_INODES: Final = (
+    Group(
+        "Watches on files",
+        "Here the files are the host's own: the names of files that other programs touch would be seen.",
+        _calls("inotify_init inotify_init1 inotify_add_watch inotify_rm_watch"),
+    ),
+    Group(
+        "Locks on whole files",
+        "Here the files are the host's own: a lock on one of them is seen, and waited for, by the host and by others.",
+        _calls("flock"),
+        ENOSYS,
+    ),
+)
+
+_HOST_INODES_RULES: Final = (
+    Rule(
+        "fcntl",
+        1,
+        _INT,
+        tuple(multiplexers.FCNTL_LOCKS.values()),
+        Values.NEVER,
+        "Here the files are the host's own: thousands of locks on a library make each opening of it slow, for all.",
+    ),
+)
+
+ROOM_WITHOUT_OVERLAY: Final = Policy(
+    "room without overlay", ROOM.groups + _HOST_INODES, ROOM.rules + _HOST_INODES_RULES
+)
+"""For a guest that sees the host's files with their own inodes, because the kernel allows no overlay over them."""
+
+ROOM_WITHOUT_OVERLAY_SHARED_UID: Final = Policy(
+    "room without overlay, shared uid", ROOM_WITHOUT_OVERLAY.groups, ROOM_SHARED_UID.rules + _HOST_INODES_RULES
+)
+"""The same where the guest has the uid of its init."""
+
 _NO_NAMESPACES: Final = (
     Group(
         "Sockets",
@@ -332,17 +367,6 @@ _NO_NAMESPACES: Final = (
         "Shared memory and queues by number",
         "There is no ipc namespace: they are the host's. Memory shared through a memfd stays.",
         _calls("shmget shmat shmctl shmdt semget semop semtimedop semctl msgget msgsnd msgrcv msgctl"),
-    ),
-    Group(
-        "Watches on files",
-        "Here the files are the host's own: the names of files that other programs touch would be seen.",
-        _calls("inotify_init inotify_init1 inotify_add_watch inotify_rm_watch"),
-    ),
-    Group(
-        "Locks on whole files",
-        "Here the files are the host's own: a lock on one of them is seen, and waited for, by the host and by others.",
-        _calls("flock"),
-        ENOSYS,
     ),
     Group(
         "Descriptors of processes",
@@ -362,7 +386,9 @@ _NO_NAMESPACES_RULES: Final = (
     ),
 )
 
-CONFINED_OWN_UID: Final = Policy("confined, own uid", _GROUPS + _NO_NAMESPACES, _RULES + _NO_NAMESPACES_RULES)
+CONFINED_OWN_UID: Final = Policy(
+    "confined, own uid", _GROUPS + _NO_NAMESPACES + _HOST_INODES, _RULES + _NO_NAMESPACES_RULES
+)
 """For a guest without namespaces (level ``confined``) whose uid owns no process and no file of anybody else."""
 
 _SHARED_UID: Final = (
@@ -393,4 +419,11 @@ CONFINED: Final = Policy(
 )
 """For a guest without namespaces (level ``confined``) that runs with the server's own uid."""
 
-POLICIES: Final = (ROOM, ROOM_SHARED_UID, CONFINED_OWN_UID, CONFINED)
+POLICIES: Final = (
+    ROOM,
+    ROOM_SHARED_UID,
+    ROOM_WITHOUT_OVERLAY,
+    ROOM_WITHOUT_OVERLAY_SHARED_UID,
+    CONFINED_OWN_UID,
+    CONFINED,
+)

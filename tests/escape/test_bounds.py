@@ -294,7 +294,7 @@ def test_every_resource_limit_is_set(house):
     seen = house.python(
         """
         import resource
-        names = ("CPU", "FSIZE", "CORE", "NOFILE", "STACK", "MEMLOCK", "DATA", "NPROC")
+        names = ("CPU", "FSIZE", "CORE", "NOFILE", "STACK", "MEMLOCK", "DATA", "NPROC", "MSGQUEUE", "NICE", "RTPRIO", "SIGPENDING")
         tell({name: resource.getrlimit(getattr(resource, "RLIMIT_" + name)) for name in names})
         """,
         cpu_seconds=7.5,
@@ -302,6 +302,9 @@ def test_every_resource_limit_is_set(house):
         memory_bytes=96 * MIB,
         processes=10,
     ).told
+    signals = seen.pop("SIGPENDING")
+    assert signals[0] == signals[1]
+    assert 0 < signals[0] < resource.getrlimit(resource.RLIMIT_SIGPENDING)[1]
     processes = seen.pop("NPROC")
     assert processes[0] == processes[1]
     assert 10 <= processes[0] < 10_000
@@ -313,6 +316,7 @@ def test_every_resource_limit_is_set(house):
         "NOFILE": [1024, 1024],
         "STACK": [8 * MIB, 64 * MIB],
         "MEMLOCK": [65_536] * 2,
+        **{name: [0, 0] for name in ("MSGQUEUE", "NICE", "RTPRIO")},
         "DATA": [resource.RLIM_INFINITY if counted else 96 * MIB] * 2,
     }
 

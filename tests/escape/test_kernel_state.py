@@ -3,16 +3,21 @@
 Each test has a host side that looks, as somebody on the host would feel it.
 """
 
+import asyncio
+import contextlib
 import fcntl
+import json
 import os
 import resource
 import subprocess
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 
 import pytest
 
+from tests.escape.guesthouse import PRELUDE, Sink
 from tests.tiers import sampled
 from tests.waiting import until
 
@@ -147,3 +152,242 @@ def test_a_guest_makes_no_flow_label(house):
             tell([attempt(sender.setsockopt, 41, 32, wish), open("/proc/net/ip6_flowlabel").read().count(chr(10))])
     """)
     assert seen.told == ["EPERM", 1]
+
+
+SHOWN = ("/usr/bin", "/etc/alternatives", "/opt/runners/bash", "/usr/lib/python3/dist-packages")
+WATCHER = """
+    import time
+    IN_ALL = 0xFFF
+    watch = libc.inotify_init1(os.O_NONBLOCK)
+    places = [place for place in {places!r} if os.path.exists(place)]
+    added = [libc.inotify_add_watch(watch, place.encode(), IN_ALL) >= 0 for place in places]
+    print("ready", flush=True)
+    time.sleep(2)
+    try: heard = os.read(watch, 65536)
+    except BlockingIOError: heard = b""
+    own = libc.inotify_init1(os.O_NONBLOCK)
+    libc.inotify_add_watch(own, b"/workspace", IN_ALL)
+    open("/workspace/own", "w").close()
+    tell([sum(added), len(heard), len(os.read(own, 65536)) > 0])
+"""
+
+
+@pytest.mark.levels(*IN_A_ROOM)
+@pytest.mark.embedded
+def test_a_watch_sees_nothing_of_what_the_host_and_other_guests_do(house):
+    """On the host's own inode each opening of a file below it would be told, by its name."""
+    code = WATCHER.format(places=(*SHOWN, "/proc/self/exe", "/"))
+    seen = house.disturbed(code, "ready", lambda _: _use_what_is_shown(house))
+    added, heard, own = json.loads(seen.stdout.splitlines()[-1])
+    assert added >= 3
+    assert (heard, own) == (0, True)
+
+
+async def _use_what_is_shown(house):
+    for place in filter(os.path.isdir, SHOWN):
+        for name in os.listdir(place)[:5]:
+            await asyncio.to_thread(_read, os.path.join(place, name))
+    await house._run("bash", "cat /usr/bin/env > /dev/null; ls / /usr/bin /etc/alternatives", {}, Sink())
+
+
+def _read(place):
+    with contextlib.suppress(OSError):
+        Path(place).read_bytes()
+
+
+NODES = ("/dev/null", "/dev/zero") if os.geteuid() == 0 else ()
+"""Device nodes of a slot's own are made by root alone; elsewhere they are the host's (SECURITY.md)."""
+LOCKABLE = ("/usr/bin/env", "/proc/self/exe", *NODES, "/etc/passwd", "/etc/localtime", "/usr/bin")
+LOCK = (
+    f"""
+    PLACES = {LOCKABLE!r}
+"""
+    + """
+    import fcntl, struct, time
+    def lock(file, start, size):
+        return attempt(fcntl.fcntl, file, fcntl.F_SETLK, struct.pack("hhqqi4x", fcntl.F_RDLCK, 0, start, size, 0))
+    library = next(line.split()[-1] for line in open("/proc/self/maps") if "/libc" in line)
+    files = {}
+    for place in (library, *PLACES):
+        try: files[place] = os.open(place, os.O_RDONLY)
+        except OSError: pass
+    answers = {attempt(fcntl.flock, file, fcntl.LOCK_EX | fcntl.LOCK_NB) for file in files.values()}
+    answers |= {lock(file, 0, 100) for place, file in files.items()}
+"""
+)
+
+
+@pytest.mark.levels(*IN_A_ROOM)
+def test_a_lock_on_a_file_that_is_shown_is_seen_by_nobody_else(house):
+    """Neither by the host nor by another guest, however many there are."""
+    many = """
+    for byte in range(200, 8200, 2): lock(files[library], byte, 1)
+    print("ready", flush=True)
+    time.sleep(2)
+    tell([len(files), sorted(answers)])
+    """
+    found, before = {}, _locks_on_the_host()
+
+    async def look(_):
+        found["host"] = _locks_on_the_host() - before
+        found["guest"] = await house._run(
+            "python", PRELUDE + textwrap.dedent(LOCK + "    tell(sorted(answers))"), {}, Sink()
+        )
+
+    seen = house.disturbed(LOCK + many, "ready", look)
+    count, answers = json.loads(seen.stdout.splitlines()[-1])
+    assert count >= 4
+    assert answers == ["done"]
+    assert found["guest"].told == ["done"]
+    assert found["host"] == set()
+
+
+def _locks_on_the_host():
+    """Locks that the host's kernel knows on the files that guests are shown, by their inodes there."""
+    libraries = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "/libc" in line}
+    inodes = {}
+    for place in (*libraries, sys.executable, *LOCKABLE):
+        with contextlib.suppress(OSError):
+            status = os.stat(place)
+            inodes[f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"] = place
+    lines = (tuple(line.split()[1:]) for line in Path("/proc/locks").read_text().splitlines())
+    return {line for line in lines if inodes.keys() & set(line)}
+
+
+@pytest.mark.levels("confined")
+def test_a_confined_guest_has_no_lock_on_a_whole_file(house):
+    seen = house.python("""
+        import fcntl
+        files = [os.open(place, os.O_RDONLY) for place in ("/usr/bin/env", "/dev/null")]
+        tell([attempt(fcntl.flock, file, fcntl.LOCK_EX) for file in files])
+    """)
+    assert seen.told == ["ENOSYS"] * 2
+
+
+@pytest.mark.levels(*IN_A_ROOM)
+@pytest.mark.embedded
+def test_a_guest_writes_nothing_of_itself_into_proc(house):
+    """The peak of its memory is its supervisor's to count, and who dies first for memory the supervisor's to say."""
+    seen = house.python("""
+        kept = bytearray(200 << 20); kept[::4096] = b"x" * len(kept[::4096])
+        del kept
+        def write(name, text):
+            with open(f"/proc/self/{name}", "w") as file: file.write(text)
+        names = {"clear_refs": "5", "oom_score_adj": "0", "coredump_filter": "0x7f", "timerslack_ns": "1", "comm": "x"}
+        answers = sorted({attempt(write, name, text) for name, text in names.items()})
+        tell([answers, open("/proc/self/oom_score_adj").read()])
+    """)
+    assert seen.told == [["EROFS"], "1000\n"]
+    assert seen.ending.peak_memory_bytes > 200 << 20
+
+
+@pytest.mark.levels(*IN_A_ROOM)
+def test_a_guest_is_told_nothing_of_the_hosts_hardware_and_boot(house):
+    seen = house.python("""
+        def inside(place):
+            try: return len(os.listdir(place)) if os.path.isdir(place) else len(open(place).read())
+            except OSError: return 0
+        hidden = "acpi bus driver fs irq scsi cmdline interrupts partitions diskstats modules".split()
+        boot = "/proc/sys/kernel/random/boot_id"
+        tell([{place: inside("/proc/" + place) for place in hidden}, open(boot).read() if os.path.exists(boot) else ""])
+    """)
+    hidden, boot_id = seen.told
+    assert set(hidden.values()) == {0}
+    assert boot_id != Path("/proc/sys/kernel/random/boot_id").read_text()
+
+
+@pytest.mark.levels(*IN_A_ROOM)
+@pytest.mark.embedded
+def test_a_guest_is_told_no_path_and_no_size_of_the_hosts_disks(house):
+    seen = house.python("""
+        mounts = open("/proc/self/mountinfo").read()
+        usage = os.statvfs("/usr")
+        tell([mounts, usage.f_blocks * usage.f_frsize])
+    """)
+    mounts, size = seen.told
+    assert size != os.statvfs("/usr").f_blocks * os.statvfs("/usr").f_frsize
+    for place in (str(Path(__file__).parents[2]), sys.prefix, *(str(lang.folder) for lang in house.languages)):
+        assert place not in mounts
+
+
+@pytest.mark.levels(*IN_A_ROOM)
+@pytest.mark.embedded
+def test_what_the_kernel_counts_by_user_is_left_to_the_host_and_to_other_guests(house):
+    """Watches and queued signals: a guest that takes all it gets leaves root, the account and its neighbours theirs."""
+    greedy = """
+        import signal, time
+        signal.pthread_sigmask(signal.SIG_BLOCK, {40})
+        watches, signals = 0, 0
+        while libc.inotify_init1(0) >= 0: watches += 1
+        while call("rt_sigqueueinfo", os.getpid(), 40, SIGINFO) == "done": signals += 1
+        print(json.dumps([watches, signals]), "ready", flush=True)
+        time.sleep(2)
+    """
+    info = (
+        "    SIGINFO = (40).to_bytes(4, 'little') + bytes(4) + (-1 & 0xFFFFFFFF).to_bytes(4, 'little') + bytes(116)\n"
+    )
+    modest = "    signal = 40; tell([libc.inotify_init1(0) >= 0, call('rt_sigqueueinfo', os.getpid(), 17, SIGINFO)])"
+    found = {}
+
+    async def look(_):
+        found["host"] = await asyncio.to_thread(_take_counted)
+        found["guest"] = await house._run("python", PRELUDE + textwrap.dedent(info + modest), {}, Sink())
+
+    seen = house.disturbed(info + textwrap.indent(textwrap.dedent(greedy), "    "), "ready", look)
+    watches, signals = json.loads(seen.stdout.partition("ready")[0])
+    assert (watches > 0, signals > 0) == (True, True)
+    assert signals < 96_000
+    assert found["host"] == "8 watches, 64 signals"
+    assert found["guest"].told[0] is (os.geteuid() == 0)  # guests that share one id share its part too
+
+
+TAKE_COUNTED = """
+import ctypes, os, signal
+libc = ctypes.CDLL(None, use_errno=True)
+signal.pthread_sigmask(signal.SIG_BLOCK, {40})
+watches = sum(libc.inotify_init1(0) >= 0 for _ in range(8))
+signals = sum(libc.sigqueue(os.getpid(), 40, ctypes.c_void_p(0)) == 0 for _ in range(64))
+print(watches, "watches,", signals, "signals")
+"""
+
+
+def _take_counted() -> str:
+    """What the server's account can have of both, at the same time."""
+    return subprocess.run(
+        [sys.executable, "-c", TAKE_COUNTED], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+@pytest.mark.levels(*IN_A_ROOM)
+@pytest.mark.embedded
+def test_as_root_guests_are_charged_to_an_id_that_nobody_else_has(house, host):
+    if os.geteuid() != 0:
+        pytest.skip("an account's sandboxes are its own")
+
+    async def owner_of_the_room() -> int:
+        sandbox = await house.arm("python")
+        try:
+            pid = _pid_behind(sandbox.slot.pidfd)
+            namespace = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY)
+            owner = bytearray(4)
+            fcntl.ioctl(namespace, 0xB704, owner)  # NS_GET_OWNER_UID
+            os.close(namespace)
+            return int.from_bytes(owner, sys.byteorder)
+        finally:
+            await sandbox.destroy()
+
+    first = int(house.settings.guest_ids.partition(":")[0])
+    assert house.wait(owner_of_the_room()) == first
+
+
+def _pid_behind(pidfd: int) -> int:
+    lines = Path(f"/proc/self/fdinfo/{pidfd}").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pid:"))
+
+
+def test_two_guests_are_given_different_random_bytes_by_the_kernel(house):
+    code = """
+        libc.getauxval.restype = ctypes.c_ulong
+        tell(ctypes.string_at(libc.getauxval(25), 16).hex())
+    """
+    assert house.python(code).told != house.python(code).told

@@ -227,7 +227,7 @@ def test_guest_cannot_lower_its_claim_to_die_first_below_the_hosts(house):
             with open("/proc/self/oom_score_adj", "w") as file: file.write("{lowest}")
         tell(attempt(write))
     """).told
-    assert seen == "EACCES"
+    assert seen in ("EACCES", "EROFS")
 
 
 def test_guest_cannot_raise_its_limits(house):

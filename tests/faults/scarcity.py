@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import re
 import resource
 import subprocess
 import tempfile
@@ -70,10 +71,22 @@ def _own_path(controller: str) -> str:
     return next((path.lstrip("/") for _, names, path in rows if controller in names.split(",")), "")
 
 
+@contextlib.contextmanager
+def _as_owner_of(pid: int) -> Iterator[None]:
+    """With the rights that the owner of a process's user namespace has over it, where this is root."""
+    if os.geteuid() == 0:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+        os.seteuid(int(re.findall(r"^Uid:\s+(\d+)", status, re.MULTILINE)[0]))
+    try:
+        yield
+    finally:
+        os.seteuid(os.getuid())
+
+
 def forbid_forks(family: Family, *, forbid: bool) -> None:
     """Take the right to fork from the zygotes and inits of a server, or give it back."""
     for process in (*family.zygotes, *family.inits):
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError), _as_owner_of(process.pid):
             _, most = resource.prlimit(process.pid, resource.RLIMIT_NPROC)
             resource.prlimit(process.pid, resource.RLIMIT_NPROC, (1 if forbid else most, most))
 

@@ -17,6 +17,7 @@ from codex_server.sandboxes.policy import (
     POLICIES,
     ROOM,
     ROOM_SHARED_UID,
+    ROOM_WITHOUT_OVERLAY,
 )
 from codex_server.sandboxes.rules import Group, Match, Policy, Rule, Values
 
@@ -300,6 +301,15 @@ def test_a_socket_option_is_allowed_at_its_own_level_alone(level, option):
     assert (asked(ROOM, "setsockopt", 3, level, option) == 0) is allowed
 
 
+def test_where_the_hosts_own_inodes_are_shown_there_are_no_locks_and_no_watches():
+    for command in multiplexers.FCNTL_LOCKS.values():
+        assert asked(ROOM_WITHOUT_OVERLAY, "fcntl", 3, command) == errno.EPERM
+        assert asked(ROOM, "fcntl", 3, command) == 0
+    assert asked(ROOM_WITHOUT_OVERLAY, "fcntl", 3, 1030) == 0
+    assert asked(ROOM_WITHOUT_OVERLAY, "flock", 3, 2) == errno.ENOSYS
+    assert asked(ROOM_WITHOUT_OVERLAY, "inotify_add_watch", 3) == errno.EPERM
+
+
 @pytest.mark.parametrize("policy", [CONFINED, CONFINED_OWN_UID], ids=lambda policy: policy.name)
 def test_on_the_hosts_own_files_there_are_no_locks_and_on_its_processes_no_descriptors(policy):
     assert (asked(policy, "flock", 3, 2), asked(ROOM, "flock", 3, 2)) == (errno.ENOSYS, 0)
@@ -377,27 +387,34 @@ def multiplexer_lines() -> list[str]:
     return ["| call | what is allowed |", "| --- | --- |", *rows]
 
 
+def beyond(more, less):
+    return tuple(entry for entry in more if entry not in less)
+
+
 def expected_tables() -> str:
-    base_rules, own_groups, own_rules = len(ROOM.rules), len(CONFINED_OWN_UID.groups), len(CONFINED_OWN_UID.rules)
+    shared = ROOM_SHARED_UID.rules[len(ROOM.rules) :]
+    without_overlay = ROOM_WITHOUT_OVERLAY.groups[len(ROOM.groups) :]
     sections: list[tuple[str, tuple[Group, ...], tuple[Rule, ...]]] = [
         ("## Everywhere", ROOM.groups, ROOM.rules),
+        ("## Besides, where the guest has the uid of those that watch over it", (), shared),
         (
-            "## Besides, where the guest has the uid of those that watch over it",
-            (),
-            ROOM_SHARED_UID.rules[base_rules:],
+            "## Besides, where a guest sees the host's files with their own inodes",
+            without_overlay,
+            ROOM_WITHOUT_OVERLAY.rules[len(ROOM.rules) :],
         ),
         (
             "## At level `confined` besides",
-            CONFINED_OWN_UID.groups[len(ROOM.groups) :],
-            CONFINED_OWN_UID.rules[base_rules:],
+            beyond(CONFINED_OWN_UID.groups, (*ROOM.groups, *without_overlay)),
+            beyond(CONFINED_OWN_UID.rules, ROOM_WITHOUT_OVERLAY.rules),
         ),
         (
             "## At level `confined` besides, when the guest has the server's uid",
-            CONFINED.groups[own_groups:],
-            CONFINED.rules[own_rules + len(ROOM_SHARED_UID.rules) - base_rules :],
+            beyond(CONFINED.groups, CONFINED_OWN_UID.groups),
+            beyond(CONFINED.rules, (*CONFINED_OWN_UID.rules, *shared)),
         ),
     ]
-    assert set(ROOM_SHARED_UID.rules) < set(CONFINED.rules)
+    assert set(shared) < set(CONFINED.rules)
+    assert set(without_overlay) < set(CONFINED_OWN_UID.groups)
     blocks = []
     for title, groups, rules in sections:
         tables = [lines(rows) for lines, rows in ((group_lines, groups), (rule_lines, rules)) if rows]

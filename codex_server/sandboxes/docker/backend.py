@@ -39,6 +39,7 @@ from codex_server.sandboxes.environment import guest_environment, packages_envir
 from codex_server.sandboxes.payload import Terms
 from codex_server.sandboxes.policy import CONTAINER, ROOM_SHARED_UID
 from codex_server.sandboxes.room import stream, wire
+from codex_server.sandboxes.room.worker import MOST_PENDING_SIGNALS
 from codex_server.sandboxes.seccomp import compile_filter, docker_profile
 from codex_server.settings import Settings
 
@@ -299,6 +300,7 @@ class DockerBackend(Backend):
             "cgroups": True,
             "uid_per_slot": False,
             "process_margin": TASKS_OF_INIT,
+            "pending_signals": MOST_PENDING_SIGNALS,
         }
 
     def _has_data_packages(self, runner: str) -> bool:

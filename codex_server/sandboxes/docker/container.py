@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codex_server.limits import Limits
+from codex_server.sandboxes.hidden import HIDDEN_IN_PROC
 
 OWNER_LABEL = "codex-server.owner"
 INSTANCE_LABEL = "codex-server.instance"
@@ -21,11 +22,7 @@ OWN_MEMORY_BYTES_PRELOADED = 96 * 2**20
 """The same where init has imported the data packages (measured: 67 MiB)."""
 WORKSPACE = "/workspace"
 _INODES = 20_000
-_KEPT_FROM_GUESTS = (
-    "acpi", "asound", "cmdline", "config.gz", "diskstats", "interrupts", "kallsyms", "kcore", "keys", "latency_stats",
-    "modules", "partitions", "sched_debug", "scsi", "swaps", "timer_list", "timer_stats",
-)  # fmt: skip
-"""Files and folders of /proc that tell of the host: what Docker masks by default, and what a slot's room does."""
+_BOOT_ID = "sys/kernel/random/boot_id"
 _READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
 _SYSTEM_TREES = ("/sys/firmware", "/sys/devices/virtual/powercap")
 
@@ -76,7 +73,7 @@ def _host_config(plan: ContainerPlan) -> dict[str, Any]:
         "Privileged": False,
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges", f"seccomp={json.dumps(plan.seccomp, separators=(',', ':'))}"],
-        "MaskedPaths": [*(f"/proc/{name}" for name in _KEPT_FROM_GUESTS), *_SYSTEM_TREES],
+        "MaskedPaths": [*(f"/proc/{name}" for name in (*HIDDEN_IN_PROC, _BOOT_ID)), *_SYSTEM_TREES],
         "ReadonlyPaths": [f"/proc/{name}" for name in _READ_ONLY],
         "Memory": memory,
         "MemorySwap": memory,

@@ -19,7 +19,7 @@ from codex_server.sandboxes.embedded.causes import closed_to_others, explain, re
 from codex_server.sandboxes.embedded.cgroup import CgroupsUnavailable, CgroupTree, SlotCgroup, open_tree
 from codex_server.sandboxes.embedded.channel import close_all
 from codex_server.sandboxes.embedded.environments import make_empty_environment
-from codex_server.sandboxes.embedded.guestids import choose_guest_ids, claim_host_ids
+from codex_server.sandboxes.embedded.guestids import choose_guest_ids, claim_host_ids, owner_of_rooms
 from codex_server.sandboxes.embedded.nursery import Nursery
 from codex_server.sandboxes.embedded.plans import HostParts, Plans, SlotPlan, empty_environment
 from codex_server.sandboxes.embedded.sandbox import EmbeddedSandbox
@@ -95,7 +95,7 @@ class EmbeddedBackend(Backend):
         level = IsolationLevel.FULL if self._tree and ids.per_slot else IsolationLevel.NAMESPACES
         if level < self._least:
             return False
-        host = HostParts(python, ids, self._tree, self._slots)
+        host = HostParts(python, ids, self._tree, self._slots, owner_of_rooms(ids))
         return await self._prove(level, Plans.for_namespaces(self._settings, self._languages, host), shortfall)
 
     def _open_cgroups(self, shortfall: list[str]) -> CgroupTree | None:
@@ -122,7 +122,7 @@ class EmbeddedBackend(Backend):
         self._home = Path(tempfile.mkdtemp(prefix="codex-sandboxes-"))
         self._home.chmod(0o711)
         make_empty_environment(empty_environment(self._home), python.path)
-        host = HostParts(python, ids, None, self._slots)
+        host = HostParts(python, ids, None, self._slots, ids.uid_map[1] if ids.per_slot else None)
         plans = Plans.for_confined(self._settings, self._languages, host, self._home)
         return await self._prove(IsolationLevel.CONFINED, plans, shortfall)
 
@@ -134,14 +134,15 @@ class EmbeddedBackend(Backend):
         """Launch and arm for real: only what was seen to work is promised."""
         self._plans, self._plain = plans, Nursery(plans.launch)
         try:
-            await self._plain.open()
+            zygote = await self._plain.open()
             await (await self._arm(self._plain, agent=None)).destroy()
         except LaunchFailed as failure:
             shortfall.append(explain(failure, read_host_facts()))
         except SandboxUnavailable as error:
             shortfall.append(f"{level}: {error}")
         else:
-            self._isolation = Isolation(level, _SUMMARIES[level], (*shortfall, *plans.shortfall))
+            missing = (*shortfall, *plans.shortfall, *zygote.shortfall)
+            self._isolation = Isolation(level, _SUMMARIES[level], missing)
             if plans.preload:
                 self._preloaded = Nursery(partial(plans.launch, plans.preload))
             return True

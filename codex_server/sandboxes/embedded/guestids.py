@@ -3,6 +3,7 @@
 import errno
 import os
 import pwd
+import re
 import shutil
 import socket
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ _ROOM_IDS = 16_384
 _BLOCK = 2048
 """Ids in one block: more than any server has slots."""
 _TOOL_FOLDERS = SYSTEM_PATH
+_ALL_IDS = 2**32 - 1
+_CAP_KILL, _CAP_SETUID, _CAP_SYS_ADMIN = 5, 7, 21
+_NEEDED_RIGHTS = 1 << _CAP_KILL | 1 << _CAP_SETUID | 1 << _CAP_SYS_ADMIN
+"""To make a user namespace in another's name, and to end what is in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,18 @@ class GuestIds:
     def of_slot(self, number: int) -> int:
         """The id, inside the room, of the worker in slot ``number``."""
         return FIRST_SLOT_ID + number if self.per_slot else SINGLE_ID
+
+
+def owner_of_rooms(ids: GuestIds) -> int | None:
+    """The host id that is to own the user namespaces of rooms, so that what guests use is charged to nobody else.
+
+    None where this process may not choose: only root of the host, with its rights, can become another id for it.
+    """
+    first, inside, count = map(int, Path("/proc/self/uid_map").read_text(encoding="ascii").split()[:3])
+    of_the_host = (first, inside, count) == (0, 0, _ALL_IDS)
+    rights = re.search(r"^CapEff:\s*(\w+)$", Path("/proc/self/status").read_text(encoding="utf-8"), re.MULTILINE)
+    may_all = rights is not None and int(rights[1], 16) & _NEEDED_RIGHTS == _NEEDED_RIGHTS
+    return ids.uid_map[1] if os.geteuid() == 0 and of_the_host and may_all else None
 
 
 def choose_guest_ids(wanted: str, slots: int) -> GuestIds:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,9 +16,19 @@ from codex_server.sandboxes.embedded.causes import closed_to_others
 from codex_server.sandboxes.embedded.cgroup import CgroupTree
 from codex_server.sandboxes.embedded.guestids import GuestIds
 from codex_server.sandboxes.embedded.sandbox import command_of
+from codex_server.sandboxes.embedded.shares import Shares, shares_of
 from codex_server.sandboxes.embedded.zygote import ROOM_FOLDER, Zygote, boot_argv
 from codex_server.sandboxes.environment import guest_environment, packages_environment
-from codex_server.sandboxes.policy import CONFINED, CONFINED_OWN_UID, ROOM, ROOM_SHARED_UID
+from codex_server.sandboxes.policy import (
+    CONFINED,
+    CONFINED_OWN_UID,
+    ROOM,
+    ROOM_SHARED_UID,
+    ROOM_WITHOUT_OVERLAY,
+    ROOM_WITHOUT_OVERLAY_SHARED_UID,
+)
+from codex_server.sandboxes.room.overlay import LAYERS
+from codex_server.sandboxes.rules import Policy
 from codex_server.sandboxes.seccomp import compile_filter
 from codex_server.settings import Settings
 
@@ -44,6 +55,13 @@ class HostParts:
     ids: GuestIds
     tree: CgroupTree | None
     slots: int
+    owner: int | None = None
+    """The host id that is charged with what guests use, where it is not the server's account."""
+
+    @property
+    def shares(self) -> Shares:
+        """What each guest may have of what the kernel counts by user."""
+        return shares_of(self.ids, self.slots, own_account=self.owner is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +86,33 @@ class Plans:
             settings, languages
         )
         entries = rootfs.room_entries(languages, ROOM_FOLDER, host.slots)
+        shown = rootfs.shown_folders(entries)
+        entries += [("folder", f"{LAYERS}{folder}") for folder in shown]
+        entries.append(("file", rootfs.BOOT_ID, f"{uuid.uuid4()}\n"))
+        entries = rootfs.with_private_libraries(entries, _private_libraries(python), f"/opt/{python.name}/lib")
         launch_plan = {
             "uid_map": ids.uid_map,
             "gid_map": ids.gid_map,
             "map_tool": ids.map_tool,
             "uid": ids.zygote,
-            "entries": rootfs.with_private_libraries(entries, _private_libraries(python), f"/opt/{python.name}/lib"),
+            "entries": rootfs.with_own_program(entries, rootfs.guest_path(python), python.path),
             "argv": boot_argv(_warm_program(languages, python), str(Path(rootfs.ROOM_CODE).parent), "zygote"),
             "env": environment | _environment_of_python(languages),
             "cgroups": [str(folder) for folder in tree.folders] if tree else [],
             "folders": [],
+            "devices": rootfs.DEVICES,
+            "device_sets": host.slots,
+            "owner": host.owner,
+            "user_limits": host.shares.user_limits,
         }
         setup = _setup(settings, host, namespaces=True, cgroups=tree is not None) | {
             "import_path": str(Path(rootfs.ROOM_CODE).parent),
             "agent": f"{rootfs.runner_folder(_python(languages))}/agent.py",
             "seccomp": compile_filter(ROOM if ids.per_slot else ROOM_SHARED_UID, _machine()).hex(),
-            "masked": rootfs.MASKED,
+            "seccomp_without_overlay": compile_filter(_without_overlay(ids), _machine()).hex(),
+            "masked": rootfs.MASKS,
+            "shown": shown,
+            "devices": rootfs.DEVICES,
         }
         return cls(python, launch_plan, setup, ids.of_slot, languages, None, environment)
 
@@ -109,6 +138,7 @@ class Plans:
             "import_path": str(ROOM_FOLDER.parent),
             "agent": str(_python(known).folder / "agent.py"),
             "seccomp": compile_filter(CONFINED_OWN_UID if ids.per_slot else CONFINED, _machine()).hex(),
+            "overlay": False,
             "readable": _present([*rootfs.READABLE, *roots, str(environment), *(str(lang.folder) for lang in known)]),
             "writable_devices": _present(rootfs.DEVICES),
         }
@@ -147,6 +177,7 @@ class Plans:
             "agent": command_of(agent, confined=self.home is not None) if agent else None,
             "env": environment,
             "folder": str(folder) if folder else None,
+            "number": number,
         }
         return SlotPlan(number, body, environment, folder)
 
@@ -234,6 +265,10 @@ def _environment_of_packages(
     return found
 
 
+def _without_overlay(ids: GuestIds) -> Policy:
+    return ROOM_WITHOUT_OVERLAY if ids.per_slot else ROOM_WITHOUT_OVERLAY_SHARED_UID
+
+
 def _setup(settings: Settings, host: HostParts, *, namespaces: bool, cgroups: bool) -> dict[str, Any]:
     return {
         "namespaces": namespaces,
@@ -242,6 +277,7 @@ def _setup(settings: Settings, host: HostParts, *, namespaces: bool, cgroups: bo
         "process_margin": 0 if host.ids.per_slot else _shared_id_margin(host.slots, namespaces=namespaces),
         "workspace_bytes": settings.max_workspace,
         "inodes": _INODES,
+        "pending_signals": host.shares.pending_signals,
     }
 
 

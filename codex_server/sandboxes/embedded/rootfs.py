@@ -12,12 +12,20 @@ from codex_server.interpreters import Interpreter
 from codex_server.languages import Language, Start
 from codex_server.packages.sets import InstalledPackages, guest_folder
 from codex_server.sandboxes.embedded.environments import CONFIGURATION, configuration, program_names
+from codex_server.sandboxes.hidden import HIDDEN_IN_PROC
+from codex_server.sandboxes.room import overlay
 
 Entry = tuple[str, ...]
 """``("bind", target, source)``, ``("cover", target, source)`` (over a file that is there), ``("folder", target)``,
-``("device", target, source)``, ``("link", target, to)`` or ``("file", target, content)``."""
+``("device", target, source)``, ``("link", target, to)``, ``("file", target, content)``, ``("copy", target, source)`` or
+``("over", target, place)`` (a file of the room over one that is there)."""
 
 ROOM_CODE = "/opt/codex/room"
+OWN_PROGRAM = "/opt/codex/program"
+"""The room's own copy of the warm interpreter's program file, which nobody in it may read."""
+BOOT_ID = "/opt/codex/boot-id"
+NOTHING, EMPTY_FOLDER = "/opt/codex/nothing", overlay.EMPTY
+"""What is laid over files and folders that a guest is not to see."""
 NODE_MODULES = "/node_modules"
 FIRST_SLOT_ID = 10_000
 SINGLE_ID = 1000
@@ -53,27 +61,17 @@ _LINKS = {
 _LIBRARY_FOLDERS = ("/lib", "/lib64")
 _LIBRARY_ROOTS = ("/usr/lib", "/usr/lib64", "/usr/local/lib")
 
-MASKED = tuple(
-    f"/proc/{name}"
-    for name in (
-        "cmdline",
-        "config.gz",
-        "diskstats",
-        "kallsyms",
-        "keys",
-        "modules",
-        "partitions",
-        "swaps",
-        "timer_list",
-    )
-)
-"""Files of /proc that tell about the host and that no program needs."""
+MASKS: Mapping[str, tuple[str, str]] = {
+    **{f"/proc/{name}": (NOTHING, EMPTY_FOLDER) for name in HIDDEN_IN_PROC},
+    "/proc/sys/kernel/random/boot_id": (BOOT_ID, BOOT_ID),
+}
+"""What is laid over a file, or over a folder, of /proc."""
 
 
 def room_entries(languages: Iterable[Language], room_code: Path, slots: int) -> list[Entry]:
     """Everything in the room, in the order in which it is placed; ``slots`` is the number of guest ids to name."""
     known = [language for language in languages if language.interpreter is not None]
-    entries = [*_system(), *_etc(slots), *_devices()]
+    entries = [*_system(), *_etc(slots), *_devices(), *_of_the_slots()]
     entries += [("folder", folder) for folder in _FOLDERS]
     entries.append(("bind", ROOM_CODE, str(room_code)))
     entries += [("bind", runner_folder(language), str(language.folder)) for language in known]
@@ -189,6 +187,7 @@ def with_private_libraries(entries: list[Entry], libraries: Mapping[str, Path], 
         places = (path for root in _LIBRARY_ROOTS for depth in ("", "*/") for path in Path(root).glob(depth + name))
         copies = {path.resolve() for path in places}
         entries = entries + [("cover", str(copy), str(source)) for copy in sorted(copies)]
+        entries += [("link", f"{overlay.LAYERS}{copy}", f"{target}/{name}") for copy in sorted(copies)]
         if not copies:
             missing[name] = f"{target}/{name}"
     return [changed for entry in entries for changed in _with_links(entry, missing)]
@@ -215,7 +214,31 @@ def _etc(slots: int) -> list[Entry]:
         "/etc/resolv.conf": "",
     }
     entries: list[Entry] = [("file", path, content) for path, content in files.items()]
-    return entries + [("bind", path, path) for path in _ETC if Path(path).exists()]
+    kinds = {path: "bind" if Path(path).is_dir() else "copy" for path in _ETC if Path(path).exists()}
+    return entries + [(kind, path, path) for path, kind in kinds.items()]
+
+
+def _of_the_slots() -> list[Entry]:
+    """What the slots' own roots and their /proc are made with."""
+    return [
+        ("folder", overlay.NEW_ROOT),
+        ("folder", overlay.EMPTY),
+        ("file", NOTHING, ""),
+    ]
+
+
+def with_own_program(entries: list[Entry], program: str, source: Path) -> list[Entry]:
+    """``entries`` with a copy of the warm interpreter's program file at its place in the room, ``program``.
+
+    A forked worker's ``/proc/self/exe`` leads to the file that its zygote runs, past every overlay. It is a copy that
+    nobody may read, so no guest can open it, lock it or watch it.
+    """
+    return [*entries, ("copy", OWN_PROGRAM, str(source), "111"), ("over", program, OWN_PROGRAM)]
+
+
+def shown_folders(entries: Iterable[Entry]) -> list[str]:
+    """The folders of the host that are bound into the room, by their place in it."""
+    return [entry[1] for entry in entries if entry[0] == "bind"]
 
 
 def _devices() -> list[Entry]:

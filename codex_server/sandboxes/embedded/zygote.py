@@ -45,6 +45,8 @@ class Zygote:
         self._launcher = launcher
         self._channel = channel
         self._lifeline = lifeline
+        self.shortfall: tuple[str, ...] = ()
+        """What this host did not give its room, and what programs have to do without for it."""
 
     @classmethod
     async def launch(cls, interpreter: str, plan: dict[str, Any], setup: dict[str, Any]) -> "Zygote":
@@ -78,6 +80,7 @@ class Zygote:
         close_all(descriptors)
         if kind is not wire.Kind.READY:
             raise LaunchFailed(body.get("step"), body.get("errno"), str(body.get("message")))
+        self.shortfall = _shortfall_of(plan, body)
 
     @property
     def alive(self) -> bool:
@@ -118,6 +121,23 @@ class Zygote:
             if self._lifeline >= 0:
                 os.close(self._lifeline)
                 self._lifeline = -1
+
+
+def _shortfall_of(plan: dict[str, Any], ready: dict[str, Any]) -> tuple[str, ...]:
+    """In words, what a READY frame says is missing."""
+    found = []
+    if plan["uid_map"] and not ready.get("overlay"):
+        found.append(
+            "this kernel allows no overlay over the folders that programs see, so locks and watches on files (flock, "
+            "fcntl, inotify; SQLite on a file needs them) are refused: keep Python and the data packages on an "
+            "ordinary file system such as ext4 or xfs"
+        )
+    if plan.get("owner") and not ready.get("nodes"):
+        found.append(
+            "device nodes cannot be made here, so locks on /dev/null and its kin are shared with the host: run the "
+            "server with CAP_MKNOD"
+        )
+    return tuple(found)
 
 
 def _launch(interpreter: str, errors: IO[bytes]) -> tuple[subprocess.Popen[bytes], socket.socket, int]:

@@ -4,46 +4,75 @@ What is in the room is decided by the server (``rootfs.py``); here it is only ca
 """
 
 import os
+import shutil
 import socket
 import stat
 from typing import Any
 
-from . import kernel
+from . import devices, kernel, overlay
 from .faults import step
 
 _STAGE = "/tmp"  # noqa: S108 - any folder that exists everywhere; the mount is private to this namespace
 _READ_ONLY = kernel.MS_RDONLY | kernel.MS_NOSUID
 
 
-def enter_room(plan: dict[str, Any]) -> None:
-    """Build the room and make it the root; called as PID 1 of the new namespaces, with the id maps written."""
+Sources = dict[str, int]
+"""What is bound and copied into the room, by its place in it: descriptors of detached mounts and of files."""
+
+
+def enter_room(plan: dict[str, Any], sources: Sources) -> None:
+    """Build the room and make it the root; called as PID 1 of the new namespaces, with the id maps written.
+
+    ``sources``: those that the launcher has opened; empty where it may not.
+    """
     kernel.die_with_parent()
     with step("mounts"):
         kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
-        trees = _clone_sources(plan["entries"])
+        trees = sources or open_sources(plan["entries"])
     with step("ids"):
         _take_ids(plan["uid"])
     with step("tmpfs"):
-        kernel.mount("room", _STAGE, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755,size=4m")
+        kernel.mount("room", _STAGE, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755,size=256m")
     with step("room"):
         for entry in plan["entries"]:
             _place(entry, trees)
+        if devices.SETS in trees:
+            _attach(trees[devices.SETS], _STAGE + devices.SETS)
+    with step("tmpfs"):  # an overlay takes no two layers of one file system that lie within one another
+        kernel.mount("empty", _STAGE + overlay.EMPTY, "tmpfs", _READ_ONLY | kernel.MS_NODEV, "mode=755,size=4k")
     with step("proc"):
         kernel.mount("proc", _STAGE + "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
-    # INVARIANT: no user namespace can be made inside the room, whatever the syscall filter says.
-    with step("no-nested-namespaces"), open(_STAGE + "/proc/sys/user/max_user_namespaces", "wb") as limit:
-        limit.write(b"0")
+    with step("user-limits"):
+        for name, value in plan["user_limits"].items():
+            _limit_users(name, value)
     with step("pivot"):
         _make_root(_STAGE)
     with step("hostname"):
         socket.sethostname("sandbox")
 
 
-def _clone_sources(entries: list[list[Any]]) -> dict[str, int]:
-    """Detached copies of every bound folder, taken while the process may still pass folders that only its owner may."""
+def _limit_users(name: str, value: int) -> None:
+    """Bound what each id of the room may have of what the kernel counts by user."""
+    with open(f"{_STAGE}/proc/sys/user/{name}", "wb") as limit:
+        limit.write(str(value).encode())
+
+
+def close_sources(sources: Sources) -> None:
+    """Let go of them."""
+    for descriptor in sources.values():
+        os.close(descriptor)
+
+
+def open_sources(entries: list[list[Any]]) -> Sources:
+    """Detached copies of every bound folder, and every file that is copied, opened.
+
+    They are taken while the process may still pass folders that only their owner may.
+    """
     trees = {}
     for kind, target, *rest in entries:
-        if kind in ("bind", "cover", "device"):
+        if kind == "copy":
+            trees[target] = os.open(rest[0], os.O_RDONLY | os.O_CLOEXEC)
+        elif kind in ("bind", "cover", "device"):
             tree = kernel.clone_mount(rest[0])
             # INVARIANT: nothing of the host is writable from the room, and no set-uid bit counts in it.
             kernel.restrict_mount(tree, _READ_ONLY | (kernel.MS_NOEXEC if kind == "device" else kernel.MS_NODEV))
@@ -74,6 +103,10 @@ def _place(entry: list[Any], trees: dict[str, int]) -> None:
     elif kind == "cover":
         kernel.attach_mount(trees[target], path)
         os.close(trees[target])
+    elif kind == "copy":
+        _copy(trees[target], path, int(rest[1], 8) if len(rest) > 1 else 0o644)
+    elif kind == "over":
+        kernel.mount(_STAGE + rest[0], path, None, kernel.MS_BIND)
     else:
         _attach(trees[target], path)
 
@@ -93,11 +126,17 @@ def _write(path: str, content: str) -> None:
         file.write(content.encode())
 
 
+def _copy(source: int, path: str, mode: int) -> None:
+    with open(source, "rb") as original, open(path, "xb") as copy:
+        shutil.copyfileobj(original, copy)
+        os.fchmod(copy.fileno(), mode)
+
+
 def _make_root(folder: str) -> None:
     os.chdir(folder)
     kernel.pivot_root(".", ".")
     kernel.unmount(".")
     os.chdir("/")
     root = os.open("/", os.O_PATH)
-    kernel.restrict_mount(root, _READ_ONLY)
+    kernel.restrict_mount(root, _READ_ONLY, below=False)  # what is bound is so already; /proc is the zygote's to write
     os.close(root)

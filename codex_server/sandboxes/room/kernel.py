@@ -30,10 +30,14 @@ _MOVE_MOUNT_F_EMPTY_PATH = 4
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_CAPBSET_DROP = 24
+_PR_SET_SECUREBITS = 28
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE, _PR_CAP_AMBIENT_CLEAR_ALL = 2, 4
+
+_SECBIT_NO_SETUID_FIXUP = 1 << 2
+_AT_RANDOM, _AT_RANDOM_BYTES = 25, 16
 
 _SECCOMP_SET_MODE_FILTER = 1
 SECCOMP_FILTER_FLAG_NEW_LISTENER = 1 << 3
@@ -131,10 +135,11 @@ def clone_mount(path: str) -> int:
     return syscall("open_tree", _AT_FDCWD, os.fsencode(path), _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_RECURSIVE)
 
 
-def restrict_mount(fd: int, flags: int) -> None:
-    """Set ``flags`` (MS_RDONLY, MS_NOSUID, MS_NODEV: the same bits here) on a detached tree, recursively."""
-    attributes = struct.pack("QQQQ", flags, 0, 0, 0)
-    syscall("mount_setattr", fd, b"", _AT_EMPTY_PATH | _AT_RECURSIVE, attributes, len(attributes))
+def restrict_mount(fd: int, flags: int, *, below: bool = True) -> None:
+    """Set ``flags`` (MS_RDONLY, MS_NOSUID, MS_NODEV: the same bits here) on a mount, and on those ``below`` it."""
+    attributes = struct.pack("QQQQ", flags, 0, MS_PRIVATE, 0)  # what the host mounts later does not come into it
+    how = _AT_EMPTY_PATH | (_AT_RECURSIVE if below else 0)
+    syscall("mount_setattr", fd, b"", how, attributes, len(attributes))
 
 
 def attach_mount(fd: int, target: str) -> None:
@@ -186,6 +191,30 @@ def _open_entry(folder: int, name: bytes, flags: int) -> int:
 def _prctl(option: int, *args: int) -> int:
     padded = [ctypes.c_ulong(value) for value in (*args, 0, 0, 0, 0)[:4]]
     return _check(_libc.prctl(ctypes.c_int(option), *padded), f"prctl {option}")
+
+
+def clone_as_owner(flags: int, owner: int) -> int:
+    """``clone``, with ``owner`` as the owner of a new user namespace: who its per-user counters are charged to.
+
+    Only for root, which is root again afterwards; the child has the effective uid ``owner``.
+    """
+    _prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP)  # what it may do stays, whatever its effective uid is
+    os.seteuid(owner)
+    child = -1
+    try:
+        child = clone(flags)
+    finally:
+        if child != 0:
+            os.seteuid(0)
+            _prctl(_PR_SET_SECUREBITS, 0)
+    return child
+
+
+def renew_random_bytes() -> None:
+    """Replace the random bytes that the kernel gave to this process's program at its start (``AT_RANDOM``)."""
+    _libc.getauxval.restype = ctypes.c_ulong
+    if place := _libc.getauxval(ctypes.c_ulong(_AT_RANDOM)):
+        ctypes.memmove(place, os.urandom(_AT_RANDOM_BYTES), _AT_RANDOM_BYTES)
 
 
 def die_with_parent() -> None:

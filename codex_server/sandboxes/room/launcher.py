@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from . import building, kernel, wire
+from . import building, devices, kernel, wire
 from .faults import StepFailed, step
 from .removal import remove_cgroups, remove_tree
 
@@ -52,13 +52,16 @@ def main() -> None:
 def _launch(plan: dict[str, Any], control: socket.socket) -> int:
     if plan["uid_map"] is None:
         return _fork_confined(plan, control)
+    sources = _open_sources(plan)
     ready, go = os.pipe()
     with step("namespaces"):
-        child = kernel.clone(_NAMESPACES)
+        # INVARIANT: root's own counters are not the guests': their user namespace is another id's.
+        child = kernel.clone_as_owner(_NAMESPACES, plan["owner"]) if plan["owner"] else kernel.clone(_NAMESPACES)
     if child == 0:
         os.close(go)
-        _become_zygote(plan, control, ready)
+        _become_zygote(plan, control, ready, sources)
     os.close(ready)
+    building.close_sources(sources)
     try:
         _write_maps(child, plan)
         os.write(go, b"g")
@@ -71,12 +74,23 @@ def _launch(plan: dict[str, Any], control: socket.socket) -> int:
     return child
 
 
-def _become_zygote(plan: dict[str, Any], control: socket.socket, ready: int) -> None:
+def _open_sources(plan: dict[str, Any]) -> building.Sources:
+    """As root, what only root may reach of what the room shows; else nothing: the room's first process opens it."""
+    if not plan["owner"]:
+        return {}
+    with step("mounts"):
+        sources = building.open_sources(plan["entries"])
+    with step("devices"):
+        nodes = devices.make_sets(plan["devices"], plan["device_sets"])
+    return sources if nodes is None else sources | {devices.SETS: nodes}
+
+
+def _become_zygote(plan: dict[str, Any], control: socket.socket, ready: int, sources: building.Sources) -> None:
     """In the child: wait for the id maps, build the room, exec the zygote; never returns."""
     try:
         if os.read(ready, 1) != b"g":
             os._exit(1)
-        building.enter_room(plan)
+        building.enter_room(plan, sources)
         _exec_zygote(plan, control)
     except StepFailed as failure:
         wire.send(control, wire.Kind.FAULT, failure.as_body())

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-from . import kernel, landlock
+from . import devices, kernel, landlock, overlay
 from .faults import step
 from .procfs import children
 
@@ -49,19 +49,24 @@ class NamespaceWalls(PidNamespace):
         self._uid = body["uid"]
         self._unused: dict[str, tuple[object, ...]] = {}  # folder -> what it looks like when nobody has used it
         self._idle_network = b""
+        self._number = body["number"]
+        self._last_pid = -1
 
     def enter(self) -> None:
         """Raise the walls around this process, before anything of the guest exists."""
         with step("slot-namespaces"):
             kernel.unshare(SLOT_NAMESPACES)
+        if self._setup["overlay"]:
+            with step("slot-root"):
+                overlay.put_together(self._setup["shown"], self._nodes())
+                self._mount_proc(overlay.NEW_ROOT)  # before: the kernel allows it only where another one is in sight
+                overlay.make_root()
+        else:
+            with step("slot-root"):
+                self._mount_proc("")
         with step("slot-mounts"):
             for folder in _FOLDERS:
                 self._mount_tmpfs(folder)
-            kernel.mount("proc", "/proc", "proc", _TMPFS | kernel.MS_NOEXEC)
-            self._loads = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
-            for file in self._setup["masked"]:
-                if os.path.exists(file):
-                    kernel.mount("/dev/null", file, None, kernel.MS_BIND)
         with step("slot-network"):
             self._raise_network()
             socket.sethostname("sandbox")
@@ -83,7 +88,28 @@ class NamespaceWalls(PidNamespace):
                 kernel.unshare(kernel.CLONE_NEWNET)
                 self._raise_network()
         with step("slot-pids"):
-            _count_pids_anew()
+            if self._last_pid >= 0:
+                os.pwrite(self._last_pid, b"1", 0)  # the next process is number 2 again
+
+    def _nodes(self) -> dict[str, str]:
+        return {device: devices.place_of(device, self._number) for device in self._setup["devices"]}
+
+    def _mount_proc(self, root: str) -> None:
+        """Read-only: what a process may write of itself there (its memory's peak, its score) is the supervisor's."""
+        proc = f"{root}/proc"
+        kernel.mount("proc", proc, "proc", _TMPFS | kernel.MS_NOEXEC)
+        self._loads = os.open(f"{proc}/loadavg", os.O_RDONLY | os.O_CLOEXEC)
+        with contextlib.suppress(FileNotFoundError):  # without CONFIG_CHECKPOINT_RESTORE
+            self._last_pid = os.open(f"{proc}/sys/kernel/ns_last_pid", os.O_WRONLY | os.O_CLOEXEC)
+        kernel.mount(proc, proc, None, kernel.MS_BIND)
+        top = os.open(proc, os.O_PATH | os.O_CLOEXEC)
+        kernel.restrict_mount(top, kernel.MS_RDONLY)
+        os.close(top)
+        for place, (file, folder) in self._setup["masked"].items():
+            if os.path.exists(root + place):
+                kernel.mount(
+                    root + (folder if os.path.isdir(root + place) else file), root + place, None, kernel.MS_BIND
+                )
 
     def _mount_tmpfs(self, folder: str) -> None:
         own = f"mode=755,uid={self._uid},gid={self._uid}" if folder == self.workspace else "mode=1777"
@@ -246,12 +272,6 @@ def _network_counters() -> bytes:
         with contextlib.suppress(FileNotFoundError), open(f"/proc/net/{name}", "rb", buffering=0) as file:
             texts.append(file.read(2**16))
     return b"".join(texts)
-
-
-def _count_pids_anew() -> None:
-    """The next process is number 2 again, where the kernel offers it (CONFIG_CHECKPOINT_RESTORE)."""
-    with contextlib.suppress(FileNotFoundError), open("/proc/sys/kernel/ns_last_pid", "wb") as file:
-        file.write(b"1")
 
 
 def _set_limits(pid: int, limits: dict[int, tuple[int, int]]) -> None:

@@ -18,13 +18,21 @@ from .orders import Orders
 from .walls import SLOT_NAMESPACES, take_uid
 
 READY = b"R"
+MOST_PENDING_SIGNALS = 1024
+"""More queued signals than a program has; a timer (``timer_create``) needs one."""
 _CHANNEL = 3
 _FIXED_LIMITS = {
     resource.RLIMIT_CORE: (1, 1),  # no core at all: a limit of 0 does not hold where the host pipes cores to a program
     resource.RLIMIT_NOFILE: (1024, 1024),
     resource.RLIMIT_STACK: (8 * 2**20, 64 * 2**20),
     resource.RLIMIT_MEMLOCK: (2**16, 2**16),
+    resource.RLIMIT_MSGQUEUE: (0, 0),
+    resource.RLIMIT_NICE: (0, 0),
+    resource.RLIMIT_RTPRIO: (0, 0),
 }
+_LOCKS = 10  # RLIMIT_LOCKS, which the kernel no longer looks at
+_INHERITED_LIMITS = (resource.RLIMIT_AS, resource.RLIMIT_RSS, resource.RLIMIT_RTTIME, _LOCKS)
+"""Those that bound nothing here: as far up as the server's own hard limit."""
 
 
 def main(orders: Orders, descriptors: list[int], slot: int = -1) -> NoReturn:
@@ -39,6 +47,7 @@ def main(orders: Orders, descriptors: list[int], slot: int = -1) -> NoReturn:
         os.dup2(request, _CHANNEL, inheritable=False)
         for target, source in enumerate(rest[:3]):
             os.dup2(source, target)
+        die_first()
         _join(slot, rest[3:])
         # INVARIANT: the guest has descriptors 0, 1 and 2, and the request's until it is read.
         kernel.close_descriptors_from(_CHANNEL + 1)
@@ -57,6 +66,13 @@ def main(orders: Orders, descriptors: list[int], slot: int = -1) -> NoReturn:
         os._exit(1)
 
 
+def die_first() -> None:
+    """The guest dies for memory before its init does. In a slot, whose /proc is read-only, it cannot take that back."""
+    score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+    os.write(score, b"1000")
+    os.close(score)
+
+
 def _join(slot: int, cgroups: list[int]) -> None:
     for cgroup in cgroups:
         os.write(cgroup, b"0")
@@ -71,11 +87,8 @@ def confine(orders: Orders) -> None:
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGCHLD, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
-    score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
-    os.write(score, b"1000")  # the guest dies for memory before its init does
-    os.close(score)
-    for limit, value in _FIXED_LIMITS.items():
-        resource.setrlimit(limit, value)
+    _set_limits(orders.setup["pending_signals"])
+    kernel.renew_random_bytes()
     if orders.setup["uid_per_slot"]:
         take_uid(orders.body["uid"])
     kernel.drop_capabilities()
@@ -87,6 +100,16 @@ def confine(orders: Orders) -> None:
             farewell.announce(channel, orders.setup["farewell"])
             channel.detach()
     kernel.load_seccomp(orders.setup["seccomp"])
+
+
+def _set_limits(pending_signals: int) -> None:
+    """All sixteen, but for the four that init sets when it knows the execution: CPU, DATA, FSIZE and NPROC."""
+    for limit, value in _FIXED_LIMITS.items():
+        resource.setrlimit(limit, value)
+    resource.setrlimit(resource.RLIMIT_SIGPENDING, (pending_signals, pending_signals))
+    for limit in _INHERITED_LIMITS:
+        hard = resource.getrlimit(limit)[1]
+        resource.setrlimit(limit, (hard, hard))
 
 
 def _open_channel() -> socket.socket:

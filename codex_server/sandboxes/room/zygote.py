@@ -17,7 +17,7 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
-from . import farewell, init, kernel, wire, worker
+from . import devices, farewell, init, kernel, overlay, wire, worker
 from .family import ended
 from .faults import StepFailed, step
 from .orders import Orders
@@ -36,13 +36,16 @@ def main() -> None:
     except StepFailed as failure:
         wire.send(control, wire.Kind.FAULT, failure.as_body())
         sys.exit(1)
-    wire.send(control, wire.Kind.READY, {})
+    wire.send(control, wire.Kind.READY, {"overlay": setup["overlay"], "nodes": os.path.isdir(devices.SETS)})
     Zygote(control, setup, agent).serve()
 
 
 def _warm_up(setup: dict[str, Any]) -> ModuleType:
     with step("zygote"):
         if setup["namespaces"]:
+            # INVARIANT: where the host's own inodes are shown, no guest can lock or watch them.
+            setup["overlay"] = overlay.is_possible(setup["shown"])
+            setup["seccomp"] = setup["seccomp"] if setup["overlay"] else setup["seccomp_without_overlay"]
             kernel.drop_bounding_capabilities()
         else:
             kernel.adopt_orphans()

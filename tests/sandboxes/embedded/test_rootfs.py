@@ -13,12 +13,12 @@ from codex_server.packages.sets import InstalledPackages
 from codex_server.sandboxes.embedded import rootfs
 from codex_server.sandboxes.embedded.rootfs import (
     FIRST_SLOT_ID,
-    MASKED,
     SINGLE_ID,
     room_entries,
     with_private_libraries,
 )
 from codex_server.sandboxes.environment import guest_environment
+from codex_server.sandboxes.room.overlay import LAYERS
 
 pytestmark = pytest.mark.unprivileged
 
@@ -61,6 +61,25 @@ def test_only_what_the_policy_names_is_bound():
     sources = {source for _, _, source in entries("bind")}
     assert sources <= ALLOWED_SOURCES
     assert {str(ROOM_CODE), "/root/py", "/usr", "/srv/runners/bash", "/srv/runners/python"} <= sources
+
+
+def test_a_file_of_the_host_is_copied_so_that_its_inode_is_not_shown():
+    assert all(not Path(source).is_file() for _, _, source in entries("bind"))
+    assert {source for _, _, source in entries("copy")} <= ALLOWED_SOURCES
+    assert ("copy", "/etc/ld.so.cache", "/etc/ld.so.cache") in entries("copy")
+
+
+def test_the_warm_interpreter_runs_a_copy_of_its_program_that_nobody_may_read():
+    plain = [("bind", "/usr", "/usr")]
+    assert rootfs.with_own_program(plain, "/usr/bin/python3.11", Path("/srv/bin/python3.11")) == [
+        *plain,
+        ("copy", rootfs.OWN_PROGRAM, "/srv/bin/python3.11", "111"),
+        ("over", "/usr/bin/python3.11", rootfs.OWN_PROGRAM),
+    ]
+
+
+def test_an_overlay_lies_over_each_folder_that_is_bound_and_over_nothing_else():
+    assert rootfs.shown_folders(room_entries(LANGUAGES, ROOM_CODE, 1)) == [target for _, target, _ in entries("bind")]
 
 
 def test_no_home_and_no_state_of_the_host_is_bound():
@@ -111,6 +130,7 @@ def test_the_rooms_own_files_say_nothing_of_the_host():
     assert set(files) == {
         *(f"/etc/{name}" for name in ("passwd", "group", "hosts", "hostname", "nsswitch.conf", "resolv.conf")),
         "/opt/python3-packages/pyvenv.cfg",
+        rootfs.NOTHING,
     }
     assert os.uname().nodename not in files["/etc/hostname"]
     assert files["/etc/resolv.conf"] == ""
@@ -182,7 +202,11 @@ def test_a_library_that_the_system_has_too_is_laid_over_each_copy_of_it(library_
     (library_roots[1] / "x86_64-linux-gnu" / NAME).symlink_to(copies[1])
     plain = [("bind", "/usr", "/usr"), ("link", "/lib", "usr/lib")]
     changed = with_private_libraries(plain, {NAME: SOURCE}, "/opt/python3/lib")
-    assert changed == [*plain, *(("cover", str(copy), str(SOURCE)) for copy in sorted(copies))]
+    assert changed == [
+        *plain,
+        *(("cover", str(copy), str(SOURCE)) for copy in sorted(copies)),
+        *(("link", f"{LAYERS}{copy}", f"/opt/python3/lib/{NAME}") for copy in sorted(copies)),
+    ]
 
 
 def test_a_library_that_the_system_lacks_gets_a_link_where_the_loader_looks(library_roots, tmp_path):
@@ -261,4 +285,5 @@ def test_the_system_s_python_is_found_in_its_environment_too():
 def test_what_proc_tells_about_the_host_is_masked():
     """The list that container runtimes mask, as far as these files are there without a driver."""
     told = {"cmdline", "config.gz", "diskstats", "kallsyms", "keys", "modules", "partitions", "swaps", "timer_list"}
-    assert set(MASKED) == {f"/proc/{name}" for name in told}
+    assert {f"/proc/{name}" for name in told | {"bus", "fs", "irq"}} < set(rootfs.MASKS)
+    assert rootfs.MASKS["/proc/sys/kernel/random/boot_id"] == (rootfs.BOOT_ID, rootfs.BOOT_ID)

@@ -19,6 +19,10 @@ LIMITS = {
     "NOFILE": (1024, 1024),
     "STACK": (8 * 2**20, 64 * 2**20),
     "MEMLOCK": (2**16, 2**16),
+    "MSGQUEUE": (0, 0),
+    "NICE": (0, 0),
+    "RTPRIO": (0, 0),
+    "SIGPENDING": (77, 77),
 }
 PROGRAM = """
 import json, os, resource, signal, struct, sys
@@ -39,7 +43,8 @@ class Walls:
         print("walls", end=" ")
 
 allow_all = struct.pack("HBBI", 6, 0, 0, 0x7FFF0000)
-setup = {"uid_per_slot": bool(uid), "namespaces": False, "seccomp": allow_all}
+setup = {"uid_per_slot": bool(uid), "namespaces": False, "seccomp": allow_all, "pending_signals": 77}
+worker.die_first()
 worker.confine(Orders(setup, {"uid": uid}, None, Walls()))
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 print(json.dumps({
@@ -81,7 +86,14 @@ def test_each_fixed_limit_is_set_whatever_was_set_before(confined, name):
 
 
 def test_no_fixed_limit_is_unknown_here():
-    assert {getattr(resource, "RLIMIT_" + name) for name in LIMITS} == set(worker._FIXED_LIMITS)
+    known = {getattr(resource, "RLIMIT_" + name) for name in LIMITS}
+    assert known == {*worker._FIXED_LIMITS, resource.RLIMIT_SIGPENDING}
+
+
+def test_each_of_the_kernels_sixteen_limits_is_set_by_the_worker_or_by_its_init():
+    by_init = {resource.RLIMIT_CPU, resource.RLIMIT_DATA, resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC}
+    fixed = {*worker._FIXED_LIMITS, resource.RLIMIT_SIGPENDING, *worker._INHERITED_LIMITS}
+    assert fixed | by_init == set(range(16))
 
 
 def test_it_is_the_first_to_die_for_memory(confined):

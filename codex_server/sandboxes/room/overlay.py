@@ -1,0 +1,57 @@
+"""A slot's own root: an overlay over each folder that its room shows, so that no inode of the host's is in it.
+
+Locks, leases and watches lie on inodes. Through an overlay without an upper layer a guest reads the same bytes, from
+the same pages of memory, at an inode that only its slot has.
+"""
+
+import os
+
+from . import kernel
+
+NEW_ROOT = "/opt/codex/root"
+"""Where a slot's root is put together; an empty folder of the room."""
+LAYERS = "/opt/codex/layers"
+"""The upper of two lower layers, at the path of the folder that it lies over: empty but for what replaces a file."""
+EMPTY = "/opt/codex/empty"
+"""The same for the room itself."""
+_FLAGS = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
+
+
+def put_together(folders: list[str], nodes: dict[str, str]) -> None:
+    """Mount the overlays at ``NEW_ROOT``. Raises ``OSError`` where the kernel, or a file system, allows none.
+
+    ``folders``: what is bound into the room; ``nodes``: where each device's node comes from.
+    """
+    for folder in ("", *folders):
+        _lay_over(folder)
+    for device, source in nodes.items():
+        kernel.mount(source, NEW_ROOT + device, None, kernel.MS_BIND)
+
+
+def make_root() -> None:
+    """Make what was put together the root of this mount namespace, and let go of the room's own."""
+    os.chdir(NEW_ROOT)
+    kernel.pivot_root(".", ".")
+    kernel.unmount(".")
+    os.chdir("/")
+
+
+def is_possible(folders: list[str]) -> bool:
+    """Whether this kernel, and the file systems of the host, allow it; nothing stays mounted."""
+    try:
+        put_together(folders, {})
+    except OSError:
+        return False
+    finally:
+        _take_apart()
+    return True
+
+
+def _take_apart() -> None:
+    while os.path.ismount(NEW_ROOT):
+        kernel.unmount(NEW_ROOT)
+
+
+def _lay_over(folder: str) -> None:
+    top = LAYERS + folder if folder else EMPTY
+    kernel.mount("overlay", NEW_ROOT + folder, "overlay", _FLAGS, f"lowerdir={top}:{folder or '/'}")
