@@ -4,11 +4,11 @@ import signal
 
 import pytest
 
-from codex_server.sandboxes.room import farewell
+from codex_server.sandboxes.room import notices
 
 pytestmark = pytest.mark.inside
 
-MARKED = f"MARK = {farewell.MARK}\n"
+MARKED = f"MARK = {notices.MARK}\n"
 SETTLED = "import signal, threading, time\n" + MARKED
 
 

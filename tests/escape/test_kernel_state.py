@@ -391,3 +391,75 @@ def test_two_guests_are_given_different_random_bytes_by_the_kernel(house):
         tell(ctypes.string_at(libc.getauxval(25), 16).hex())
     """
     assert house.python(code).told != house.python(code).told
+
+
+FILL_SOCKETS = """
+    import socket, time
+    server = socket.create_server(("127.0.0.1", 0), backlog=500)
+    pairs, sent = [], 0
+    for _ in range(400):
+        ours = socket.create_connection(server.getsockname()); theirs, _ = server.accept()
+        ours.setblocking(False)
+        pairs.append((ours, theirs))
+        try:
+            while True: sent += ours.send(bytes(1 << 16))
+        except BlockingIOError: pass
+        if sent > 600 << 20: break
+    time.sleep(0.5)
+    print(sent, flush=True)
+"""
+
+
+@pytest.mark.levels(*IN_A_ROOM)
+@pytest.mark.embedded
+def test_memory_in_sockets_that_nobody_reads_is_bounded_and_told(house):
+    seen = house.python(FILL_SOCKETS, memory_bytes=96 << 20, wall_seconds=10)
+    if seen.status == "succeeded":  # the kernel took no more
+        assert int(seen.stdout) < 160 << 20
+        assert seen.ending.peak_memory_bytes > 48 << 20
+    else:
+        assert seen.status in ("memory_exceeded", "timed_out")
+
+
+@pytest.mark.levels(*IN_A_ROOM)
+@pytest.mark.embedded
+def test_a_network_in_which_a_socket_was_made_is_replaced_whatever_it_counted(house):
+    """A socket that was only made leaves no count behind, and yet could have left state."""
+    name = "tell(os.readlink('/proc/self/ns/net'))"
+    first = house.python(name).told
+    assert house.python(name).told == first
+    for family in ("AF_INET", "AF_INET6"):
+        made = f"import socket; socket.socket(socket.{family}, socket.SOCK_DGRAM); {name}"
+        before = house.python(made).told
+        slot = house.last_slot
+        assert house.python(name).told != before
+        assert house.last_slot is slot
+    local = house.python(f"import socket; socket.socketpair(); socket.socket(socket.AF_UNIX); {name}").told
+    assert house.python(name).told == local
+
+
+@pytest.mark.levels("full")
+@pytest.mark.embedded
+def test_each_guest_has_a_group_of_the_scheduler_however_many_sessions_it_has(house):
+    """The scheduler gives each session a share of its own, unless a group holds them all."""
+
+    async def groups() -> list[str]:
+        sandboxes = [await house.arm("python") for _ in range(2)]
+        try:
+            return [_processor_group(_pid_behind(sandbox.slot.pidfd)) for sandbox in sandboxes]
+        finally:
+            for sandbox in sandboxes:
+                await sandbox.destroy()
+
+    found = house.wait(groups())
+    if not _processor_group(os.getpid()):
+        pytest.skip("this host has no controller of the processors")
+    assert all("/codex-server-" in group and "/slot-" in group for group in found)
+    assert len(set(found)) == 2
+
+
+def _processor_group(pid: int) -> str:
+    """The cgroup that the scheduler counts a process to: of version 1 where that has the controller, else of 2."""
+    rows = [line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]
+    first = next((path for _, names, path in rows if "cpu" in names.split(",")), None)
+    return first or next((path for _, names, path in rows if names == ""), "")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from codex_server.interpreters import SYSTEM_PATH, find_interpreter
-from codex_server.sandboxes.room import farewell
+from codex_server.sandboxes.room import notices
 from tests.runners.comparison import Program, Result, lay_out, run_armed_node, run_bare
 from tests.runners.javascript_programs import ENDINGS, PROGRAMS, TYPESCRIPT
 from tests.tiers import Tier, in_tier, sampled
@@ -95,7 +95,7 @@ def leaves_quickly(node: Path, folder: Path, code: str) -> bool:
     program = Program(code)
     result = run_armed_node(node, lay_out(program, folder / "w", "main.js"), program, flags=["--trace-exit"])
     assert result.code == 0
-    return f"Exited the environment with code {farewell.MARK}" in result.stderr
+    return f"Exited the environment with code {notices.MARK}" in result.stderr
 
 
 def test_node_that_cannot_strip_types_says_what_is_needed(node, tmp_path):

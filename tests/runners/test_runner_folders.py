@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from codex_server.languages import Language, Start, load_languages
-from codex_server.sandboxes.room import farewell
+from codex_server.sandboxes.room import notices
 from tests.levels import out_of_reach
 from tests.runners.comparison import Program, Result, WarmPython, lay_out, run_armed_node, run_bare
 
@@ -80,4 +80,4 @@ def run(language: Language, file: Path, program: Program) -> Result:
 @pytest.mark.parametrize("file", ["python/agent.py", "javascript/agent.cjs"])
 def test_every_agent_says_farewell_with_the_mark_that_the_sandbox_listens_for(file):
     text = (DOCUMENT.parents[1] / "runners" / file).read_text().replace("_", "")
-    assert f"FAREWELL = {farewell.MARK:#x}" in text
+    assert f"FAREWELL = {notices.MARK:#x}" in text

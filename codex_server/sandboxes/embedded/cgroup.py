@@ -22,6 +22,12 @@ _SPARE_MEMORY = 4 * 2**20
 """What the kernel may count too much for a moment: it keeps some pages for each processor."""
 _V1_CONTROLLERS = ("memory", "pids", "cpuacct")
 _V2_CONTROLLERS = frozenset({"memory", "pids"})
+_SHARES = "cpu"
+"""The controller that gives each slot the same share of the processors, however many sessions and threads it has. It is
+taken where it is offered."""
+_ONE_SHARE = 1024
+_TCP_LIMIT, _TCP_PEAK = "memory.kmem.tcp.limit_in_bytes", "memory.kmem.tcp.max_usage_in_bytes"
+"""Version 1 counts the buffers of sockets apart, and only where they have a limit of their own."""
 
 
 class CgroupsUnavailable(Exception):
@@ -82,6 +88,7 @@ class SlotCgroup:
             ("memory.max", limits.memory_bytes),
             ("memory.limit_in_bytes", limits.memory_bytes),
             ("memory.memsw.limit_in_bytes", limits.memory_bytes),
+            (_TCP_LIMIT, limits.memory_bytes),
             ("pids.max", limits.processes + 1),
         ]
         if self._limits and limits.memory_bytes > self._limits.memory_bytes:
@@ -120,6 +127,8 @@ class SlotCgroup:
         """
         try:
             os.write(self._peak_file, b"0")
+            if sockets := self._layout.find(self._folders, _TCP_PEAK):
+                _write(sockets, 0)
             used = self._used()
         except OSError:
             return False
@@ -152,10 +161,13 @@ class SlotCgroup:
         return int(_read(file)) if file else None
 
     def _peak(self) -> int | None:
+        """With version 1 the peak of the sockets' buffers is added, though the two need not have come at once."""
+        sockets = self._layout.find(self._folders, _TCP_PEAK)
+        of_sockets = int(_read(sockets)) if sockets else 0
         if self._peak_file >= 0:
-            return int(os.pread(self._peak_file, 100, 0))
+            return int(os.pread(self._peak_file, 100, 0)) + of_sockets
         file = self._layout.find(self._folders, *_PEAKS)
-        return int(_read(file)) if file else None
+        return int(_read(file)) + of_sockets if file else None
 
     def _oom_kills(self) -> int:
         file = self._layout.find(self._folders, "memory.events", "memory.oom_control")
@@ -175,6 +187,7 @@ class CgroupTree:
             _sweep(folder.parent)
             folder.mkdir()
             _delegate(folder)
+            _share_as_others(folder)
 
     def slot(self) -> SlotCgroup:
         """A new cgroup. Raises ``OSError``."""
@@ -220,6 +233,15 @@ def _delegate(folder: Path) -> None:
     control = folder / "cgroup.subtree_control"
     if control.exists():
         control.write_text(" ".join(f"+{name}" for name in sorted(_V2_CONTROLLERS)))
+        with contextlib.suppress(OSError):  # not offered here, or a real-time process stands in its way
+            if _SHARES in (folder / "cgroup.controllers").read_text().split():
+                control.write_text(f"+{_SHARES}")
+
+
+def _share_as_others(folder: Path) -> None:
+    """With version 1, whose processes outside of groups weigh as much as a group: as much as one on each processor."""
+    with contextlib.suppress(FileNotFoundError):
+        _write(str(folder / "cpu.shares"), _ONE_SHARE * (os.cpu_count() or 1))
 
 
 def _v1_parents() -> list[Path]:
@@ -227,7 +249,8 @@ def _v1_parents() -> list[Path]:
     missing = [name for name in _V1_CONTROLLERS if name not in mounts or name not in own]
     if missing:
         raise CgroupsUnavailable(f"the kernel offers no cgroup controller {', '.join(missing)}")
-    return list(dict.fromkeys(mounts[name] / own[name].lstrip("/") for name in _V1_CONTROLLERS))
+    wanted = [name for name in (*_V1_CONTROLLERS, _SHARES) if name in mounts and name in own]
+    return list(dict.fromkeys(mounts[name] / own[name].lstrip("/") for name in wanted))
 
 
 def _mounts() -> dict[str, Path]:

@@ -19,7 +19,7 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any, NoReturn
 
-from . import farewell, kernel, wire, worker, workspace
+from . import kernel, notices, wire, worker, workspace
 from .family import AdoptedFamily, Family
 from .faults import StepFailed, step
 from .orders import Orders
@@ -83,8 +83,8 @@ class Init:
         else:
             self.family, self._cgroups = Family(self._walls), []
         self._stop: str | None = None
-        self._listener = -1  # for the worker's farewell; none where the kernel offers none
-        self._farewell: farewell.Farewell | None = None
+        self._listener = -1  # for the worker's notices; none where the kernel offers none
+        self._farewell: notices.Notice | None = None
         self._cpu_before = 0.0  # what arming took is not the program's
         self._rehearsed = False
 
@@ -126,7 +126,9 @@ class Init:
             servers_ends = self._start_worker()
             if not self._rehearsed:
                 self._rehearse()
-            self._listener = _hear_ready(self._request)
+            self._listener, heard = _hear_ready(self._request)
+        if self._listener < 0 or any(notice.is_of(notices.INTERNET) for notice in heard):
+            self._walls.note_internet()
         wire.send(self.channel, wire.Kind.READY, {}, own + servers_ends)
         for descriptor in own + servers_ends:
             os.close(descriptor)
@@ -262,16 +264,20 @@ class Init:
 
     def _hear_farewell(self, events: int) -> None:
         """The worker's is its ending; anybody else's only one of its threads' or children's."""
-        if farewell.all_left(events):
+        if notices.all_left(events):
             self._poll.unregister(self._listener)
             return
-        heard = farewell.hear(self._listener)
+        heard = notices.hear(self._listener)
         if heard is None:
             return
-        if heard.caller == self.family.worker and (self._is_alone() or self._setup["cgroups"]):
+        if heard.is_of(notices.INTERNET):
+            self._walls.note_internet()
+        if not heard.is_of(notices.END):
+            notices.let_go(self._listener, heard)
+        elif heard.caller == self.family.worker and (self._is_alone() or self._setup["cgroups"]):
             self._farewell = heard
         else:
-            farewell.let_go(self._listener, heard)
+            notices.let_go(self._listener, heard)
 
     def _is_alone(self) -> bool:
         """Whether there never was another process or thread since the worker, which is still there."""
@@ -289,7 +295,7 @@ class Init:
         for descriptor in (self._listener, *self.family.watched):
             wakeups.register(descriptor, select.POLLIN)
         while self.family.status is None:
-            if farewell.all_left(dict(wakeups.poll()).get(self._listener, 0)):
+            if notices.all_left(dict(wakeups.poll()).get(self._listener, 0)):
                 return True
             self.family.look()
         return False
@@ -330,11 +336,19 @@ class Init:
         }
 
 
-def _hear_ready(request: socket.socket) -> int:
-    """Wait until the worker waits; the listener for its farewell, or -1."""
+def _hear_ready(request: socket.socket) -> tuple[int, list[notices.Notice]]:
+    """Wait until the worker waits; the listener for its notices, or -1, and those that came until then, let go."""
     word, listeners, _, _ = socket.recv_fds(request, 4096, 1, socket.MSG_CMSG_CLOEXEC)
-    if word == farewell.WORD:
+    heard: list[notices.Notice] = []
+    if word == notices.WORD:
+        poll = select.poll()
+        for descriptor in (request.fileno(), listeners[0]):
+            poll.register(descriptor, select.POLLIN)
+        while not any(descriptor == request.fileno() for descriptor, _ in poll.poll()):
+            if notice := notices.hear(listeners[0]):
+                heard.append(notice)
+                notices.let_go(listeners[0], notice)
         word = request.recv(4096)
     if word != worker.READY:
         raise RuntimeError(word.decode("utf-8", "replace") or "it ended while it was armed")
-    return listeners[0] if listeners else -1
+    return (listeners[0] if listeners else -1), heard

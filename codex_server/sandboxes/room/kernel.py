@@ -65,8 +65,16 @@ _COMMON_NUMBERS = {
     "landlock_restrict_self": 446,
 }
 
+_HELD_NUMBERS = {
+    "x86_64": {"socket": 41, "fcntl": 72},
+    "aarch64": {"socket": 198, "fcntl": 25},
+}
+"""Calls that are not made here by number, but heard of (``notices.py``)."""
+
 MACHINES = tuple(_NUMBERS)
 """The processors, as ``uname -m`` names them, whose system call numbers are known here."""
+
+_MACHINE = os.uname().machine
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _fork_libc = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter's lock across a clone
@@ -79,7 +87,7 @@ def supported_machine() -> bool:
 
 def number_of(call: str) -> int:
     """The number of a system call on this processor."""
-    return _COMMON_NUMBERS.get(call) or _NUMBERS[os.uname().machine][call]
+    return _COMMON_NUMBERS.get(call) or (_NUMBERS[_MACHINE] | _HELD_NUMBERS[_MACHINE])[call]
 
 
 def _check(result: int, call: str) -> int:

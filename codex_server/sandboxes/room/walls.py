@@ -48,7 +48,7 @@ class NamespaceWalls(PidNamespace):
         self._setup = setup
         self._uid = body["uid"]
         self._unused: dict[str, tuple[object, ...]] = {}  # folder -> what it looks like when nobody has used it
-        self._idle_network = b""
+        self._internet_used = False
         self._number = body["number"]
         self._last_pid = -1
 
@@ -68,15 +68,16 @@ class NamespaceWalls(PidNamespace):
             for folder in _FOLDERS:
                 self._mount_tmpfs(folder)
         with step("slot-network"):
-            self._raise_network()
+            kernel.raise_loopback()
             socket.sethostname("sandbox")
 
     def renew(self) -> None:
         """Replace everything that the guest has changed, once nothing of it is alive.
 
-        INVARIANT: what is kept is what no guest can write (the mounts themselves, the host name, the cgroup's place),
-        and what still looks exactly as it did when it was new. Unmounting fails while anyone still uses a file, and
-        with it the slot: nobody is overlooked.
+        INVARIANT: all is replaced but what no guest can change: the mounts and overlays (read-only), the host name,
+        the cgroup's place, a folder in which nothing was made or touched, and a network in which the kernel saw no
+        socket of the Internet made. Unmounting fails while anyone still uses a file, and with it the slot: nobody is
+        overlooked. SECURITY.md lists every kind of kernel state, and what resets it.
         """
         with step("slot-mounts"):
             for folder in [folder for folder, look in self._unused.items() if _look_of(folder) != look]:
@@ -84,9 +85,10 @@ class NamespaceWalls(PidNamespace):
                 self._mount_tmpfs(folder)
         with step("slot-network"):
             kernel.unshare(kernel.CLONE_NEWIPC)
-            if _network_counters() != self._idle_network:
+            if self._internet_used:
                 kernel.unshare(kernel.CLONE_NEWNET)
-                self._raise_network()
+                kernel.raise_loopback()
+                self._internet_used = False
         with step("slot-pids"):
             if self._last_pid >= 0:
                 os.pwrite(self._last_pid, b"1", 0)  # the next process is number 2 again
@@ -117,17 +119,17 @@ class NamespaceWalls(PidNamespace):
         kernel.mount("tmpfs", folder, "tmpfs", _TMPFS, f"size={size},nr_inodes={inodes},{own}")
         self._unused[folder] = _look_of(folder)
 
-    def _raise_network(self) -> None:
-        kernel.raise_loopback()
-        self._idle_network = _network_counters()
+    def note_internet(self) -> None:
+        """A guest made a socket of the Internet, or may have: its network is not given to the next one."""
+        self._internet_used = True
 
     def newest(self) -> int:
         """The number of the process or thread that was made last, dead or not: no other has it while it lives."""
         return int(os.pread(self._loads, 200, 0).split()[-1])
 
     def stored_bytes(self) -> int:
-        """Bytes of memory that files hold."""
-        total = 0
+        """Bytes of memory that files hold, and what waits in sockets to be read."""
+        total = _queued_bytes() if self._internet_used else 0
         for folder in _FOLDERS:
             status = os.statvfs(folder)
             total += (status.f_blocks - status.f_bfree) * status.f_frsize
@@ -227,6 +229,9 @@ class LandlockWalls:
                 waiting.append(pid)
                 yield pid
 
+    def note_internet(self) -> None:
+        """Nothing: there are no such sockets here."""
+
     def stored_bytes(self) -> int:
         """Nothing: files are on the host's disk here."""
         return 0
@@ -237,6 +242,9 @@ class ContainerWalls(PidNamespace):
 
     def enter(self) -> None:
         """Nothing more: this process was started inside."""
+
+    def note_internet(self) -> None:
+        """Nothing: the container's network is gone with it."""
 
     def stored_bytes(self) -> int:
         """Nothing: the container's cgroup counts files in memory too."""
@@ -265,13 +273,16 @@ def _look_of(folder: str) -> tuple[object, ...]:
     return (*times, status.st_mode, status.st_uid, status.st_nlink, usage.f_bfree, usage.f_ffree)
 
 
-def _network_counters() -> bytes:
-    """Every packet, connection and refusal that this network namespace has counted."""
-    texts = []
-    for name in ("dev", "snmp", "snmp6", "netstat"):
-        with contextlib.suppress(FileNotFoundError), open(f"/proc/net/{name}", "rb", buffering=0) as file:
-            texts.append(file.read(2**16))
-    return b"".join(texts)
+def _queued_bytes() -> int:
+    """What waits in the sockets of this network namespace to be sent or read."""
+    total = 0
+    for name in ("tcp", "tcp6", "udp", "udp6"):
+        with contextlib.suppress(FileNotFoundError), open(f"/proc/net/{name}", encoding="ascii") as file:
+            next(file)
+            for line in file:
+                sent, _, received = line.split()[4].partition(":")
+                total += int(sent, 16) + int(received, 16)
+    return total
 
 
 def _set_limits(pid: int, limits: dict[int, tuple[int, int]]) -> None:

@@ -13,7 +13,7 @@ import socket
 from types import ModuleType
 from typing import Any, NoReturn
 
-from . import farewell, kernel
+from . import kernel, notices
 from .orders import Orders
 from .walls import SLOT_NAMESPACES, take_uid
 
@@ -97,7 +97,7 @@ def confine(orders: Orders) -> None:
     orders.walls.confine_worker()
     if orders.setup["namespaces"]:
         with _open_channel() as channel:
-            farewell.announce(channel, orders.setup["farewell"])
+            notices.announce(channel, orders.setup["notices"])
             channel.detach()
     kernel.load_seccomp(orders.setup["seccomp"])
 

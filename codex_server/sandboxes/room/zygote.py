@@ -17,7 +17,7 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
-from . import devices, farewell, init, kernel, overlay, wire, worker
+from . import devices, init, kernel, notices, overlay, wire, worker
 from .family import ended
 from .faults import StepFailed, step
 from .orders import Orders
@@ -51,7 +51,7 @@ def _warm_up(setup: dict[str, Any]) -> ModuleType:
             kernel.adopt_orphans()
         sys.path[:] = [folder for folder in sys.path if folder not in ("", setup["import_path"])]
         setup["seccomp"] = bytes.fromhex(setup["seccomp"])
-        setup["farewell"] = farewell.listening_filter()
+        setup["notices"] = notices.listening_filter(notices.END, notices.INTERNET)
         agent = load_agent(setup["agent"])
         agent.warm(setup["preload"])
         gc.collect()

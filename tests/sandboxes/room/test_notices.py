@@ -13,18 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from codex_server.sandboxes.room import farewell, kernel
+from codex_server.sandboxes.room import kernel, notices
 from tests.levels import out_of_reach
 
 pytestmark = pytest.mark.unprivileged
 
 PROGRAM = """
 import os, signal, socket, sys, threading
-from codex_server.sandboxes.room import farewell, kernel
-MARK = farewell.MARK
+from codex_server.sandboxes.room import kernel, notices
+MARK = notices.MARK
 kernel.forbid_new_privileges()
 with socket.socket(fileno=int(sys.argv[1])) as channel:
-    farewell.announce(channel, farewell.listening_filter())
+    notices.announce(channel, notices.listening_filter(notices.END))
     channel.send(b"R")
 print(sorted(os.listdir("/proc/self/fd")), flush=True)
 exec(sys.argv[2])
@@ -38,10 +38,10 @@ class Speaker:
     process: "subprocess.Popen[bytes]"
     listener: int
 
-    def hears(self) -> farewell.Farewell:
+    def hears(self) -> notices.Notice:
         """The farewell that it says next."""
         while self.events() == select.POLLIN:
-            if heard := farewell.hear(self.listener):
+            if heard := notices.hear(self.listener):
                 return heard
         raise AssertionError("it has left, or says nothing")
 
@@ -71,7 +71,7 @@ def speaker(code: str) -> Iterator[Speaker]:
         if word == b"R":
             process.communicate()
             out_of_reach("listener", "this kernel, or a container around, offers no listener for system calls")
-        assert word == farewell.WORD
+        assert word == notices.WORD
         assert ours.recv(100) == b"R"
         try:
             yield Speaker(process, listeners[0])
@@ -86,14 +86,14 @@ def test_a_farewell_tells_who_ends_with_which_code(code):
         heard = one.hears()
         assert (heard.caller, heard.code) == (one.process.pid, code)
         assert one.process.poll() is None
-        farewell.let_go(one.listener, heard)
+        notices.let_go(one.listener, heard)
         assert one.process.wait(10) == code
 
 
 def test_an_ending_without_the_mark_waits_for_nobody():
     with speaker("os._exit(5)") as one:
         assert one.process.wait(10) == 5
-        assert farewell.all_left(one.events())
+        assert notices.all_left(one.events())
 
 
 def test_the_code_is_what_the_kernel_would_make_of_it():
@@ -101,7 +101,7 @@ def test_the_code_is_what_the_kernel_would_make_of_it():
                  "ctypes.c_ulong(0xABCD_0000_0000_0000 | MARK | 9))") as one:  # fmt: skip
         heard = one.hears()
         assert heard.code == 9
-        farewell.let_go(one.listener, heard)
+        notices.let_go(one.listener, heard)
         assert one.process.wait(10) == 9
 
 
@@ -109,7 +109,7 @@ def test_a_thread_says_farewell_under_its_own_number():
     with speaker("threading.Thread(target=os._exit, args=(MARK | 3,)).start(); threading.Event().wait()") as one:
         heard = one.hears()
         assert (heard.caller != one.process.pid, heard.code) == (True, 3)
-        farewell.let_go(one.listener, heard)
+        notices.let_go(one.listener, heard)
         assert one.process.wait(10) == 3
 
 
@@ -138,7 +138,7 @@ def test_nothing_is_heard_where_the_caller_was_killed_before():
         assert one.events() == select.POLLIN
         one.process.kill()
         one.process.wait(10)
-        assert farewell.all_left(one.events())
+        assert notices.all_left(one.events())
 
 
 def test_letting_go_of_the_dead_is_nothing():
@@ -146,7 +146,7 @@ def test_letting_go_of_the_dead_is_nothing():
         heard = one.hears()
         one.process.kill()
         one.process.wait(10)
-        farewell.let_go(one.listener, heard)
+        notices.let_go(one.listener, heard)
 
 
 def test_nobody_is_left_only_when_children_and_threads_are_gone_too():
@@ -157,7 +157,7 @@ def test_nobody_is_left_only_when_children_and_threads_are_gone_too():
         assert poll.poll(0) == []  # the child lives, and reads
         assert one.process.stdin
         one.process.stdin.close()
-        assert farewell.all_left(one.events())
+        assert notices.all_left(one.events())
 
 
 def test_the_program_holds_no_listener():
@@ -176,7 +176,7 @@ def test_where_the_kernel_refuses_a_listener_nothing_is_announced(monkeypatch):
     monkeypatch.setattr(kernel, "load_seccomp", refuse)
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        farewell.announce(theirs, b"")
+        notices.announce(theirs, b"")
         theirs.send(b"R")
         assert ours.recv(100) == b"R"
 
