@@ -7,6 +7,9 @@ from typing import Self
 from codex_server.errors import LimitTooLoose
 from codex_server.units import format_size
 
+MOST_PENDING_SIGNALS = 1024
+"""Signals that may be queued to a program: more than one has; a timer (``timer_create``) needs one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

@@ -86,14 +86,14 @@ class Ending:
     """What the supervisor knows of a program that has ended; nothing in it was said by the guest.
 
     Exactly one of ``exit_code`` (0 to 255) and ``signal`` (1 to 64) is set. ``oom_kills`` counts processes that the
-    kernel killed for memory. ``peak_memory_bytes`` is None where the host cannot measure it.
+    kernel killed for memory. ``cpu_seconds`` and ``peak_memory_bytes`` are None where nobody could measure them.
     """
 
     exit_code: int | None
     signal: int | None
     started_at: datetime
     wall_seconds: float
-    cpu_seconds: float
+    cpu_seconds: float | None
     peak_memory_bytes: int | None
     stop: Stop | None = None
     oom_kills: int = 0

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "tier(name): the smallest tier that the test runs in: change or nightly")
     config.addinivalue_line("markers", "unprivileged: what an unprivileged user's account, too, must show")
     config.addinivalue_line("markers", "needs(name, reachable, reason): made by tests.levels.needs")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell that starts a command in the background has it ignored, and so would every program that a test starts.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         levels.required()
     except ValueError as error:

@@ -94,7 +94,7 @@ def _usage(queue_seconds: float, ending: Ending, stdout: Captured, stderr: Captu
     return Usage(
         queue_seconds=round(queue_seconds, 6),
         wall_seconds=round(ending.wall_seconds, 6),
-        cpu_seconds=round(ending.cpu_seconds, 6),
+        cpu_seconds=None if ending.cpu_seconds is None else round(ending.cpu_seconds, 6),
         peak_memory_bytes=ending.peak_memory_bytes,
         stdout_bytes=stdout.total_bytes,
         stderr_bytes=stderr.total_bytes,

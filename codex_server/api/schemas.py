@@ -68,7 +68,7 @@ class Usage(BaseModel):
 
     queue_seconds: float = Field(description="Wait for a place")
     wall_seconds: float = Field(description="Wall time of the program")
-    cpu_seconds: float = Field(description="Processor time of all its processes")
+    cpu_seconds: float | None = Field(description="CPU time of all its processes; null where it could not be measured")
     peak_memory_bytes: int | None = Field(description="Most memory at once; null where the host cannot measure it")
     stdout_bytes: int = Field(description="Bytes that the program wrote to standard output, kept or not")
     stderr_bytes: int = Field(description="Bytes that the program wrote to standard error, kept or not")

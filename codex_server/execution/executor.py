@@ -33,7 +33,7 @@ class ExecutionObserver(Protocol):
     """Whoever counts executions."""
 
     def executed(
-        self, language: str, status: Status, queue_seconds: float, wall_seconds: float, cpu_seconds: float
+        self, language: str, status: Status, queue_seconds: float, wall_seconds: float, cpu_seconds: float | None
     ) -> None:
         """An execution that began has ended; ``language`` is a runner's name."""
 

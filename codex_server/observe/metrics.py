@@ -51,14 +51,14 @@ class Metrics:
         self._registry.register(_CensusCollector(census))
 
     def executed(
-        self, language: str, status: Status, queue_seconds: float, wall_seconds: float, cpu_seconds: float
+        self, language: str, status: Status, queue_seconds: float, wall_seconds: float, cpu_seconds: float | None
     ) -> None:
         """An execution ended; ``language`` is a runner's name, never what the caller wrote."""
         self._executions.labels(language, self.backend, status.value).inc()
         self._execution_seconds.labels(language).observe(wall_seconds)
         self._phase_seconds.labels("queue").observe(queue_seconds)
         self._phase_seconds.labels("run").observe(wall_seconds)
-        self._cpu_seconds.labels(language).inc(max(0.0, cpu_seconds))
+        self._cpu_seconds.labels(language).inc(max(0.0, cpu_seconds or 0.0))
 
     def rejected(self, reason: str) -> None:
         """A request was refused; ``reason`` is the slug of a problem."""

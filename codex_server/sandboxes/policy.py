@@ -1,5 +1,5 @@
-"""What a guest may ask of the kernel: the one table to review. The commands of calls that are many in one stand beside
-it, in ``multiplexers.py``.
+"""What a guest may ask of the kernel: the one table to review. Two lists stand beside it: the calls that are refused
+whatever their arguments (``refused.py``), and the commands of calls that are many in one (``multiplexers.py``).
 
 How to read it. A system call is judged by name, in this order:
 
@@ -23,116 +23,11 @@ from errno import EAFNOSUPPORT, EINVAL, ENOPROTOOPT, ENOSYS, ENOTTY, EPROTONOSUP
 from typing import Final
 
 from codex_server.sandboxes import multiplexers
+from codex_server.sandboxes.refused import REFUSED_EVERYWHERE, calls_in
 from codex_server.sandboxes.rules import Group, Match, Policy, Rule, Values
 
 _INT = 0xFFFF_FFFF  # the kernel reads an int: the low half of the argument
 
-
-def _calls(words: str) -> tuple[str, ...]:
-    return tuple(words.split())
-
-
-_GROUPS: Final = (
-    Group(
-        "Namespaces",
-        "A new user namespace gives its maker every capability inside it: the usual first step out of a container.",
-        _calls("unshare setns"),
-    ),
-    Group(
-        "clone3",
-        "Its flags lie in memory, where a filter cannot read them. After ENOSYS the C library takes clone (below).",
-        _calls("clone3"),
-        ENOSYS,
-    ),
-    Group(
-        "Mounts and roots",
-        "The view of files is fixed before the guest starts; the mount table names the host's paths.",
-        _calls(
-            "mount umount2 pivot_root chroot open_tree open_tree_attr move_mount fsopen fsconfig fsmount fspick "
-            "mount_setattr statmount listmount listns"
-        ),
-    ),
-    Group(
-        "Other processes' insides",
-        "Reads, writes or steals from another process: its memory, registers, descriptors.",
-        _calls(
-            "ptrace process_vm_readv process_vm_writev process_madvise process_mrelease pidfd_getfd kcmp "
-            "perf_event_open"
-        ),
-    ),
-    Group(
-        "Kernel keyrings",
-        "Keyrings are not separated by a namespace of their own: they are shared with the host's user.",
-        _calls("keyctl add_key request_key"),
-    ),
-    Group(
-        "Message queues by name",
-        "The kernel charges them, over all user namespaces, to the account that made the sandboxes: one guest's would "
-        "use up those of every other and of the host.",
-        _calls("mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr"),
-    ),
-    Group(
-        "Asynchronous input and output",
-        "Places for it are counted for the whole host (fs.aio-max-nr): one guest could take every one of them.",
-        _calls("io_setup io_submit io_getevents io_pgetevents io_cancel io_destroy"),
-    ),
-    Group(
-        "io_uring",
-        "Does file and socket operations past any filter of calls, and has been a steady source of kernel holes.",
-        _calls("io_uring_setup io_uring_enter io_uring_register"),
-    ),
-    Group(
-        "Programs for the kernel",
-        "Loads code into the kernel, or (userfaultfd) stops it halfway through a copy: the main tool of exploits.",
-        _calls("bpf userfaultfd init_module finit_module delete_module kexec_load kexec_file_load"),
-    ),
-    Group(
-        "Confinement of its own",
-        "A guest is confined already; a second filter, ruleset or label only adds kernel code within its reach.",
-        _calls(
-            "seccomp landlock_create_ruleset landlock_add_rule landlock_restrict_self lsm_get_self_attr "
-            "lsm_set_self_attr lsm_list_modules"
-        ),
-    ),
-    Group(
-        "Files past their paths",
-        "Opens a file by a handle, or watches whole file systems: both go around the guest's view of files.",
-        _calls("name_to_handle_at open_by_handle_at fanotify_init fanotify_mark"),
-    ),
-    Group(
-        "The machine",
-        "Changes the host for everybody: its clock, its name, its swap, its quotas, its power.",
-        _calls(
-            "clock_settime clock_adjtime adjtimex settimeofday sethostname setdomainname swapon swapoff quotactl "
-            "quotactl_fd acct reboot vhangup syslog"
-        ),
-    ),
-    Group(
-        "Flushes of every file system",
-        "Namespaces do not hold sync back: it writes out the host's disks, again and again if asked. fsync stays.",
-        _calls("sync syncfs"),
-    ),
-    Group(
-        "Placement of memory",
-        "Moves pages between the host's memory nodes, its own or another's; Docker refuses it too.",
-        _calls("mbind set_mempolicy set_mempolicy_home_node get_mempolicy migrate_pages move_pages"),
-    ),
-    Group(
-        "Secret memory",
-        "Takes pages out of the kernel's own map and keeps the host from sleeping; no program asks for it.",
-        _calls("memfd_secret"),
-    ),
-    Group(
-        "Processor internals",
-        "Segment tables and input/output ports of x86: no program of today needs them, exploits have.",
-        _calls("modify_ldt iopl ioperm"),
-    ),
-    Group(
-        "Old interfaces",
-        "Little used and little tested kernel code, which Docker refuses too.",
-        _calls("lookup_dcookie nfsservctl uselib ustat sysfs _sysctl query_module get_kernel_syms create_module"),
-    ),
-)
 
 _LEASE_AND_NOTIFY = (1024, 1026)
 _IPV6, _FLOW_LABELS = 41, 32
@@ -306,7 +201,7 @@ _SHARED_UID_RULES: Final = (
     Rule("sched_setattr", 0, _INT, (0,), Values.ONLY, _SELF_ONLY),
 )
 
-BASE: Final = Policy("base", _GROUPS, _BASE_RULES)
+BASE: Final = Policy("base", REFUSED_EVERYWHERE, _BASE_RULES)
 """What neither a guest nor the trusted processes around it have any use for."""
 
 CONTAINER: Final = BASE.allowing("container", ("prlimit64", "seccomp"))
@@ -314,22 +209,22 @@ CONTAINER: Final = BASE.allowing("container", ("prlimit64", "seccomp"))
 
 _RULES: Final = _BASE_RULES + _GUEST_RULES
 
-ROOM: Final = Policy("room", _GROUPS, _RULES)
+ROOM: Final = Policy("room", REFUSED_EVERYWHERE, _RULES)
 """For a guest in namespaces of its own (levels ``full`` and ``namespaces``) with a uid of its own."""
 
-ROOM_SHARED_UID: Final = Policy("room, shared uid", _GROUPS, _RULES + _SHARED_UID_RULES)
+ROOM_SHARED_UID: Final = Policy("room, shared uid", REFUSED_EVERYWHERE, _RULES + _SHARED_UID_RULES)
 """For a guest in namespaces of its own whose init has its uid: in a container, and where there is one uid for all."""
 
 _HOST_INODES: Final = (
     Group(
         "Watches on files",
         "Here the files are the host's own: the names of files that other programs touch would be seen.",
-        _calls("inotify_init inotify_init1 inotify_add_watch inotify_rm_watch"),
+        calls_in("inotify_init inotify_init1 inotify_add_watch inotify_rm_watch"),
     ),
     Group(
         "Locks on whole files",
         "Here the files are the host's own: a lock on one of them is seen, and waited for, by the host and by others.",
-        _calls("flock"),
+        calls_in("flock"),
         ENOSYS,
     ),
 )
@@ -360,18 +255,18 @@ _NO_NAMESPACES: Final = (
         "Sockets",
         "There is no network namespace: loopback, the cloud's metadata address and UDP (which Landlock does not see) "
         "are the host's, and so are sockets with a path, such as a container engine's. socketpair stays.",
-        _calls("socket"),
+        calls_in("socket"),
         EAFNOSUPPORT,
     ),
     Group(
         "Shared memory and queues by number",
         "There is no ipc namespace: they are the host's. Memory shared through a memfd stays.",
-        _calls("shmget shmat shmctl shmdt semget semop semtimedop semctl msgget msgsnd msgrcv msgctl"),
+        calls_in("shmget shmat shmctl shmdt semget semop semtimedop semctl msgget msgsnd msgrcv msgctl"),
     ),
     Group(
         "Descriptors of processes",
         "There is no pid namespace: one of them tells when any process of the host ends.",
-        _calls("pidfd_open"),
+        calls_in("pidfd_open"),
     ),
 )
 
@@ -384,10 +279,19 @@ _NO_NAMESPACES_RULES: Final = (
         Values.ONLY,
         "One end of a SOCK_DGRAM pair can still send to any socket that has a path on the host; stream pairs cannot.",
     ),
+    Rule(
+        "fcntl",
+        1,
+        _INT,
+        (36, 37, 38),
+        Values.NEVER,
+        "Here the files are the host's own. Locks of a process (F_SETLK, F_SETLKW, F_GETLK) are held and kept by its "
+        "init, so that they never lie on a file; those of an open file description (F_OFD_...) are refused.",
+    ),
 )
 
 CONFINED_OWN_UID: Final = Policy(
-    "confined, own uid", _GROUPS + _NO_NAMESPACES + _HOST_INODES, _RULES + _NO_NAMESPACES_RULES
+    "confined, own uid", REFUSED_EVERYWHERE + _NO_NAMESPACES + _HOST_INODES, _RULES + _NO_NAMESPACES_RULES
 )
 """For a guest without namespaces (level ``confined``) whose uid owns no process and no file of anybody else."""
 
@@ -395,7 +299,7 @@ _SHARED_UID: Final = (
     Group(
         "Modes, owners and attributes of files",
         "Landlock does not hold them, and the server's files have the guest's uid: it could lock the server out.",
-        _calls(
+        calls_in(
             "chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat setxattr lsetxattr fsetxattr setxattrat "
             "removexattr lremovexattr fremovexattr removexattrat file_setattr"
         ),
@@ -404,7 +308,7 @@ _SHARED_UID: Final = (
         "Times of files by their path",
         "Landlock does not hold them either, and the files of other guests have the same uid. Of an open file they may "
         "be set.",
-        _calls("utime utimes futimesat"),
+        calls_in("utime utimes futimesat"),
     ),
 )
 

@@ -41,10 +41,18 @@ def read_ending(body: dict[str, Any], content: bytes, *, started_at: datetime, a
 
 
 def ending_without_report(
-    started_at: datetime, wall_seconds: float, stop: Stop | None, *, oom_kills: int = 0, cpu_seconds: float = 0.0,
+    started_at: datetime,
+    wall_seconds: float,
+    stop: Stop | None,
+    *,
+    oom_kills: int = 0,
+    cpu_seconds: float | None = None,
     peak_memory_bytes: int | None = None,
-) -> Ending:  # fmt: skip
-    """The ending of a program whose init was killed with it: by the server, or by the kernel for memory."""
+) -> Ending:
+    """The ending of a program whose init was killed with it: by the server, or by the kernel for memory.
+
+    What it used is known only where something outside of it has counted.
+    """
     return Ending(
         exit_code=None,
         signal=SIGKILL,

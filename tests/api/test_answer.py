@@ -96,3 +96,9 @@ def test_names_that_are_no_text_do_not_break_the_answer():
     text = build_answer(ended).model_dump_json()
     assert '"bad?"' in text
     assert '"worse?"' in text
+
+
+@pytest.mark.parametrize(("measured", "told"), [(None, None), (0.0, 0.0), (0.12345678, 0.123457)])
+def test_what_could_not_be_measured_is_null_and_never_nothing(measured, told):
+    answer = build_answer(outcome(cpu_seconds=measured))
+    assert answer.usage.cpu_seconds == told

@@ -463,3 +463,101 @@ def _processor_group(pid: int) -> str:
     rows = [line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]
     first = next((path for _, names, path in rows if "cpu" in names.split(",")), None)
     return first or next((path for _, names, path in rows if names == ""), "")
+
+
+@pytest.mark.levels("confined")
+def test_a_confined_guests_locks_keep_its_own_processes_apart_and_lie_on_no_file(house):
+    before = _locks_on_the_host()
+    found = {}
+
+    async def look(_):
+        found["host"] = _locks_on_the_host() - before
+
+    seen = house.disturbed(CONFINED_LOCKS, "ready", look)
+    assert json.loads(seen.stdout.splitlines()[-1]) == {
+        "own": ["done", "done"],
+        "library": ["done", "EBADF"],
+        "of a description": "EPERM",
+        "of another": ["EAGAIN", True],
+        "blocked until": True,
+        "after it closed": "done",
+        "sqlite": [[1], [2]],
+    }
+    assert found["host"] == set()
+
+
+CONFINED_LOCKS = """
+    import fcntl, sqlite3, struct, time
+    def lock(file, kind, start=0, size=0): return attempt(fcntl.lockf, file, kind | fcntl.LOCK_NB, size, start)
+    def child(action):
+        read, write = os.pipe()
+        if os.fork() == 0:
+            os.write(write, json.dumps(action()).encode()); os._exit(0)
+        os.close(write)
+        return read
+    def heard(read):
+        os.wait()
+        return json.loads(os.read(read, 1000))
+    env, own, told = open("/usr/bin/env"), open("own", "w+"), {}
+    told["own"] = [lock(own, fcntl.LOCK_EX), lock(own, fcntl.LOCK_EX)]
+    told["library"] = [lock(env, fcntl.LOCK_SH), lock(env, fcntl.LOCK_EX)]
+    for byte in range(0, 400, 2): lock(env, fcntl.LOCK_SH, byte, 1)
+    told["of a description"] = attempt(fcntl.fcntl, own, 37, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0))
+    print("ready", flush=True)
+    time.sleep(1)
+    def of_another():
+        with open("own", "w") as file:
+            wish = fcntl.fcntl(file, fcntl.F_GETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0))
+            return [lock(file, fcntl.LOCK_EX), struct.unpack("hhqqi4x", wish)[4] == os.getppid()]
+    told["of another"] = heard(child(of_another))
+    def waits():
+        with open("own", "w") as file: start = time.monotonic(); fcntl.lockf(file, fcntl.LOCK_EX)
+        return time.monotonic() - start > 0.1
+    waiter = child(waits)
+    time.sleep(0.4)
+    own.close()
+    told["blocked until"] = heard(waiter)
+    def after():
+        with open("own", "w") as file: return lock(file, fcntl.LOCK_EX)
+    told["after it closed"] = heard(child(after))
+    base = sqlite3.connect("base", isolation_level=None); base.execute("create table t (x)")
+    other = sqlite3.connect("base", isolation_level=None)
+    base.execute("insert into t values (1)"); other.execute("insert into t values (2)")
+    told["sqlite"] = base.execute("select x from t order by x").fetchall()
+    tell(told)
+"""
+
+
+FOLDERS_IN_MEMORY = """
+    import re
+    own = os.environ["TMPDIR"].rsplit("/", 2)[1]
+    reader, writer = os.pipe()
+    def readable(start, end):
+        for page in range(start & ~4095, end, 4096):
+            if libc.write(writer, ctypes.c_void_p(page), 4096) == 4096: yield os.read(reader, 4096)
+            else: yield bytes(4096)
+    libc.sbrk.restype = ctypes.c_void_p
+    heap, arena = libc.sbrk(0), id(object())
+    memory = b"".join([*readable(heap - (24 << 20), heap), *readable(arena - (24 << 20), arena + (24 << 20))])
+    names = set(re.findall(rb"/([0-9]+-[0-9a-f]{16})/", memory))
+    tell([own.encode() in names, len(names - {own.encode()})])
+"""
+
+
+@pytest.mark.levels("confined")
+def test_a_confined_guest_finds_the_folder_of_no_other_guest_in_its_memory(house):
+    """Their names are what keeps guests off files whose uid they all share."""
+    house.python("print(1)")
+    seen = house.together(FOLDERS_IN_MEMORY, FOLDERS_IN_MEMORY, "print(2)")
+    assert [one.told for one in seen[:2]] == [[True, 0]] * 2
+
+
+@pytest.mark.levels("confined")
+def test_a_confined_guest_sets_times_only_of_a_file_that_it_has_open(house):
+    seen = house.python("""
+        open("own", "w").close()
+        path, opened = attempt(os.utime, "own", (1, 1)), attempt(os.utime, os.open("own", os.O_RDWR), (1, 1))
+        tell([path, opened, attempt(os.utime, "/usr/bin/env", (1, 1))])
+    """)
+    by_path = "done" if os.geteuid() == 0 else "EPERM"  # where guests have ids of their own, theirs is theirs
+    assert seen.told == [by_path, "done", "EPERM"]

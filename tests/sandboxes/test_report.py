@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from codex_server.errors import ProtocolViolation
 from codex_server.model import Ending, OutputFile, SkippedFile, Status, Stop
-from codex_server.sandboxes.report import read_ending
+from codex_server.sandboxes.report import ending_without_report, read_ending
 from tests.sandboxes.executions import CONTENT, KILLED, REPORT, WITH_FILES
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -170,3 +170,10 @@ def test_any_report_is_an_ending_that_can_be_told_or_a_violation(changes: dict[s
     assert ending.stop in (None, Stop.CPU_TIME, Stop.MEMORY, asked)
     assert ending.oom_kills >= 0
     assert all(isinstance(file.path, str) and isinstance(file.reason, str) for file in ending.skipped_files)
+
+
+def test_what_nobody_counted_of_a_program_that_was_killed_with_its_init_is_not_told_as_nothing():
+    ending = ending_without_report(BEGAN, 1.5, Stop.WALL_TIME)
+    assert (ending.signal, ending.wall_seconds) == (9, 1.5)
+    assert (ending.cpu_seconds, ending.peak_memory_bytes) == (None, None)
+    assert ending_without_report(BEGAN, 1.5, Stop.WALL_TIME, cpu_seconds=0.25).cpu_seconds == 0.25

@@ -11,6 +11,7 @@ from typing import Any
 
 from codex_server.errors import IsolationTooWeak, SandboxUnavailable, StartupError
 from codex_server.languages import PRELOADED, Language, Languages, Start
+from codex_server.limits import MOST_PENDING_SIGNALS
 from codex_server.sandboxes.arming import Arming
 from codex_server.sandboxes.base import Backend, Isolation, IsolationLevel, Sandbox
 from codex_server.sandboxes.docker.attachment import Attachment
@@ -39,7 +40,6 @@ from codex_server.sandboxes.environment import guest_environment, packages_envir
 from codex_server.sandboxes.payload import Terms
 from codex_server.sandboxes.policy import CONTAINER, ROOM_SHARED_UID
 from codex_server.sandboxes.room import stream, wire
-from codex_server.sandboxes.room.worker import MOST_PENDING_SIGNALS
 from codex_server.sandboxes.seccomp import compile_filter, docker_profile
 from codex_server.settings import Settings
 

@@ -186,7 +186,7 @@ class EmbeddedSandbox(Sandbox):
             wall_seconds,
             self._stop,
             oom_kills=oom_kills,
-            cpu_seconds=usage.cpu_seconds if usage else 0.0,
+            cpu_seconds=usage.cpu_seconds if usage else None,
             peak_memory_bytes=usage.peak_memory_bytes if usage else None,
         )
 

@@ -8,8 +8,8 @@ import resource
 from dataclasses import dataclass
 from pathlib import Path
 
+from codex_server.limits import MOST_PENDING_SIGNALS
 from codex_server.sandboxes.embedded.guestids import GuestIds
-from codex_server.sandboxes.room.worker import MOST_PENDING_SIGNALS
 
 _SYSCTLS = Path("/proc/sys/user")
 _COUNTED = ("max_inotify_instances", "max_inotify_watches")

@@ -96,6 +96,9 @@ class Zygote:
         channel = Channel(ours)
         try:
             with theirs:
+                if body["folder"]:
+                    channel.send(wire.Kind.ARM, body)
+                    body = {"uid": body["uid"]}
                 self._channel.send(wire.Kind.ARM, body, (theirs.fileno(), *cgroups))
             return channel, await hear_ready(channel, 4)
         except (wire.Closed, OSError) as error:

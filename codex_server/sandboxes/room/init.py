@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 from . import kernel, notices, wire, worker, workspace
 from .family import AdoptedFamily, Family
 from .faults import StepFailed, step
+from .locks import PAUSE_SECONDS, LockService
 from .orders import Orders
 from .procfs import cpu_seconds, resident_bytes, scheduled_seconds
 from .walls import NamespaceWalls, Walls, walls_of
@@ -36,8 +37,15 @@ def main(setup: dict[str, Any], agent: ModuleType, body: dict[str, Any], descrip
 
     ``descriptors``: the channel to the server, in a room of its own the line to the zygote, then the cgroups to join.
     """
-    channel, *rest = _keep_only(descriptors)
-    init = Init(setup, agent, body, socket.socket(fileno=channel), rest)
+    number, *rest = _keep_only(descriptors)
+    channel = socket.socket(fileno=number)
+    try:
+        if not setup["namespaces"]:
+            # INVARIANT: the folder's name comes past the zygote: in its memory it would be found by every later guest.
+            _, body, _ = wire.receive(channel)
+    except wire.Closed:
+        os._exit(0)
+    init = Init(setup, agent, body, channel, rest)
     try:
         with step("init"):
             init.serve()
@@ -85,6 +93,7 @@ class Init:
         self._stop: str | None = None
         self._listener = -1  # for the worker's notices; none where the kernel offers none
         self._farewell: notices.Notice | None = None
+        self._locks = LockService(lambda notice, error: notices.answer(self._listener, notice, error))
         self._cpu_before = 0.0  # what arming took is not the program's
         self._rehearsed = False
 
@@ -250,13 +259,15 @@ class Init:
         if self._listener >= 0:
             self._poll.register(self._listener, select.POLLIN)
         while self.family.status is None and self._stop is None and self._farewell is None:
-            events = dict(self._poll.poll(max(0.0, due - time.monotonic()) * 1000))
+            pause = PAUSE_SECONDS if self._locks.waits else max(0.0, due - time.monotonic())
+            events = dict(self._poll.poll(pause * 1000))
             if SLOT in events:
                 self._stop = "asked"
             elif self._listener in events:
                 self._hear_farewell(events[self._listener])
             elif events:
                 self.family.look()
+            self._locks.serve_waiting()
             # INVARIANT: the limits are looked at however busy the guest keeps its init with dying children.
             if self.family.status is None and self._stop is None and time.monotonic() >= due:
                 self._stop = self._passed_limit(body)
@@ -272,7 +283,9 @@ class Init:
             return
         if heard.is_of(notices.INTERNET):
             self._walls.note_internet()
-        if not heard.is_of(notices.END):
+        if heard.is_of(notices.LOCKS):
+            self._locks.serve(heard)
+        elif not heard.is_of(notices.END):
             notices.let_go(self._listener, heard)
         elif heard.caller == self.family.worker and (self._is_alone() or self._setup["cgroups"]):
             self._farewell = heard

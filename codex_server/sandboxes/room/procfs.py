@@ -19,6 +19,14 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def process_of(thread: int) -> tuple[int, str]:
+    """The process of a thread: its number, and when it was started. Raises ``FileNotFoundError`` when it is gone."""
+    with open(f"/proc/{thread}/status", encoding="utf-8", errors="replace") as file:
+        pid = next(int(line.split()[1]) for line in file if line.startswith("Tgid:"))
+    with open(f"/proc/{pid}/stat", encoding="latin-1") as file:
+        return pid, file.read().rpartition(")")[2].split()[19]
+
+
 def cpu_seconds(pid: int) -> float:
     """Processor time of a process and of its children that it has waited for; 0 when it is gone."""
     try:

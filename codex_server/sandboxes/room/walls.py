@@ -143,7 +143,7 @@ class LandlockWalls:
         self._setup = setup
         self._uid = body["uid"]
         self._own_uid = setup["uid_per_slot"]
-        self._folder = body["folder"]
+        self._folder = body.get("folder", "")  # the zygote, which only ends what is left, is not told it
         self.workspace = os.path.join(self._folder, "workspace")
 
     def enter(self) -> None:

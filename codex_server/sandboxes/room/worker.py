@@ -18,8 +18,6 @@ from .orders import Orders
 from .walls import SLOT_NAMESPACES, take_uid
 
 READY = b"R"
-MOST_PENDING_SIGNALS = 1024
-"""More queued signals than a program has; a timer (``timer_create``) needs one."""
 _CHANNEL = 3
 _FIXED_LIMITS = {
     resource.RLIMIT_CORE: (1, 1),  # no core at all: a limit of 0 does not hold where the host pipes cores to a program
@@ -95,9 +93,9 @@ def confine(orders: Orders) -> None:
     kernel.forbid_new_privileges()
     kernel.set_dumpable(True)  # the change of uid had closed it once more
     orders.walls.confine_worker()
-    if orders.setup["namespaces"]:
+    if program := orders.setup.get("notices"):
         with _open_channel() as channel:
-            notices.announce(channel, orders.setup["notices"])
+            notices.announce(channel, program, orders.setup["without_notices"])
             channel.detach()
     kernel.load_seccomp(orders.setup["seccomp"])
 

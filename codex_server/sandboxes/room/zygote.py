@@ -51,7 +51,10 @@ def _warm_up(setup: dict[str, Any]) -> ModuleType:
             kernel.adopt_orphans()
         sys.path[:] = [folder for folder in sys.path if folder not in ("", setup["import_path"])]
         setup["seccomp"] = bytes.fromhex(setup["seccomp"])
-        setup["notices"] = notices.listening_filter(notices.END, notices.INTERNET)
+        held = (notices.END, notices.INTERNET) if setup["namespaces"] else (notices.LOCKS,)
+        setup["notices"] = notices.listening_filter(*held)
+        # INVARIANT: a lock that nobody keeps for the guest is refused; it never lies on a file of the host.
+        setup["without_notices"] = b"" if setup["namespaces"] else notices.refusing_filter(*held)
         agent = load_agent(setup["agent"])
         agent.warm(setup["preload"])
         gc.collect()
