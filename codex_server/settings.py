@@ -8,6 +8,7 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -56,6 +57,12 @@ _IN_WORDS = {
 }
 """What a person is told for pydantic's kinds of problems; the others' own messages will do."""
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Addresses and networks in a text with commas. Raises ``ValueError``."""
+    return tuple(ip_network(word.strip()) for word in text.split(",") if word.strip())
+
 
 Size = Annotated[int, BeforeValidator(lambda value: parse_size(value) if isinstance(value, str) else value)]
 
@@ -134,6 +141,11 @@ class Settings(BaseSettings):
         True, description="Hand back the matplotlib figures that a Python program shows, or leaves open at its end"
     )
 
+    trusted_proxies: str = Field(
+        "",
+        description="Addresses or networks of reverse proxies, with commas, whose X-Forwarded-For is believed; by "
+        "default nobody's",
+    )
     rate_limit: str = Field(
         "60/minute",
         description="Requests to /execute for each token, refused and replayed ones included, in slowapi's syntax; "
@@ -243,6 +255,20 @@ class Settings(BaseSettings):
         if value and not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", value):
             raise ValueError(f"{value!r} is not an address; write it with https://, such as https://code.example.org")
         return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _trusted_proxies(cls, value: str) -> str:
+        try:
+            _networks(value)
+        except ValueError as error:
+            raise ValueError(f"{error}: write addresses or networks, such as 127.0.0.1,10.0.0.0/8") from None
+        return value
+
+    @property
+    def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """``trusted_proxies``, parsed."""
+        return _networks(self.trusted_proxies)
 
     @field_validator("rate_limit")
     @classmethod

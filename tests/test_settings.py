@@ -173,3 +173,12 @@ def test_a_token_from_outside_has_sixteen_characters_at_the_least():
     assert Settings(api_token="x" * 16).api_token
     with pytest.raises(ValidationError, match="a token needs at least 16 characters"):
         Settings(api_token="x" * 15)
+
+
+def test_trusted_proxies_are_addresses_and_networks_and_nobody_by_default():
+    assert Settings().trusted_networks == ()
+    found = Settings(trusted_proxies="127.0.0.1, 10.0.0.0/8,::1").trusted_networks
+    assert [str(network) for network in found] == ["127.0.0.1/32", "10.0.0.0/8", "::1/128"]
+    for wrong in ("*", "proxy.example.org", "10.0.0.1/8"):
+        with pytest.raises(ValueError, match=r"such as 127\.0\.0\.1,10\.0\.0\.0/8"):
+            Settings(trusted_proxies=wrong)

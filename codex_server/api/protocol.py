@@ -11,6 +11,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from codex_server.api.connections import Connections
 from codex_server.api.problems import kind_of_status, problem
 from codex_server.units import format_seconds, format_size
 
@@ -19,12 +20,13 @@ LINGER_SECONDS = 5.0
 """How long a body may go on arriving, unread, after its request was answered."""
 
 
-def guarded(receive_seconds: float) -> Callable[..., asyncio.Protocol]:
-    """A factory of ``GuardedProtocol`` for uvicorn."""
+def guarded(receive_seconds: float, connections: Connections | None = None) -> Callable[..., asyncio.Protocol]:
+    """A factory of ``GuardedProtocol`` for uvicorn; without ``connections`` there may be any number."""
 
     def build(*args: Any, **kwargs: Any) -> GuardedProtocol:
         protocol = GuardedProtocol(*args, **kwargs)
         protocol.receive_seconds = receive_seconds
+        protocol.known = connections
         return protocol
 
     return build
@@ -37,6 +39,8 @@ class GuardedProtocol(HttpToolsProtocol):
     """
 
     receive_seconds: float = 20.0
+    known: Connections | None = None
+    _address = ""
     _deadline: asyncio.TimerHandle | None = None
     _header_bytes = 0
     _message_ended = True
@@ -47,15 +51,31 @@ class GuardedProtocol(HttpToolsProtocol):
         """Whether the header of a request has come."""
         return self.cycle is not None
 
+    @property
+    def idle(self) -> bool:
+        """Whether no request is being answered: none has come, or the last one was answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def close(self) -> None:
+        """End the connection."""
+        self.transport.close()
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn does
         """Begin to wait for the first header."""
         super().connection_made(transport)
         _send_at_once(transport)
+        peer = transport.get_extra_info("peername")
+        self._address = peer[0] if isinstance(peer, tuple) else ""
+        if self.known is not None and not self.known.admit(self, self._address):
+            self._refuse(503, "too many connections are open, and none of them is idle; close some, or come back later")
+            return
         self._expect_by(self.receive_seconds, self._header_is_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
         self._expect_no_more()
+        if self.known is not None:
+            self.known.forget(self, self._address)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

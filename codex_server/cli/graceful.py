@@ -3,15 +3,17 @@
 import asyncio
 import contextlib
 import logging
+import resource
 import signal
 import socket
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
+from codex_server.api.connections import Connections, Network
 from codex_server.api.protocol import GuardedProtocol, guarded
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -25,19 +27,31 @@ _log = logging.getLogger(__name__)
 class GracefulServer(uvicorn.Server):
     """Serves ``app``, whose lifespan the caller runs around it, on a socket that the caller bound.
 
-    ``begin_drain`` makes the app refuse new executions; its task ends when none runs any more.
+    ``begin_drain`` makes the app refuse new executions; its task ends when none runs any more. What the addresses of
+    ``trusted_proxies`` say of whom they speak for (``X-Forwarded-For``) is believed; of nobody else.
     """
 
-    def __init__(self, app: FastAPI, begin_drain: Callable[[], asyncio.Task[None]], *, receive_seconds: float) -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        begin_drain: Callable[[], asyncio.Task[None]],
+        *,
+        receive_seconds: float,
+        trusted_proxies: Sequence[Network] = (),
+    ) -> None:
+        connections = Connections.within(resource.getrlimit(resource.RLIMIT_NOFILE)[0], trusted_proxies)
         super().__init__(
             uvicorn.Config(
                 app,
-                http=guarded(receive_seconds),  # type: ignore[arg-type]  # uvicorn calls it, as it would a class
+                http=guarded(receive_seconds, connections),  # type: ignore[arg-type]  # uvicorn calls it, as it would a class
                 ws="none",
                 lifespan="off",  # the caller runs it: an error at start then reaches the caller as it is
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                # INVARIANT: who a caller is does not depend on a header that anybody may send.
+                proxy_headers=bool(trusted_proxies),
+                forwarded_allow_ips=[str(network) for network in trusted_proxies],
                 timeout_graceful_shutdown=_LINGER_SECONDS,
             )
         )

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import resource
 import socket
 import sys
 import time
@@ -14,6 +15,8 @@ import typer
 from codex_server.cli.command import as_called_here, command_here
 from codex_server.cli.flags import MinIsolationFlag, SetFlags, StateDirFlag, gather_flags, settings_from_flags
 from codex_server.errors import InstallationFailed, StartupError
+
+_MOST_DESCRIPTORS = 2**16
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -68,6 +71,7 @@ def run_server(settings: "Settings") -> None:
     from codex_server.observe.logging import configure_logging
 
     begun = time.monotonic()
+    _raise_descriptor_limit()
     languages = load(settings)
     if (missing := missing_sets(languages)) and _runs_on_this_machine(settings, languages):
         install_if_possible(missing)
@@ -78,6 +82,14 @@ def run_server(settings: "Settings") -> None:
             runner.get_loop().set_default_executor(started_threads())
             runner.run(_serve(settings, languages, listener, begun))
     say(STOPPED)
+
+
+def _raise_descriptor_limit() -> None:
+    """Have as many descriptors as the host lets this process have: a shell's usual 1024 are few for many clients."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
+    if soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _runs_on_this_machine(settings: "Settings", languages: "Languages") -> bool:
@@ -102,7 +114,12 @@ async def _serve(settings: "Settings", languages: "Languages", listener: socket.
     from codex_server.cli.graceful import GracefulServer
 
     app = create_app(settings, languages=languages)
-    server = GracefulServer(app, lambda: _begin_stop(app), receive_seconds=settings.receive_seconds)
+    server = GracefulServer(
+        app,
+        lambda: _begin_stop(app),
+        receive_seconds=settings.receive_seconds,
+        trusted_proxies=settings.trusted_networks,
+    )
     with server.signals_handled(), _first_token(settings) as first:
         async with app.router.lifespan_context(app) as state:
             await server.serve_until_signal(

@@ -92,12 +92,12 @@ def serve(make_app):
     """``async with serve(**settings) as door``: the app in a real uvicorn on a free loopback port."""
 
     @asynccontextmanager
-    async def serve_(**changes):
+    async def serve_(connections=None, **changes):
         app, backend = make_app(**changes)
         listener = socket.create_server(("127.0.0.1", 0))
         port = listener.getsockname()[1]
         seconds = changes.get("receive_seconds", 20.0)
-        config = uvicorn.Config(app, http=guarded(seconds), log_config=None, timeout_graceful_shutdown=10)
+        config = uvicorn.Config(app, http=guarded(seconds, connections), log_config=None, timeout_graceful_shutdown=10)
         server = _QuietServer(config)
         running = asyncio.ensure_future(server.serve(sockets=[listener]))
         await server.ready.wait()

@@ -6,11 +6,12 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
 from codex_server.cli import graceful
 from codex_server.cli.graceful import GracefulServer
@@ -187,3 +188,31 @@ async def test_who_says_nothing_holds_it_for_two_seconds(monkeypatch):
         assert not served.done()
         now = 102.0
         assert await ended(served)
+
+
+@pytest.mark.parametrize(
+    ("proxies", "told"), [((), "127.0.0.1"), (("127.0.0.0/8",), "192.0.2.9"), (("10.0.0.0/8",), "127.0.0.1")]
+)
+async def test_who_a_caller_is_does_not_depend_on_a_header_unless_a_proxy_is_trusted(proxies, told):
+    app = FastAPI()
+
+    @app.get("/")
+    async def who(request: Request) -> str:
+        return str(request.client and request.client.host)
+
+    networks = [ip_network(proxy) for proxy in proxies]
+    place = Place()
+    place.listener.close()
+    server = GracefulServer(app, place._begin_drain, receive_seconds=EVER, trusted_proxies=networks)
+    ready = asyncio.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        served = asyncio.ensure_future(server.serve_until_signal(listener, {}, ready.set))
+        await ready.wait()
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 192.0.2.9\r\nConnection: close\r\n\r\n")
+        async with asyncio.timeout(SECONDS):
+            answer = await reader.read()
+        writer.close()
+        server.should_exit = True
+        await served
+    assert answer.endswith(f'"{told}"'.encode())
