@@ -66,6 +66,7 @@ def main(orders: Orders, descriptors: list[int], slot: int = -1) -> NoReturn:
 
 def die_first() -> None:
     """The guest dies for memory before its init does. In a slot, whose /proc is read-only, it cannot take that back."""
+    kernel.set_dumpable(True)  # its own /proc/self belongs to it again; init's inherited setting had closed it
     score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
     os.write(score, b"1000")
     os.close(score)
@@ -81,7 +82,6 @@ def _join(slot: int, cgroups: list[int]) -> None:
 def confine(orders: Orders) -> None:
     """Give up every privilege, then every needless system call."""
     os.setsid()
-    kernel.set_dumpable(True)  # its own /proc/self belongs to it again; init's inherited setting had closed it
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGCHLD, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)

@@ -387,3 +387,19 @@ def test_a_hostile_tree_is_told_whole_and_nothing_outside_it_is_read(tree, one, 
     assert all(size <= one for _, size in back.listing["files"])
     assert SECRET not in back.content
     assert wire.encode(wire.Kind.RESULT, back.listing)
+
+
+def test_an_input_that_is_changed_within_the_tick_of_the_clock_in_which_it_was_written_comes_back(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the kernel's clock for files moves every few milliseconds, both changes have one and the same ctime."""
+    _, written = fill(root, {"main.py": b"0", "data": b"before"})
+    (root / "data").write_bytes(b"afterw")
+
+    def stopped(status: os.stat_result) -> workspace.Identity:
+        return (*identity(status)[:2], 0, *identity(status)[3:])
+
+    identity = workspace._identity
+    monkeypatch.setattr(workspace, "_identity", stopped)
+    within_one_tick = {path: (*known[:2], 0, *known[3:]) for path, known in written.items()}
+    assert Collected(root, within_one_tick).files == {"data": b"afterw"}
