@@ -16,6 +16,7 @@ from typer.main import get_command
 from codex_server.api.problem_pages import as_markdown
 from codex_server.cli.config import show_size, show_value
 from codex_server.cli.main import app
+from codex_server.sandboxes.kernel_state import KERNEL_STATE
 from codex_server.sandboxes.seccomp import docker_profile
 from codex_server.sandboxes.server_profile import SERVER
 from codex_server.settings import ENV_PREFIX, Settings, is_size
@@ -26,8 +27,8 @@ IMPORTANT = (
     "host", "port", "api_token", "state_dir", "min_isolation", "rate_limit", "max_timeout", "max_memory",
     "max_concurrency", "pool_sizes", "public_url",
 )  # fmt: skip
-BEGIN = "<!-- settings: from the code, by `make docs` -->"
-END = "<!-- end of settings -->"
+SETTINGS_MARKS = ("<!-- settings: from the code, by `make docs` -->", "<!-- end of settings -->")
+STATE_MARKS = ("<!-- kernel state: from the code, by `make docs` -->", "<!-- end of kernel state -->")
 SHOWN_DEFAULTS = {
     "default_timeout": "`10`",
     "state_dir": "`~/.local/state/codex-server`",
@@ -44,7 +45,8 @@ def pages() -> dict[Path, str]:
         ROOT / "docs" / "settings.md": settings_page(),
         ROOT / "docs" / "problems.md": as_markdown(),
         ROOT / "seccomp.json": seccomp_profile(),
-        ROOT / "README.md": replace_block((ROOT / "README.md").read_text(encoding="utf-8"), settings_table(IMPORTANT)),
+        ROOT / "README.md": with_block("README.md", SETTINGS_MARKS, settings_table(IMPORTANT)),
+        ROOT / "SECURITY.md": with_block("SECURITY.md", STATE_MARKS, kernel_state_table()),
     }
 
 
@@ -119,13 +121,26 @@ def seccomp_profile() -> str:
     return f'{json.dumps(profile)[:-1]},\n "syscalls": [\n{entries}\n ]}}\n'
 
 
-def replace_block(text: str, table: str) -> str:
-    """``text`` with ``table`` between the two marks."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        sys.exit(f"README.md has lost its marks {BEGIN} and {END}; put them back around the settings table")
-    return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
+def kernel_state_table() -> str:
+    """A Markdown table of what a guest can touch of the kernel."""
+    rows = [
+        f"| {state.kind} | {state.owner.value} | {state.bound} | {state.reset} | "
+        f"{' '.join(f'`{name}`' for name in state.tests) or 'not promised'} |"
+        for state in KERNEL_STATE
+    ]
+    return "\n".join(
+        ["| what | owner | bounded by | for the next guest | tests |", "| --- | --- | --- | --- | --- |", *rows]
+    )
+
+
+def with_block(name: str, marks: tuple[str, str], table: str) -> str:
+    """The page ``name`` of the top folder with ``table`` between the two marks."""
+    begin, end = marks
+    before, found_begin, rest = (ROOT / name).read_text(encoding="utf-8").partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not (found_begin and found_end):
+        sys.exit(f"{name} has lost its marks {begin} and {end}; put them back around the table")
+    return f"{before}{begin}\n\n{table}\n\n{end}{after}"
 
 
 def refresh(*, only_check: bool) -> int:

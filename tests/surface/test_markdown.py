@@ -9,6 +9,7 @@ import pytest
 from typer.main import get_command
 
 from codex_server.cli.main import app
+from codex_server.sandboxes.kernel_state import KERNEL_STATE, Owner
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("runners/**/*.md")])
@@ -72,9 +73,21 @@ def test_nothing_of_one_machine_stands_in_it(page: Path):
     assert not re.search(r"/(root|home/\w+|work)/", page.read_text())
 
 
-def test_every_claim_of_the_security_page_names_tests_that_exist():
+def written_tests() -> set[str]:
     sources = "\n".join(file.read_text() for file in ROOT.glob("tests/**/*.py"))
-    written = set(re.findall(r"^(?:async )?def (test_\w+)", sources, re.MULTILINE))
+    return set(re.findall(r"^(?:async )?def (test_\w+)", sources, re.MULTILINE))
+
+
+def test_every_kind_of_kernel_state_names_tests_that_exist_and_only_caches_have_none():
+    named = {name for state in KERNEL_STATE for name in state.tests}
+    assert named <= written_tests(), named - written_tests()
+    assert [state.kind for state in KERNEL_STATE if not state.tests] == ["caches of files and names, the kernel's log"]
+    assert {state.owner for state in KERNEL_STATE} == set(Owner)
+    assert len({state.kind for state in KERNEL_STATE}) == len(KERNEL_STATE)
+
+
+def test_every_claim_of_the_security_page_names_tests_that_exist():
+    written = written_tests()
     claims = (ROOT / "SECURITY.md").read_text().partition("| claim |")[2].partition("\n\n")[0].splitlines()[2:]
     assert len(claims) > 10
     for claim in claims:
