@@ -1,4 +1,4 @@
-"""Whatever kinds of kernel state a guest has touched, in whatever mixture: the next one in its slot finds all as new."""
+"""Whatever kinds of kernel state a guest touched, in whatever mixture: the next one in its slot finds all as new."""
 
 import json
 
