@@ -288,3 +288,61 @@ def test_every_mount_that_a_guest_sees_is_read_only_or_its_own(house):
         kept = "ro" in options or (house.in_container and not writable)
         assert kept or target in own or target.startswith("/proc/"), target
         assert "nodev" in options or engines or target.startswith(("/dev/", "/proc/")), target
+
+
+@pytest.mark.embedded
+@pytest.mark.parametrize("language", ["python", "javascript"])
+def test_a_worker_is_confined_before_it_is_given_a_program(house, language):
+    """Looked at from the host, while it waits for the first byte."""
+    if house.languages.find(language).interpreter is None:
+        pytest.skip(f"{language} is not installed here")
+
+    async def armed() -> list[dict[str, str]]:
+        sandbox = await house.arm(language)
+        try:
+            return [_facts_of(pid) for pid in _workers_of(sandbox.slot.pidfd)]
+        finally:
+            await sandbox.destroy()
+
+    found = house.wait(armed())
+    assert len(found) == 1
+    (worker,) = found
+    assert (worker["Seccomp"], worker["NoNewPrivs"]) == ("2", "1")
+    assert [int(worker[f"Cap{kind}"], 16) for kind in ("Inh", "Prm", "Eff", "Amb")] == [0] * 4
+    assert int(worker["Seccomp_filters"]) >= 1
+    assert worker["core"].split()[:2] == ["1", "1"]
+    assert worker["descriptors"].split() == ["0", "1", "2", "3"] or language != "python"
+    if os.geteuid() == 0:
+        assert "0" not in worker["Uid"].split()
+        assert worker["Groups"] == ""
+    if str(house.level) != "confined":
+        own = {kind: os.readlink(f"/proc/self/ns/{kind}") for kind in ("mnt", "net", "pid", "ipc", "uts", "user")}
+        assert [kind for kind in own if own[kind] in worker["namespaces"]] == []
+
+
+def _workers_of(pidfd: int) -> list[int]:
+    """What an init has been started for: in a room by the zygote into its pid namespace, else by itself."""
+    lines = Path(f"/proc/self/fdinfo/{pidfd}").read_text().splitlines()
+    init = next(int(line.split()[1]) for line in lines if line.startswith("Pid:"))
+    namespace = os.readlink(f"/proc/{init}/ns/pid")
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            inside = os.readlink(f"/proc/{name}/ns/pid") == namespace
+            parent = int(Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        own_namespace = namespace != os.readlink("/proc/self/ns/pid")
+        if int(name) != init and (inside if own_namespace else parent == init):
+            found.append(int(name))
+    return found
+
+
+def _facts_of(pid: int) -> dict[str, str]:
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    facts = {key: value.strip() for key, _, value in (line.partition(":") for line in status)}
+    limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    facts["core"] = next(line.removeprefix("Max core file size") for line in limits if line.startswith("Max core"))
+    facts["descriptors"] = " ".join(sorted(os.listdir(f"/proc/{pid}/fd"), key=int))
+    facts["namespaces"] = " ".join(os.readlink(f"/proc/{pid}/ns/{kind}") for kind in os.listdir(f"/proc/{pid}/ns"))
+    return facts

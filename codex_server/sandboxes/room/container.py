@@ -21,10 +21,13 @@ from typing import Any
 
 from . import stream, wire
 from .account import Account
+from .bounds import Bounds
+from .family import Family
 from .faults import StepFailed, step
-from .init import SLOT, Init
+from .init import Init
 from .relay import Relay
-from .walls import ContainerWalls
+from .walls import ContainerWalls, Walls
+from .watching import SLOT
 from .zygote import load_agent
 
 _MOST_IN_SETUP = 2**20
@@ -98,12 +101,38 @@ def _nothing_to_warm() -> ModuleType:
     return agent
 
 
+class ContainerBounds(Bounds):
+    """What was used is what the container's cgroup has counted."""
+
+    def __init__(self, setup: dict[str, Any], walls: Walls, family: Family) -> None:
+        super().__init__(setup, walls, family)
+        self._account = Account.open()
+
+    def begin(self, body: dict[str, Any]) -> None:
+        """See ``Bounds.begin``."""
+        super().begin(body)
+        self._account.begin()
+
+    def passed(self) -> str | None:
+        """See ``Bounds.passed``."""
+        used = self._account.cpu_seconds()
+        if used is not None and used > self._body["cpu_seconds"]:
+            return "cpu_time"
+        return super().passed()
+
+    def counted(self) -> dict[str, Any]:
+        """See ``Bounds.counted``."""
+        return super().counted() | self._account.counted()
+
+
 class ContainerInit(Init):
-    """Init where a container is the walls: one execution, and what it used is what the container's cgroup counted."""
+    """Init where a container is the walls: it serves one execution."""
 
     def __init__(self, setup: dict[str, Any], agent: ModuleType, body: dict[str, Any], channel: socket.socket) -> None:
         super().__init__(setup, agent, body, channel, [], walls=ContainerWalls())
-        self._account = Account.open()
+
+    def _make_bounds(self) -> Bounds:
+        return ContainerBounds(self._setup, self._walls, self.family)
 
     def serve_once(self, relay: Callable[[], None]) -> None:
         """Be armed, serve, and wait for the end. ``relay`` runs beside it, once nothing is forked any more."""
@@ -111,19 +140,6 @@ class ContainerInit(Init):
         self._arm(())
         threading.Thread(target=relay).start()
         self._serve_execution()
-
-    def _set_limits(self, body: dict[str, Any]) -> None:
-        super()._set_limits(body)
-        self._account.begin()
-
-    def _passed_limit(self, body: dict[str, Any]) -> str | None:
-        used = self._account.cpu_seconds()
-        if used is not None and used > body["cpu_seconds"]:
-            return "cpu_time"
-        return super()._passed_limit(body)
-
-    def _result(self, wall: float, listing: dict[str, Any]) -> dict[str, Any]:
-        return super()._result(wall, listing) | self._account.counted()
 
 
 def _probe(body: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,15 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def parent(pid: int) -> int:
+    """The pid of a process's parent; 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="latin-1") as file:
+            return int(file.read().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
 def process_of(thread: int) -> tuple[int, str]:
     """The process of a thread: its number, and when it was started. Raises ``FileNotFoundError`` when it is gone."""
     with open(f"/proc/{thread}/status", encoding="utf-8", errors="replace") as file:

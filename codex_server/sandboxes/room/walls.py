@@ -10,7 +10,7 @@ from typing import Any
 
 from . import devices, kernel, landlock, overlay
 from .faults import step
-from .procfs import children
+from .procfs import children, parent
 
 SLOT_NAMESPACES = (
     kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWCGROUP
@@ -196,16 +196,17 @@ class LandlockWalls:
 
         INVARIANT: none is killed before all stand still, or those that still run would fork into the places freed.
         """
-        still: set[int] = set()
-        while fresh := set(self.members(below)) - still:
-            for pid in fresh:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    resource.prlimit(pid, resource.RLIMIT_NPROC, (0, 0))
-                    os.kill(pid, signal.SIGSTOP)
-            still |= fresh
-        for pid in still:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        still: dict[int, int] = {}  # pid -> pidfd
+        try:
+            while fresh := set(self.members(below)) - still.keys():
+                for pid in fresh:
+                    still[pid] = _hold(pid, fresh | still.keys() | {os.getpid()})
+            for pidfd in still.values():
+                _signal(pidfd, signal.SIGKILL)
+        finally:
+            for pidfd in still.values():
+                if pidfd >= 0:
+                    os.close(pidfd)
 
     def end_orphans(self, spared: Collection[int]) -> None:
         """In the zygote, their reaper: end what an init that was killed left behind; ``spared`` are the other inits."""
@@ -249,6 +250,30 @@ class ContainerWalls(PidNamespace):
     def stored_bytes(self) -> int:
         """Nothing: the container's cgroup counts files in memory too."""
         return 0
+
+
+def _hold(pid: int, family: Collection[int]) -> int:
+    """Stop a process and keep it from forking; its pidfd, or -1 when it is gone.
+
+    INVARIANT: a number that was given to somebody else meanwhile is not touched: its parent is not of this family.
+    """
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return -1
+    if parent(pid) not in family:
+        os.close(pidfd)
+        return -1
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        resource.prlimit(pid, resource.RLIMIT_NPROC, (0, 0))
+    _signal(pidfd, signal.SIGSTOP)
+    return pidfd
+
+
+def _signal(pidfd: int, number: int) -> None:
+    if pidfd >= 0:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            signal.pidfd_send_signal(pidfd, number)
 
 
 Walls = NamespaceWalls | LandlockWalls | ContainerWalls

@@ -1,0 +1,68 @@
+"""The limits of an execution: those that the kernel holds for the worker, and those that init looks at itself."""
+
+import os
+import resource
+import signal
+from typing import Any
+
+from .family import Family
+from .procfs import cpu_seconds, resident_bytes, scheduled_seconds
+from .walls import Walls
+
+
+class Bounds:
+    """The limits of one worker's execution: ``setup`` is the backend's, ``begin`` is told the execution's."""
+
+    def __init__(self, setup: dict[str, Any], walls: Walls, family: Family) -> None:
+        self._setup = setup
+        self._walls = walls
+        self._family = family
+        self._body: dict[str, Any] = {}
+        self._cpu_before = 0.0  # what arming took is not the program's
+
+    def begin(self, body: dict[str, Any]) -> None:
+        """Set the worker's resource limits, and count from now on."""
+        self._body = body
+        # A second above the limit, so that init's own watch, which counts all processes together, comes first.
+        seconds = -int(-body["cpu_seconds"] // 1) + 1
+        rows = {
+            resource.RLIMIT_CPU: (seconds, seconds + 1),
+            resource.RLIMIT_FSIZE: (body["file_bytes"],) * 2,
+            resource.RLIMIT_NPROC: (body["processes"] + self._setup["process_margin"],) * 2,
+        }
+        if not self._setup["cgroups"] and body["data_limit"]:
+            rows[resource.RLIMIT_DATA] = (body["memory_bytes"],) * 2
+        self._walls.limit(self._family.worker, rows)
+        self._cpu_before = scheduled_seconds(self._family.worker)
+
+    def passed(self) -> str | None:
+        """The limit that the processes of the slot have passed together, or None."""
+        pids = list(self._walls.members())
+        if self._used_seconds() + sum(map(cpu_seconds, pids)) > self._body["cpu_seconds"]:
+            return "cpu_time"
+        if not self._setup["cgroups"] and self._memory_passed(pids, self._body["memory_bytes"]):
+            return "memory"
+        return None
+
+    def ended_for_cpu(self) -> bool:
+        """Whether the worker died by RLIMIT_CPU; a program can also send itself that signal."""
+        status = self._family.status or 0
+        by_limit = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU
+        return by_limit and self._used_seconds() >= self._body["cpu_seconds"]
+
+    def counted(self) -> dict[str, Any]:
+        """What a RESULT frame tells of what was used."""
+        return {
+            "cpu_seconds": max(0.0, self._used_seconds()),
+            "peak_memory_bytes": self._family.peak_memory_bytes,
+        }
+
+    def _used_seconds(self) -> float:
+        """What those who ended used since ``begin``."""
+        return self._family.cpu_seconds - self._cpu_before
+
+    def _memory_passed(self, pids: list[int], limit: int) -> bool:
+        stored = self._walls.stored_bytes()
+        if stored + sum(resident_bytes(pid, shared_fairly=False) for pid in pids) <= limit:
+            return False
+        return stored + sum(resident_bytes(pid, shared_fairly=True) for pid in pids) > limit
