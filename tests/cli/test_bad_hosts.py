@@ -154,3 +154,50 @@ def test_a_node_in_the_systems_folders_is_taken_where_the_package_is_missing(no_
     found = interpreters.find_interpreter("node")
     assert found is not None
     assert (found.path, found.root) == (node, None)
+
+
+OVERLAY_ON_OVERLAY = """
+mount -t tmpfs none {place}
+mkdir -p {place}/low/deeper {place}/empty {place}/more {place}/one {place}/two
+printf 'name: deeper\\ntitle: Deeper\\nfile: main.sh\\nprogram: bash\\n' > {place}/low/deeper/runner.yaml
+mount -t overlay none -o lowerdir={place}/empty:{place}/low {place}/one
+mount -t overlay none -o lowerdir={place}/more:{place}/one {place}/two
+"""
+WITHOUT_OVERLAY = """
+import ctypes, errno, fcntl
+libc = ctypes.CDLL(None, use_errno=True)
+file = open("/usr/bin/env")
+def answer(action):
+    try: action()
+    except OSError as error: return errno.errorcode[error.errno]
+    return "done"
+print(answer(lambda: fcntl.flock(file, fcntl.LOCK_EX)), answer(lambda: fcntl.lockf(file, fcntl.LOCK_SH)))
+print(libc.inotify_init1(0), errno.errorcode[ctypes.get_errno()])
+"""
+
+
+def with_a_runner_on_two_overlays(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of ours. The kernel stacks two overlays at most: over that runner's folder a third has to fail."""
+    preparation = OVERLAY_ON_OVERLAY.format(place=shlex.quote(str(place)))
+    command = shlex.join([sys.executable, "-m", "codex_server", *arguments])
+    return subprocess.run(
+        ["unshare", "-m", "sh", "-ec", f"{preparation}\nexec {command}"],
+        env={**os.environ, "CODEX_RUNNERS_DIR": f"{place}/two"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+@needs_mounts
+def test_where_no_overlay_is_to_be_had_locks_and_watches_are_refused(tmp_path):
+    done = with_a_runner_on_two_overlays(tmp_path, "run", "-c", WITHOUT_OVERLAY)
+    assert done.stdout.split() == ["ENOSYS", "EPERM", "-1", "EPERM"], done.stderr
+
+
+@needs_mounts
+def test_where_no_overlay_is_to_be_had_doctor_says_so(tmp_path):
+    done = with_a_runner_on_two_overlays(tmp_path, "doctor")
+    assert "allows no overlay over the folders that programs see" in re.sub(r"\s+", " ", done.stdout), done

@@ -411,7 +411,6 @@ FILL_SOCKETS = """
 
 
 @pytest.mark.levels(*IN_A_ROOM)
-@pytest.mark.embedded
 def test_memory_in_sockets_that_nobody_reads_is_bounded_and_told(house):
     seen = house.python(FILL_SOCKETS, memory_bytes=96 << 20, wall_seconds=10)
     if seen.status == "succeeded":  # the kernel took no more

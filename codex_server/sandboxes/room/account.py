@@ -16,6 +16,8 @@ class _Files:
     cpu_unit: float
     peak: Path
     events: Path
+    sockets: Path | None = None
+    """Where the peak of the sockets' buffers is, which version 1 counts apart."""
 
 
 _V2 = _Files(_MOUNT / "cpu.stat", "usage_usec", 1e-6, _MOUNT / "memory.peak", _MOUNT / "memory.events")
@@ -25,6 +27,7 @@ _V1 = _Files(
     1e-9,
     _MOUNT / "memory" / "memory.max_usage_in_bytes",
     _MOUNT / "memory" / "memory.oom_control",
+    _MOUNT / "memory" / "memory.kmem.tcp.max_usage_in_bytes",
 )
 
 
@@ -59,7 +62,10 @@ class Account:
         return None if value is None else value * self._files.cpu_unit
 
     def _peak(self) -> int | None:
-        return _number(self._files.peak, "")
+        """With version 1 the peak of the sockets' buffers is added, though the two need not have come at once."""
+        peak = _number(self._files.peak, "")
+        of_sockets = _number(self._files.sockets, "") if self._files.sockets else None
+        return None if peak is None else peak + (of_sockets or 0)
 
     def _oom_kills(self) -> int | None:
         return _number(self._files.events, "oom_kill")
