@@ -560,3 +560,44 @@ def test_a_confined_guest_sets_times_only_of_a_file_that_it_has_open(house):
     """)
     by_path = "done" if os.geteuid() == 0 else "EPERM"  # where guests have ids of their own, theirs is theirs
     assert seen.told == [by_path, "done", "EPERM"]
+
+
+@pytest.mark.levels("confined")
+def test_a_confined_guest_that_asks_for_locks_with_rubbish_gets_an_errno(house):
+    seen = house.python("""
+        import mmap, struct
+        page = mmap.mmap(-1, 4096)
+        last = ctypes.addressof(ctypes.c_char.from_buffer(page)) + 4090  # the answer would go beyond the page
+        own = os.open("own", os.O_RDWR | os.O_CREAT)
+        def lock(*parts): return struct.pack("hhqqi4x", *parts)
+        rubbish = {
+            "no address": call("fcntl", own, 6, 0),
+            "the kernel's": call("fcntl", own, 6, -1),
+            "one of the upper half": call("fcntl", own, 6, 1 << 63),
+            "no kind": call("fcntl", own, 6, lock(77, 0, 0, 0, 0)),
+            "no whence": call("fcntl", own, 6, lock(0, 9, 0, 0, 0)),
+            "before the start": call("fcntl", own, 6, lock(0, 0, -5, 1, 0)),
+            "beyond the end": call("fcntl", own, 6, lock(0, 0, 2**63 - 1, 2**63 - 1, 0)),
+            "no descriptor": call("fcntl", 999, 6, lock(0, 0, 0, 0, 0)),
+            "a path only": call("fcntl", os.open("own", os.O_PATH), 6, lock(0, 0, 0, 0, 0)),
+            "to read only": call("fcntl", os.open("own", os.O_RDONLY), 6, lock(1, 0, 0, 0, 0)),
+            "from the end": call("fcntl", own, 6, lock(1, 2, 0, 10, 0)),
+            "backwards": call("fcntl", own, 6, lock(1, 0, 10, -5, 0)),
+        }
+        call("fcntl", own, 6, ctypes.c_void_p(last))
+        tell(rubbish)
+    """).told
+    assert seen == {
+        "no address": "EFAULT",
+        "the kernel's": "EFAULT",
+        "one of the upper half": "EFAULT",
+        "no kind": "EINVAL",
+        "no whence": "EINVAL",
+        "before the start": "EINVAL",
+        "beyond the end": "EINVAL",
+        "no descriptor": "EBADF",
+        "a path only": "EBADF",
+        "to read only": "EBADF",
+        "from the end": "done",
+        "backwards": "done",
+    }

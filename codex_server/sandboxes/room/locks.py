@@ -103,61 +103,70 @@ class Locks:
 
 
 class Asker:
-    """A thread that asks, as ``/proc`` shows it while its call is held. Raises ``OSError`` where it may not be seen."""
+    """A thread that asks, as ``/proc`` shows it while its call is held. Raises ``OSError`` where it may not be seen.
+
+    INVARIANT: all is opened and read under its number first, then it must still wait: a number is given again when a
+    thread has died, and what init writes then would go into a stranger's memory.
+    """
 
     def __init__(self, notice: Notice) -> None:
-        self._thread, self._place = notice.caller, notice.arguments[2]
-        self._descriptor = notice.arguments[0] & 0xFFFF_FFFF
+        thread, descriptor = notice.caller, notice.arguments[0] & 0xFFFF_FFFF
         self.command = notice.arguments[1] & 0xFFFF_FFFF
-        self.waits = self.command == fcntl.F_SETLKW
+        self._place = notice.arguments[2]
+        self._owner = procfs.process_of(thread)
+        self._status = os.stat(f"/proc/{thread}/fd/{descriptor}")
+        with open(f"/proc/{thread}/fdinfo/{descriptor}", encoding="ascii") as file:
+            facts = dict(line.split(":", 1) for line in file if ":" in line)
+        flags = int(facts["flags"], 8)
+        self._mode, self._position = flags & os.O_ACCMODE, int(facts["pos"])
+        if flags & os.O_PATH:
+            raise OSError(errno.ENOENT, "a descriptor that is no open file")
+        self._memory = os.open(f"/proc/{thread}/mem", os.O_RDWR | os.O_CLOEXEC)
 
+    def close(self) -> None:
+        """Let go of its memory."""
+        os.close(self._memory)
+
+    @property
     def file(self) -> File:
         """What its descriptor leads to."""
-        status = os.stat(f"/proc/{self._thread}/fd/{self._descriptor}")
-        return status.st_dev, status.st_ino
+        return self._status.st_dev, self._status.st_ino
 
     def wish(self) -> Lock:
         """The lock that it asks for. Raises ``OSError`` with the errno that the kernel would give."""
-        with open(f"/proc/{self._thread}/mem", "rb", buffering=0) as memory:
-            memory.seek(self._place)
-            kind, whence, start, length, _ = _FLOCK.unpack(memory.read(_FLOCK.size))
-        mode, position = self._opened()
+        content = os.pread(self._memory, _FLOCK.size, self._place) if self._place <= _END else b""
+        if len(content) < _FLOCK.size:
+            raise OSError(errno.EFAULT, "no such address")
+        kind, whence, start, length, _ = _FLOCK.unpack(content)
         if kind not in (_READ, _WRITE, _NONE) or whence not in (0, 1, 2):
             raise OSError(errno.EINVAL, "no such lock")
-        if (kind, mode) in ((_READ, os.O_WRONLY), (_WRITE, os.O_RDONLY)):
+        if (kind, self._mode) in ((_READ, os.O_WRONLY), (_WRITE, os.O_RDONLY)) and self.command != fcntl.F_GETLK:
             raise OSError(errno.EBADF, "the descriptor is not open for that")
-        first = start + (0, position, self._size())[whence]
+        first = start + (0, self._position, self._status.st_size)[whence]
         first, last = (first, first + length - 1) if length > 0 else (first + length, first - 1)
         last = _END if length == 0 else last
         if not 0 <= first <= last <= _END:
             raise OSError(errno.EINVAL, "no such bytes")
-        return Lock(procfs.process_of(self._thread), kind, first, last)
+        return Lock(self._owner, kind, first, last)
 
     def tell(self, obstacle: Lock | None) -> None:
         """Answer F_GETLK: write what stands in the way, or that nothing does, where the caller wants it."""
-        with open(f"/proc/{self._thread}/mem", "r+b", buffering=0) as memory:
-            memory.seek(self._place)
-            if obstacle is None:
-                memory.write(struct.pack("h", _NONE))
-                return
+        answer = struct.pack("h", _NONE)
+        if obstacle is not None:
             length = 0 if obstacle.last == _END else obstacle.last - obstacle.first + 1
-            memory.write(_FLOCK.pack(obstacle.kind, 0, obstacle.first, length, obstacle.owner[0]))
-
-    def _opened(self) -> tuple[int, int]:
-        """How its descriptor is open, and where it stands."""
-        with open(f"/proc/{self._thread}/fdinfo/{self._descriptor}", encoding="ascii") as file:
-            facts = dict(line.split(":", 1) for line in file if ":" in line)
-        return int(facts["flags"], 8) & os.O_ACCMODE, int(facts["pos"])
-
-    def _size(self) -> int:
-        return os.stat(f"/proc/{self._thread}/fd/{self._descriptor}").st_size
+            answer = _FLOCK.pack(obstacle.kind, 0, obstacle.first, length, obstacle.owner[0])
+        os.pwrite(self._memory, answer, self._place)
 
 
 class LockService:
-    """Answers the calls that ``notices.LOCKS`` holds. ``answer`` ends a call with an errno, or 0."""
+    """Answers the calls that ``notices.LOCKS`` holds.
 
-    def __init__(self, answer: Callable[[Notice, int], None]) -> None:
+    ``answer`` ends a call with an errno, or 0; ``is_waiting`` says whether its caller still waits.
+    """
+
+    def __init__(self, answer: Callable[[Notice, int], None], is_waiting: Callable[[Notice], bool]) -> None:
         self._answer = answer
+        self._is_waiting = is_waiting
         self._locks = Locks()
         self._waiting: list[Notice] = []
 
@@ -168,25 +177,33 @@ class LockService:
 
     def serve(self, notice: Notice) -> None:
         """Answer one call, or keep it waiting."""
-        try:
-            asker = Asker(notice)
-            error = self._outcome(asker)
-        except OSError as failure:
-            error = failure.errno if failure.errno in (errno.EINVAL, errno.EBADF) else errno.EPERM
-        if error == errno.EAGAIN and asker.waits:
+        error = self._outcome(notice)
+        if error == errno.EAGAIN and notice.arguments[1] & 0xFFFF_FFFF == fcntl.F_SETLKW:
             self._waiting.append(notice)
         else:
-            self._answer(notice, error or 0)
+            self._answer(notice, error)
 
     def serve_waiting(self) -> None:
-        """Answer those whose lock has become free."""
+        """Answer those whose lock has become free, and forget those who left."""
         waiting, self._waiting = self._waiting, []
-        for notice in waiting:
+        for notice in filter(self._is_waiting, waiting):
             self.serve(notice)
 
-    def _outcome(self, asker: Asker) -> int:
-        file, wish = asker.file(), asker.wish()
+    def _outcome(self, notice: Notice) -> int:
+        try:
+            asker = Asker(notice)
+        except OSError as failure:
+            return errno.EBADF if failure.errno == errno.ENOENT else errno.EPERM
+        try:
+            return self._set(asker) if self._is_waiting(notice) else errno.EPERM
+        except OSError as failure:
+            return failure.errno if failure.errno in (errno.EINVAL, errno.EBADF) else errno.EFAULT
+        finally:
+            asker.close()
+
+    def _set(self, asker: Asker) -> int:
+        wish = asker.wish()
         if asker.command != fcntl.F_GETLK:
-            return self._locks.set(file, wish)
-        asker.tell(self._locks.obstacle(file, wish))
+            return self._locks.set(asker.file, wish)
+        asker.tell(self._locks.obstacle(asker.file, wish))
         return 0

@@ -35,6 +35,7 @@ _ALLOW, _NOTIFY, _ERRNO = 0x7FFF_0000, 0x7FC0_0000, 0x0005_0000
 _CALL = struct.Struct("=QII iIQ 6Q")  # struct seccomp_notif: id, pid, flags; number, machine, place, arguments
 _REPLY = struct.Struct("=QqiI")  # struct seccomp_notif_resp: id, value, error, flags
 _RECEIVE, _SEND = 0xC050_2100, 0xC018_2101  # SECCOMP_IOCTL_NOTIF_RECV and _SEND, of linux/seccomp.h
+_IS_VALID = 0x4008_2102  # SECCOMP_IOCTL_NOTIF_ID_VALID
 _CONTINUE = 1  # SECCOMP_USER_NOTIF_FLAG_CONTINUE
 
 
@@ -128,6 +129,15 @@ def hear(listener: int) -> Notice | None:
         raise
     call, caller, _, number, _, _, *arguments = _CALL.unpack(frame)
     return Notice(call, caller, number, tuple(arguments))
+
+
+def is_waiting(listener: int, notice: Notice) -> bool:
+    """Whether the caller still waits: what was found under its number until now was found of it, and of nobody else."""
+    try:
+        fcntl.ioctl(listener, _IS_VALID, struct.pack("=Q", notice.id))
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def let_go(listener: int, notice: Notice) -> None:

@@ -30,7 +30,10 @@ class Watch:
         self._cgroups = cgroups
         self._listener = -1  # for the worker's notices; none where the kernel offers none
         self._exit: notices.Notice | None = None
-        self._locks = LockService(lambda notice, error: notices.answer(self._listener, notice, error))
+        self._locks = LockService(
+            lambda notice, error: notices.answer(self._listener, notice, error),
+            lambda notice: notices.is_waiting(self._listener, notice),
+        )
         self._poll = select.poll()
         for descriptor in (SLOT, *family.watched):
             self._poll.register(descriptor, select.POLLIN)
