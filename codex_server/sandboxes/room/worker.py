@@ -102,12 +102,19 @@ def confine(orders: Orders) -> None:
 
 def _set_limits(pending_signals: int) -> None:
     """All sixteen, but for the four that init sets when it knows the execution: CPU, DATA, FSIZE and NPROC."""
-    for limit, value in _FIXED_LIMITS.items():
-        resource.setrlimit(limit, value)
-    resource.setrlimit(resource.RLIMIT_SIGPENDING, (pending_signals, pending_signals))
-    for limit in _INHERITED_LIMITS:
+    fixed = _FIXED_LIMITS | {resource.RLIMIT_SIGPENDING: (pending_signals, pending_signals)}
+    fixed |= dict.fromkeys(_INHERITED_LIMITS, (resource.RLIM_INFINITY,) * 2)
+    for limit, values in fixed.items():
         hard = resource.getrlimit(limit)[1]
-        resource.setrlimit(limit, (hard, hard))
+        soft, most = (_lower(value, hard) for value in values)  # nobody may have more than the server itself
+        resource.setrlimit(limit, (soft, most))
+
+
+def _lower(one: int, other: int) -> int:
+    """The tighter of two limits; RLIM_INFINITY is -1 to Python."""
+    if resource.RLIM_INFINITY in (one, other):
+        return other if one == resource.RLIM_INFINITY else one
+    return min(one, other)
 
 
 def _open_channel() -> socket.socket:

@@ -113,3 +113,10 @@ def test_it_holds_no_capability_gains_none_and_is_filtered(confined):
 def test_it_has_a_session_of_its_own_and_the_usual_signals(confined):
     assert confined["own session"]
     assert confined["interrupt"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "tighter"), [(5, 7, 5), (7, 5, 5), (-1, 5, 5), (5, -1, 5), (-1, -1, -1), (0, -1, 0), (0, 5, 0)]
+)
+def test_a_limit_is_never_looser_than_the_servers_own(one, other, tighter):
+    assert worker._lower(one, other) == tighter
