@@ -70,7 +70,6 @@ class DockerBackend(Backend):
         self._images: dict[str, str] = {}  # their names, by runner
         self._answers: dict[str, dict[str, Any]] = {}  # what is in each
         self._shortfall: list[str] = []
-        self._limits_sockets = False
         self._filter = ""
         self._profile = docker_profile(CONTAINER)
         self._trouble: str | None = None
@@ -116,7 +115,6 @@ class DockerBackend(Backend):
                 "there, or unset the setting"
             )
         self._look_at_limits(facts)
-        self._limits_sockets = facts.limits_sockets_apart
 
     def _look_at_limits(self, facts: EngineFacts) -> None:
         """INVARIANT: what the engine would drop from a container with a mere warning is not promised."""
@@ -289,7 +287,6 @@ class DockerBackend(Backend):
             seccomp=self._profile,
             runtime=self._settings.docker_runtime,
             own_memory_bytes=own_memory_bytes,
-            limits_sockets=self._limits_sockets,
         )
 
     def _setup(self, language: Language, *, preload: bool) -> dict[str, Any]:

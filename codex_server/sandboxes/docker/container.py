@@ -40,8 +40,6 @@ class ContainerPlan:
     seccomp: dict[str, Any]
     runtime: str | None = None
     own_memory_bytes: int = OWN_MEMORY_BYTES
-    limits_sockets: bool = False
-    """Whether the buffers of sockets need a limit of their own: cgroups of version 1 do not count them as memory."""
 
 
 def container_config(plan: ContainerPlan) -> dict[str, Any]:
@@ -86,8 +84,6 @@ def _host_config(plan: ContainerPlan) -> dict[str, Any]:
         "RestartPolicy": {"Name": "no"},
         "Init": False,
     }
-    if plan.limits_sockets:
-        config["KernelMemoryTCP"] = plan.ceilings.memory_bytes
     return config | ({"Runtime": plan.runtime} if plan.runtime else {})
 
 

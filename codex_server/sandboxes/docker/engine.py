@@ -56,8 +56,6 @@ class EngineFacts:
     machine: str
     runtimes: frozenset[str]
     cannot_limit: frozenset[str] = frozenset()
-    limits_sockets_apart: bool = False
-    """Whether the buffers of sockets have a limit of their own there (cgroups of version 1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +91,6 @@ class Engine:
             machine={"arm64": "aarch64", "amd64": "x86_64"}.get(machine, machine),
             runtimes=frozenset(info.get("Runtimes") or ()),
             cannot_limit=frozenset(name for name, key in _LIMITS.items() if not info.get(key)),
-            limits_sockets_apart=bool(info.get("KernelMemoryTCP")),
         )
 
     async def image(self, name: str) -> ImageFacts:

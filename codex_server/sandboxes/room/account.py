@@ -16,8 +16,6 @@ class _Files:
     cpu_unit: float
     peak: Path
     events: Path
-    sockets: Path | None = None
-    """Where the peak of the sockets' buffers is, which version 1 counts apart."""
 
 
 _V2 = _Files(_MOUNT / "cpu.stat", "usage_usec", 1e-6, _MOUNT / "memory.peak", _MOUNT / "memory.events")
@@ -27,7 +25,6 @@ _V1 = _Files(
     1e-9,
     _MOUNT / "memory" / "memory.max_usage_in_bytes",
     _MOUNT / "memory" / "memory.oom_control",
-    _MOUNT / "memory" / "memory.kmem.tcp.max_usage_in_bytes",
 )
 
 
@@ -42,6 +39,11 @@ class Account:
     def open(cls) -> "Account":
         """The account of the container that this runs in."""
         return cls(_V2 if _V2.events.exists() else _V1)
+
+    @property
+    def leaves_sockets_out(self) -> bool:
+        """Whether the buffers of sockets are not counted as memory: with version 1."""
+        return self._files is _V1
 
     def begin(self) -> None:
         """Count from now on."""
@@ -62,10 +64,7 @@ class Account:
         return None if value is None else value * self._files.cpu_unit
 
     def _peak(self) -> int | None:
-        """With version 1 the peak of the sockets' buffers is added, though the two need not have come at once."""
-        peak = _number(self._files.peak, "")
-        of_sockets = _number(self._files.sockets, "") if self._files.sockets else None
-        return None if peak is None else peak + (of_sockets or 0)
+        return _number(self._files.peak, "")
 
     def _oom_kills(self) -> int | None:
         return _number(self._files.events, "oom_kill")

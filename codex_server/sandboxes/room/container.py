@@ -107,6 +107,7 @@ class ContainerBounds(Bounds):
     def __init__(self, setup: dict[str, Any], walls: Walls, family: Family) -> None:
         super().__init__(setup, walls, family)
         self._account = Account.open()
+        self._most_stored = 0
 
     def begin(self, body: dict[str, Any]) -> None:
         """See ``Bounds.begin``."""
@@ -118,11 +119,16 @@ class ContainerBounds(Bounds):
         used = self._account.cpu_seconds()
         if used is not None and used > self._body["cpu_seconds"]:
             return "cpu_time"
-        return super().passed()
+        stored = self._walls.stored_bytes()
+        self._most_stored = max(self._most_stored, stored)
+        return "memory" if stored > self._body["memory_bytes"] else super().passed()
 
     def counted(self) -> dict[str, Any]:
-        """See ``Bounds.counted``."""
-        return super().counted() | self._account.counted()
+        """See ``Bounds.counted``; with version 1 what sockets held is added to the peak of memory."""
+        counted = super().counted() | self._account.counted()
+        if self._account.leaves_sockets_out:
+            counted["peak_memory_bytes"] += self._most_stored
+        return counted
 
 
 class ContainerInit(Init):

@@ -248,8 +248,8 @@ class ContainerWalls(PidNamespace):
         """Nothing: the container's network is gone with it."""
 
     def stored_bytes(self) -> int:
-        """Nothing: the container's cgroup counts files in memory too."""
-        return 0
+        """What waits in sockets to be read, which cgroups of version 1 do not count; all else the container's does."""
+        return _queued_bytes()
 
 
 def _hold(pid: int, family: Collection[int]) -> int:

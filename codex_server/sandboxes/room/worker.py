@@ -32,6 +32,15 @@ _LOCKS = 10  # RLIMIT_LOCKS, which the kernel no longer looks at
 _INHERITED_LIMITS = (resource.RLIMIT_AS, resource.RLIMIT_RSS, resource.RLIMIT_RTTIME, _LOCKS)
 """Those that bound nothing here: as far up as the server's own hard limit."""
 
+_UNKNOWN_TO_GVISOR = {
+    resource.RLIMIT_MSGQUEUE,
+    resource.RLIMIT_NICE,
+    resource.RLIMIT_RTPRIO,
+    resource.RLIMIT_SIGPENDING,
+    *_INHERITED_LIMITS,
+}
+"""gVisor lets nobody set these: what they bound is the container's own there, or does not exist."""
+
 
 def main(orders: Orders, descriptors: list[int], slot: int = -1) -> NoReturn:
     """Confine this process, then serve the one request; never returns.
@@ -107,7 +116,11 @@ def _set_limits(pending_signals: int) -> None:
     for limit, values in fixed.items():
         hard = resource.getrlimit(limit)[1]
         soft, most = (_lower(value, hard) for value in values)  # nobody may have more than the server itself
-        resource.setrlimit(limit, (soft, most))
+        try:
+            resource.setrlimit(limit, (soft, most))
+        except ValueError:  # EPERM, which Linux never gives where a limit is not raised
+            if limit not in _UNKNOWN_TO_GVISOR:
+                raise
 
 
 def _lower(one: int, other: int) -> int:

@@ -132,11 +132,3 @@ def test_without_one_the_engines_own_is_taken():
 
 def test_it_is_a_body_that_json_can_carry():
     assert json.loads(json.dumps(config())) == config()
-
-
-def test_the_buffers_of_its_sockets_have_a_limit_where_the_engine_counts_them_apart():
-    assert "KernelMemoryTCP" not in HOST
-    plan = ContainerPlan(
-        "image", 10_007, "own", "inst", Limits(memory_bytes=96 * MIB), MIB, PROFILE, limits_sockets=True
-    )
-    assert container_config(plan)["HostConfig"]["KernelMemoryTCP"] == 96 * MIB

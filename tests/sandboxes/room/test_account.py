@@ -50,8 +50,9 @@ def mounted(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
         mounted.write(name, text)
     for name in ("_V1", "_V2"):
         files = getattr(account, name)
-        parts = [part for part in ("cpu", "peak", "events", "sockets") if getattr(files, part)]
-        paths = {part: tmp_path / getattr(files, part).relative_to(account._MOUNT) for part in parts}
+        paths = {
+            part: tmp_path / getattr(files, part).relative_to(account._MOUNT) for part in ("cpu", "peak", "events")
+        }
         monkeypatch.setattr(account, name, replace(files, **paths))
     return mounted
 
@@ -110,9 +111,3 @@ def test_where_nothing_is_mounted_nothing_is_told(tmp_path, monkeypatch):
     opened.begin()
     assert opened.cpu_seconds() is None
     assert opened.counted() == {}
-
-
-def test_what_version_1_counts_of_sockets_apart_belongs_to_the_peak(mounted):
-    before = Account.open().counted()["peak_memory_bytes"]
-    mounted.write("memory/memory.kmem.tcp.max_usage_in_bytes", "1000\n")
-    assert Account.open().counted()["peak_memory_bytes"] == before + (1000 if mounted.version == "v1" else 0)
