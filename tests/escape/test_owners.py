@@ -17,6 +17,7 @@ import fcntl, resource, signal, socket, struct, subprocess, tempfile, threading,
 def try_(action, *arguments):
     try: return action(*arguments)
     except (OSError, ValueError): return None
+signal.pthread_sigmask(signal.SIG_BLOCK, {40})  # before any thread is there, which would die of it
 kept = []
 def keep(thing): kept.append(thing); return thing
 """

@@ -324,23 +324,35 @@ def _workers_of(pidfd: int) -> list[int]:
     """What an init has been started for: in a room by the zygote into its pid namespace, else by itself."""
     lines = Path(f"/proc/self/fdinfo/{pidfd}").read_text().splitlines()
     init = next(int(line.split()[1]) for line in lines if line.startswith("Pid:"))
-    namespace = os.readlink(f"/proc/{init}/ns/pid")
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            inside = os.readlink(f"/proc/{name}/ns/pid") == namespace
-            parent = int(Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-        own_namespace = namespace != os.readlink("/proc/self/ns/pid")
-        if int(name) != init and (inside if own_namespace else parent == init):
-            found.append(int(name))
-    return found
+    zygote = _parent(init)
+    inside = [int(name) for name in os.listdir("/proc") if name.isdigit() and _depth(name) > 1]
+    children = [pid for pid in inside if _parent(pid) == zygote and pid != init and _number_inside(pid) == 2]
+    return children or [int(name) for name in os.listdir("/proc") if name.isdigit() and _parent(int(name)) == init]
+
+
+def _status(pid: int | str) -> dict[str, str]:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return {}
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def _parent(pid: int) -> int:
+    return int(_status(pid).get("PPid", "0"))
+
+
+def _depth(pid: int | str) -> int:
+    """In how many pid namespaces below the host's own it is counted too."""
+    return len(_status(pid).get("NSpid", "").split()) - 1
+
+
+def _number_inside(pid: int) -> int:
+    return int(_status(pid)["NSpid"].split()[-1])
 
 
 def _facts_of(pid: int) -> dict[str, str]:
-    status = Path(f"/proc/{pid}/status").read_text().splitlines()
-    facts = {key: value.strip() for key, _, value in (line.partition(":") for line in status)}
+    facts = _status(pid)
     limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
     facts["core"] = next(line.removeprefix("Max core file size") for line in limits if line.startswith("Max core"))
     facts["descriptors"] = " ".join(sorted(os.listdir(f"/proc/{pid}/fd"), key=int))

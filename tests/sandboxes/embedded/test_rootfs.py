@@ -64,7 +64,7 @@ def test_only_what_the_policy_names_is_bound():
 
 
 def test_a_file_of_the_host_is_copied_so_that_its_inode_is_not_shown():
-    assert all(not Path(source).is_file() for _, _, source in entries("bind"))
+    assert [source for _, _, source in entries("bind") if os.path.isfile(source)] == []
     assert {source for _, _, source in entries("copy")} <= ALLOWED_SOURCES
     assert ("copy", "/etc/ld.so.cache", "/etc/ld.so.cache") in entries("copy")
 
