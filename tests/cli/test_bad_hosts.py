@@ -40,11 +40,11 @@ needs_user_namespaces = needs("user-namespaces", can_unshare("-Ur"), "this host 
 needs_mounts = needs("mounts", os.geteuid() == 0 and can_unshare("-m"), "only root may mount in a namespace of its own")
 
 
-def serve_in(unshared: str, preparation: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Start a server where ``preparation`` (for the shell) was done first in new namespaces; it is not to come up."""
-    server = shlex.join([sys.executable, "-m", "codex_server", "serve", "--port", "0", *arguments])
+def run_in(unshared: str, preparation: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of ours where ``preparation`` (for the shell) was done first in new namespaces."""
+    command = shlex.join([sys.executable, "-m", "codex_server", *arguments])
     return subprocess.run(
-        ["unshare", unshared, "sh", "-ec", f"{preparation}\nexec {server}"],
+        ["unshare", unshared, "sh", "-ec", f"{preparation}\nexec {command}"],
         env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -52,6 +52,11 @@ def serve_in(unshared: str, preparation: str, *arguments: str, **environment: st
         timeout=SECONDS,
         check=False,
     )
+
+
+def serve_in(unshared: str, preparation: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Start a server there, which is not to come up."""
+    return run_in(unshared, preparation, "serve", "--port", "0", *arguments, **environment)
 
 
 @needs_user_namespaces
@@ -179,16 +184,7 @@ print(libc.inotify_init1(0), errno.errorcode[ctypes.get_errno()])
 def with_a_runner_on_two_overlays(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command of ours. The kernel stacks two overlays at most: over that runner's folder a third has to fail."""
     preparation = OVERLAY_ON_OVERLAY.format(place=shlex.quote(str(place)))
-    command = shlex.join([sys.executable, "-m", "codex_server", *arguments])
-    return subprocess.run(
-        ["unshare", "-m", "sh", "-ec", f"{preparation}\nexec {command}"],
-        env={**os.environ, "CODEX_RUNNERS_DIR": f"{place}/two"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    return run_in("-m", preparation, *arguments, CODEX_RUNNERS_DIR=f"{place}/two")
 
 
 @needs_mounts

@@ -249,8 +249,11 @@ def _v1_parents() -> list[Path]:
     missing = [name for name in _V1_CONTROLLERS if name not in mounts or name not in own]
     if missing:
         raise CgroupsUnavailable(f"the kernel offers no cgroup controller {', '.join(missing)}")
-    wanted = [name for name in (*_V1_CONTROLLERS, _SHARES) if name in mounts and name in own]
-    return list(dict.fromkeys(mounts[name] / own[name].lstrip("/") for name in wanted))
+    parents = [mounts[name] / own[name].lstrip("/") for name in _V1_CONTROLLERS]
+    if _SHARES in mounts and _SHARES in own:
+        shares = mounts[_SHARES] / own[_SHARES].lstrip("/")
+        parents += [shares] if os.access(shares, os.W_OK) else []
+    return list(dict.fromkeys(parents))
 
 
 def _mounts() -> dict[str, Path]:

@@ -412,3 +412,15 @@ async def test_the_kernel_counts_and_bounds_a_process_that_joined_by_descriptor(
     finally:
         tree.close()
     assert not any(folder.exists() for folder in tree.folders)
+
+
+def test_version_1_bounds_the_buffers_of_sockets_apart_and_adds_their_peak(v1):
+    memory = v1.paths[0]
+    (memory / "memory.kmem.tcp.limit_in_bytes").touch()
+    v1.slot.limit(LIMITS)
+    assert v1.written()["memory.kmem.tcp.limit_in_bytes"] == str(64 * MIB)
+    (memory / "memory.kmem.tcp.max_usage_in_bytes").write_text("1000\n")
+    v1.say("cpuacct.usage", "1\n")
+    v1.say("memory.oom_control", "oom_kill 0\n")
+    v1.say("memory.max_usage_in_bytes", "5000\n")
+    assert v1.slot.usage().peak_memory_bytes == 6000
