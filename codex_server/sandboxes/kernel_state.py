@@ -224,11 +224,11 @@ KERNEL_STATE: Final = (
     State(
         "owners, modes, times, attributes of files that are shown",
         Owner.INODE,
-        "read-only mounts, or Landlock; where the uid is shared the calls are refused; so are unlisted requests",
+        "read-only mounts, or Landlock; where the uid is shared init sets the guest's own alone; listed requests",
         "cannot change",
         _tests(
             "test_guest_cannot_write_outside_its_own_folders test_a_guest_has_no_request_to_a_file_that_is_not_listed "
-            "test_a_confined_guest_sets_times_only_of_a_file_that_it_has_open"
+            "test_a_confined_guest_sets_modes_and_times_of_its_own_files_alone"
         ),
     ),
     State(

@@ -297,29 +297,25 @@ CONFINED_OWN_UID: Final = Policy(
 
 _SHARED_UID: Final = (
     Group(
-        "Modes, owners and attributes of files",
-        "Landlock does not hold them, and the server's files have the guest's uid: it could lock the server out.",
+        "Owners and attributes of files",
+        "Landlock does not hold them, and the server's files have the guest's uid: it could lock the server out. Modes "
+        "and times (chmod, utimensat) are held, and set by init for the guest's own files only.",
         calls_in(
-            "chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat setxattr lsetxattr fsetxattr setxattrat "
-            "removexattr lremovexattr fremovexattr removexattrat file_setattr"
+            "chown fchown lchown fchownat setxattr lsetxattr fsetxattr setxattrat removexattr lremovexattr "
+            "fremovexattr removexattrat file_setattr"
         ),
     ),
     Group(
-        "Times of files by their path",
-        "Landlock does not hold them either, and the files of other guests have the same uid. Of an open file they may "
-        "be set.",
+        "Older calls for the times of files",
+        "As above; programs use utimensat.",
         calls_in("utime utimes futimesat"),
     ),
-)
-
-_SHARED_UID_CONFINED_RULES: Final = (
-    Rule("utimensat", 1, (1 << 64) - 1, (0,), Values.ONLY, "Only the times of an open file (futimens), as above."),
 )
 
 CONFINED: Final = Policy(
     "confined",
     CONFINED_OWN_UID.groups + _SHARED_UID,
-    CONFINED_OWN_UID.rules + _SHARED_UID_RULES + _SHARED_UID_CONFINED_RULES,
+    CONFINED_OWN_UID.rules + _SHARED_UID_RULES,
 )
 """For a guest without namespaces (level ``confined``) that runs with the server's own uid."""
 

@@ -45,10 +45,10 @@ def call(name, *arguments):
     ctypes.set_errno(0)
     result = libc.syscall(ctypes.c_long(number), *wide)
     return errno.errorcode.get(ctypes.get_errno(), "?") if result == -1 else "done"
-def attempt(action, *arguments):
+def attempt(action, *arguments, **named):
     '''The name of the errno that ``action`` fails with, or "done".'''
     try:
-        action(*arguments)
+        action(*arguments, **named)
     except OSError as error:
         return errno.errorcode.get(error.errno, type(error).__name__)
     return "done"

@@ -552,14 +552,46 @@ def test_a_confined_guest_finds_the_folder_of_no_other_guest_in_its_memory(house
 
 
 @pytest.mark.levels("confined")
-def test_a_confined_guest_sets_times_only_of_a_file_that_it_has_open(house):
-    seen = house.python("""
-        open("own", "w").close()
-        path, opened = attempt(os.utime, "own", (1, 1)), attempt(os.utime, os.open("own", os.O_RDWR), (1, 1))
-        tell([path, opened, attempt(os.utime, "/usr/bin/env", (1, 1))])
+def test_a_confined_guest_sets_modes_and_times_of_its_own_files_alone(house):
+    """Tried on a file with the server's uid, which the guest may read: by path, by links, by descriptor."""
+    prefix = house.python("tell(sys.prefix)").told
+    target = next(path for path in Path(prefix).rglob("*") if path.is_file() and not path.is_symlink())
+    before = target.stat()
+    seen = house.python(f"""
+        target = {str(target)!r}
+        import shutil
+        os.mkdir("folder"); open("folder/own", "w").close()
+        os.symlink("folder/own", "inside"); os.symlink(target, "outside"); os.symlink(os.path.dirname(target), "up")
+        own, shown = os.open("folder/own", os.O_RDONLY), os.open(target, os.O_RDONLY)
+        folder, beside = os.open("folder", os.O_RDONLY), os.open(os.path.dirname(target), os.O_RDONLY | os.O_DIRECTORY)
+        name = os.path.basename(target)
+        mine = [
+            attempt(os.utime, "folder/own", (1, 1)), attempt(os.utime, own), attempt(os.chmod, own, 0o400),
+            attempt(os.utime, "inside", (1, 2)), attempt(os.utime, "inside", (7, 7), follow_symlinks=False),
+            attempt(os.chmod, os.path.abspath("inside"), 0o640), attempt(os.chmod, "own", 0o600, dir_fd=folder),
+            attempt(os.utime, "own", ns=(3, 4), dir_fd=folder), attempt(shutil.copy2, "folder/own", "copy"),
+        ]
+        facts = [oct(os.stat("copy").st_mode), os.stat("copy").st_mtime_ns, os.lstat("inside").st_mtime]
+        ways = [(target,), ("outside",), ("up/" + name,), (shown,)]
+        foreign = [attempt(os.utime, *way, (1, 1)) for way in ways] + [attempt(os.chmod, *way, 0o777) for way in ways]
+        foreign += [attempt(os.utime, name, dir_fd=beside), attempt(os.chmod, name, 0o777, dir_fd=beside)]
+        absent = [
+            attempt(os.utime, "none"), attempt(os.chmod, "", 0), attempt(os.chmod, 99, 0),
+            attempt(os.chmod, "own", 0, dir_fd=98), attempt(os.chmod, "x" * 5000, 0),
+            attempt(os.chmod, "folder/own", 0o4755), attempt(os.chmod, "/proc/self/cwd", 0),
+        ]
+        bad = [(-100, 8, 0, 0), (-100, -1, 0, 0), (own, 0, 8, 0), (own, 0, 0, 0x40000)]
+        bad = [call("utimensat", *arguments) for arguments in bad]
+        tell([mine, facts, foreign, absent, bad])
     """)
-    by_path = "done" if os.geteuid() == 0 else "EPERM"  # where guests have ids of their own, theirs is theirs
-    assert seen.told == [by_path, "done", "EPERM"]
+    mine, facts, foreign, absent, bad = seen.told
+    assert set(mine) == {"done"}
+    assert facts == ["0o100600", 4, 7.0]
+    assert set(foreign) == {"EPERM"}
+    assert target.stat() == before
+    if os.geteuid() != 0:  # else the kernel itself decides, for each guest has a uid of its own
+        assert absent == ["ENOENT", "ENOENT", "EBADF", "EBADF", "ENAMETOOLONG", "EPERM", "ELOOP"]
+    assert bad == ["EFAULT", "EFAULT", "EFAULT", "EINVAL"]
 
 
 @pytest.mark.levels("confined")

@@ -63,13 +63,14 @@ _COMMON_NUMBERS = {
     "landlock_create_ruleset": 444,
     "landlock_add_rule": 445,
     "landlock_restrict_self": 446,
+    "fchmodat2": 452,
 }
 
 _HELD_NUMBERS = {
-    "x86_64": {"socket": 41, "fcntl": 72},
-    "aarch64": {"socket": 198, "fcntl": 25},
+    "x86_64": {"socket": 41, "fcntl": 72, "chmod": 90, "fchmod": 91, "fchmodat": 268, "utimensat": 280},
+    "aarch64": {"socket": 198, "fcntl": 25, "fchmod": 52, "fchmodat": 53, "utimensat": 88},
 }
-"""Calls that are not made here by number, but heard of (``notices.py``)."""
+"""Calls that are heard of (``notices.py``)."""
 
 MACHINES = tuple(_NUMBERS)
 """The processors, as ``uname -m`` names them, whose system call numbers are known here."""
@@ -83,6 +84,11 @@ _fork_libc = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter's lock 
 def supported_machine() -> bool:
     """Whether this processor is one of ``MACHINES``."""
     return os.uname().machine in MACHINES
+
+
+def exists(call: str) -> bool:
+    """Whether this processor has a call that others have (``chmod``)."""
+    return call in _HELD_NUMBERS.get(_MACHINE, ())
 
 
 def number_of(call: str) -> int:
@@ -160,12 +166,17 @@ def close_descriptors_from(first: int) -> None:
     syscall("close_range", first, _LAST_DESCRIPTOR, 0)
 
 
+def open_at(folder: int, path: bytes, flags: int, resolve: int) -> int:
+    """Open ``path``, from ``folder`` on, with the bounds ``resolve`` (``RESOLVE_...``) on its way."""
+    how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, resolve)
+    return syscall("openat2", folder, path, how, len(how))
+
+
 def open_beneath(folder: int, path: bytes, flags: int) -> int:
     """Open ``path`` below ``folder``: no link is followed, no other file system is entered."""
     resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV
-    how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, resolve)
     try:
-        return syscall("openat2", folder, path, how, len(how))
+        return open_at(folder, path, flags, resolve)
     except OSError as error:
         if error.errno != errno.ENOSYS:
             raise

@@ -7,6 +7,8 @@ A worker's second system call filter holds them:
   nothing else. Our agents set it; anybody else who does is told of as truly.
 - a socket of the Internet, in a room: a network in which none was ever made is as it was when it was new.
 - a lock on a part of a file, where the files are the host's own: init keeps those locks itself (``locks.py``).
+- a change of a file's mode or times, where the files are the host's own and all have one uid: init makes it itself
+  (``attributes.py``).
 
 INVARIANT: the thread that calls, and the arguments, are read by the kernel from that thread's own registers; and once
 init has heard an end, that thread runs no instruction of the program any more: nothing but a deadly signal ends its
@@ -51,6 +53,10 @@ class Held(NamedTuple):
 END = Held("exit_group", 0, 0xFFFF_FF00, (MARK,))
 INTERNET = Held("socket", 0, 0xFFFF_FFFF, (socket.AF_INET, socket.AF_INET6))
 LOCKS = Held("fcntl", 1, 0xFFFF_FFFF, (fcntl.F_GETLK, fcntl.F_SETLK, fcntl.F_SETLKW))
+ATTRIBUTES = tuple(
+    Held(call, 0, 0, (0,))  # whatever the arguments are
+    for call in ("utimensat", "fchmod", "fchmodat", "fchmodat2", *(("chmod",) if kernel.exists("chmod") else ()))
+)
 
 
 class Notice(NamedTuple):

@@ -143,23 +143,21 @@ class LandlockWalls:
         self._setup = setup
         self._uid = body["uid"]
         self._own_uid = setup["uid_per_slot"]
-        self._folder = body.get("folder", "")  # the zygote, which only ends what is left, is not told it
-        self.workspace = os.path.join(self._folder, "workspace")
+        self.folder = body.get("folder", "")  # the zygote, which only ends what is left, is not told it
+        self.workspace = os.path.join(self.folder, "workspace")
 
     def enter(self) -> None:
         """Adopt every orphan of the slot, and make the slot's own folders."""
         with step("slot-folders"):
             kernel.adopt_orphans()
-            for folder in (self.workspace, os.path.join(self._folder, "tmp")):
+            for folder in (self.workspace, os.path.join(self.folder, "tmp")):
                 os.mkdir(folder, 0o700)
                 os.chown(folder, self._uid, self._uid)
-            os.chown(self._folder, self._uid, self._uid)
+            os.chown(self.folder, self._uid, self._uid)
 
     def confine_worker(self) -> None:
         """In the worker, before its system calls are filtered."""
-        landlock.restrict(
-            read_only=self._setup["readable"], read_write=[self._folder, *self._setup["writable_devices"]]
-        )
+        landlock.restrict(read_only=self._setup["readable"], read_write=[self.folder, *self._setup["writable_devices"]])
 
     def limit(self, worker: int, limits: dict[int, tuple[int, int]]) -> None:
         """Set the worker's resource limits; a container's root may not do that to another uid, that uid itself may."""

@@ -9,11 +9,12 @@ import select
 import signal
 import time
 
-from . import notices
+from . import kernel, notices
+from .attributes import AttributeService
 from .bounds import Bounds
 from .family import Family
 from .locks import PAUSE_SECONDS, LockService
-from .walls import NamespaceWalls, Walls
+from .walls import LandlockWalls, NamespaceWalls, Walls
 
 SLOT = 3
 """The descriptor of the channel to the server."""
@@ -30,10 +31,11 @@ class Watch:
         self._cgroups = cgroups
         self._listener = -1  # for the worker's notices; none where the kernel offers none
         self._exit: notices.Notice | None = None
-        self._locks = LockService(
-            lambda notice, error: notices.answer(self._listener, notice, error),
-            lambda notice: notices.is_waiting(self._listener, notice),
-        )
+        self._locks = LockService(self._answer, self._is_waiting)
+        self._services = {kernel.number_of(notices.LOCKS.call): self._locks.serve}
+        if isinstance(walls, LandlockWalls):
+            attributes = AttributeService(walls.folder, self._answer, self._is_waiting)
+            self._services |= {kernel.number_of(held.call): attributes.serve for held in notices.ATTRIBUTES}
         self._poll = select.poll()
         for descriptor in (SLOT, *family.watched):
             self._poll.register(descriptor, select.POLLIN)
@@ -101,8 +103,8 @@ class Watch:
         heard = notices.hear(self._listener)
         if heard is None:
             return
-        if heard.is_of(notices.LOCKS):
-            self._locks.serve(heard)
+        if serve := self._services.get(heard.number):
+            serve(heard)
             return
         if heard.is_of(notices.INTERNET):
             self._walls.note_internet()
@@ -110,6 +112,12 @@ class Watch:
             self._exit = heard
             return
         notices.let_go(self._listener, heard)
+
+    def _answer(self, notice: notices.Notice, error: int) -> None:
+        notices.answer(self._listener, notice, error)
+
+    def _is_waiting(self, notice: notices.Notice) -> bool:
+        return notices.is_waiting(self._listener, notice)
 
     def _is_alone(self) -> bool:
         """Whether there never was another process or thread since the worker, which is still there."""

@@ -51,9 +51,9 @@ def _warm_up(setup: dict[str, Any]) -> ModuleType:
             kernel.adopt_orphans()
         sys.path[:] = [folder for folder in sys.path if folder not in ("", setup["import_path"])]
         setup["seccomp"] = bytes.fromhex(setup["seccomp"])
-        held = (notices.END, notices.INTERNET) if setup["namespaces"] else (notices.LOCKS,)
+        held = _held(setup)
         setup["notices"] = notices.listening_filter(*held)
-        # INVARIANT: a lock that nobody keeps for the guest is refused; it never lies on a file of the host.
+        # INVARIANT: what nobody does for the guest is refused; it never reaches a file of the host.
         setup["without_notices"] = b"" if setup["namespaces"] else notices.refusing_filter(*held)
         agent = load_agent(setup["agent"])
         agent.warm(setup["preload"])
@@ -61,6 +61,12 @@ def _warm_up(setup: dict[str, Any]) -> ModuleType:
         gc.freeze()  # what is warm now stays out of the collector's way, so children share its pages
         gc.disable()  # and so do they when the zygote has lived for a while; a worker switches it on again
         return agent
+
+
+def _held(setup: dict[str, Any]) -> tuple[notices.Held, ...]:
+    if setup["namespaces"]:
+        return notices.END, notices.INTERNET
+    return (notices.LOCKS, *(() if setup["uid_per_slot"] else notices.ATTRIBUTES))
 
 
 def load_agent(path: str) -> ModuleType:
