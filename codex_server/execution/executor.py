@@ -2,20 +2,14 @@
 
 import asyncio
 import logging
-import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from signal import SIGKILL
 from typing import Protocol
 
-from codex_server.errors import Draining, SandboxUnavailable
+from codex_server.errors import SandboxUnavailable
 from codex_server.execution.admission import Admission
-from codex_server.execution.capture import Recorder
 from codex_server.execution.pool import Pool
-from codex_server.languages import Language, Languages
-from codex_server.model import Census, Ending, Execution, Outcome, Status, Stop, Stream
+from codex_server.execution.run import Run, stopping
+from codex_server.languages import Languages
+from codex_server.model import Census, Ending, Execution, Outcome, Status
 from codex_server.sandboxes.base import Backend
 from codex_server.settings import Settings
 
@@ -38,51 +32,6 @@ class ExecutionObserver(Protocol):
         """An execution that began has ended; ``language`` is a runner's name."""
 
 
-@dataclass(slots=True, eq=False)
-class _Run:
-    """What is known of an execution while it is under way. ``began`` (monotonic) is None until the hand-off."""
-
-    execution: Execution
-    language: Language
-    recorder: Recorder
-    leash: asyncio.Timeout
-    arrived: float = field(default_factory=time.monotonic)
-    began: float | None = None
-    started_at: datetime | None = None
-
-    def begin(self) -> None:
-        """Note the hand-off to a sandbox."""
-        self.began, self.started_at = time.monotonic(), datetime.now(UTC)
-
-    def cancelled(self) -> Ending:
-        """The ending of a program that was killed because nobody waits for it any more.
-
-        Raises ``Draining`` when it had not begun.
-        """
-        if self.began is None or self.started_at is None:
-            raise _draining()
-        return Ending(
-            exit_code=None,
-            signal=SIGKILL,
-            started_at=self.started_at,
-            wall_seconds=time.monotonic() - self.began,
-            cpu_seconds=0.0,
-            peak_memory_bytes=None,
-            stop=Stop.CANCELLED,
-        )
-
-    def outcome(self, ending: Ending) -> Outcome:
-        """What the caller is told."""
-        return Outcome(
-            execution_id=self.execution.id,
-            ending=ending,
-            stdout=self.recorder.captured(Stream.STDOUT),
-            stderr=self.recorder.captured(Stream.STDERR),
-            queue_seconds=(self.began or self.arrived) - self.arrived,
-            limits=self.execution.limits,
-        )
-
-
 class Executor:
     """Runs executions on ``backend``, which the caller starts before this and closes after it."""
 
@@ -95,28 +44,48 @@ class Executor:
         self._metrics = metrics
         self._admission = Admission(settings.max_concurrency, settings.queue_length, settings.queue_seconds)
         self._pools: dict[str, Pool] = {}
-        self._runs: set[_Run] = set()
+        self._runs: set[Run] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         self._draining = False
 
     async def execute(self, execution: Execution) -> Outcome:
-        """Run ``execution`` to its end. Cancelling the caller's task kills its sandbox.
+        """``submit`` and wait. Cancelling the caller's task kills its sandbox."""
+        run = self.submit(execution)
+        try:
+            return await run.outcome()
+        except asyncio.CancelledError:
+            await run.abandon()
+            raise
 
-        Raises ``UnknownLanguage``; ``Busy``, ``Draining``, ``LanguageUnavailable`` or ``SandboxUnavailable`` when
-        nothing of it has begun; ``SandboxFault`` when its sandbox was lost later (it is not run again).
+    def submit(self, execution: Execution) -> Run:
+        """Take ``execution`` on; it belongs to this executor until it has ended.
+
+        Raises ``UnknownLanguage``, ``LanguageUnavailable`` or ``Draining``. ``Run.admitted`` and ``Run.outcome`` raise
+        ``Busy``, ``Draining`` or ``SandboxUnavailable`` when nothing of it has begun, ``Run.outcome`` also
+        ``SandboxFault`` when its sandbox was lost later (it is not run again).
         """
         if self._draining:
-            raise _draining()
-        language = self._languages.find(execution.language)
-        async with self._under_way(execution, language) as run:
-            ending = await self._run(run)
-        return self._told(run, ending)
+            raise stopping()
+        run = Run(execution, self._languages.find(execution.language), self._settings.max_flood)
+        self._runs.add(run)
+        self._idle.clear()
+        run.start(self._perform(run))
+        return run
 
-    async def _run(self, run: _Run) -> Ending:
-        """The ending of ``run``. A sandbox that is lost before the code begins is replaced, and nobody notices."""
+    async def _perform(self, run: Run) -> Outcome:
         try:
-            async with run.leash, self._admission.place():
+            return self._counted(run, await self._ending(run))
+        finally:
+            self._runs.remove(run)
+            if not self._runs:
+                self._idle.set()
+
+    async def _ending(self, run: Run) -> Ending:
+        """The ending of ``run``. A sandbox that is lost before the code begins is replaced, and nobody notices."""
+        deadline = run.deadline()
+        try:
+            async with deadline, self._admission.place():
                 patience_ends = asyncio.get_running_loop().time() + _RETRY_SECONDS
                 for _ in range(_TRIES - 1):
                     try:
@@ -124,45 +93,31 @@ class Executor:
                     except SandboxUnavailable as error:
                         if asyncio.get_running_loop().time() > patience_ends:
                             raise
-                        run.began = None
-                        _log.warning("another sandbox for %s: %s", run.execution.id, error)
+                        run.take_back()
+                        _log.warning("another sandbox for %s: %s", run.id, error)
                 return await self._try(run)
         except TimeoutError:
-            if not run.leash.expired():
+            if not deadline.expired():
                 raise
-            return run.cancelled()
+            return run.ending_of_the_cancelled()
         except asyncio.CancelledError:
             if run.began is not None:
-                self._told(run, run.cancelled())
+                self._counted(run, run.ending_of_the_cancelled())
             raise
 
-    async def _try(self, run: _Run) -> Ending:
+    async def _try(self, run: Run) -> Ending:
         pool = self._pools[self._backend.pool_key(run.language, run.execution.code)]
         async with pool.checkout(run.language) as sandbox:
             run.begin()
-            return await sandbox.run(run.execution, run.language, run.recorder)
+            return await sandbox.run(run.execution, run.language, run.write_output)
 
-    def _told(self, run: _Run, ending: Ending) -> Outcome:
-        outcome = run.outcome(ending)
+    def _counted(self, run: Run, ending: Ending) -> Outcome:
+        outcome = run.outcome_with(ending)
         if self._metrics:
             self._metrics.executed(
                 run.language.name, outcome.status, outcome.queue_seconds, ending.wall_seconds, ending.cpu_seconds
             )
         return outcome
-
-    @asynccontextmanager
-    async def _under_way(self, execution: Execution, language: Language) -> AsyncIterator[_Run]:
-        """A run that ``drain`` and ``close`` know of; its leash is how they end it."""
-        recorder = Recorder(execution.limits.output_bytes, self._settings.max_flood)
-        run = _Run(execution, language, recorder, leash=asyncio.timeout(None))
-        self._runs.add(run)
-        self._idle.clear()
-        try:
-            yield run
-        finally:
-            self._runs.remove(run)
-            if not self._runs:
-                self._idle.set()
 
     async def start(self) -> None:
         """Begin to fill one pool for each kind of sandbox that an available language needs."""
@@ -191,10 +146,8 @@ class Executor:
         await asyncio.gather(*(pool.close() for pool in pools))
 
     async def _cancel_all(self) -> None:
-        now = asyncio.get_running_loop().time()
         for run in self._runs:
-            if not run.leash.expired():
-                run.leash.reschedule(now)
+            run.cancel()
         if not await self._quiet(_CANCEL_SECONDS):
             _log.error("%d executions did not end within %g s of being cancelled", len(self._runs), _CANCEL_SECONDS)
 
@@ -222,7 +175,3 @@ class Executor:
         stopping = "the server is stopping" if self._draining else None
         reasons = [stopping, self._backend.problem(), *(pool.problem for pool in self._pools.values())]
         return [reason for reason in reasons if reason]
-
-
-def _draining() -> Draining:
-    return Draining("the server is stopping; nothing was run, try again when it is back", retry_after=5)

@@ -15,7 +15,9 @@ from codex_server.errors import (
     UnknownLanguage,
 )
 from codex_server.execution import executor
+from codex_server.execution.events import Event, FileLeft, Finished, Output, Problem, Started
 from codex_server.execution.executor import Executor
+from codex_server.execution.run import Run
 from codex_server.limits import Limits
 from codex_server.model import Census, Execution, Outcome, Status
 from codex_server.sandboxes.fake import FakeBackend, fake_languages
@@ -27,12 +29,12 @@ from tests.execution.virtualtime import in_virtual_time, now, settle
 class Book:
     """An observer that writes down what it is told."""
 
-    executions: list[tuple[str, Status, float]] = field(default_factory=list)
+    executions: list[tuple[str, Status, float | None]] = field(default_factory=list)
 
     def executed(
-        self, language: str, status: Status, queue_seconds: float, wall_seconds: float, cpu_seconds: float
+        self, language: str, status: Status, queue_seconds: float, wall_seconds: float, cpu_seconds: float | None
     ) -> None:
-        assert min(queue_seconds, wall_seconds, cpu_seconds) >= 0
+        assert min(queue_seconds, wall_seconds, cpu_seconds or 0) >= 0
         self.executions.append((language, status, cpu_seconds))
 
 
@@ -47,6 +49,9 @@ class Bench:
     def run(self, code: str, language: str = "python", limits: Limits | None = None) -> Awaitable[Outcome]:
         execution = Execution("exe_1", language, code, limits=limits or Limits())
         return asyncio.ensure_future(self.executor.execute(execution))
+
+    def submit(self, code: str) -> Run:
+        return self.executor.submit(Execution("exe_1", "python", code, limits=Limits()))
 
 
 def on_a_bench(test: Callable[[Bench], Awaitable[None]], **settings: object) -> None:
@@ -241,7 +246,7 @@ def test_cancelling_the_caller_kills_the_program_and_frees_its_place() -> None:
         await settle()
         assert bench.backend.armed[0].destroyed
         assert bench.executor.census().running == 0
-        assert bench.book.executions == [("python", Status.CANCELLED, 0.0)]
+        assert bench.book.executions == [("python", Status.CANCELLED, None)]
 
     on_a_bench(test)
 
@@ -336,6 +341,83 @@ def test_a_pool_that_has_never_been_filled_is_not_ready() -> None:
         await executor.close()
 
     in_virtual_time(main)
+
+
+def facts_of(events: list[Event]) -> list[str | type]:
+    return [event.fact.text if isinstance(event.fact, Output) else type(event.fact) for event in events]
+
+
+def test_a_run_is_followed_while_it_runs_and_read_again_when_it_has_ended() -> None:
+    async def test(bench: Bench) -> None:
+        run = bench.submit("print a\nwait go\nerror b\nwrite out.txt x")
+        events = run.events()
+        first = [await anext(events) for _ in range(2)]
+        assert facts_of(first) == [Started, "a\n"]
+        assert not run.ended
+        bench.backend.event("go").set()
+        rest = [event async for event in events]
+        assert facts_of(rest) == ["b\n", FileLeft, Finished]
+        assert first + rest == [event async for event in run.events()]
+        assert isinstance(rest[-1].fact, Finished)
+        assert rest[-1].fact.outcome is await run.outcome()
+
+    on_a_bench(test)
+
+
+def test_whoever_waits_for_a_run_may_leave_and_it_goes_on() -> None:
+    async def test(bench: Bench) -> None:
+        run = bench.submit("wait go\nprint a")
+        waiting = asyncio.ensure_future(run.outcome())
+        await settle()
+        waiting.cancel()
+        await settle()
+        bench.backend.event("go").set()
+        assert (await run.outcome()).stdout.text == "a\n"
+
+    on_a_bench(test)
+
+
+def test_a_refused_run_says_so_before_anything_was_sent_and_in_its_only_event() -> None:
+    async def test(bench: Bench) -> None:
+        running = [bench.submit("wait go") for _ in range(4)]
+        await settle()
+        await running[0].admitted()
+        refused = bench.submit("print never")
+        with pytest.raises(Busy):
+            await refused.admitted()
+        assert [type(event.fact) async for event in refused.events()] == [Problem]
+        bench.backend.event("go").set()
+        for run in running:
+            await run.outcome()
+
+    on_a_bench(test)
+
+
+def test_a_run_whose_sandbox_is_replaced_starts_once() -> None:
+    async def test(bench: Bench) -> None:
+        bench.backend.runs_that_find_death = 2
+        run = bench.submit("print once")
+        assert facts_of([event async for event in run.events()]) == [Started, "once\n", Finished]
+
+    on_a_bench(test)
+
+
+def test_a_run_can_be_cancelled_before_and_after_it_begins_and_when_it_has_ended() -> None:
+    async def test(bench: Bench) -> None:
+        run = bench.submit("print a\nwait never")
+        await run.admitted()
+        await settle()
+        run.cancel()
+        assert ((outcome := await run.outcome()).status, outcome.stdout.text) == (Status.CANCELLED, "a\n")
+        run.cancel()
+        assert await run.outcome() is outcome
+        early = bench.submit("print never")
+        early.cancel()
+        with pytest.raises(Draining):
+            await early.outcome()
+        assert len(bench.backend.executions) == 1
+
+    on_a_bench(test)
 
 
 def test_a_thousand_executions_with_every_kind_of_luck_leak_nothing() -> None:

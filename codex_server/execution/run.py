@@ -1,0 +1,137 @@
+"""The server's live handle on an execution: its events, its outcome, and how to cancel it."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Coroutine
+from datetime import UTC, datetime
+from signal import SIGKILL
+
+from codex_server.errors import Draining
+from codex_server.execution.capture import Recorder
+from codex_server.execution.events import Event, EventLog, Finished, Problem, Started
+from codex_server.languages import Language
+from codex_server.model import Ending, Execution, Outcome, Stop, Stream
+
+
+class Run:
+    """An execution that an executor has taken on; it belongs to the executor, not to whoever waits for it.
+
+    ``began`` (monotonic) is None until the program is handed to a sandbox.
+    """
+
+    def __init__(self, execution: Execution, language: Language, flood_bytes: int) -> None:
+        self.execution = execution
+        self.language = language
+        self.began: float | None = None
+        self._arrived = time.monotonic()
+        self._started_at: datetime | None = None
+        self._recorder = Recorder(execution.limits.output_bytes, flood_bytes)
+        self._log = EventLog(execution.limits.output_bytes)
+        self._deadline: asyncio.Timeout | None = None
+        self._cancelled = False
+        self._admitted = asyncio.Event()
+        self._task: asyncio.Task[Outcome] | None = None
+
+    @property
+    def id(self) -> str:
+        """The execution's id."""
+        return self.execution.id
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is an outcome, or a reason why there is none."""
+        return self._task is not None and self._task.done()
+
+    async def admitted(self) -> None:
+        """Return once the program was handed to a sandbox. Raises the refusal, and nothing of it has begun then."""
+        await self._admitted.wait()
+        if self.began is None and self._task is not None:
+            await asyncio.wait([self._task])
+            self._task.result()
+
+    async def outcome(self) -> Outcome:
+        """The outcome; leaving does not cancel the run. Raises what ``Executor.execute`` raises."""
+        assert self._task is not None  # noqa: S101 - the executor has started it
+        return await asyncio.shield(self._task)
+
+    def events(self, after: int = 0) -> AsyncIterator[Event]:
+        """The events with a number above ``after``, those to come too, until the last one."""
+        return self._log.follow(after)
+
+    def cancel(self) -> None:
+        """Kill the program, or take it out of the queue; nothing once it has ended."""
+        self._cancelled = True
+        if self._deadline is not None and not self._deadline.expired():
+            self._deadline.reschedule(asyncio.get_running_loop().time())
+
+    async def abandon(self) -> None:
+        """Cancel it as one that nobody waits for; return when it has left."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    def start(self, work: Coroutine[None, None, Outcome]) -> None:
+        """For the executor: have ``work`` done, which ends with the outcome."""
+        self._task = asyncio.get_running_loop().create_task(work)
+        self._task.add_done_callback(self._close)
+
+    def deadline(self) -> asyncio.Timeout:
+        """For the executor: the context in which the work can be cancelled. Raises ``Draining`` when it was already."""
+        if self._cancelled:
+            raise stopping()
+        self._deadline = asyncio.timeout(None)
+        return self._deadline
+
+    def begin(self) -> None:
+        """For the executor: note the hand-off to a sandbox."""
+        self.began, self._started_at = time.monotonic(), datetime.now(UTC)
+        self._log.start(Started(self.id, self._started_at))
+        self._admitted.set()
+
+    def take_back(self) -> None:
+        """For the executor: the sandbox was lost before anything of the program began."""
+        self.began = None
+
+    def write_output(self, stream: Stream, chunk: bytes) -> bool:
+        """For the sandbox: an ``OutputSink``."""
+        self._log.write(stream, chunk)
+        return self._recorder(stream, chunk)
+
+    def ending_of_the_cancelled(self) -> Ending:
+        """The ending of a program that was killed because nobody waits for it. Raises ``Draining`` before it began."""
+        if self.began is None or self._started_at is None:
+            raise stopping()
+        return Ending(
+            exit_code=None,
+            signal=SIGKILL,
+            started_at=self._started_at,
+            wall_seconds=time.monotonic() - self.began,
+            cpu_seconds=None,
+            peak_memory_bytes=None,
+            stop=Stop.CANCELLED,
+        )
+
+    def outcome_with(self, ending: Ending) -> Outcome:
+        """The outcome of a program that ended so."""
+        return Outcome(
+            execution_id=self.id,
+            ending=ending,
+            stdout=self._recorder.captured(Stream.STDOUT),
+            stderr=self._recorder.captured(Stream.STDERR),
+            queue_seconds=(self.began or self._arrived) - self._arrived,
+            limits=self.execution.limits,
+        )
+
+    def _close(self, task: asyncio.Task[Outcome]) -> None:
+        error = stopping() if task.cancelled() else task.exception()
+        if error is None:
+            outcome = task.result()
+            self._log.close(Finished(outcome), outcome.ending.files)
+        else:
+            self._log.close(Problem(error))
+        self._admitted.set()
+
+
+def stopping() -> Draining:
+    """The refusal of a server that stops."""
+    return Draining("the server is stopping; nothing was run, try again when it is back", retry_after=5)

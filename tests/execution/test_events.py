@@ -1,0 +1,119 @@
+"""The events of an execution: numbered, whole on characters, bounded, and read by anyone at any pace."""
+
+import asyncio
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codex_server.errors import Busy
+from codex_server.execution.events import Event, EventLog, FileLeft, Gap, Output, Problem, Started
+from codex_server.model import OutputFile, Stream
+from tests.execution.virtualtime import in_virtual_time, settle
+
+END = Problem(Busy("no place", retry_after=1))
+CHUNKS = st.lists(st.tuples(st.sampled_from(Stream), st.binary(max_size=400)), max_size=60)
+
+
+def logged(chunks: Iterable[tuple[Stream, bytes]], limit: int = 1_000_000) -> EventLog:
+    log = EventLog(limit)
+    for stream, chunk in chunks:
+        log.write(stream, chunk)
+    return log
+
+
+def texts(events: Iterable[Event]) -> list[object]:
+    return [event.fact.text if isinstance(event.fact, Output) else event.fact for event in events]
+
+
+def test_events_are_numbered_from_one_and_the_last_one_closes() -> None:
+    log = logged([(Stream.STDOUT, b"a"), (Stream.STDERR, b"b")])
+    file = OutputFile("plot.png", b"x")
+    log.close(END, [file])
+    events = log.since()
+    assert [event.id for event in events] == [1, 2, 3, 4]
+    assert texts(events) == ["a", "b", FileLeft(file), END]
+    assert log.since(3) == events[3:]
+
+
+def test_a_character_in_two_chunks_is_one_and_one_that_never_ends_is_replaced_at_the_end() -> None:
+    log = logged(
+        [(Stream.STDOUT, "é".encode()[:1]), (Stream.STDERR, b"x"), (Stream.STDOUT, "é".encode()[1:] + b"\xf0")]
+    )
+    assert texts(log.since()) == ["x", "é"]
+    log.close(END)
+    assert texts(log.since()) == ["x", "é", "\N{REPLACEMENT CHARACTER}", END]
+
+
+def test_a_sandbox_that_takes_the_place_of_another_starts_nothing_anew() -> None:
+    log, stamp = EventLog(100), datetime.now(UTC)
+    log.start(Started("exe_1", stamp))
+    log.start(Started("exe_1", stamp))
+    assert len(log.since()) == 1
+
+
+@given(chunks=CHUNKS, limit=st.integers(0, 8000), after=st.integers(0, 70))
+def test_nothing_is_lost_without_a_gap_and_numbers_only_grow(
+    chunks: list[tuple[Stream, bytes]], limit: int, after: int
+) -> None:
+    log = logged(chunks, limit)
+    log.close(END)
+    for stream in Stream:
+        read = 0
+        for event in log.since():
+            if isinstance(event.fact, Gap) and event.fact.stream is stream:
+                read += event.fact.size
+            elif isinstance(event.fact, Output) and event.fact.stream is stream:
+                assert read <= event.fact.end
+                read = event.fact.end
+        assert read == sum(len(chunk) for of, chunk in chunks if of is stream)
+    numbers = [event.id for event in log.since()]
+    assert numbers == sorted(set(numbers))
+    assert [event for event in log.since(after) if not isinstance(event.fact, Gap)] == [
+        event for event in log.since() if event.id > after and not isinstance(event.fact, Gap)
+    ]
+
+
+@given(chunks=CHUNKS, limit=st.integers(0, 8000))
+def test_what_is_kept_is_bounded(chunks: list[tuple[Stream, bytes]], limit: int) -> None:
+    kept = [event.fact for event in logged(chunks, limit).since() if isinstance(event.fact, Output)]
+    assert sum(200 + len(fact.text) for fact in kept) <= limit + 2 * (200 + 400)
+
+
+def test_a_reader_that_keeps_up_reads_all_and_one_that_is_late_reads_exact_gaps() -> None:
+    async def main() -> None:
+        log, quick, slow = EventLog(4000), [], []
+
+        async def read(into: list[Event], pause: float) -> None:
+            async for event in log.follow():
+                into.append(event)
+                await asyncio.sleep(pause)
+
+        readers = [asyncio.ensure_future(read(quick, 0)), asyncio.ensure_future(read(slow, 10))]
+        for number in range(100):
+            log.write(Stream.STDOUT, f"{number:0100}".encode())
+            await asyncio.sleep(1)
+        log.close(END)
+        await asyncio.gather(*readers)
+        assert [event.id for event in quick] == list(range(1, 102))
+        gaps = [event.fact.size for event in slow if isinstance(event.fact, Gap)]
+        assert gaps
+        assert sum(gaps) + 100 * sum(isinstance(event.fact, Output) for event in slow) == 10_000
+        assert [event.id for event in slow] == sorted({event.id for event in slow})
+        assert slow[-1].fact == END
+
+    in_virtual_time(main)
+
+
+def test_a_reader_that_leaves_is_forgotten() -> None:
+    async def main() -> None:
+        log = EventLog(4000)
+        reader = asyncio.ensure_future(anext(log.follow()))
+        await settle()
+        reader.cancel()
+        await settle()
+        assert not log._readers
+        assert reader.cancelled()
+
+    in_virtual_time(main)
