@@ -10,6 +10,7 @@ import hypothesis
 import pytest
 
 from codex_server import languages as languages_module
+from codex_server.access import moments
 from codex_server.languages import Languages
 from codex_server.sandboxes.fake import fake_languages
 from tests import levels
@@ -113,3 +114,24 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def languages() -> Languages:
     return fake_languages()
+
+
+class Clock:
+    """A monotonic clock that stands still until it is shifted."""
+
+    def __init__(self) -> None:
+        self._seconds = 1_000.0
+
+    def __call__(self) -> float:
+        return self._seconds
+
+    def shift(self, seconds: float) -> None:
+        self._seconds += seconds
+
+
+@pytest.fixture
+def limiter_clock(monkeypatch) -> Clock:
+    """The clock that the rate limiter tells time by."""
+    clock = Clock()
+    monkeypatch.setattr(moments, "monotonic", clock)
+    return clock

@@ -10,8 +10,10 @@ import time
 from dataclasses import dataclass
 
 import limits
-from limits.storage import MemoryStorage
+from limits.storage import storage_from_string
 from limits.strategies import MovingWindowRateLimiter
+
+from codex_server.access.moments import SCHEME, MomentStorage
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +41,15 @@ class Allowance:
 
 
 class RateLimit:
-    """One or more policies, counted for each caller apart, in the memory of this process."""
+    """One or more policies, counted for each caller apart.
 
-    def __init__(self, policy: str) -> None:
+    ``storage`` is an address as ``limits`` and slowapi take it; by default the memory of this process, by a clock that
+    nobody sets.
+    """
+
+    def __init__(self, policy: str, storage: str = f"{SCHEME}://") -> None:
         self._items = tuple(limits.parse_many(policy)) if policy else ()
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._limiter = MovingWindowRateLimiter(storage_from_string(storage))
 
     def take(self, caller: str) -> Allowance:
         """Count one execution of ``caller``, or refuse it; a refused one is counted by no policy."""
@@ -60,8 +66,14 @@ class RateLimit:
     def _window(self, item: limits.RateLimitItem, caller: str) -> Window:
         stats = self._limiter.get_window_stats(item, caller)
         # The start of a moving window is its oldest execution: one place is free again when that one is too old.
-        reset = max(1, math.ceil(stats.reset_time - time.time()))
+        # No wait is longer than the window, whatever became of the clock of a storage that other machines share.
+        reset = min(item.get_expiry(), max(1, math.ceil(stats.reset_time - self._now())))
         return Window(_name(item), item.amount, item.get_expiry(), max(0, stats.remaining), reset)
+
+    def _now(self) -> float:
+        """Now, by the storage's clock."""
+        storage = self._limiter.storage
+        return storage.now() if isinstance(storage, MomentStorage) else time.time()  # noqa: TID251 - the others' clock
 
 
 def _name(item: limits.RateLimitItem) -> str:
