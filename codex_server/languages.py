@@ -4,6 +4,7 @@
 """
 
 import difflib
+import os
 import re
 import subprocess
 from collections.abc import Container, Iterable, Iterator, Mapping
@@ -16,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from codex_server.errors import LanguageUnavailable, StartupError, UnknownLanguage
+from codex_server.files import read_file, stat_file
 from codex_server.interpreters import Interpreter, find_interpreter
 from codex_server.packages.sets import InstalledPackages, PackageSet, locate
 
@@ -206,7 +208,24 @@ def runner_folders(extra: Path | None = None) -> list[Path]:
 
 
 def _runners_in(root: Path) -> list[Path]:
-    return [file.parent for file in sorted(root.glob("*/runner.yaml"))]
+    """The folders in ``root`` with a ``runner.yaml``, whatever that is: what cannot be read is told, not left out."""
+    try:
+        return [place for place in sorted(root.iterdir()) if _is_runner(place)]
+    except OSError as error:
+        raise StartupError(
+            f"{error.filename} cannot be read ({error.strerror}), so a language would be missing; "
+            "give this account the right to read it, or take it away"
+        ) from error
+
+
+def _is_runner(place: Path) -> bool:
+    try:
+        os.lstat(place / "runner.yaml")
+    except NotADirectoryError:
+        return False
+    except FileNotFoundError:
+        return place.is_symlink() and not place.exists()  # a link that leads nowhere was meant to be a runner
+    return True
 
 
 def _further_runners(folder: Path) -> list[Path]:
@@ -264,9 +283,9 @@ def _load(folder: Path, packages: Path | None) -> Language:
         version=version,
         program=spec.program,
         probe=spec.version,
-        image=spec.name if (folder / "Dockerfile").is_file() else pool,
+        image=spec.name if _has_file(folder / "Dockerfile") else pool,
         wanted=wanted,
-        packages=wanted.installed() if wanted else None,
+        packages=_installed(wanted) if wanted else None,
         preload=spec.packages.preload if spec.packages else (),
         preload_for=frozenset(spec.packages.preload_for if spec.packages else ()),
     )
@@ -282,15 +301,35 @@ def _package_set(
     try:
         place = locate(root, installer=asked.installer, interpreter=interpreter, version=version, files=files)
     except OSError as error:
-        raise StartupError(f"{folder / 'runner.yaml'} names a file that cannot be read: {error}") from error
+        told = f"{error.filename} ({error.strerror})"
+        raise StartupError(f"{folder / 'runner.yaml'} names a file that cannot be read: {told}") from error
     return PackageSet(spec.title, asked.installer, interpreter, manifest, finish, parts, place)
+
+
+def _installed(wanted: PackageSet) -> InstalledPackages | None:
+    try:
+        return wanted.installed()
+    except OSError as error:
+        raise StartupError(
+            f"the packages of {wanted.title} cannot be used: {error.filename} cannot be read ({error.strerror}). "
+            "Remove what is there, or name another folder with CODEX_PACKAGES_DIR"
+        ) from error
+
+
+def _has_file(file: Path) -> bool:
+    try:
+        return stat_file(file) is not None
+    except OSError as error:
+        raise StartupError(f"{file} cannot be read: {error.strerror}") from error
 
 
 def _read(file: Path) -> _RunnerFile:
     try:
-        content: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content: Any = yaml.safe_load((read_file(file) or b"").decode("utf-8-sig"))
         return _RunnerFile.model_validate(content)
-    except (yaml.YAMLError, OSError) as error:
+    except OSError as error:
+        raise StartupError(f"{file} cannot be read: {error.strerror}; see docs/runners.md for its shape") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise StartupError(f"{file} cannot be read: {error}; see docs/runners.md for its shape") from error
     except ValidationError as error:
         wrong = "; ".join(map(_explain, error.errors()))

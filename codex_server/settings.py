@@ -25,18 +25,18 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
 )
 
+from codex_server.configfile import CONFIG_FILE, read_config
 from codex_server.errors import SettingsInvalid
 from codex_server.limits import Limits
 from codex_server.units import format_size, parse_size
 
 ENV_PREFIX = "CODEX_"
-CONFIG_FILE = "codex.toml"
 _FIRST_FREE_ID = 1000
 """Below are the system's accounts, host root among them."""
 _FEWEST_GUEST_IDS = 20_000
@@ -93,9 +93,7 @@ def _parse_pool_sizes(value: Any) -> Any:
 class Settings(BaseSettings):
     """Everything an operator can set; each description is what ``codex-server config`` and the documents show."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, toml_file=CONFIG_FILE, frozen=True, extra="forbid", hide_input_in_errors=True
-    )
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
 
     host: str = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one")
@@ -308,7 +306,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags, then environment, then ``codex.toml`` in the current folder."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        return init_settings, env_settings, InitSettingsSource(settings_cls, read_config())
 
     @property
     def packages_root(self) -> Path | None:
@@ -343,7 +341,10 @@ def load_settings(flags: Mapping[str, object] | None = None, written: Mapping[st
         problems = [problem for problem in error.errors() if problem["type"] != _A_CONSEQUENCE]
         lines = [f"  {_explain(problem, given)}" for problem in problems]
         raise SettingsInvalid("\n".join(["these settings are wrong:", *lines])) from None
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        cure = "put a file there that this account may read, or remove it; without it the defaults hold"
+        raise SettingsInvalid(f"{CONFIG_FILE} cannot be read ({error.strerror}): {cure}") from None
+    except ValueError as error:
         raise SettingsInvalid(f"{CONFIG_FILE} cannot be read: {error}") from None
 
 

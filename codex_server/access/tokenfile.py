@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from codex_server.errors import StartupError
+from codex_server.files import open_lock, read_file, stat_file
 
 Row = dict[str, object]
 _VERSION = 1
@@ -56,10 +57,11 @@ class TokenFile:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise self._no_folder(error) from error
+        name = self._path.with_suffix(".lock")
         try:
-            lock = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = open_lock(name)
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise self._unwritable(error, name) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             rows = [dict(row) for row in self.rows()]
@@ -70,16 +72,17 @@ class TokenFile:
 
     def _stamp(self) -> tuple[int, int, int] | None:
         try:
-            status = self._path.stat()
-        except FileNotFoundError:
-            return None
+            status = stat_file(self._path)
         except OSError as error:
             raise self._unreadable(error) from error
-        return status.st_ino, status.st_mtime_ns, status.st_size
+        return (status.st_ino, status.st_mtime_ns, status.st_size) if status else None
 
     def _read(self) -> list[Row]:
         try:
-            content: object = json.loads(self._path.read_text(encoding="utf-8"))
+            written = read_file(self._path)
+            if written is None:
+                return []  # it was removed just now
+            content: object = json.loads(written)
         except OSError as error:
             raise self._unreadable(error) from error
         except ValueError as error:
@@ -110,7 +113,7 @@ class TokenFile:
                 Path(name).unlink(missing_ok=True)
                 raise
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise self._unwritable(error, self._path) from error
         self._seen = None
 
     def _damaged(self, why: str) -> StartupError:
@@ -127,19 +130,20 @@ class TokenFile:
             f"{self._path} cannot be read ({error.strerror}): {cure}set CODEX_STATE_DIR to another folder"
         )
 
-    def _unwritable(self, error: OSError) -> StartupError:
+    def _unwritable(self, error: OSError, file: Path) -> StartupError:
         cure = _WRITING_CURES.get(error.errno or 0, "")
         return StartupError(
-            f"{self._path} cannot be written ({error.strerror}), so nothing was changed: "
+            f"{file} cannot be written ({error.strerror}), so nothing was changed: "
             f"{cure}set CODEX_STATE_DIR to another folder"
         )
 
     def _no_folder(self, error: OSError) -> StartupError:
         folder = self._path.parent
         # Only then may it be looked at: `is_file` would raise where the way there is closed.
-        if isinstance(error, NotADirectoryError | FileExistsError) and folder.is_file():
+        if isinstance(error, NotADirectoryError | FileExistsError) and os.path.lexists(folder) and not folder.is_dir():
+            kind = "a file" if folder.is_file() else "no folder"
             return StartupError(
-                f"the state folder {folder} is a file; name a folder with --state-dir or CODEX_STATE_DIR"
+                f"the state folder {folder} is {kind}; name a folder with --state-dir or CODEX_STATE_DIR"
             )
         return StartupError(
             f"the state folder {folder} cannot be made ({error.strerror}); "

@@ -2,10 +2,8 @@
 
 import json
 import os
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -75,21 +73,16 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     return warnings
 
 
-def read_file_keys(file: Path) -> frozenset[str]:
-    """The settings that ``codex.toml`` sets; none when there is no such file."""
-    return frozenset(tomllib.loads(file.read_text(encoding="utf-8"))) if file.is_file() else frozenset()
-
-
 def config(assignments: SetFlags = None, as_json: JsonFlag = False) -> None:
     """Print every setting, its value in force and where that comes from; secrets are masked.
 
     A flag wins over the environment, the environment over codex.toml in the current folder, and that over the default.
     """
-    from codex_server.settings import CONFIG_FILE
+    from codex_server.configfile import read_config
 
     flags = gather_flags(assignments)
     settings = settings_from_flags(flags)
-    rows = explain_settings(settings, flags=flags, environ=os.environ, file_keys=read_file_keys(Path(CONFIG_FILE)))
+    rows = explain_settings(settings, flags=flags, environ=os.environ, file_keys=read_config())
     if as_json:
         typer.echo(json.dumps({row.name: asdict(row) for row in rows}, indent=2))
     else:

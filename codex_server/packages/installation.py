@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from codex_server.errors import InstallationFailed
+from codex_server.files import open_lock
 from codex_server.packages.npm import install_with_npm
 from codex_server.packages.pip import install_with_pip
 from codex_server.packages.process import Say
@@ -74,7 +75,7 @@ def _install(wanted: PackageSet, installer: Installer, say: Say) -> InstalledPac
 @contextmanager
 def _alone(root: Path, say: Say) -> Iterator[None]:
     """One installation at a time below ``root``; another process's is waited for."""
-    lock = os.open(root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = open_lock(root / ".lock")
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -95,7 +96,10 @@ def _remove_scratch(root: Path) -> None:
 def _remove_older(current: InstalledPackages, root: Path) -> None:
     """Other sets of the same installer and interpreter, unless a server uses them (``sets.in_use``)."""
     for folder in [path for path in root.iterdir() if path.is_dir() and path != current.folder]:
-        other = read_stamp(folder)
+        try:
+            other = read_stamp(folder)
+        except OSError:
+            continue  # nothing that this program made, and so nothing to remove
         if other and (other.installer, other.interpreter) == (current.installer, current.interpreter):
             _remove_unused(folder)
 

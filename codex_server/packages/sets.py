@@ -6,6 +6,7 @@ get a folder of their own. A folder is there only when it is complete (``install
 then has a stamp that tells what is in it: looking costs one small file.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from codex_server.files import read_file
 from codex_server.interpreters import Interpreter
 
 STAMP = "installed.json"
@@ -60,7 +62,7 @@ class PackageSet:
     folder: Path
 
     def installed(self) -> InstalledPackages | None:
-        """What is there, or None."""
+        """What is there, or None. Raises ``OSError`` as ``read_stamp`` does."""
         return read_stamp(self.folder)
 
 
@@ -75,18 +77,27 @@ def locate(root: Path, *, installer: str, interpreter: Interpreter, version: str
     parts = [_LAYOUT, installer, str(interpreter.path), platform.machine()]
     digest = hashlib.sha256("\0".join(parts).encode())
     for file in files:
-        digest.update(b"\0" + file.read_bytes())
+        content = read_file(file)
+        if content is None:
+            raise FileNotFoundError(errno.ENOENT, "there is no such file", str(file))
+        digest.update(b"\0" + content)
     return root / f"{interpreter.name}-{release}-{digest.hexdigest()[:12]}"
 
 
 def read_stamp(folder: Path) -> InstalledPackages | None:
-    """The set that ``folder`` holds; None when there is none, or no whole one."""
+    """The set that ``folder`` holds; None when there is none, or no whole one.
+
+    Raises ``OSError`` when what is there cannot be read, or is no folder with a file in it.
+    """
+    stamp = read_file(folder / STAMP)
+    if stamp is None:
+        return None
     try:
-        content = json.loads((folder / STAMP).read_text(encoding="utf-8"))
+        content = json.loads(stamp)
         packages = tuple(Package(str(row["name"]), str(row["version"])) for row in content["packages"])
         installer, interpreter = str(content["installer"]), str(content["interpreter"])
         return InstalledPackages(folder, installer, interpreter, packages, int(content["size"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None
 
 

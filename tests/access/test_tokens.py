@@ -295,7 +295,7 @@ def test_a_file_that_may_not_be_read_names_the_cause_once_and_the_cure(store, fo
     def closed(*_args, **_more):
         raise PermissionError(13, "Permission denied", str(folder / "tokens.json"))
 
-    monkeypatch.setattr("pathlib.Path.read_text", closed)
+    monkeypatch.setattr("codex_server.access.tokenfile.read_file", closed)
     with pytest.raises(StartupError) as error:
         TokenStore(folder).list()
     assert error.value.detail == (

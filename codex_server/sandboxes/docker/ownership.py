@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from codex_server.errors import StartupError
+from codex_server.files import open_lock
 
 _FILE = "docker-owner"
 
@@ -29,7 +30,7 @@ class Ownership:
     def __enter__(self) -> Self:
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock = open_lock(self._file)
             self._name()
         except OSError as error:
             self.close()

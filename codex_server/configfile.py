@@ -1,0 +1,18 @@
+"""``codex.toml`` in the current folder: the settings that are written down."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from codex_server.files import read_file
+
+CONFIG_FILE = "codex.toml"
+
+
+def read_config() -> dict[str, Any]:
+    """What the file sets; nothing when there is no file.
+
+    A byte order mark, which some editors put in front, is no part of it. Raises ``OSError`` when it cannot be read,
+    ``ValueError`` when it is not TOML.
+    """
+    return tomllib.loads((read_file(Path(CONFIG_FILE)) or b"").decode("utf-8-sig"))
