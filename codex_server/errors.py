@@ -12,6 +12,7 @@
     |- Unauthenticated            no valid token
     |- Forbidden                  the token lacks the scope
     |- IdempotencyInFlight        the first request with that Idempotency-Key still runs
+    |- NoPublicAddress            ChatGPT cannot be told where this server is
     |- TooLarge                   the body is above the server's cap
     |- RateLimited                this caller, by policy
     |- Unavailable                this server, now
@@ -111,6 +112,13 @@ class IdempotencyInFlight(CodexError):
 
     slug = "idempotency-in-flight"
     title = "A request with this Idempotency-Key is still running"
+
+
+class NoPublicAddress(CodexError):
+    """The document for ChatGPT cannot be made: this server does not know an https address of its own."""
+
+    slug = "no-public-address"
+    title = "This server's public https address is not known"
 
 
 class TooLarge(CodexError):

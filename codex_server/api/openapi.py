@@ -17,7 +17,12 @@ _TAGS = [
     {"name": "execution", "description": "Run programs"},
     {"name": "operation", "description": "How the server is"},
 ]
-_REFERENCE = "#/components/schemas/{model}"
+REFERENCE = "#/components/schemas/{model}"
+BEARER = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "A token of this server: `codex-server token create` makes one",
+}
 
 
 def install_document(app: FastAPI, settings: Settings) -> None:
@@ -47,15 +52,9 @@ def build_document(app: FastAPI, settings: Settings) -> dict[str, Any]:
     schemas = components.setdefault("schemas", {})
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    schemas |= _our_schemas(settings)
+    schemas |= request_schemas(settings)
     components["schemas"] = dict(sorted(schemas.items()))
-    components["securitySchemes"] = {
-        "BearerAuth": {
-            "type": "http",
-            "scheme": "bearer",
-            "description": "A token of this server: `codex-server token create` makes one",
-        }
-    }
+    components["securitySchemes"] = {"BearerAuth": dict(BEARER)}
     for path in document["paths"].values():
         for operation in path.values():
             _use_our_problems(operation)
@@ -72,8 +71,9 @@ def _server(settings: Settings) -> dict[str, str]:
     return {"url": f"http://127.0.0.1:{settings.port}", "description": "This machine; CODEX_PUBLIC_URL names another"}
 
 
-def _our_schemas(settings: Settings) -> dict[str, Any]:
-    _, found = models_json_schema([(ExecuteRequest, "validation"), (Problem, "serialization")], ref_template=_REFERENCE)
+def request_schemas(settings: Settings) -> dict[str, Any]:
+    """The schemas of what FastAPI does not read itself, with the ceilings of ``settings``."""
+    _, found = models_json_schema([(ExecuteRequest, "validation"), (Problem, "serialization")], ref_template=REFERENCE)
     schemas: dict[str, Any] = found["$defs"]
     fields = schemas["ExecuteRequest"]["properties"]
     fields["timeout"] |= {"default": settings.default_timeout, "maximum": settings.max_timeout}

@@ -38,6 +38,7 @@ STATUS_OF: Mapping[type[errors.CodexError], int] = {
     errors.Unauthenticated: 401,
     errors.Forbidden: 403,
     errors.IdempotencyInFlight: 409,
+    errors.NoPublicAddress: 404,
     errors.TooLarge: 413,
     errors.RateLimited: 429,
     errors.Unavailable: 503,
@@ -83,6 +84,12 @@ _GUIDE: Mapping[type[errors.CodexError], tuple[str, str]] = {
     errors.IdempotencyInFlight: (
         "The first request with this `Idempotency-Key` has not ended.",
         "Repeat the request after `Retry-After` seconds to get the first one's answer.",
+    ),
+    errors.NoPublicAddress: (
+        "`/actions/openapi.json` names the https address that ChatGPT calls, and this server does not know it: "
+        "`CODEX_PUBLIC_URL` is not set, or is no https address, and no proxy that is trusted says one.",
+        "Set `CODEX_PUBLIC_URL` to the https address that ChatGPT is to call, or name your proxy in "
+        "`CODEX_TRUSTED_PROXIES`.",
     ),
     errors.TooLarge: (
         "The body is above the server's cap (`CODEX_MAX_BODY`).",

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -16,12 +17,16 @@ def openapi(
     check: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write nothing; fail when FILE differs from the app")
     ] = None,
+    actions: Annotated[
+        bool, typer.Option("--actions", help="The document for a ChatGPT action, by the settings in force; JSON")
+    ] = False,
 ) -> None:
     """Print the API's OpenAPI document, as a server with the default settings has it.
 
-    A running server hands out its own, with its own limits and address, at /openapi.json.
+    A running server hands out its own, with its own limits and address, at /openapi.json; that for ChatGPT, which
+    names the address in CODEX_PUBLIC_URL, at /actions/openapi.json.
     """
-    text = render_document(as_json=as_json)
+    text = render_actions_document() if actions else render_document(as_json=as_json)
     if check is not None:
         compare_document(check, text)
     elif output is not None:
@@ -43,6 +48,22 @@ def render_document(*, as_json: bool = False) -> str:
     if as_json:
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+
+
+def render_actions_document() -> str:
+    """The document for ChatGPT as JSON; where the public address is not known a warning says so."""
+    from codex_server.api.actions_document import build_actions_document
+    from codex_server.settings import load_settings
+
+    settings = load_settings()
+    address = settings.public_url
+    if address is None or not address.startswith("https://"):
+        known = f"CODEX_PUBLIC_URL is {address}" if address else "CODEX_PUBLIC_URL is not set"
+        told = "codex-server: {}, so the document names a placeholder for the server's address: {}"
+        cure = "set it to the https address that ChatGPT is to call, such as https://code.example.org"
+        print(told.format(known, cure), file=sys.stderr)
+        address = None
+    return json.dumps(build_actions_document(settings, address), indent=2, ensure_ascii=False) + "\n"
 
 
 def write_document(file: Path, text: str) -> None:

@@ -168,6 +168,7 @@ async def test_home_leads_to_every_route(door):
     assert set(body["links"].values()) == set(door.app.openapi()["paths"]) - {"/"} | {
         "/docs",
         "/openapi.json",
+        "/actions/openapi.json",
         "/problems",
     }
     assert body["links"] == LINKS

@@ -61,7 +61,7 @@ async def test_a_fault_of_ours_tells_its_id_and_nothing_else(door, caplog, monke
     def broken(*_args):
         raise RuntimeError("secret /root/path")
 
-    monkeypatch.setattr("codex_server.api.routes.execute.to_execution", broken)
+    monkeypatch.setattr("codex_server.api.running.to_execution", broken)
     answer = await door.execute("print 1")
     assert answer.status_code == 500
     assert whole(answer)["code"] == "internal"
@@ -99,7 +99,7 @@ async def test_an_error_of_the_framework_is_a_problem_too(door, monkeypatch):
     def broken(*_args):
         raise HTTPException(418, "teapot")
 
-    monkeypatch.setattr("codex_server.api.routes.execute.check_is_json", broken)
+    monkeypatch.setattr("codex_server.api.running.check_is_json", broken)
     answer = await door.execute("print 1")
     assert answer.status_code == 418
     assert answer.json()["code"] == "malformed-request"

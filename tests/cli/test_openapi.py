@@ -41,3 +41,26 @@ def test_check_refuses_a_missing_file(tmp_path: Path):
 def test_a_file_that_cannot_be_written_is_named_with_the_cause(tmp_path: Path):
     with pytest.raises(StartupError, match=r"x cannot be written \(No such file or directory\); name another file"):
         invoke("--output", str(tmp_path / "absent" / "x"))
+
+
+def test_the_document_for_chatgpt_names_the_public_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CODEX_PUBLIC_URL", "https://code.example.org")
+    answer = invoke("--actions")
+    assert json.loads(answer.stdout)["servers"] == [{"url": "https://code.example.org"}]
+    assert answer.stderr == ""
+
+
+@pytest.mark.parametrize("address", ["", "http://code.example.org"])
+def test_without_a_public_address_it_names_a_placeholder_and_says_so(
+    address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "codex.toml").write_text(f'public_url = "{address}"' if address else "")
+    monkeypatch.delenv("CODEX_PUBLIC_URL", raising=False)
+    answer = invoke("--actions")
+    [server] = json.loads(answer.stdout)["servers"]
+    assert server["url"].endswith(".example")
+    assert "CODEX_PUBLIC_URL" in server["description"]
+    assert "placeholder" in answer.stderr
+    assert answer.exit_code == 0

@@ -11,15 +11,12 @@ from starlette.responses import Response
 
 from codex_server.access.idempotency import StoredAnswer
 from codex_server.api.answer import build_answer, explain
-from codex_server.api.body import check_is_json, parse_object, read_body
 from codex_server.api.callers import ExecutingCaller, within_rate
-from codex_server.api.disconnect import while_connected
-from codex_server.api.exchange import exchange_of
 from codex_server.api.fitting import encode, fit
-from codex_server.api.intake import read_request, to_execution
 from codex_server.api.route_docs import EXECUTE
+from codex_server.api.running import run_execution, take_execution
 from codex_server.api.services import Services, TheServices
-from codex_server.model import Execution, Outcome
+from codex_server.model import Execution
 
 router = APIRouter()
 
@@ -46,10 +43,7 @@ async def execute_code(
     request: Request, caller: ExecutingCaller, services: TheServices, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Run a program in a fresh sandbox without network. The answer's `status` tells how it went."""
-    check_is_json(request)
-    settings = services.settings
-    body = await read_body(request, max_bytes=settings.max_body, seconds=settings.receive_seconds)
-    execution = to_execution(read_request(parse_object(body)), settings, services.languages)
+    execution, body = await take_execution(request, services)
     if idempotency_key is None:
         return _answer(await _run(request, services, execution))
     fingerprint = hashlib.sha256(body).digest()
@@ -74,27 +68,9 @@ async def _run_once(
 
 
 async def _run(request: Request, services: Services, execution: Execution) -> StoredAnswer:
-    facts = exchange_of(request).facts
-    facts |= {
-        "execution_id": execution.id,
-        "language": execution.language,
-        "code_bytes": len(execution.code.encode()),
-        "code_sha256": hashlib.sha256(execution.code.encode()).hexdigest(),
-    }
-    outcome = await while_connected(request, services.executor.execute(execution))
-    facts |= _facts(outcome)
+    outcome = await run_execution(request, services, execution)
     answer = fit(build_answer(outcome), explain(outcome), services.settings.max_response)
     return StoredAnswer(200, encode(answer).encode())
-
-
-def _facts(outcome: Outcome) -> dict[str, object]:
-    return {
-        "outcome": outcome.status.value,
-        "exit_code": outcome.exit_code,
-        "stdout_bytes": outcome.stdout.total_bytes,
-        "stderr_bytes": outcome.stderr.total_bytes,
-        "wall_seconds": round(outcome.ending.wall_seconds, 6),
-    }
 
 
 def _answer(answer: StoredAnswer, headers: dict[str, str] | None = None) -> Response:

@@ -17,10 +17,10 @@ router = APIRouter()
 async def health_check(services: TheServices) -> HealthAnswer:
     """How the server is, what it runs and how strongly it keeps programs in."""
     return HealthAnswer(
-        status=_status(services),
+        status=status_of(services),
         version=__version__,
         languages=[language.name for language in services.languages if language.available],
-        isolation=_isolation(services),
+        isolation=isolation_of(services),
         timestamp=datetime.now(UTC),
     )
 
@@ -43,18 +43,20 @@ async def readiness(services: TheServices, response: Response) -> ReadyAnswer:
     return ReadyAnswer(
         status="not_ready" if reasons else "ready",
         reasons=reasons,
-        isolation=_isolation(services),
+        isolation=isolation_of(services),
         running=census.running,
         queued=census.queued,
         armed=dict(census.armed),
     )
 
 
-def _status(services: Services) -> Literal["healthy", "degraded", "draining"]:
+def status_of(services: Services) -> Literal["healthy", "degraded", "draining"]:
+    """In a word."""
     if services.executor.draining:
         return "draining"
     return "degraded" if services.executor.not_ready() else "healthy"
 
 
-def _isolation(services: Services) -> Literal["confined", "namespaces", "full"]:
+def isolation_of(services: Services) -> Literal["confined", "namespaces", "full"]:
+    """The level that the backend saw work."""
     return str(services.backend.isolation.level)  # type: ignore[return-value]  # the enum's names are these words

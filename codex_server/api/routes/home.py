@@ -16,6 +16,7 @@ LINKS = {
     "metrics": "/metrics",
     "documentation": "/docs",
     "openapi": "/openapi.json",
+    "actions": "/actions/openapi.json",
     "problems": "/problems",
 }
 

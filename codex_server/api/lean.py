@@ -1,0 +1,111 @@
+"""Answers for a model: each thing once, and nothing that it cannot use. What there is not is left out, never null."""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from codex_server.api.answer import build_answer, explain
+from codex_server.api.fitting import fit
+from codex_server.api.schemas import ExecuteAnswer
+from codex_server.languages import Languages
+from codex_server.model import Outcome, Status
+
+
+class LeanFile(BaseModel):
+    """A file that the program left in the workspace."""
+
+    path: str = Field(description="Path inside the workspace")
+    media_type: str = Field(description="Guessed from the name")
+    content: str = Field(description="The content, in the form that `encoding` names")
+    encoding: Literal["utf-8", "base64"] = Field(description="utf-8 for text, else base64")
+
+
+class LeanSkippedFile(BaseModel):
+    """A file in the workspace that is not handed back."""
+
+    path: str = Field(description="Path inside the workspace; `*` stands for many that are not listed")
+    reason: str = Field(description="Why it is not handed back")
+
+
+class LeanOutcome(BaseModel):
+    """What became of the program."""
+
+    status: Status = Field(description="What became of it; only `succeeded` says that all went well")
+    exit_code: int = Field(description="Process exit code; 128 + signal when a signal ended it")
+    output: str = Field(description="Standard output; a long one has its head and tail, and a mark between")
+    error: str | None = Field(None, description="What went wrong, then standard error; left out when there is neither")
+    execution_time: float = Field(description="Wall seconds of the program alone")
+    files: list[LeanFile] | None = Field(None, description="Files that the program created or changed")
+    skipped_files: list[LeanSkippedFile] | None = Field(None, description="What else it left, and why it is not here")
+
+
+class LeanLanguage(BaseModel):
+    """A language that can be run now."""
+
+    name: str = Field(description="Name to use in a request")
+    version: str = Field(description="Version of the interpreter")
+    packages: list[str] | None = Field(None, description="Packages that programs may import, with their versions")
+    packages_of: str | None = Field(None, description="The language in this list whose packages it shares")
+
+
+class LeanLanguages(BaseModel):
+    """Every language that can be run now."""
+
+    languages: list[LeanLanguage]
+
+
+class LeanHealth(BaseModel):
+    """How the server is."""
+
+    status: Literal["healthy", "degraded", "draining"] = Field(
+        description="degraded: executions may wait or fail; draining: it is stopping"
+    )
+    version: str = Field(description="Version of the server")
+    isolation: Literal["confined", "namespaces", "full"] = Field(description="How strongly programs are kept in")
+
+
+def encode(answer: BaseModel) -> str:
+    """The JSON that goes out."""
+    return answer.model_dump_json(exclude_none=True)
+
+
+def tell_outcome(outcome: Outcome, max_chars: int) -> str:
+    """The answer as JSON of at most ``max_chars`` characters (10,000 or more)."""
+    whole, reason = build_answer(outcome), explain(outcome)
+    # A whole answer has each stream twice: one that fits into twice the room has a lean one that most often fits.
+    answer = encode(_lean(fit(whole, reason, 2 * max_chars)))
+    return answer if len(answer) <= max_chars else encode(_lean(fit(whole, reason, max_chars)))
+
+
+def tell_languages(languages: Languages) -> LeanLanguages:
+    """Those that are available; packages that two of them share are told of the first."""
+    told: dict[object, str] = {}
+    rows = []
+    for language in languages:
+        if not language.available:
+            continue
+        row = LeanLanguage(name=language.name, version=language.version or "")
+        if language.packages:
+            first = told.setdefault(language.packages.folder, language.name)
+            if first == language.name:
+                row.packages = [f"{package.name} {package.version}" for package in language.packages.packages]
+            else:
+                row.packages_of = first
+        rows.append(row)
+    return LeanLanguages(languages=rows)
+
+
+def _lean(answer: ExecuteAnswer) -> LeanOutcome:
+    files = [
+        LeanFile(path=file.path, media_type=file.media_type, content=file.content, encoding=file.encoding)
+        for file in answer.files
+    ]
+    return LeanOutcome(
+        status=answer.status,
+        exit_code=answer.exit_code,
+        output=answer.output,
+        error=answer.error,
+        execution_time=answer.execution_time,
+        files=files or None,
+        skipped_files=[LeanSkippedFile(path=file.path, reason=file.reason) for file in answer.skipped_files] or None,
+    )

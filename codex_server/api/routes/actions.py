@@ -1,0 +1,65 @@
+"""``/actions/...``: the door for ChatGPT's actions, with a document of its own and lean answers."""
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import JSONResponse, Response
+
+from codex_server import __version__
+from codex_server.api.actions_document import MAX_CHARS, PATH, build_actions_document
+from codex_server.api.callers import ExecutingCaller, within_rate
+from codex_server.api.lean import LeanHealth, encode, tell_languages, tell_outcome
+from codex_server.api.routes.health import isolation_of, status_of
+from codex_server.api.running import run_execution, take_execution
+from codex_server.api.services import TheServices
+from codex_server.errors import NoPublicAddress
+from codex_server.settings import Settings
+
+router = APIRouter(prefix=PATH, include_in_schema=False)  # its own document describes it
+_NOT_KEPT = {"Cache-Control": "no-store"}
+_CURE = "set CODEX_PUBLIC_URL to the https address that ChatGPT is to call, such as https://code.example.org"
+
+
+@router.get("/openapi.json")
+async def actions_document(request: Request, services: TheServices) -> Response:
+    """The document to import into ChatGPT."""
+    settings = services.settings
+    return JSONResponse(build_actions_document(settings, find_address(settings, request)), headers=_NOT_KEPT)
+
+
+@router.post("/execute", dependencies=[Depends(within_rate)])
+async def execute(request: Request, _caller: ExecutingCaller, services: TheServices) -> Response:
+    """Run a program in a fresh sandbox without network."""
+    execution, _ = await take_execution(request, services)
+    outcome = await run_execution(request, services, execution)
+    return _answer(tell_outcome(outcome, min(services.settings.max_response, MAX_CHARS)))
+
+
+@router.get("/languages")
+async def languages(services: TheServices) -> Response:
+    """What can run."""
+    return _answer(encode(tell_languages(services.languages)))
+
+
+@router.get("/health")
+async def health(services: TheServices) -> Response:
+    """How the server is."""
+    found = LeanHealth(status=status_of(services), version=__version__, isolation=isolation_of(services))
+    return _answer(encode(found))
+
+
+def find_address(settings: Settings, request: Request) -> str:
+    """Where ChatGPT reaches this server: the setting, else what a trusted proxy says it was called by.
+
+    Raises ``NoPublicAddress``. What anybody else says in ``Host`` is not repeated: tokens would follow it.
+    """
+    address = settings.public_url
+    if address is None and request.url.scheme == "https":
+        address = f"https://{request.url.netloc}"
+    if address is None:
+        raise NoPublicAddress(f"this server does not know its public address; {_CURE}")
+    if not address.startswith("https://"):
+        raise NoPublicAddress(f"CODEX_PUBLIC_URL is {address}, and ChatGPT calls nothing but https; {_CURE}")
+    return address
+
+
+def _answer(content: str) -> Response:
+    return Response(content, headers=_NOT_KEPT, media_type="application/json")

@@ -1,0 +1,44 @@
+"""A program's way through a route, whichever door it came by: body to ``Execution``, run, facts for the log."""
+
+import hashlib
+
+from fastapi import Request
+
+from codex_server.api.body import check_is_json, parse_object, read_body
+from codex_server.api.disconnect import while_connected
+from codex_server.api.exchange import exchange_of
+from codex_server.api.intake import read_request, to_execution
+from codex_server.api.services import Services
+from codex_server.model import Execution, Outcome
+
+
+async def take_execution(request: Request, services: Services) -> tuple[Execution, bytes]:
+    """What the body asks for, and the body; one that asks for what cannot be is refused here."""
+    check_is_json(request)
+    settings = services.settings
+    body = await read_body(request, max_bytes=settings.max_body, seconds=settings.receive_seconds)
+    return to_execution(read_request(parse_object(body)), settings, services.languages), body
+
+
+async def run_execution(request: Request, services: Services, execution: Execution) -> Outcome:
+    """Run it, unless the caller leaves before."""
+    facts = exchange_of(request).facts
+    facts |= {
+        "execution_id": execution.id,
+        "language": execution.language,
+        "code_bytes": len(execution.code.encode()),
+        "code_sha256": hashlib.sha256(execution.code.encode()).hexdigest(),
+    }
+    outcome = await while_connected(request, services.executor.execute(execution))
+    facts |= _facts(outcome)
+    return outcome
+
+
+def _facts(outcome: Outcome) -> dict[str, object]:
+    return {
+        "outcome": outcome.status.value,
+        "exit_code": outcome.exit_code,
+        "stdout_bytes": outcome.stdout.total_bytes,
+        "stderr_bytes": outcome.stderr.total_bytes,
+        "wall_seconds": round(outcome.ending.wall_seconds, 6),
+    }
