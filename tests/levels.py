@@ -31,6 +31,7 @@ NAMES = {
     "kernel-headers": "the kernel's headers for user space",
     "curl": "`curl`",
     "ipv6": "an IPv6 loopback address",
+    "browser": "Chromium, for pages",
     "compose": "`docker compose` of version 2",
 }
 """Every name that ``CODEX_REQUIRE_LEVELS`` may hold, and what it stands for."""

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from codex_server.api.answer import build_answer, explain
 from codex_server.api.fitting import fit
@@ -11,7 +11,13 @@ from codex_server.languages import Languages
 from codex_server.model import Outcome, Status
 
 
-class LeanFile(BaseModel):
+class _Lean(BaseModel):
+    """Takes no memory before it is used."""
+
+    model_config = ConfigDict(defer_build=True)
+
+
+class LeanFile(_Lean):
     """A file that the program left in the workspace."""
 
     path: str = Field(description="Path inside the workspace")
@@ -20,14 +26,14 @@ class LeanFile(BaseModel):
     encoding: Literal["utf-8", "base64"] = Field(description="utf-8 for text, else base64")
 
 
-class LeanSkippedFile(BaseModel):
+class LeanSkippedFile(_Lean):
     """A file in the workspace that is not handed back."""
 
     path: str = Field(description="Path inside the workspace; `*` stands for many that are not listed")
     reason: str = Field(description="Why it is not handed back")
 
 
-class LeanOutcome(BaseModel):
+class LeanOutcome(_Lean):
     """What became of the program."""
 
     status: Status = Field(description="What became of it; only `succeeded` says that all went well")
@@ -39,7 +45,7 @@ class LeanOutcome(BaseModel):
     skipped_files: list[LeanSkippedFile] | None = Field(None, description="What else it left, and why it is not here")
 
 
-class LeanLanguage(BaseModel):
+class LeanLanguage(_Lean):
     """A language that can be run now."""
 
     name: str = Field(description="Name to use in a request")
@@ -48,13 +54,13 @@ class LeanLanguage(BaseModel):
     packages_of: str | None = Field(None, description="The language in this list whose packages it shares")
 
 
-class LeanLanguages(BaseModel):
+class LeanLanguages(_Lean):
     """Every language that can be run now."""
 
     languages: list[LeanLanguage]
 
 
-class LeanHealth(BaseModel):
+class LeanHealth(_Lean):
     """How the server is."""
 
     status: Literal["healthy", "degraded", "draining"] = Field(

@@ -42,7 +42,7 @@ def build_document(app: FastAPI, settings: Settings) -> dict[str, Any]:
         title=TITLE,
         version=__version__,
         summary=SUMMARY,
-        description=f"{SUMMARY} Every refusal is a problem after RFC 9457.",
+        description="Every refusal is a problem after RFC 9457; its `detail` says what happened and what to do.",
         routes=app.routes,
         tags=_TAGS,
         servers=[_server(settings)],
