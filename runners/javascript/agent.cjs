@@ -11,15 +11,21 @@
 const CHANNEL = 3;
 const FAREWELL = 0x62796500; // above the exit code, whose low byte alone counts: the supervisor hears of the end when it begins
 const C_LOCALES = new Set(['C', 'POSIX', 'C.UTF-8', 'C.utf8', 'en_US.UTF-8']);
+const COMMONJS = /(?<![\w$]|[^.]\.)(?:require\s*[(.]|module\s*\.\s*\w|exports\s*[.[=]|(?<!typeof\s+)__(?:file|dir)name\b)/;
+const TYPESCRIPT_MAIN = 'main.ts'; // see runner.yaml
+const MODULE = /\bawait\b|\bimport\b|\bexport\b/;
+const IMPORTS_TYPESCRIPT = /\.[cm]?ts['"`]/;
+const OWN_FILES = /['"`]\.\.?\//;
 const STARTUP_VARIABLES = /^(?:NODE_(?!ENV$|PATH$)|OPENSSL_CONF$|SSL_CERT_)/;
 
 const fs = require('fs');
 const path = require('path');
 const Module = require('module');
+const parts = {};
 
-// A worker thread or a child of the user's program may inherit the option `--require`: nothing to do there.
+// A worker thread of the user's program inherits the option `--require`, and has no arguments yet.
 const placeholder = path.basename(process.argv[1] ?? '');
-forget();
+forget(__filename);
 if (placeholder === 'armed' || placeholder === 'armed.ts') {
   process.title = 'node'; // and /proc/self/cmdline with it
   quietly(rehearse);
@@ -29,16 +35,35 @@ if (placeholder === 'armed' || placeholder === 'armed.ts') {
   fs.closeSync(CHANNEL); // INVARIANT: the program inherits no channel to the supervisor
   if (text === '') process.exit(0); // the sandbox is not needed any more
   become(JSON.parse(text));
+} else if (placeholder === 'anew') {
+  process.title = 'node';
+  runMain(process.argv[2], process.argv.slice(3));
+} else if (placeholder === '' && Module.registerHooks && fs.existsSync(TYPESCRIPT_MAIN)) {
+  part('typescript.cjs').install(path.resolve(TYPESCRIPT_MAIN));
 }
 
 /** Leave no trace of this file where a program could meet it. */
-function forget() {
-  delete Module._cache[__filename];
+function forget(...files) {
+  for (const file of files) delete Module._cache[file];
   for (const [key, value] of Object.entries(Module._pathCache)) {
-    if (value === __filename) delete Module._pathCache[key];
+    if (files.includes(value)) delete Module._pathCache[key];
   }
   process.execArgv.length = 0;
   if (process._preload_modules) process._preload_modules.length = 0;
+}
+
+/** Lose nothing that was written, however the program ends: writing waits until the pipe has taken it all. */
+function keepOutput() {
+  for (const name of ['stdout', 'stderr']) {
+    const property = Object.getOwnPropertyDescriptor(process, name);
+    const get = () => {
+      Object.defineProperty(process, name, property);
+      const stream = process[name];
+      stream._handle?.setBlocking?.(true); // a file has no handle, and is written at once anyway
+      return stream;
+    };
+    Object.defineProperty(process, name, { ...property, get });
+  }
 }
 
 /** Run `action`, whose failure only means that the program starts a little slower; it warns nobody, queues nothing. */
@@ -68,7 +93,9 @@ function rehearse() {
   stream.destroy();
   needsNewNode({ A: '' });
   replaceEnvironment({ ...process.env });
-  if (placeholder === 'armed.ts') Module.stripTypeScriptTypes('const x: number = 1');
+  if (placeholder !== 'armed.ts') return;
+  part('typescript.cjs');
+  Module.stripTypeScriptTypes('const x: number = 1');
 }
 
 /**
@@ -143,6 +170,13 @@ function become({ file, args, env }) {
   }
   const flag = flagForModules(file);
   if (flag) return startNewNode([flag], file, args, env);
+  runMain(file, args);
+}
+
+/** Have Node.js run `file` as its main program. */
+function runMain(file, args) {
+  keepOutput();
+  prepare(file);
   process.argv.splice(1, Infinity, file, ...args);
   const found = Object.getOwnPropertyDescriptor(Module, 'runMain');
   Object.defineProperty(Module, 'runMain', {
@@ -152,6 +186,32 @@ function become({ file, args, env }) {
       return found.value.bind(Module, file); // a bound function has no frame of its own in a stack trace
     },
   });
+}
+
+/** Let Node.js take what it would refuse in the program: TypeScript that is not only types, modules of two kinds. */
+function prepare(file) {
+  if (!Module.registerHooks) return; // before Node.js 22.15
+  const source = fs.readFileSync(file, 'utf8');
+  const isTypeScript = file.endsWith('.ts');
+  if (isTypeScript || IMPORTS_TYPESCRIPT.test(source)) part('typescript.cjs').install(file);
+  if (!isTypeScript && mayMix(file, source)) part('modules.cjs').prepare(file, source);
+}
+
+/** Whether the program could mix modules of two kinds; cheap, and wrong only by saying yes. */
+function mayMix(file, source) {
+  if (fs.existsSync('package.json')) return true; // which may say of what kind they are
+  if (!MODULE.test(source) || !(COMMONJS.test(source) || OWN_FILES.test(source))) return false;
+  return !isCommonJs(file, source);
+}
+
+/** Another file of the agent's, which is loaded only for a program that needs it, and unseen by it. */
+function part(name) {
+  if (parts[name]) return parts[name];
+  const known = new Set(Object.keys(Module._cache));
+  parts[name] = require(path.join(__dirname, name));
+  forget(...Object.keys(Module._cache).filter((file) => !known.has(file)));
+  module.children.length = 0;
+  return parts[name];
 }
 
 /** INVARIANT: the program's environment is `env`; nothing of the agent's is left in it. */
@@ -170,19 +230,23 @@ function needsNewNode(env) {
 /** The option that an older Node needs to run this file as an ES module, if it is not CommonJS. */
 function flagForModules(file) {
   if (process.features.require_module || !file.endsWith('.js')) return undefined;
+  if (isCommonJs(file, fs.readFileSync(file, 'utf8'))) return undefined;
+  const known = process.allowedNodeEnvironmentFlags;
+  if (known.has('--experimental-detect-module')) return '--experimental-detect-module';
+  return known.has('--experimental-default-type') ? '--experimental-default-type=module' : undefined;
+}
+
+function isCommonJs(file, source) {
   try {
-    new (require('vm').Script)(Module.wrap(fs.readFileSync(file, 'utf8')), { filename: file });
-    return undefined;
+    return Boolean(new (require('vm').Script)(Module.wrap(source.replace(/^#!/, '//')), { filename: file }));
   } catch {
-    const known = process.allowedNodeEnvironmentFlags;
-    if (known.has('--experimental-detect-module')) return '--experimental-detect-module';
-    return known.has('--experimental-default-type') ? '--experimental-default-type=module' : undefined;
+    return false;
   }
 }
 
 /** Start over as `node file args` with that environment. */
 function startNewNode(flags, file, args, env) {
-  const argv = [...flags, file, ...args];
+  const argv = [...flags, '--require', __filename, 'anew', file, ...args];
   process.emitWarning = () => {};
   if (process.execve) process.execve(process.execPath, [process.execPath, ...argv], env);
   const { spawnSync } = require('child_process');

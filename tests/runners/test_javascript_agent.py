@@ -10,6 +10,7 @@ import pytest
 
 from codex_server.interpreters import SYSTEM_PATH, find_interpreter
 from codex_server.sandboxes.room import notices
+from tests.runners import beyond_plain_node as beyond
 from tests.runners.comparison import Program, Result, lay_out, run_armed_node, run_bare
 from tests.runners.javascript_programs import ENDINGS, PROGRAMS, TYPESCRIPT
 from tests.tiers import Tier, in_tier, sampled
@@ -63,6 +64,47 @@ def test_program_ends_as_under_plain_node(name, node, tmp_path):
 @pytest.mark.parametrize("name", TYPESCRIPT)
 def test_typescript_comes_out_as_under_plain_node(name, typescript_node, tmp_path):
     compare(typescript_node, TYPESCRIPT[name], tmp_path / "workspace", "main.ts")
+
+
+@pytest.fixture
+def hooking_node(node) -> Path:
+    if ask(node, "typeof require('module').registerHooks") != "function":
+        pytest.skip(f"{node} cannot be told what to do with a file")
+    return node
+
+
+@pytest.mark.parametrize("name", sampled(beyond.TYPESCRIPT))
+def test_typescript_that_is_more_than_types_runs(name, typescript_node, tmp_path):
+    program, printed = beyond.TYPESCRIPT[name]
+    file = lay_out(program, tmp_path / "w", "main.ts")
+    assert run_armed_node(typescript_node, file, program) == Result(0, printed, "")
+
+
+@pytest.mark.parametrize("name", sampled(beyond.MIXED))
+def test_program_that_mixes_modules_of_both_kinds_runs(name, hooking_node, tmp_path):
+    program, printed = beyond.MIXED[name]
+    assert run_armed_node(hooking_node, lay_out(program, tmp_path / "w", "main.js"), program) == Result(0, printed, "")
+
+
+def test_mixed_program_that_waits_for_nothing_says_so(hooking_node, tmp_path):
+    program = Program("const fs = require('fs');\nawait new Promise(() => {});\nconsole.log('never')")
+    result = run_armed_node(hooking_node, lay_out(program, tmp_path / "w", "main.js"), program)
+    assert (result.code, result.stdout) == (13, "")
+    assert "Detected unsettled top-level await at" in result.stderr
+
+
+@pytest.mark.parametrize("name", sampled(beyond.ENDINGS))
+def test_nothing_that_was_written_is_lost(name, node, tmp_path):
+    program, code = beyond.ENDINGS[name]
+    result = run_armed_node(node, lay_out(program, tmp_path / "w", "main.js"), program)
+    assert (result.code, len(result.stdout)) == (code, beyond.MUCH + 1)
+
+
+def test_decorators_without_the_compiler_say_what_is_missing(typescript_node, tmp_path):
+    program, _ = beyond.COMPILED["accessor"]
+    result = run_armed_node(typescript_node, lay_out(program, tmp_path / "w", "main.ts"), program)
+    assert (result.code, result.stdout) == (1, "")
+    assert "the package typescript, which is not installed here" in result.stderr
 
 
 def test_rehearsed_typescript_says_nothing_of_experiments(typescript_node, tmp_path):
