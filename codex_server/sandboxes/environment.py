@@ -8,6 +8,9 @@ from collections.abc import Iterable
 
 from codex_server.settings import Settings
 
+ABSENT = "absent"
+"""The folder of the room's code with programs that say why nothing can be installed: first in PATH, for a host may have
+the real ones, which try for minutes to reach a registry."""
 _MOST_THREADS = 8
 """numpy starts a thread for each processor, and processes are limited."""
 
@@ -20,6 +23,7 @@ def guest_environment(folders: Iterable[str], temp: str = "/tmp") -> dict[str, s
         "LOGNAME": "runner",
         "PATH": ":".join(dict.fromkeys((*folders, "/usr/local/bin", "/usr/bin", "/bin"))),
         "SHELL": "/bin/sh",
+        "TERM": "xterm",  # for what asks what a terminal can do, such as clear and tput, and fails without an answer
         "TMPDIR": temp,
         "USER": "runner",
     }

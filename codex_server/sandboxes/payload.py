@@ -8,6 +8,7 @@ from typing import Any
 from codex_server.languages import Language, Start
 from codex_server.limits import Limits
 from codex_server.model import Execution
+from codex_server.sandboxes.source import readable_source
 
 FILE_MARK = "\0file"
 """Stands in an argv for the path of the program's file, which only init knows."""
@@ -20,7 +21,7 @@ def payload(
 
     ``argv`` starts the language's program (empty: its agent does); the execution's arguments are put behind it.
     """
-    code = execution.code.encode()
+    code = readable_source(execution.code, language).encode()
     contents = [code, *(file.content for file in execution.files)]
     names = [language.file_name, *(file.path for file in execution.files)]
     header = json.dumps(

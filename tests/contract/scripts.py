@@ -187,6 +187,22 @@ BASH = [
         stderr=None,
     ),
     _bash("substitutes_processes", "diff <(echo a) <(echo a) && echo same", stdout="same\n"),
+    _bash(
+        "reads_the_line_ends_of_windows",
+        "\ufeffset -e\r\nif true; then\r\n  cat <<END\r\na\r\nEND\r\nfi\r\n",
+        stdout="a\n",
+    ),
+    _bash(
+        "asks_what_a_terminal_can_do",
+        "set -e; clear >clear; tput sgr0 >>clear; rm clear; echo $TERM",
+        stdout="xterm\n",
+    ),
+    _bash(
+        "installs_no_packages",
+        "for tool in pip pip3 npm npx corepack yarn pnpm apt apt-get; do $tool install x && echo $tool; done; true",
+        stdout="",
+        stderr="npx: no package installation here: a program has no network",
+    ),
     _bash("names_the_user_s_line", "\n\nif then", Status.FAILED, 2, stderr="line 2"),
     _bash("tells_a_child_s_signal_as_a_code", "sh -c 'kill -9 $$'; echo $?", stdout="137\n", stderr=None),
     _bash(

@@ -139,7 +139,7 @@ def test_the_environment_has_nothing_of_the_server_s(stage: Stage, language: str
     names = set(stage.run(language, tell[language], env={"MINE": "1"}).stdout.text.split())
     assert "MINE" in names
     shell = {"PWD", "SHLVL", "OLDPWD", "_"}
-    ours = {"HOME", "LANG", "LOGNAME", "PATH", "PYTHONDONTWRITEBYTECODE", "SHELL", "TMPDIR", "USER"}
+    ours = {"HOME", "LANG", "LOGNAME", "PATH", "PYTHONDONTWRITEBYTECODE", "SHELL", "TERM", "TMPDIR", "USER"}
     assert names - shell <= {"MINE", *ours}, names
 
 

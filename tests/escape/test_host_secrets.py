@@ -19,7 +19,7 @@ SYSTEM_SECRETS = """
 
 def test_guest_cannot_read_host_environment(house, host):
     seen = house.python("tell(dict(os.environ))").told
-    ours = {"HOME", "LANG", "LOGNAME", "PATH", "SHELL", "TMPDIR", "USER", "LC_CTYPE"}
+    ours = {"HOME", "LANG", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "USER", "LC_CTYPE"}
     assert set(seen) <= ours | set(house.languages.find("python").env)
     assert host.SECRET not in str(seen)
 

@@ -3,6 +3,8 @@
 import json
 from dataclasses import replace
 
+import pytest
+
 from codex_server.sandboxes.payload import FILE_MARK, payload, run_body
 from tests.sandboxes.executions import AGENT, BASH, CODE, ENVIRONMENT, EVERYTHING, LIMITS, PYTHON, TERMS
 
@@ -45,3 +47,24 @@ def test_the_arguments_stand_behind_the_command_as_they_came():
     told = json.loads(header)
     assert told["argv"] == ["/bin/bash", "\0file", "a b", "{program}", "\0file"]
     assert told["args"] == ["a b", "{program}", "\0file"]
+
+
+@pytest.mark.parametrize(
+    ("code", "read"),
+    {
+        "\ufeffif true; then\r\n  echo a\r\nfi\r": "if true; then\n  echo a\nfi",
+        "cat <<EOF\r\na\r\nEOF\r\n": "cat <<EOF\na\nEOF\n",
+        "cat <<EOF | tee x\na\r\nEOF\necho b\r\n": "cat <<EOF | tee x\na\r\nEOF\necho b\n",
+        "cat <<-'A' <<\"B\"\n\ta\r\n\tA\nb\r\nB\necho c\r\n": "cat <<-'A' <<\"B\"\n\ta\r\n\tA\nb\r\nB\necho c\n",
+        "cat <<< EOF\necho a\r\n": "cat <<< EOF\necho a\n",
+        "echo a\necho $'b\\r'\n": "echo a\necho $'b\\r'\n",
+    }.items(),
+)
+def test_a_command_reads_its_program_with_the_line_ends_of_unix(code, read):
+    (_, content, *_), _ = payload(replace(CODE, code=code), BASH, ENVIRONMENT, ["/bin/bash", FILE_MARK])
+    assert content == read.encode()
+
+
+def test_a_program_with_an_agent_is_handed_over_as_it_came():
+    (_, content), _ = payload(replace(CODE, code="\ufeffa\r\nb"), AGENT, ENVIRONMENT, [])
+    assert content == "\ufeffa\r\nb".encode()

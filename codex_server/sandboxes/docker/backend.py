@@ -36,7 +36,7 @@ from codex_server.sandboxes.docker.images import (
 from codex_server.sandboxes.docker.ownership import Ownership
 from codex_server.sandboxes.docker.sandbox import Container, DockerSandbox
 from codex_server.sandboxes.docker.sweeper import Sweeper
-from codex_server.sandboxes.environment import guest_environment, packages_environment
+from codex_server.sandboxes.environment import ABSENT, guest_environment, packages_environment
 from codex_server.sandboxes.payload import Terms
 from codex_server.sandboxes.policy import CONTAINER, ROOM_SHARED_UID
 from codex_server.sandboxes.room import stream, wire
@@ -308,7 +308,8 @@ class DockerBackend(Backend):
         return runner in self._answers and bool(self._answers[runner]["packages"]["pip"])
 
     def _environment(self, language: Language) -> dict[str, str]:
-        folders = [str(language.interpreter.path.parent)] if language.interpreter else []
+        folders = [f"{ROOM_PARENT}/room/{ABSENT}"]
+        folders += [str(language.interpreter.path.parent)] if language.interpreter else []
         needed = packages_environment(self._settings) if self._has_data_packages(language.image) else {}
         return guest_environment(folders) | needed
 

@@ -19,7 +19,7 @@ from codex_server.sandboxes.embedded.layers import layer_entries
 from codex_server.sandboxes.embedded.sandbox import command_of
 from codex_server.sandboxes.embedded.shares import Shares, shares_of
 from codex_server.sandboxes.embedded.zygote import ROOM_FOLDER, Zygote, boot_argv
-from codex_server.sandboxes.environment import guest_environment, packages_environment
+from codex_server.sandboxes.environment import ABSENT, guest_environment, packages_environment
 from codex_server.sandboxes.policy import (
     CONFINED,
     CONFINED_OWN_UID,
@@ -33,6 +33,7 @@ from codex_server.sandboxes.seccomp import compile_filter
 from codex_server.settings import Settings
 
 _INODES = 20_000
+_ABSENT = str(ROOM_FOLDER / ABSENT)
 _SPARE_PROCESSES = 64
 """What an account's own processes may grow by while the server runs, where RLIMIT_NPROC counts them too."""
 
@@ -84,9 +85,8 @@ class Plans:
     def for_namespaces(cls, settings: Settings, languages: Languages, host: "HostParts") -> "Plans":
         """Levels ``full`` and ``namespaces``: a room of our own."""
         python, ids, tree = host.python, host.ids, host.tree
-        environment = guest_environment(rootfs.program_folders(languages)) | _environment_of_packages(
-            settings, languages
-        )
+        folders = [f"{rootfs.ROOM_CODE}/{ABSENT}", *rootfs.program_folders(languages)]
+        environment = guest_environment(folders) | _environment_of_packages(settings, languages)
         entries = rootfs.room_entries(languages, ROOM_FOLDER, host.slots)
         shown = rootfs.shown_folders(entries)
         entries.append(("file", rootfs.BOOT_ID, f"{uuid.uuid4()}\n"))
@@ -141,7 +141,9 @@ class Plans:
             "agent": str(_python(known).folder / "agent.py"),
             "seccomp": compile_filter(CONFINED_OWN_UID if ids.per_slot else CONFINED, _machine()).hex(),
             "overlay": False,
-            "readable": _present([*rootfs.READABLE, *roots, str(environment), *(str(lang.folder) for lang in known)]),
+            "readable": _present(
+                [*rootfs.READABLE, *roots, str(environment), *(str(lang.folder) for lang in known), _ABSENT]
+            ),
             "writable_devices": _present(rootfs.DEVICES),
         }
         first = ids.uid_map[1]
@@ -187,7 +189,7 @@ class Plans:
 def _confined_environment(languages: Languages, home: Path, folder: Path) -> dict[str, str]:
     environment = guest_environment([], temp=str(folder / "tmp"))
     known = [language for language in languages if language.interpreter is not None]
-    folders = [str(_environment_folder(languages, home) / "bin")]
+    folders = [_ABSENT, str(_environment_folder(languages, home) / "bin")]
     folders += [str(lang.interpreter.path.parent) for lang in known if lang.interpreter and lang.interpreter.root]
     return environment | {"PATH": ":".join([*dict.fromkeys(folders), environment["PATH"]])}
 

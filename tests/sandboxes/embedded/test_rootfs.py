@@ -177,7 +177,7 @@ def test_the_environment_is_built_from_nothing(monkeypatch):
         monkeypatch.setenv(name, "of-the-server")
     environment = guest_environment(rootfs.program_folders(LANGUAGES))
     assert environment == before
-    assert set(environment) == {"HOME", "LANG", "LOGNAME", "PATH", "SHELL", "TMPDIR", "USER"}
+    assert set(environment) == {"HOME", "LANG", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "USER"}
     assert environment["PATH"] == "/opt/python3-packages/bin:/opt/python3/bin:/usr/local/bin:/usr/bin:/bin"
     assert guest_environment([], temp="/elsewhere")["HOME"] == "/elsewhere"
 
