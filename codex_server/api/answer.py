@@ -1,15 +1,13 @@
 """From an ``Outcome`` to the answer: every field, the first contract's names, a reason that a model can act on."""
 
 import base64
-import mimetypes
 import signal as signals
 from collections.abc import Callable, Mapping
 
 from codex_server.api.schemas import AnswerFile, ExecuteAnswer, LeftOutFile, Truncated, Usage
+from codex_server.mediatypes import media_type
 from codex_server.model import Captured, Ending, Outcome, OutputFile, Status, Stop
 from codex_server.units import format_seconds, format_size
-
-_TYPES = mimetypes.MimeTypes()  # the standard library's own table: what the host has installed changes nothing
 
 
 def build_answer(outcome: Outcome) -> ExecuteAnswer:
@@ -103,11 +101,10 @@ def _usage(queue_seconds: float, ending: Ending, stdout: Captured, stderr: Captu
 
 def _inline(file: OutputFile) -> AnswerFile:
     text = _as_text(file.content)
-    guessed = _TYPES.guess_type(file.path)[0]
     return AnswerFile(
         path=_text(file.path),
         size=len(file.content),
-        media_type=guessed or ("application/octet-stream" if text is None else "text/plain"),
+        media_type=media_type(file.path, text=text is not None),
         content=base64.b64encode(file.content).decode() if text is None else text,
         encoding="base64" if text is None else "utf-8",
     )

@@ -79,7 +79,7 @@ class AnswerFile(BaseModel):
 
     path: str = Field(description="Path inside the workspace")
     size: int = Field(description="Size in bytes")
-    media_type: str = Field(description="Guessed from the name")
+    media_type: str = Field(description="By the name's last extension; else text/plain or application/octet-stream")
     content: str = Field(description="The content, in the form that `encoding` names")
     encoding: Literal["utf-8", "base64"] = Field(description="utf-8 for text, else base64")
 
