@@ -18,7 +18,7 @@ from codex_server.ids import new_id
 from codex_server.languages import Languages
 from codex_server.limits import Limits
 from codex_server.model import Execution, InputFile
-from codex_server.paths import check_paths_together, checked_path
+from codex_server.paths import checked_paths
 from codex_server.settings import Settings
 from codex_server.units import format_sizes
 
@@ -130,11 +130,11 @@ def _check_word(word: str, pointer: str) -> None:
 def _files(files: list[RequestFile], program: str, settings: Settings) -> tuple[InputFile, ...]:
     if len(files) > MAX_FILES:
         raise InvalidRequest(f"there are {len(files)} files; send at most {MAX_FILES}", "/files")
+    paths = checked_paths((file.path for file in files), program)
     read = tuple(
-        InputFile(checked_path(file.path, f"/files/{index}/path"), _content(file, f"/files/{index}/content"))
-        for index, file in enumerate(files)
+        InputFile(path, _content(file, f"/files/{index}/content"))
+        for index, (path, file) in enumerate(zip(paths, files, strict=True))
     )
-    check_paths_together((file.path for file in read), program)
     total = sum(len(file.content) for file in read)
     if total > settings.max_workspace:
         shown, room = format_sizes(total, settings.max_workspace)

@@ -64,8 +64,9 @@ _GUIDE: Mapping[type[errors.CodexError], tuple[str, str]] = {
         "Ask for no more than the ceiling that the detail names, or leave the field out to get it.",
     ),
     errors.IllegalPath: (
-        "A path in `files` is absolute, climbs with `..`, carries a control character, is given twice, is both a file "
-        "and a folder, or is the name under which the program itself is written (`main.py` for Python).",
+        "A path in `files` leaves the workspace (`../x`, `/etc/x`), names a folder, carries a control character, names "
+        "the same file as another one, is both a file and a folder, or is the name under which the program itself is "
+        "written (`main.py` for Python).",
         "Give each file a relative path of its own, such as `data/input.csv`.",
     ),
     errors.IdempotencyMismatch: (

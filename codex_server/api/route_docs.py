@@ -112,7 +112,7 @@ _PROBLEM_DETAILS: dict[str, str] = {
     "invalid-request": "there is no field 'timout'; did you mean 'timeout'?",
     "unknown-language": "there is no language 'pyton'. Did you mean 'python'? Available: bash, javascript, python",
     "limit-too-loose": "60 is above this server's ceiling of 30 seconds; ask for at most 30",
-    "illegal-path": "'../x' climbs with '..'; write a relative path such as data/input.csv",
+    "illegal-path": "'../x' climbs out of the workspace with '..'; write a relative path such as data/input.csv",
     "invalid-code": "the code is empty; send a program",
     "rate-limited": "the limit of requests is used up (60 in 60 s); wait 12 s before the next",
 }

@@ -25,7 +25,10 @@ class RequestFile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, title="RequestFile")
 
-    path: str = Field(description="Relative path inside the workspace", examples=["data/input.csv"])
+    path: str = Field(
+        description="Path inside the workspace; `./a//b` is `a/b`, and so is `/mnt/data/a/b`",
+        examples=["data/input.csv"],
+    )
     content: str = Field(description="The content, in the form that `encoding` names", examples=["a,b\n1,2\n"])
     encoding: Literal["utf-8", "base64"] = Field("utf-8", description="Form of `content`; base64 for binary files")
 

@@ -90,7 +90,7 @@ async def test_what_should_be_an_object_is_shown_one(door, fields, detail):
     [
         ({"args": ["a", "b\0"]}, "/args/1: it carries a NUL character"),
         ({"env": {"A": "x" * 200_000}}, "/env/A: it is 200002 bytes, and a program takes at most 131071;"),
-        ({"files": [{"path": "../x", "content": ""}]}, "/files/0/path: '../x' climbs with '..'"),
+        ({"files": [{"path": "../x", "content": ""}]}, "/files/0/path: '../x' climbs out of the workspace with '..'"),
         ({"language": "pyton"}, "/language: there is no language 'pyton'"),
     ],
 )
@@ -297,7 +297,7 @@ async def test_words_that_the_kernel_hands_to_no_program_are_refused(door, field
     await refused(door, await door.execute("p", **fields), 422, "invalid-request", pointer)
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../../x", "", ".", "a//b", "a\0b", "x" * 256])
+@pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../../x", "", ".", "a/..", "a\0b", "x" * 256])
 async def test_a_path_out_of_the_workspace_is_refused(door, path):
     answer = await door.execute("p", files=[{"path": "ok", "content": ""}, {"path": path, "content": ""}])
     await refused(door, answer, 422, "illegal-path", "/files/1/path")

@@ -121,6 +121,13 @@ async def test_files_are_written_before_the_run(door):
     ]
 
 
+async def test_a_path_that_stays_inside_is_written_where_it_leads(door):
+    files = [{"path": "/mnt/data/./in.txt", "content": "seen"}, {"path": "a//b/../c", "content": ""}]
+    answer = await door.execute("cat in.txt", files=files)
+    assert answer.json()["stdout"] == "seen"
+    assert [file.path for file in door.backend.executions[0].files] == ["in.txt", "a/c"]
+
+
 async def test_files_that_the_program_leaves_come_back(door):
     body = (await door.execute("write out/a.csv 1,2\nwrite plot.png x\nskip pipe a FIFO is not handed back")).json()
     assert body["files"] == [
