@@ -25,8 +25,8 @@ class Limits:
     """Processes and threads together; ``fork`` then fails with EAGAIN."""
     output_bytes: int = 64 * 2**10
     """Kept of each stream, head and tail; the program goes on and does not notice."""
-    file_bytes: int = 32 * 2**20
-    """Largest file the program may write; ``write`` then fails with EFBIG."""
+    file_bytes: int = 64 * 2**20
+    """Largest file the program may write; ``write`` then fails with EFBIG. Of the workspace's size it binds nothing."""
 
     def tightened(self, wanted: Mapping[str, float]) -> Self:
         """These limits with the ``wanted`` ones in their place.

@@ -72,10 +72,6 @@ def default_state_dir() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "codex-server"
 
 
-def _default_concurrency() -> int:
-    return max(4, 2 * len(os.sched_getaffinity(0)))
-
-
 def _default_timeout(settings: dict[str, Any]) -> float:
     """Not above ``max_timeout``, which is validated before."""
     return float(min(10.0, settings.get("max_timeout", 10.0)))
@@ -150,7 +146,7 @@ class Settings(BaseSettings):
         "empty for no limit",
     )
     max_concurrency: int = Field(
-        default_factory=_default_concurrency,
+        default_factory=lambda: max(4, 2 * len(os.sched_getaffinity(0))),
         ge=1,
         le=1000,
         description="Executions at once; by default twice the processors, at least 4",
@@ -180,8 +176,12 @@ class Settings(BaseSettings):
     max_flood: Size = Field(
         64 * 2**20, ge=2**16, description="Bytes that a program may print in all before it is stopped"
     )
-    max_file_size: Size = Field(32 * 2**20, ge=2**10, description="Largest file that a program may write")
     max_workspace: Size = Field(64 * 2**20, ge=2**20, description="Size of the workspace, and of /tmp")
+    max_file_size: Size = Field(
+        default_factory=lambda known: known["max_workspace"],
+        ge=2**10,
+        description="Largest file that a program may write; by default as large as the workspace",
+    )
 
     max_code: Size = Field(2**20, ge=1, description="Largest program, in bytes of UTF-8")
     max_body: Size = Field(16 * 2**20, ge=2**10, description="Largest request body")

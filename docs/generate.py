@@ -31,6 +31,7 @@ SETTINGS_MARKS = ("<!-- settings: from the code, by `make docs` -->", "<!-- end 
 STATE_MARKS = ("<!-- kernel state: from the code, by `make docs` -->", "<!-- end of kernel state -->")
 SHOWN_DEFAULTS = {
     "default_timeout": "`10`",
+    "max_file_size": "`64MiB`",
     "state_dir": "`~/.local/state/codex-server`",
     "max_concurrency": "twice the processors, at least 4",
 }

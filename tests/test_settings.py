@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from codex_server.errors import SettingsInvalid
+from codex_server.limits import Limits
 from codex_server.settings import Settings, default_state_dir, load_settings
 
 
@@ -108,6 +109,12 @@ def test_no_auth_is_possible_on_loopback(host: str) -> None:
 def test_the_default_timeout_is_never_above_the_largest_unless_somebody_says_so() -> None:
     assert load_settings({"max_timeout": 5}).default_timeout == 5
     assert load_settings({"max_timeout": "60"}).default_timeout == 10
+
+
+def test_the_largest_file_is_by_default_as_large_as_the_workspace() -> None:
+    assert load_settings().ceilings.file_bytes == load_settings().max_workspace == Limits().file_bytes
+    assert load_settings({"max_workspace": "1GiB"}).max_file_size == 2**30
+    assert load_settings({"max_workspace": "1GiB", "max_file_size": "1MiB"}).max_file_size == 2**20
 
 
 def test_a_default_timeout_above_the_largest_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

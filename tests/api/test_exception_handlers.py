@@ -245,7 +245,7 @@ async def test_a_timeout_above_the_ceiling_names_the_ceiling(door, timeout):
         ("cpu_seconds", 30.5, "30"),
         ("processes", 65, "64"),
         ("output_bytes", 2**20, "64 KiB"),
-        ("file_bytes", 2**40, "32 MiB"),
+        ("file_bytes", 2**40, "64 MiB"),
     ],
 )
 async def test_a_loosened_limit_names_the_ceiling(door, name, value, ceiling):

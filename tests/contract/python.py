@@ -306,6 +306,42 @@ CASES = [
         stdout="EFBIG\nTrue\n",
         limits={"file_bytes": 2**20},
     ),
+    _python(
+        "is_bound_in_what_is_memory_by_the_limit_on_memory_alone",
+        """
+        import mmap, os
+        size = 100 << 20
+        file = os.memfd_create("large")
+        os.truncate(file, size)
+        with mmap.mmap(file, size) as view:
+            view[-1] = 1
+        os.pwrite(file, b"end", size - 3)
+        print(os.fstat(file).st_size == size)
+        """,
+        stdout="True\n",
+    ),
+    _python(
+        "shares_more_memory_than_the_workspace_holds",
+        """
+        from multiprocessing.shared_memory import SharedMemory
+        shared = SharedMemory(create=True, size=100 << 20)
+        for place in range(0, shared.size, 1 << 20):
+            shared.buf[place] = 1
+        print(sum(shared.buf[:: 1 << 20]))
+        shared.close(), shared.unlink()
+        """,
+        stdout="100\n",
+        levels=_SHARED_MEMORY,
+    ),
+    _python(
+        "writes_a_file_of_most_of_the_workspace",
+        """
+        with open("table.csv", "w") as file:
+            for _ in range(40):
+                file.write("1,2,3\\n" * (10**6 // 6))
+        """,
+        skipped=("table.csv",),
+    ),
     _python("speaks_every_script", "print('grüße, 日本, 😀', len('😀'))", stdout="grüße, 日本, 😀 1\n"),
     _python(
         "prints_bytes_that_are_no_text", "import sys; sys.stdout.buffer.write(b'a\\xff\\xfeb')", stdout="a\ufffd\ufffdb"

@@ -284,6 +284,7 @@ class DockerBackend(Backend):
             instance=self._ownership.instance,
             ceilings=self._terms.ceilings,
             workspace_bytes=self._settings.max_workspace,
+            shm_bytes=max(self._settings.max_memory, self._settings.max_workspace),
             seccomp=self._profile,
             runtime=self._settings.docker_runtime,
             own_memory_bytes=own_memory_bytes,
@@ -299,6 +300,7 @@ class DockerBackend(Backend):
             "namespaces": False,  # init's own: the engine has made them
             "cgroups": True,
             "uid_per_slot": False,
+            "workspace_bytes": self._settings.max_workspace,
             "process_margin": TASKS_OF_INIT,
             "pending_signals": MOST_PENDING_SIGNALS,
         }

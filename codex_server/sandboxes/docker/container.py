@@ -37,6 +37,7 @@ class ContainerPlan:
     instance: str
     ceilings: Limits
     workspace_bytes: int
+    shm_bytes: int
     seccomp: dict[str, Any]
     runtime: str | None = None
     own_memory_bytes: int = OWN_MEMORY_BYTES
@@ -88,9 +89,9 @@ def _host_config(plan: ContainerPlan) -> dict[str, Any]:
 
 
 def _tmpfs(plan: ContainerPlan) -> dict[str, str]:
-    common = f"rw,exec,nosuid,nodev,size={plan.workspace_bytes},nr_inodes={_INODES}"
+    common = f"rw,exec,nosuid,nodev,nr_inodes={_INODES}"
     return {
-        WORKSPACE: f"{common},mode=755,uid={plan.uid},gid={plan.uid}",
-        "/tmp": f"{common},mode=1777",  # noqa: S108
-        "/dev/shm": f"{common},mode=1777",  # noqa: S108
+        WORKSPACE: f"{common},size={plan.workspace_bytes},mode=755,uid={plan.uid},gid={plan.uid}",
+        "/tmp": f"{common},size={plan.workspace_bytes},mode=1777",  # noqa: S108
+        "/dev/shm": f"{common},size={plan.shm_bytes},mode=1777",  # noqa: S108
     }

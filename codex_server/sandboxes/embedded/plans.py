@@ -280,6 +280,7 @@ def _setup(settings: Settings, host: HostParts, *, namespaces: bool, cgroups: bo
         "uid_per_slot": host.ids.per_slot,
         "process_margin": 0 if host.ids.per_slot else _shared_id_margin(host.slots, namespaces=namespaces),
         "workspace_bytes": settings.max_workspace,
+        "shm_bytes": max(settings.max_memory, settings.max_workspace),
         "inodes": _INODES,
         "pending_signals": host.shares.pending_signals,
     }

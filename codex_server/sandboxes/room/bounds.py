@@ -9,6 +9,9 @@ from .family import Family
 from .procfs import cpu_seconds, resident_bytes, scheduled_seconds
 from .walls import Walls
 
+_BEYOND_ALL_FILES = 2**62
+"""A limit that binds nothing, and yet is one: nobody can take it away."""
+
 
 class Bounds:
     """The limits of one worker's execution: ``setup`` is the backend's, ``begin`` is told the execution's."""
@@ -27,13 +30,26 @@ class Bounds:
         seconds = -int(-body["cpu_seconds"] // 1) + 1
         rows = {
             resource.RLIMIT_CPU: (seconds, seconds + 1),
-            resource.RLIMIT_FSIZE: (body["file_bytes"],) * 2,
+            resource.RLIMIT_FSIZE: (self._largest_file(),) * 2,
             resource.RLIMIT_NPROC: (body["processes"] + self._setup["process_margin"],) * 2,
         }
         if not self._setup["cgroups"] and body["data_limit"]:
             rows[resource.RLIMIT_DATA] = (body["memory_bytes"],) * 2
         self._walls.limit(self._family.worker, rows)
         self._cpu_before = scheduled_seconds(self._family.worker)
+
+    def _largest_file(self) -> int:
+        """To the kernel a memfd and shared memory are files too, and RLIMIT_FSIZE would bind what is memory.
+
+        So it binds only where the limit is tighter than the workspace, whose own size bounds its files, as the memory
+        limit does memory. INVARIANT: where no cgroup counts memory, nothing that is a file to the kernel grows beyond
+        the memory limit.
+        """
+        largest = int(self._body["file_bytes"])
+        if largest >= self._setup["workspace_bytes"]:
+            largest = _BEYOND_ALL_FILES if self._setup["cgroups"] else max(largest, int(self._body["memory_bytes"]))
+        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        return largest if hard == resource.RLIM_INFINITY else min(largest, hard)
 
     def passed(self) -> str | None:
         """The limit that the processes of the slot have passed together, or None."""

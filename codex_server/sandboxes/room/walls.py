@@ -16,7 +16,8 @@ SLOT_NAMESPACES = (
     kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWCGROUP
 )
 _TMPFS = kernel.MS_NOSUID | kernel.MS_NODEV
-_FOLDERS = ("/workspace", "/tmp", "/dev/shm")  # noqa: S108
+_SHM = "/dev/shm"  # noqa: S108
+_FOLDERS = ("/workspace", "/tmp", _SHM)  # noqa: S108
 
 
 class PidNamespace:
@@ -115,7 +116,7 @@ class NamespaceWalls(PidNamespace):
 
     def _mount_tmpfs(self, folder: str) -> None:
         own = f"mode=755,uid={self._uid},gid={self._uid}" if folder == self.workspace else "mode=1777"
-        size, inodes = self._setup["workspace_bytes"], self._setup["inodes"]
+        size, inodes = self._setup["shm_bytes" if folder == _SHM else "workspace_bytes"], self._setup["inodes"]
         kernel.mount("tmpfs", folder, "tmpfs", _TMPFS, f"size={size},nr_inodes={inodes},{own}")
         self._unused[folder] = _look_of(folder)
 

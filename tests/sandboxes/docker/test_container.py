@@ -24,7 +24,7 @@ PROFILE = docker_profile(CONTAINER)
 def config(runtime: str | None = None) -> dict[str, Any]:
     ceilings = Limits(memory_bytes=100 * MIB, processes=40)
     return container_config(
-        ContainerPlan("codex-runner-python:1", 10_007, "own", "inst", ceilings, 64 * MIB, PROFILE, runtime)
+        ContainerPlan("codex-runner-python:1", 10_007, "own", "inst", ceilings, 64 * MIB, 100 * MIB, PROFILE, runtime)
     )
 
 
@@ -76,8 +76,9 @@ def test_its_processes_are_bounded_a_little_above_the_programs():
 
 def test_only_the_workspace_tmp_and_shared_memory_are_writable_in_memory_and_bounded():
     assert set(HOST["Tmpfs"]) == {"/workspace", "/tmp", "/dev/shm"}
-    for options in HOST["Tmpfs"].values():
-        assert {"rw", "nosuid", "nodev", f"size={64 * MIB}"} <= set(options.split(","))
+    sizes = {"/workspace": 64 * MIB, "/tmp": 64 * MIB, "/dev/shm": 100 * MIB}  # shared memory: as all memory
+    for folder, options in HOST["Tmpfs"].items():
+        assert {"rw", "nosuid", "nodev", f"size={sizes[folder]}"} <= set(options.split(","))
         assert any(option.startswith("nr_inodes=") for option in options.split(","))
     assert {"uid=10007", "gid=10007", "mode=755"} <= set(HOST["Tmpfs"]["/workspace"].split(","))
 

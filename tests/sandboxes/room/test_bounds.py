@@ -10,7 +10,7 @@ import pytest
 from codex_server.sandboxes.room.bounds import Bounds
 from codex_server.sandboxes.room.walls import LandlockWalls, PidNamespace
 
-SETUP = {"namespaces": False, "cgroups": False, "process_margin": 3, "uid_per_slot": False}
+SETUP = {"namespaces": False, "cgroups": False, "process_margin": 3, "uid_per_slot": False, "workspace_bytes": 2**22}
 BODY = {"cpu_seconds": 7.5, "file_bytes": 2**20, "processes": 5, "memory_bytes": 2**26, "data_limit": True}
 LIMITS = {
     resource.RLIMIT_CPU: (9, 10),
@@ -68,6 +68,24 @@ def test_data_is_limited_only_where_no_cgroup_counts_and_the_program_can_bear_it
     bounds._setup.update(setup)
     bounds.begin(BODY | body)
     assert bounds._walls.limits.keys() == LIMITS.keys() - {resource.RLIMIT_DATA}
+
+
+@pytest.mark.parametrize(
+    ("cgroups", "file_bytes", "expected"),
+    [
+        (True, 2**22 - 1, 2**22 - 1),
+        (False, 2**22 - 1, 2**22 - 1),
+        (True, 2**22, 2**62),
+        (False, 2**22, 2**26),
+        (False, 2**27, 2**27),
+    ],
+)
+def test_a_limit_on_files_that_is_no_tighter_than_the_workspace_does_not_bind_what_is_memory(
+    bounds, cgroups, file_bytes, expected
+):
+    bounds._setup["cgroups"] = cgroups
+    bounds.begin(BODY | {"file_bytes": file_bytes})
+    assert bounds._walls.limits[resource.RLIMIT_FSIZE] == (expected, expected)
 
 
 @pytest.mark.parametrize("seconds", [1, 1.5, 2])
