@@ -27,7 +27,7 @@ def build_answer(outcome: Outcome) -> ExecuteAnswer:
         stderr=stderr.text,
         truncated=Truncated(stdout=stdout.truncated, stderr=stderr.truncated),
         usage=_usage(outcome.queue_seconds, ending, stdout, stderr),
-        files=[_inline(file) for file in ending.files],
+        files=[answer_file(file) for file in ending.files],
         skipped_files=[
             LeftOutFile(path=_text(file.path), size=file.size, reason=_text(file.reason))
             for file in ending.skipped_files
@@ -99,7 +99,8 @@ def _usage(queue_seconds: float, ending: Ending, stdout: Captured, stderr: Captu
     )
 
 
-def _inline(file: OutputFile) -> AnswerFile:
+def answer_file(file: OutputFile) -> AnswerFile:
+    """A file as it stands in an answer: as text where it is text."""
     text = _as_text(file.content)
     return AnswerFile(
         path=_text(file.path),

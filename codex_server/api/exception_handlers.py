@@ -1,7 +1,9 @@
 """From an exception that leaves a route to the problem that the client reads."""
 
+import json
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -45,6 +47,16 @@ def install_exception_handlers(app: FastAPI) -> None:
 def internal_problem(request: Request) -> Response:
     """The answer to a fault of ours: nothing of its cause, but the id to find it by."""
     return _http_problem(request, 500, "the server failed; the log has the cause under this request's id")
+
+
+async def problem_details(request: Request, error: Exception) -> dict[str, Any]:
+    """The problem that ends a stream: what ``error`` had been as a response."""
+    known = isinstance(error, errors.CodexError)
+    response = await _refuse(request, error) if known else internal_problem(request)
+    if not known:
+        _log.error("a run failed", exc_info=error)
+    details: dict[str, Any] = json.loads(bytes(response.body))
+    return details
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, StreamingResponse
 
 from codex_server import __version__
 from codex_server.api.problems import MEDIA_TYPE, PAGE, Kind, kinds
@@ -218,6 +218,30 @@ EXECUTE: dict[str, Any] = {
                     "schema": {"$ref": "#/components/schemas/ExecuteRequest"},
                     "examples": EXECUTE_REQUESTS,
                 }
+            },
+        },
+    },
+}
+_EVENTS = (
+    'id: 1\nevent: started\ndata: {"execution_id":"exe_01k9vj3m8qz5x7c2d4f6g8h0jk","timestamp":"' + _WHEN + '"}\n\n'
+    'id: 2\nevent: stdout\ndata: {"text":"Hello World\\n"}\n\n'
+    'id: 3\nevent: finished\ndata: {"status":"succeeded","exit_code":0,...}\n\n'
+)
+_LINES = '{"id":2,"type":"stdout","text":"Hello World\\n"}\n'
+STREAM: dict[str, Any] = EXECUTE | {
+    "operation_id": "streamCode",
+    "summary": "Execute code and follow it",
+    "response_model": None,
+    "response_class": StreamingResponse,
+    "responses": EXECUTE["responses"]
+    | {
+        200: {
+            "description": "Events as they happen: `started`, `stdout`, `stderr`, `gap`, `file`, then exactly one of "
+            "`finished` (the answer of `/execute` without the text that was sent) and `problem`",
+            "headers": {name: field for name, field in _RATE_HEADERS.items() if name != "Idempotency-Replayed"},
+            "content": {
+                "text/event-stream": {"schema": {"type": "string"}, "example": _EVENTS},
+                "application/x-ndjson": {"schema": {"type": "string"}, "example": _LINES},
             },
         },
     },

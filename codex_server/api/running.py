@@ -22,20 +22,25 @@ async def take_execution(request: Request, services: Services) -> tuple[Executio
 
 async def run_execution(request: Request, services: Services, execution: Execution) -> Outcome:
     """Run it, unless the caller leaves before."""
-    facts = exchange_of(request).facts
-    facts |= {
+    note_execution(request, execution)
+    outcome = await while_connected(request, services.executor.execute(execution))
+    note_outcome(request, outcome)
+    return outcome
+
+
+def note_execution(request: Request, execution: Execution) -> None:
+    """Put into the request's log line what is to run; code is never logged."""
+    exchange_of(request).facts |= {
         "execution_id": execution.id,
         "language": execution.language,
         "code_bytes": len(execution.code.encode()),
         "code_sha256": hashlib.sha256(execution.code.encode()).hexdigest(),
     }
-    outcome = await while_connected(request, services.executor.execute(execution))
-    facts |= _facts(outcome)
-    return outcome
 
 
-def _facts(outcome: Outcome) -> dict[str, object]:
-    return {
+def note_outcome(request: Request, outcome: Outcome) -> None:
+    """Put into it what became of that."""
+    exchange_of(request).facts |= {
         "outcome": outcome.status.value,
         "exit_code": outcome.exit_code,
         "stdout_bytes": outcome.stdout.total_bytes,

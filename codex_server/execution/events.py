@@ -56,7 +56,7 @@ class Finished:
 class Problem:
     """The execution has no outcome, for this reason: the last event, unless ``Finished`` is."""
 
-    error: BaseException
+    error: Exception
 
 
 Fact = Started | Output | Gap | FileLeft | Finished | Problem
@@ -78,15 +78,15 @@ class EventLog:
     """
 
     def __init__(self, limit_bytes: int) -> None:
-        self._head: list[Event] = []
-        self._tail: deque[Event] = deque()
+        self.head: list[Event] = []
+        self.tail: deque[Event] = deque()
         self._head_room = self._tail_room = limit_bytes // 2
-        self._last_id = self._dropped_id = 0
+        self.last_id = self.dropped_id = 0
         self._decoders = {stream: codecs.getincrementaldecoder("utf-8")("replace") for stream in Stream}
         self._ends = dict.fromkeys(Stream, 0)
-        self._dropped_ends = dict.fromkeys(Stream, 0)
-        self._closed = False
-        self._readers: set[asyncio.Future[None]] = set()
+        self.dropped_ends = dict.fromkeys(Stream, 0)
+        self.closed = False
+        self._waiting: set[asyncio.Future[None]] = set()
 
     def write(self, stream: Stream, chunk: bytes) -> None:
         """Add output. A character whose bytes are not all there waits for the next chunk."""
@@ -96,8 +96,8 @@ class EventLog:
 
     def start(self, fact: Started) -> None:
         """Add the first event, once: another sandbox may take the place of one that was lost before it began."""
-        if not self._last_id:
-            self._append(fact, self._head)
+        if not self.last_id:
+            self._append(fact, self.head)
 
     def close(self, fact: Finished | Problem, files: Iterable[OutputFile] = ()) -> None:
         """Add the last event, after what the streams still hold and the ``files``."""
@@ -105,98 +105,107 @@ class EventLog:
             if text := decoder.decode(b"", final=True):
                 self._add_output(stream, text)
         for file in files:
-            self._append(FileLeft(file), self._tail)
-        self._closed = True
-        self._append(fact, self._tail)
+            self._append(FileLeft(file), self.tail)
+        self.closed = True
+        self._append(fact, self.tail)
 
-    def since(self, after: int = 0) -> list[Event]:
-        """The events with a number above ``after`` that there are by now.
-
-        A gap has the number of an event that it stands for. Its size is exact, unless ``after`` is the number of an
-        event that is no longer kept: then it counts what was read of it too.
-        """
-        reader, events = _Reader(after, self._ends_at(after)), []
-        while event := self._next(reader):
-            events.append(event)
-        return events
-
-    async def follow(self, after: int = 0) -> AsyncIterator[Event]:
-        """The same and those to come, until the last one."""
-        reader = _Reader(after, self._ends_at(after))
-        while True:
-            if event := self._next(reader):
-                yield event
-            elif self._closed:
-                return
-            else:
-                await self._news()
-
-    def _next(self, reader: "_Reader") -> Event | None:
-        """What the reader reads next, noted as read."""
-        if reader.after < len(self._head):
-            return reader.read(self._head[reader.after])
-        if reader.after < self._dropped_id:
-            lost = {stream: end - reader.ends[stream] for stream, end in self._dropped_ends.items()}
-            lost = {stream: size for stream, size in lost.items() if size > 0}
-            for stream, size in lost.items():
-                reader.ends[stream] += size
-                return reader.read(Event(self._dropped_id - len(lost) + 1, Gap(stream, size)))
-        first = max(self._dropped_id, len(self._head)) + 1
-        place = max(0, reader.after + 1 - first)
-        return reader.read(self._tail[place]) if place < len(self._tail) else None
-
-    def _ends_at(self, after: int) -> dict[Stream, int]:
-        """How much of each stream had come with event ``after``, as far as it is kept."""
-        ends = dict.fromkeys(Stream, 0)
-        for event in (*self._head, *self._tail):
-            if event.id <= after and isinstance(event.fact, Output):
-                ends[event.fact.stream] = event.fact.end
-        return ends
+    def since(self, after: int = 0) -> "EventReader":
+        """A reader of the events with a number above ``after``."""
+        return EventReader(self, after)
 
     def _add_output(self, stream: Stream, text: str) -> None:
         fact = Output(stream, text, self._ends[stream])
-        if not self._tail and self._head_room > 0:
+        if not self.tail and self._head_room > 0:
             self._head_room -= _cost(fact)
-            self._append(fact, self._head)
+            self._append(fact, self.head)
             return
         self._tail_room -= _cost(fact)
-        self._append(fact, self._tail)
-        while self._tail_room < 0 and len(self._tail) > 1:
-            dropped = self._tail.popleft()
+        self._append(fact, self.tail)
+        while self._tail_room < 0 and len(self.tail) > 1:
+            dropped = self.tail.popleft()
             if isinstance(dropped.fact, Output):
                 self._tail_room += _cost(dropped.fact)
-                self._dropped_ends[dropped.fact.stream] = dropped.fact.end
-            self._dropped_id = dropped.id
+                self.dropped_ends[dropped.fact.stream] = dropped.fact.end
+            self.dropped_id = dropped.id
 
     def _append(self, fact: Fact, where: list[Event] | deque[Event]) -> None:
-        self._last_id += 1
-        where.append(Event(self._last_id, fact))
-        for reader in self._readers:
-            if not reader.done():
-                reader.set_result(None)
+        self.last_id += 1
+        where.append(Event(self.last_id, fact))
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_result(None)
 
-    async def _news(self) -> None:
-        reader: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._readers.add(reader)
+    async def change(self, seconds: float | None = None) -> None:
+        """Return when an event was added, or after ``seconds``."""
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.add(waiting)
         try:
-            await reader
+            await asyncio.wait([waiting], timeout=seconds)
         finally:
-            self._readers.remove(reader)
+            self._waiting.remove(waiting)
 
 
-@dataclass(slots=True)
-class _Reader:
-    """The number of the last event that was read, and how much of each stream with it."""
+class EventReader:
+    """Reads a log at its own pace, to its end.
 
-    after: int
-    ends: dict[Stream, int]
+    A gap has the number of an event that it stands for. Its size is exact, unless reading began after an event that was
+    no longer kept: then it counts what is before that too.
+    """
 
-    def read(self, event: Event) -> Event:
-        """Note that ``event`` is read."""
-        self.after = event.id
-        if isinstance(event.fact, Output):
-            self.ends[event.fact.stream] = event.fact.end
+    def __init__(self, log: EventLog, after: int) -> None:
+        self._log = log
+        self._after = after
+        self._ends = dict.fromkeys(Stream, 0)
+        for event in (*log.head, *log.tail):
+            if event.id <= after:
+                self._note(event)
+        self._after = after
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        while True:
+            while event := self.next():
+                yield event
+            if not await self.wait():
+                return
+
+    def next(self) -> Event | None:
+        """The next event; None when there is none by now."""
+        event = self._find()
+        if event:
+            self._note(event)
         return event
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last event was read."""
+        return self._log.closed and self._after >= self._log.last_id
+
+    async def wait(self, seconds: float | None = None) -> bool:
+        """Whether there is more to read, now or within ``seconds``; by default it waits for it, or for the end."""
+        if self.ended:
+            return False
+        if self._after >= self._log.last_id:
+            await self._log.change(seconds)
+        return self._after < self._log.last_id
+
+    def _find(self) -> Event | None:
+        log = self._log
+        if self._after < len(log.head):
+            return log.head[self._after]
+        lost = {stream: end - self._ends[stream] for stream, end in log.dropped_ends.items()}
+        lost = {stream: size for stream, size in lost.items() if size > 0}
+        if self._after < log.dropped_id and lost:
+            stream, size = next(iter(lost.items()))
+            return Event(log.dropped_id - len(lost) + 1, Gap(stream, size))
+        place = max(0, self._after - max(log.dropped_id, len(log.head)))
+        return log.tail[place] if place < len(log.tail) else None
+
+    def _note(self, event: Event) -> None:
+        self._after = event.id
+        if isinstance(event.fact, Output):
+            self._ends[event.fact.stream] = event.fact.end
+        elif isinstance(event.fact, Gap):
+            self._ends[event.fact.stream] += event.fact.size
 
 
 def _cost(fact: Output) -> int:

@@ -2,13 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import Coroutine
 from datetime import UTC, datetime
 from signal import SIGKILL
 
 from codex_server.errors import Draining
 from codex_server.execution.capture import Recorder
-from codex_server.execution.events import Event, EventLog, Finished, Problem, Started
+from codex_server.execution.events import EventLog, EventReader, Finished, Problem, Started
 from codex_server.languages import Language
 from codex_server.model import Ending, Execution, Outcome, Stop, Stream
 
@@ -54,9 +54,9 @@ class Run:
         assert self._task is not None  # noqa: S101 - the executor has started it
         return await asyncio.shield(self._task)
 
-    def events(self, after: int = 0) -> AsyncIterator[Event]:
-        """The events with a number above ``after``, those to come too, until the last one."""
-        return self._log.follow(after)
+    def events(self, after: int = 0) -> EventReader:
+        """A reader of the events with a number above ``after``, those to come too, until the last one."""
+        return self._log.since(after)
 
     def cancel(self) -> None:
         """Kill the program, or take it out of the queue; nothing once it has ended."""
@@ -128,7 +128,7 @@ class Run:
             outcome = task.result()
             self._log.close(Finished(outcome), outcome.ending.files)
         else:
-            self._log.close(Problem(error))
+            self._log.close(Problem(error if isinstance(error, Exception) else stopping()))
         self._admitted.set()
 
 

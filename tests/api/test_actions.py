@@ -210,6 +210,12 @@ async def test_a_proxy_that_is_trusted_tells_the_address(open_door):
     assert answer.headers["cache-control"] == "no-store"
 
 
+@pytest.mark.parametrize("name", ["127.0.0.1:8000", "[::1]:8000", "codex:8000", "localhost"])
+async def test_the_name_that_a_proxy_has_for_this_server_is_no_public_one(door, name):
+    answer = await door.client.get(f"https://{name}/actions/openapi.json")
+    assert answer.json()["code"] == "no-public-address"
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [

@@ -23,6 +23,11 @@ def logged(chunks: Iterable[tuple[Stream, bytes]], limit: int = 1_000_000) -> Ev
     return log
 
 
+def read(log: EventLog, after: int = 0) -> list[Event]:
+    reader = log.since(after)
+    return list(iter(reader.next, None))
+
+
 def texts(events: Iterable[Event]) -> list[object]:
     return [event.fact.text if isinstance(event.fact, Output) else event.fact for event in events]
 
@@ -31,26 +36,26 @@ def test_events_are_numbered_from_one_and_the_last_one_closes() -> None:
     log = logged([(Stream.STDOUT, b"a"), (Stream.STDERR, b"b")])
     file = OutputFile("plot.png", b"x")
     log.close(END, [file])
-    events = log.since()
+    events = read(log)
     assert [event.id for event in events] == [1, 2, 3, 4]
     assert texts(events) == ["a", "b", FileLeft(file), END]
-    assert log.since(3) == events[3:]
+    assert read(log, 3) == events[3:]
 
 
 def test_a_character_in_two_chunks_is_one_and_one_that_never_ends_is_replaced_at_the_end() -> None:
     log = logged(
         [(Stream.STDOUT, "é".encode()[:1]), (Stream.STDERR, b"x"), (Stream.STDOUT, "é".encode()[1:] + b"\xf0")]
     )
-    assert texts(log.since()) == ["x", "é"]
+    assert texts(read(log)) == ["x", "é"]
     log.close(END)
-    assert texts(log.since()) == ["x", "é", "\N{REPLACEMENT CHARACTER}", END]
+    assert texts(read(log)) == ["x", "é", "\N{REPLACEMENT CHARACTER}", END]
 
 
 def test_a_sandbox_that_takes_the_place_of_another_starts_nothing_anew() -> None:
     log, stamp = EventLog(100), datetime.now(UTC)
     log.start(Started("exe_1", stamp))
     log.start(Started("exe_1", stamp))
-    assert len(log.since()) == 1
+    assert len(read(log)) == 1
 
 
 @given(chunks=CHUNKS, limit=st.integers(0, 8000), after=st.integers(0, 70))
@@ -60,24 +65,24 @@ def test_nothing_is_lost_without_a_gap_and_numbers_only_grow(
     log = logged(chunks, limit)
     log.close(END)
     for stream in Stream:
-        read = 0
-        for event in log.since():
+        seen = 0
+        for event in read(log):
             if isinstance(event.fact, Gap) and event.fact.stream is stream:
-                read += event.fact.size
+                seen += event.fact.size
             elif isinstance(event.fact, Output) and event.fact.stream is stream:
-                assert read <= event.fact.end
-                read = event.fact.end
-        assert read == sum(len(chunk) for of, chunk in chunks if of is stream)
-    numbers = [event.id for event in log.since()]
+                assert seen <= event.fact.end
+                seen = event.fact.end
+        assert seen == sum(len(chunk) for of, chunk in chunks if of is stream)
+    numbers = [event.id for event in read(log)]
     assert numbers == sorted(set(numbers))
-    assert [event for event in log.since(after) if not isinstance(event.fact, Gap)] == [
-        event for event in log.since() if event.id > after and not isinstance(event.fact, Gap)
+    assert [event for event in read(log, after) if not isinstance(event.fact, Gap)] == [
+        event for event in read(log) if event.id > after and not isinstance(event.fact, Gap)
     ]
 
 
 @given(chunks=CHUNKS, limit=st.integers(0, 8000))
 def test_what_is_kept_is_bounded(chunks: list[tuple[Stream, bytes]], limit: int) -> None:
-    kept = [event.fact for event in logged(chunks, limit).since() if isinstance(event.fact, Output)]
+    kept = [event.fact for event in read(logged(chunks, limit)) if isinstance(event.fact, Output)]
     assert sum(200 + len(fact.text) for fact in kept) <= limit + 2 * (200 + 400)
 
 
@@ -85,12 +90,12 @@ def test_a_reader_that_keeps_up_reads_all_and_one_that_is_late_reads_exact_gaps(
     async def main() -> None:
         log, quick, slow = EventLog(4000), [], []
 
-        async def read(into: list[Event], pause: float) -> None:
-            async for event in log.follow():
+        async def follow(into: list[Event], pause: float) -> None:
+            async for event in log.since():
                 into.append(event)
                 await asyncio.sleep(pause)
 
-        readers = [asyncio.ensure_future(read(quick, 0)), asyncio.ensure_future(read(slow, 10))]
+        readers = [asyncio.ensure_future(follow(quick, 0)), asyncio.ensure_future(follow(slow, 10))]
         for number in range(100):
             log.write(Stream.STDOUT, f"{number:0100}".encode())
             await asyncio.sleep(1)
@@ -109,11 +114,11 @@ def test_a_reader_that_keeps_up_reads_all_and_one_that_is_late_reads_exact_gaps(
 def test_a_reader_that_leaves_is_forgotten() -> None:
     async def main() -> None:
         log = EventLog(4000)
-        reader = asyncio.ensure_future(anext(log.follow()))
+        reader = asyncio.ensure_future(log.since().wait())
         await settle()
         reader.cancel()
         await settle()
-        assert not log._readers
+        assert not log._waiting
         assert reader.cancelled()
 
     in_virtual_time(main)

@@ -350,7 +350,7 @@ def facts_of(events: list[Event]) -> list[str | type]:
 def test_a_run_is_followed_while_it_runs_and_read_again_when_it_has_ended() -> None:
     async def test(bench: Bench) -> None:
         run = bench.submit("print a\nwait go\nerror b\nwrite out.txt x")
-        events = run.events()
+        events = aiter(run.events())
         first = [await anext(events) for _ in range(2)]
         assert facts_of(first) == [Started, "a\n"]
         assert not run.ended

@@ -1,5 +1,7 @@
 """``/actions/...``: the door for ChatGPT's actions, with a document of its own and lean answers."""
 
+import re
+
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import JSONResponse, Response
 
@@ -14,6 +16,7 @@ from codex_server.errors import NoPublicAddress
 from codex_server.settings import Settings
 
 router = APIRouter(prefix=PATH, include_in_schema=False)  # its own document describes it
+_PUBLIC_NAME = re.compile(r"([\w-]+\.)+[a-z][\w-]+", re.ASCII | re.IGNORECASE)
 _NOT_KEPT = {"Cache-Control": "no-store"}
 _CURE = "set CODEX_PUBLIC_URL to the https address that ChatGPT is to call, such as https://code.example.org"
 
@@ -47,12 +50,13 @@ async def health(services: TheServices) -> Response:
 
 
 def find_address(settings: Settings, request: Request) -> str:
-    """Where ChatGPT reaches this server: the setting, else what a trusted proxy says it was called by.
+    """Where ChatGPT reaches this server: the setting, else the name by which a trusted proxy says it was called.
 
-    Raises ``NoPublicAddress``. What anybody else says in ``Host`` is not repeated: tokens would follow it.
+    Raises ``NoPublicAddress``. What anybody else says in ``Host`` is not repeated: tokens would follow it. Nor is a
+    name that a proxy has for this server (127.0.0.1:8000), which many put there in place of their own.
     """
     address = settings.public_url
-    if address is None and request.url.scheme == "https":
+    if address is None and request.url.scheme == "https" and _PUBLIC_NAME.fullmatch(request.url.hostname or ""):
         address = f"https://{request.url.netloc}"
     if address is None:
         raise NoPublicAddress(f"this server does not know its public address; {_CURE}")

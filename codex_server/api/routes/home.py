@@ -9,6 +9,7 @@ from codex_server.api.schemas import HomeAnswer
 router = APIRouter()
 LINKS = {
     "execute": "/execute",
+    "stream": "/execute/stream",
     "languages": "/languages",
     "health": "/health",
     "liveness": "/livez",

@@ -1,0 +1,30 @@
+"""``POST /execute/stream``: run a program and send what happens while it happens."""
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from codex_server.api.callers import ExecutingCaller, within_rate
+from codex_server.api.disconnect import while_connected
+from codex_server.api.route_docs import STREAM
+from codex_server.api.running import note_execution, take_execution
+from codex_server.api.services import TheServices
+from codex_server.api.stream import RunStream
+from codex_server.errors import InvalidRequest
+
+router = APIRouter()
+
+
+@router.post("/execute/stream", dependencies=[Depends(within_rate)], **STREAM)
+async def stream_code(request: Request, _caller: ExecutingCaller, services: TheServices) -> Response:
+    """Run a program and send its events as they happen. What can refuse it does so before the first byte."""
+    if "idempotency-key" in request.headers:
+        raise InvalidRequest("a stream is not kept, so it cannot be repeated; use Idempotency-Key with POST /execute")
+    execution, _ = await take_execution(request, services)
+    note_execution(request, execution)
+    run = services.executor.submit(execution)
+    try:
+        await while_connected(request, run.admitted())
+    except BaseException:
+        await run.abandon()
+        raise
+    return RunStream(request, run, services.settings.max_response)

@@ -1,0 +1,149 @@
+"""``POST /execute/stream`` on a real socket: what happens is on the wire when it happens."""
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+
+import pytest
+
+from codex_server.api import stream
+from tests.api.conftest import BEARER
+
+pytestmark = pytest.mark.anyio
+LINES = {"Accept": "application/x-ndjson"}
+
+
+@asynccontextmanager
+async def following(door, code, *, headers=LINES, **fields):
+    """The response, as its first byte comes."""
+    sent = door.client.stream("POST", "/execute/stream", json={"code": code, **fields}, headers=BEARER | headers)
+    async with sent as response:
+        yield response
+
+
+async def lines(response):
+    async for line in response.aiter_lines():
+        yield json.loads(line)
+
+
+async def all_lines(door, code, **fields):
+    async with following(door, code, **fields) as response:
+        assert response.status_code == 200, await response.aread()
+        return [line async for line in lines(response)]
+
+
+async def test_each_event_is_on_the_wire_before_the_next_one_happens(serve):
+    async with serve() as door, following(door, "print a\nwait go\nerror b\nwrite out.txt x\nexit 3") as response:
+        assert response.headers["content-type"] == "application/x-ndjson"
+        assert (response.headers["cache-control"], response.headers["x-accel-buffering"]) == ("no-store", "no")
+        assert "x-request-id" in response.headers
+        events = lines(response)
+        started, printed = await anext(events), await anext(events)
+        assert (started["id"], started["type"], printed) == (1, "started", {"id": 2, "type": "stdout", "text": "a\n"})
+        door.backend.event("go").set()
+        rest = [event async for event in events]
+        assert rest[0] == {"id": 3, "type": "stderr", "text": "b\n"}
+        file = {"path": "out.txt", "size": 1, "media_type": "text/plain", "content": "x", "encoding": "utf-8"}
+        assert rest[1] == {"id": 4, "type": "file", **file}
+        finished = rest[2]
+        assert (finished["type"], finished["status"], finished["exit_code"]) == ("finished", "failed", 3)
+        assert finished["execution_id"] == started["execution_id"]
+        assert not {"stdout", "stderr", "output"} & finished.keys()
+
+
+async def test_the_last_event_is_the_answer_of_execute(serve):
+    async with serve() as door:
+        *_, finished = await all_lines(door, "print a\nerror b")
+        answer = (await door.execute("print a\nerror b")).json()
+        assert finished.keys() - {"id", "type"} == answer.keys() - {"stdout", "stderr", "output"}
+        assert finished["error"] == answer["error"]
+
+
+async def test_by_default_they_are_server_sent_events(serve):
+    async with serve() as door, following(door, "print a\nprint ü", headers={}) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        events = (await response.aread()).decode().split("\n\n")
+    assert events[1] == 'id: 2\nevent: stdout\ndata: {"text":"a\\n"}'
+    assert events[2] == 'id: 3\nevent: stdout\ndata: {"text":"ü\\n"}'
+    assert events[3].startswith("id: 4\nevent: finished\ndata: {")
+    assert events[4:] == [""]
+
+
+async def test_what_is_refused_is_a_plain_problem(serve):
+    async with serve(max_concurrency=1, queue_length=0) as door:
+        for fields, status in (({"code": ""}, 400), ({"code": "x", "language": "pyton"}, 400), ({"cod": "x"}, 422)):
+            answer = await door.client.post("/execute/stream", json=fields, headers=BEARER)
+            assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+        assert (await door.client.post("/execute/stream", json={"code": "print"})).status_code == 401
+        async with following(door, "wait go") as response:
+            busy = await door.client.post("/execute/stream", json={"code": "print"}, headers=BEARER)
+            assert (busy.status_code, busy.json()["code"], "retry-after" in busy.headers) == (503, "busy", True)
+            door.backend.event("go").set()
+            await response.aread()
+
+
+async def test_a_key_for_repetition_is_refused_for_nothing_is_kept(serve):
+    async with serve() as door:
+        answer = await door.client.post(
+            "/execute/stream", json={"code": "print"}, headers=BEARER | {"Idempotency-Key": "k"}
+        )
+        assert (answer.status_code, door.backend.executions) == (422, [])
+
+
+async def test_a_sandbox_that_is_lost_ends_the_stream_with_a_problem(serve):
+    async with serve() as door:
+        *_, printed, problem = await all_lines(door, "print a\ndie")
+        assert printed["text"] == "a\n"
+        assert (problem["type"], problem["code"], problem["status"]) == ("problem", "sandbox-fault", 500)
+        async with following(door, "die", headers={}) as response:
+            assert b"event: problem\ndata: {" in await response.aread()
+
+
+async def test_whoever_leaves_cancels(serve):
+    async with serve() as door:
+        async with following(door, "print a\nwait never") as response:
+            assert [await anext(events := lines(response)), await anext(events)][1]["text"] == "a\n"
+            assert len(door.backend.living) >= 1
+        async with asyncio.timeout(10):
+            while door.app.state.services.executor.census().running:
+                await asyncio.sleep(0.01)
+
+
+async def test_one_who_leaves_while_waiting_for_a_place_takes_none(serve):
+    async with serve(max_concurrency=1, queue_length=1) as door, following(door, "wait go") as response:
+        waiting = asyncio.ensure_future(all_lines(door, "print never"))
+        executor = door.app.state.services.executor
+        async with asyncio.timeout(10):
+            while not executor.census().queued:
+                await asyncio.sleep(0.01)
+            waiting.cancel()
+            while executor.census().queued:
+                await asyncio.sleep(0.01)
+        door.backend.event("go").set()
+        await response.aread()
+        assert len(door.backend.executions) == 1
+
+
+@pytest.mark.parametrize(("headers", "ping"), [(LINES, '{"type":"ping"}'), ({}, ": ping")])
+async def test_a_silent_stream_says_that_it_lives(headers, ping, serve, monkeypatch):
+    monkeypatch.setattr(stream, "PING_SECONDS", 0.01)
+    async with serve() as door, following(door, "wait go", headers=headers) as response:
+        read = response.aiter_lines()
+        while await anext(read) != ping:
+            pass
+        door.backend.event("go").set()
+        assert [line for line in [line async for line in read] if "finished" in line]
+
+
+async def test_a_reader_that_stops_reading_neither_slows_the_program_nor_loses_without_a_gap(serve):
+    size = 32 * 2**20
+    async with serve(max_flood=2 * size) as door, following(door, f"flood {size}\nwrite done x") as response:
+        async with asyncio.timeout(60):  # the program ends although nobody reads
+            while door.app.state.services.executor.census().running:
+                await asyncio.sleep(0.01)
+        events = [event async for event in lines(response)]
+    text = sum(len(event["text"].encode()) for event in events if event["type"] == "stdout")
+    gaps = [event for event in events if event["type"] == "gap"]
+    assert gaps
+    assert {event["stream"] for event in gaps} == {"stdout"}
+    assert text + sum(event["bytes"] for event in gaps) == size == events[-1]["usage"]["stdout_bytes"]
