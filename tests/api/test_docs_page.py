@@ -59,7 +59,7 @@ def test_the_page_fits_each_screen_in_both_colours_and_runs_a_program(server):
         _run_a_program(page)
         _fits(page)
         page.evaluate(OPEN_OTHERS)
-        page.wait_for_function("document.querySelectorAll('.opblock.is-open').length === 7")
+        page.locator(".opblock.is-open").nth(page.locator(".opblock").count() - 1).wait_for()
         page.evaluate(SHOW_SCHEMAS)
         page.locator(".json-schema-2020-12").first.wait_for()
         _fits(page)
