@@ -3,10 +3,11 @@
 INVARIANT: looking writes nothing; a diagnosis may be made by another account than the server's.
 """
 
+import json
 import os
+from http.client import HTTPException
 from pathlib import Path
-
-import httpx2
+from urllib.request import ProxyHandler, build_opener
 
 from codex_server.access.tokens import TokenStore
 from codex_server.cli.findings import Finding
@@ -16,6 +17,7 @@ from codex_server.errors import StartupError
 from codex_server.settings import Settings
 
 _ANSWER_SECONDS = 3.0
+_ANSWER_BYTES = 64 * 1024
 
 
 def examine_state_folder(settings: Settings) -> Finding:
@@ -49,8 +51,9 @@ def examine_address(settings: Settings) -> Finding:
 def _server_at(url: str) -> str | None:
     """The version of the Codex Server that answers at ``url``; None where none does."""
     try:
-        answer = httpx2.get(f"{url}/health", timeout=_ANSWER_SECONDS, trust_env=False).json()
-    except (httpx2.HTTPError, ValueError):
+        with build_opener(ProxyHandler({})).open(f"{url}/health", timeout=_ANSWER_SECONDS) as response:
+            answer = json.loads(response.read(_ANSWER_BYTES))
+    except (OSError, HTTPException, ValueError):
         return None
     return str(answer["version"]) if isinstance(answer, dict) and {"version", "isolation"} <= answer.keys() else None
 
