@@ -22,7 +22,8 @@ TEST := $(VENV)/.ready-to-test
 # Compiled files are kept, whatever the environment says: else each worker would compile them all, at each run.
 JOBS ?= auto
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(RUN) -m pytest --numprocesses=$(JOBS) --maxprocesses=4 --dist=loadgroup
-PIP_INSTALL := $(RUN) -m pip install --disable-pip-version-check --constraint requirements.lock
+# Told in one line; all that pip says goes into the log, which a failure names.
+INSTALL_LOG := $(VENV)/install.log
 
 # A virtual environment whose interpreter is gone (a moved folder, an upgraded system) is made anew.
 ifneq ($(wildcard $(VENV)/pyvenv.cfg),)
@@ -130,15 +131,15 @@ clean: ## Remove the virtual environment, caches and builds (tokens and other st
 
 $(RUN):
 	@$(FIND_PYTHON); \
-	echo "Making $(VENV) with $$("$$found" --version)"; \
-	"$$found" -m venv $(VENV)
+	begun=$$(date +%s); printf 'Making $(VENV) with %s' "$$("$$found" --version)"; \
+	"$$found" -m venv $(VENV); \
+	echo ", $$(($$(date +%s) - begun)) s"
 
 $(SERVE): pyproject.toml requirements.lock | $(RUN)
-	@echo "Installing what the server needs into $(VENV) (the first time takes about a minute)"
-	@$(PIP_INSTALL) --editable .
+	@$(RUN) -m codex_server.packages "the server's packages" $(INSTALL_LOG) --constraint requirements.lock --editable .
 	@touch $@
 
 $(TEST): pyproject.toml requirements.lock | $(RUN)
-	@echo "Installing what the server and its tests need into $(VENV) (the first time takes about a minute)"
-	@$(PIP_INSTALL) --editable '.[dev]'
+	@$(RUN) -m codex_server.packages "the packages of the server and its tests" $(INSTALL_LOG) \
+		--constraint requirements.lock --editable '.[dev]'
 	@touch $@ $(SERVE)

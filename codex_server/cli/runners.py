@@ -1,7 +1,6 @@
 """``codex-server runners``: the packages that programs may import, and their installation."""
 
 import json
-import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -103,18 +102,14 @@ def missing_sets(languages: "Iterable[Language]") -> "list[PackageSet]":
 
 
 def install_visibly(wanted: "PackageSet") -> None:
-    """Install, telling each step. Raises ``InstallationFailed``."""
+    """Install, telling how far it is. Raises ``InstallationFailed``."""
     from codex_server.packages.installation import install_packages
+    from codex_server.packages.progress import Progress
 
-    begun = time.monotonic()
-    _say(f"Installing the packages of {wanted.title} into {wanted.folder} (once; this takes some minutes)")
-    installed = install_packages(wanted, lambda line: _say(f"  {line}"))
-    facts = f"{len(installed.packages)} packages, {format_size(installed.size)}"
-    _say(f"{wanted.title}: {facts}, installed in {time.monotonic() - begun:.0f} s")
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
+    begin = f"Installing the packages of {wanted.title} into {wanted.folder} (once; this takes some minutes)"
+    with Progress(begin, f"Packages of {wanted.title}") as progress:
+        installed = install_packages(wanted, progress)
+        progress.done(f"{len(installed.packages)} installed, {format_size(installed.size)}")
 
 
 def _find(languages: "Languages", name: str) -> "Language":

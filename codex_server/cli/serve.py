@@ -147,7 +147,7 @@ def install_if_possible(missing: "Iterable[PackageSet]") -> None:
             install_visibly(wanted)
         except InstallationFailed as failure:
             told = (
-                f"codex-server: the packages of {wanted.title} are not installed: {failure.detail}.\n"
+                f"codex-server: the packages of {wanted.title} are not installed: {failure.detail}\n"
                 "codex-server: the server starts without them, and programs that import them fail. Later: "
                 "`codex-server runners install`, then start the server again; `serve --no-data` does not try."
             )

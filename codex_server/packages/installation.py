@@ -18,7 +18,7 @@ from codex_server.errors import InstallationFailed
 from codex_server.files import open_lock
 from codex_server.packages.npm import install_with_npm
 from codex_server.packages.pip import install_with_pip
-from codex_server.packages.process import Say
+from codex_server.packages.process import Say, Tell, quote_end
 from codex_server.packages.sets import InstalledPackages, Package, PackageSet, read_stamp, write_stamp
 
 Installer = Callable[[Path, PackageSet, Say], tuple[Package, ...]]
@@ -32,21 +32,39 @@ _SCRATCH = ".new-"
 
 
 def install_packages(
-    wanted: PackageSet, say: Say, installers: Mapping[str, Installer] = INSTALLERS
+    wanted: PackageSet, tell: Tell, installers: Mapping[str, Installer] = INSTALLERS
 ) -> InstalledPackages:
     """Install ``wanted``, or find that it is there already; takes minutes and needs the registry.
 
-    Raises ``InstallationFailed`` with the cause and its cure; then nothing is left behind.
+    ``tell`` is told the steps; all that the installer's programs say goes into a log beside the set. Raises
+    ``InstallationFailed`` with the cause, its cure and the end of that log; nothing else is left behind.
     """
     root = wanted.folder.parent
     try:
         root.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with _alone(root, say):
-            found = wanted.installed() or _install(wanted, installers[wanted.installer], say)
+        with _alone(root, tell):
+            found = wanted.installed() or _install_logged(wanted, installers[wanted.installer], tell)
             _remove_older(found, root)
             return found
     except OSError as error:
         raise InstallationFailed(_explain(error, root)) from error
+
+
+def log_of(wanted: PackageSet) -> Path:
+    """Where all is written that was said when ``wanted`` was installed last, or could not be."""
+    return wanted.folder.parent / f"install-{wanted.interpreter.name}.log"
+
+
+def _install_logged(wanted: PackageSet, installer: Installer, tell: Tell) -> InstalledPackages:
+    file = log_of(wanted)
+    # An address of a registry may be in it, with a password: it is for its owner alone.
+    with open(file, "w", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600)) as log:
+        try:
+            return _install(wanted, installer, Say(tell, log))
+        except InstallationFailed as failure:
+            if not log.tell():
+                raise  # nothing was begun
+            raise InstallationFailed(f"{failure.detail}.\n{quote_end(file)}") from failure
 
 
 def _install(wanted: PackageSet, installer: Installer, say: Say) -> InstalledPackages:
@@ -73,14 +91,14 @@ def _install(wanted: PackageSet, installer: Installer, say: Say) -> InstalledPac
 
 
 @contextmanager
-def _alone(root: Path, say: Say) -> Iterator[None]:
+def _alone(root: Path, tell: Tell) -> Iterator[None]:
     """One installation at a time below ``root``; another process's is waited for."""
     lock = open_lock(root / ".lock")
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("Another process installs packages there; waiting for it")
+            tell("another process installs packages there; waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
     finally:

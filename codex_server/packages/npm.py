@@ -22,6 +22,7 @@ _INSTALL = (
     "--location=project", "--prefix=.", "--cache=.cache", "--loglevel=http", "--fetch-retry-mintimeout=1000",
 )  # fmt: skip
 _CACHE = ".cache"
+_LOCK = "package-lock.json"
 _INVENTORY = ".package-lock.json"
 _NEEDLESS = (".map", ".ts", ".mts", ".cts")
 _FETCHED = re.compile(r"npm http (?:fetch|cache) .*/(\S+\.tgz)\b")
@@ -43,7 +44,7 @@ def install_with_npm(folder: Path, wanted: PackageSet, say: Say) -> tuple[Packag
     for file in (wanted.manifest, *wanted.parts):
         shutil.copyfile(file, folder / file.name)
     try:
-        run_command([node, npm, *_INSTALL], say, shorten, folder=folder)
+        run_command([node, npm, *_INSTALL], say, Steps(_locked(wanted.parts)), folder=folder)
         if wanted.finish:
             run_command([node, wanted.finish.resolve(), folder], say, str, folder=folder)
     except CommandFailed as failure:
@@ -73,10 +74,25 @@ def inventory(modules: Path) -> tuple[Package, ...]:
     return tuple(Package(*row) for row in sorted(found))
 
 
-def shorten(line: str) -> str | None:
-    """What a person wants to read of a line of npm's; None for nothing."""
-    match = _FETCHED.match(line)
-    return f"Downloaded {match[1]}" if match else None
+class Steps:
+    """What a person wants to read of npm's talk: how many of the ``total`` packages are there."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._done = total, 0
+
+    def __call__(self, line: str) -> str | None:
+        """The step that a line tells of; None for nothing new."""
+        fetched = _FETCHED.match(line)
+        if fetched is None:
+            return None
+        self._done += 1
+        return f"{self._done} of {self._total}, downloaded {fetched[1]}"
+
+
+def _locked(parts: Iterable[Path]) -> int:
+    """How many packages the lock file among ``parts`` names."""
+    [lock] = [part for part in parts if part.name == _LOCK]
+    return sum(1 for path in json.loads(lock.read_text(encoding="utf-8"))["packages"] if path)
 
 
 def explain_npm(lines: Iterable[str]) -> str:

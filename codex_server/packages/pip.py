@@ -10,7 +10,7 @@ import importlib.util
 import re
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from codex_server.errors import InstallationFailed
@@ -23,10 +23,9 @@ _FIRST_PIP_FOR_OTHERS = (22, 3)
 """The first pip that installs for another interpreter (``--python``)."""
 _INSTALL = ("install", "--only-binary", ":all:", "--no-compile", "--progress-bar", "off", "--retries", "3")
 """Only with retries does pip say that a registry cannot be reached; else it takes it for an empty one."""
-_SPOKEN = re.compile(
-    r"(Collecting \S+|Downloading \S+\.whl \(.*\)|Using cached \S+\.whl|Installing collected packages)"
-)
-_LOCAL = re.compile(r"Processing (?:\S*/)?([^/\s]+\.whl)")
+_FOUND = re.compile(r"(?:Collecting|Obtaining|Processing) (?:\S*/)?([^/\s]+)")
+_LOADED = re.compile(r"(?:Downloading|Using cached) (?:\S*/)?([^/\s]+?)-\S*\.(?:whl|tar\.gz) (\(.*\))")
+_UNPACKED = re.compile(r"Installing collected packages: (.*)")
 _UNREACHABLE = re.compile(
     r"NewConnectionError|Failed to establish|ConnectTimeout|Read timed out|name resolution|Connection refused|"
     r"Network is unreachable|ProxyError|SSLError|CERTIFICATE_VERIFY_FAILED|Connection reset|40[13] Client Error|"
@@ -42,11 +41,11 @@ def install_with_pip(folder: Path, wanted: PackageSet, say: Say) -> tuple[Packag
     ``folder`` may be renamed afterwards. Raises ``InstallationFailed``.
     """
     shared = has_pip_for_others()
-    _make_environment(folder, wanted, with_pip=not shared)
+    _make_environment(folder, wanted, say, with_pip=not shared)
     python = folder / "bin" / "python3"
     pip: list[str | Path] = [sys.executable, *_PIP, "--python", python] if shared else [python, *_PIP]
     try:
-        run_command([*pip, *_INSTALL, "--requirement", wanted.manifest.resolve()], say, shorten, folder=folder)
+        run_command([*pip, *_INSTALL, "--requirement", wanted.manifest.resolve()], say, Steps(), folder=folder)
         if not shared:
             run_command([*pip, "uninstall", "--yes", *_TOOLS], say, _silently, folder=folder)
     except CommandFailed as failure:
@@ -55,9 +54,10 @@ def install_with_pip(folder: Path, wanted: PackageSet, say: Say) -> tuple[Packag
     _remove_needless(folder, library)
     if wanted.finish:
         _finish(python, wanted.finish, folder, say)
-    say("Compiling")
-    _compile(python, folder, guest_folder(wanted.interpreter))
-    return inventory(library)
+    packages = inventory(library)
+    say(f"compiling {len(packages)}")
+    _compile(python, folder, guest_folder(wanted.interpreter), say)
+    return packages
 
 
 def has_pip_for_others() -> bool:
@@ -74,12 +74,27 @@ def inventory(library: Path) -> tuple[Package, ...]:
     return tuple(Package(*row) for row in sorted(found, key=lambda row: row[0].lower()))
 
 
-def shorten(line: str) -> str | None:
-    """What a person wants to read of a line of pip's; None for nothing."""
-    if local := _LOCAL.match(line.strip()):
-        return f"Processing {local[1]}"
-    match = _SPOKEN.match(line.strip())
-    return match[1] if match else None
+class Steps:
+    """What a person wants to read of pip's talk: how far it is. ``packages`` are those that it found so far.
+
+    It does not know how many there will be before it has looked at each.
+    """
+
+    def __init__(self) -> None:
+        self.packages = 0
+
+    def __call__(self, line: str) -> str | None:
+        """The step that a line tells of; None for nothing new."""
+        line = line.strip()
+        if found := _FOUND.match(line):
+            self.packages += 1
+            return f"{self.packages} found, looking at {found[1]}"
+        if loaded := _LOADED.match(line):
+            return f"{self.packages} found, downloading {loaded[1]} {loaded[2]}"
+        if unpacked := _UNPACKED.match(line):
+            self.packages = len(unpacked[1].split(", "))
+            return f"unpacking {self.packages}"
+        return None
 
 
 def explain_pip(lines: Iterable[str]) -> str:
@@ -88,29 +103,35 @@ def explain_pip(lines: Iterable[str]) -> str:
     text = "\n".join(said)
     if _NO_SPACE.search(text):
         return "the disk is full. Free some 2 GiB, or name a folder on another disk with CODEX_PACKAGES_DIR"
-    if _UNREACHABLE.search(text):
+    if is_unreachable(said):
         return (
             "the package registry cannot be reached. Look at the network, and at pip's own settings when you need a "
-            f"proxy, a mirror or a certificate (`pip config list`). pip said: {_last_error(said)}"
+            f"proxy, a mirror or a certificate (`pip config list`). pip said: {last_error(said)}"
         )
     if missing := _NOT_FOUND.search(text):
         return (
             f"the registry has no wheel of {missing[1]} for this Python and machine. Use another Python (3.11 to 3.14 "
             "have them), or take the package out of requirements.txt"
         )
-    return f"pip said: {_last_error(said)}"
+    return f"pip said: {last_error(said)}"
 
 
-def _last_error(said: list[str]) -> str:
+def is_unreachable(lines: Iterable[str]) -> bool:
+    """Whether pip said that it cannot reach the registry."""
+    return _UNREACHABLE.search("\n".join(lines)) is not None
+
+
+def last_error(said: Sequence[str]) -> str:
+    """The last line of pip's that tells of an error, else its last one."""
     errors = [line for line in said if line.lower().startswith("error")]
     return (errors or said or ["nothing"])[-1].strip()
 
 
-def _make_environment(folder: Path, wanted: PackageSet, *, with_pip: bool) -> None:
+def _make_environment(folder: Path, wanted: PackageSet, say: Say, *, with_pip: bool) -> None:
     python = wanted.interpreter.path
     options = ["--symlinks", *([] if with_pip else ["--without-pip"])]
     try:
-        run_command([python, "-I", "-m", "venv", *options, folder], _silently, _silently, folder=folder)
+        run_command([python, "-I", "-m", "venv", *options, folder], say, _silently, folder=folder)
     except CommandFailed as failure:
         if re.search(r"ensurepip|No module named (venv|pip)", failure.text):
             raise InstallationFailed(
@@ -119,7 +140,7 @@ def _make_environment(folder: Path, wanted: PackageSet, *, with_pip: bool) -> No
             ) from failure
         if _NO_SPACE.search(failure.text):
             raise InstallationFailed(explain_pip(failure.lines)) from failure
-        said = _last_error(list(failure.lines))
+        said = last_error(list(failure.lines))
         raise InstallationFailed(f"no virtual environment could be made: {said}") from failure
 
 
@@ -144,16 +165,16 @@ def _finish(python: Path, script: Path, folder: Path, say: Say) -> None:
     except CommandFailed as failure:
         raise InstallationFailed(
             f"{script.name}, which completes the installation, failed; a package may have changed what it relies on. "
-            f"It said: {_last_error(list(failure.lines))}"
+            f"It said: {last_error(list(failure.lines))}"
         ) from failure
 
 
-def _compile(python: Path, folder: Path, seen_as: str) -> None:
+def _compile(python: Path, folder: Path, seen_as: str, say: Say) -> None:
     """Compile everything, under the path at which a guest sees it: no path of the host is left in the bytecode."""
     options = ("-qq", "-f", "-j", "0", "-s", str(folder), "-p", seen_as)
     argv = [str(python), "-I", "-m", "compileall", *options, str(folder / "lib")]
     try:
-        run_command(argv, _silently, _silently, folder=folder)
+        run_command(argv, say, _silently, folder=folder)
     except CommandFailed as failure:
         if _NO_SPACE.search(failure.text) or failure.code != 1:
             raise InstallationFailed(f"the packages could not be compiled: {explain_pip(failure.lines)}") from failure

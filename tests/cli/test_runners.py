@@ -55,8 +55,9 @@ def test_packages_are_installed_step_by_step_and_then_listed(tmp_path: Path):
     assert output[0].startswith(
         f"Installing the packages of Snake into {tmp_path / 'state' / 'packages' / 'python-3.'}"
     )
-    assert "  Compiling" in output
-    assert output[-1].startswith("Snake: 1 packages, ")
+    assert re.fullmatch(r"Packages of Snake: 1 installed, .* [KM]iB, \d+ s", output[-1])
+    assert len(output) <= 4, "a line for the step, and one now and then on a slow machine"
+    assert "\x1b" not in "".join(output)
     packages = shown("snake")["packages"]
     assert (packages["installed"], packages["contents"]) == (True, [{"name": "apple", "version": "1.2"}])
     assert packages["size"] > 0
@@ -86,6 +87,8 @@ def test_a_runner_without_packages_is_told_and_an_unknown_one_refused():
 @pytest.mark.tier("change")
 def test_a_failure_is_our_error_with_its_cure(tmp_path: Path):
     (tmp_path / "runners" / "snake" / "requirements.txt").write_text("pear\n")
-    with pytest.raises(InstallationFailed, match="no wheel of pear"):
+    with pytest.raises(
+        InstallationFailed, match=r"no wheel of pear[\s\S]*/install-python\.log; it ends:[\s\S]*ERROR: No"
+    ):
         call("install", "snake")
     assert shown("snake")["packages"]["installed"] is False

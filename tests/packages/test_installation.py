@@ -45,7 +45,7 @@ def install(asked: PackageSet, installer: Recorder | None = None, said: list[str
 
 
 def contents(root: Path) -> set[str]:
-    return {path.name for path in root.iterdir()} - {".lock"}
+    return {path.name for path in root.iterdir()} - {".lock", "install-python.log"}
 
 
 def test_an_installed_set_is_in_its_place_and_says_what_it_holds(tmp_path: Path) -> None:
@@ -77,6 +77,14 @@ def test_a_failure_leaves_nothing(failure: BaseException, tmp_path: Path) -> Non
         install(wanted(tmp_path), Recorder(failure))
     assert contents(tmp_path) == set()
     assert wanted(tmp_path).installed() is None
+
+
+def test_a_failure_quotes_the_end_of_the_log_which_stays_for_its_owner_alone(tmp_path: Path) -> None:
+    with pytest.raises(InstallationFailed) as failure:
+        install(wanted(tmp_path), Recorder(InstallationFailed("no room")))
+    log = tmp_path / "install-python.log"
+    assert failure.value.detail == f"no room.\nThe whole log is {log}; it ends:\n    == half"
+    assert log.stat().st_mode & 0o777 == 0o600
 
 
 def test_what_a_killed_installation_left_is_no_set_and_goes(tmp_path: Path) -> None:
@@ -135,7 +143,7 @@ def test_two_at_once_install_once(tmp_path: Path) -> None:
     install(wanted(tmp_path), second, said)
     thread.join(30)
     assert (slow.calls, second.calls) == (1, 0)
-    assert said == ["Another process installs packages there; waiting for it"]
+    assert said == ["another process installs packages there; waiting for it"]
 
 
 @pytest.mark.parametrize(

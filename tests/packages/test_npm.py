@@ -18,7 +18,7 @@ import pytest
 from codex_server.errors import InstallationFailed
 from codex_server.interpreters import Interpreter, find_interpreter
 from codex_server.packages.installation import install_packages
-from codex_server.packages.npm import explain_npm, find_npm, shorten
+from codex_server.packages.npm import Steps, explain_npm, find_npm
 from codex_server.packages.sets import Package, PackageSet
 from tests.levels import out_of_reach
 
@@ -134,7 +134,7 @@ def test_what_the_lock_names_is_installed_without_running_anything_of_it(
     asked = wanted(tmp_path / "runner", node, locked=integrity(registry.tarball))
     installed = install_packages(asked, said.append)
     assert installed.packages == (Package("answer", "1.2.3"),)
-    assert said == ["Downloaded answer-1.2.3.tgz"]
+    assert said == ["1 of 1, downloaded answer-1.2.3.tgz"]
     package = installed.folder / "node_modules" / "answer"
     assert {path.name for path in package.iterdir()} == {"LICENSE", "cli.js", "index.js", "package.json"}
     assert [path.name for path in package.parent.iterdir()] == ["answer"]
@@ -201,12 +201,13 @@ def test_npms_words_become_cause_and_cure(said: str, cause: str) -> None:
         raise AssertionError(explain_npm(said.splitlines()))
 
 
-def test_only_downloads_are_told() -> None:
-    assert shorten("npm http fetch GET 200 https://r.example/zod/-/zod-4.6.7.tgz 55ms (cache miss)") == (
-        "Downloaded zod-4.6.7.tgz"
-    )
-    assert shorten("npm http fetch GET 200 https://r.example/zod 55ms (cache miss)") is None
-    assert shorten("npm warn Unknown user config") is None
+def test_only_downloads_are_told_with_how_many_there_will_be() -> None:
+    steps = Steps(82)
+    fetched = "npm http fetch GET 200 https://r.example/zod/-/zod-4.6.7.tgz 55ms (cache miss)"
+    assert steps(fetched) == "1 of 82, downloaded zod-4.6.7.tgz"
+    assert steps("npm http fetch GET 200 https://r.example/zod 55ms (cache miss)") is None
+    assert steps("npm warn Unknown user config") is None
+    assert steps(fetched.replace("zod", "ajv")) == "2 of 82, downloaded ajv-4.6.7.tgz"
 
 
 def test_the_shipped_lock_is_whole_and_names_no_registry() -> None:

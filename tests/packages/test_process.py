@@ -1,21 +1,36 @@
+import io
 import sys
 from pathlib import Path
 
 import pytest
 
-from codex_server.packages.process import CommandFailed, command_environment, run_command
+from codex_server.packages.process import CommandFailed, Say, command_environment, quote_end, run_command
 
 
-def run(program: str, folder: Path) -> tuple[list[str], list[str]]:
+def run(program: str, folder: Path) -> tuple[list[str], list[str], str]:
     said: list[str] = []
-    kept = run_command([sys.executable, "-c", program], said.append, lambda line: line.upper() or None, folder=folder)
-    return kept, said
+    log = io.StringIO()
+    kept = run_command(
+        [sys.executable, "-c", program], Say(said.append, log), lambda line: line.upper() or None, folder=folder
+    )
+    return kept, said, log.getvalue()
 
 
 def test_a_program_says_each_line_as_it_is_shortened_and_hands_all_back(tmp_path: Path) -> None:
-    kept, said = run("import sys; print('one'); print(); sys.stderr.write('two\\n')", tmp_path)
-    assert sorted(kept) == ["", "one", "two"]
-    assert sorted(said) == ["ONE", "TWO"]
+    kept, said, log = run("print('one', flush=True); print(); import sys; sys.stderr.write('two\\n')", tmp_path)
+    assert kept == ["one", "", "two"]
+    assert said == ["ONE", "TWO"]
+    command, *rest = log.splitlines()
+    assert command.startswith(f"$ {sys.executable} -c ")
+    assert rest == ["one", "== ONE", "", "two", "== TWO"]
+
+
+def test_the_end_of_a_log_is_quoted_with_its_place(tmp_path: Path) -> None:
+    log = tmp_path / "install.log"
+    log.write_text("\n".join([*map(str, range(30)), "", ""]))
+    first, *rest = quote_end(log).splitlines()
+    assert first == f"The whole log is {log}; it ends:"
+    assert rest == [f"    {number}" for number in range(18, 30)]
 
 
 def test_a_line_is_told_while_the_program_still_runs(tmp_path: Path) -> None:
@@ -24,7 +39,8 @@ def test_a_line_is_told_while_the_program_still_runs(tmp_path: Path) -> None:
     def say(line: str) -> None:
         (tmp_path / "seen").write_text(line)
 
-    assert run_command([sys.executable, "-c", program], say, str, folder=tmp_path) == ["begun", "ended"]
+    said = Say(say, io.StringIO())
+    assert run_command([sys.executable, "-c", program], said, str, folder=tmp_path) == ["begun", "ended"]
 
 
 def test_a_program_that_fails_tells_code_and_last_words(tmp_path: Path) -> None:

@@ -1,0 +1,35 @@
+"""``python -m codex_server.packages WHAT LOG ARGUMENT...``: what the server itself needs, with pip, told in one line.
+
+The Makefile calls it in a new environment: nothing but the standard library is there.
+"""
+
+import sys
+from pathlib import Path
+
+from codex_server.packages.pip import Steps, explain_pip, is_unreachable, last_error
+from codex_server.packages.process import CommandFailed, Say, quote_end, run_command
+from codex_server.packages.progress import Progress
+
+_PIP = ("-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--progress-bar", "off")
+
+
+def install(what: str, log: Path, arguments: list[str]) -> None:
+    """Run pip in this environment; ends the process with 1 when it fails, after cause, cure and pip's last words."""
+    steps, title = Steps(), what[:1].upper() + what[1:]
+    begin = f"Installing {what} into {Path(sys.prefix).name} (once; this takes a minute or two)"
+    try:
+        with Progress(begin, title) as progress, log.open("w", encoding="utf-8") as file:
+            run_command([sys.executable, *_PIP, *arguments], Say(progress, file), steps, folder=Path.cwd())
+            progress.done(f"{steps.packages} installed" if steps.packages else "all there already")
+    except CommandFailed as failure:
+        said = failure.lines
+        cause = explain_pip(said) if is_unreachable(said) else f"pip said: {last_error(said)}"
+        sys.exit(f"make: {what} could not be installed: {cause}.\n{quote_end(log)}")
+    except OSError as error:
+        sys.exit(f"make: {what} could not be installed: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    install(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])
