@@ -12,6 +12,7 @@
     |- Unauthenticated            no valid token
     |- Forbidden                  the token lacks the scope
     |- IdempotencyInFlight        the first request with that Idempotency-Key still runs
+    |- NotRun                    an item of a batch was not run: an earlier one failed
     |- NoPublicAddress            ChatGPT cannot be told where this server is
     |- TooLarge                   the body is above the server's cap
     |- RateLimited                this caller, by policy
@@ -119,6 +120,13 @@ class NoPublicAddress(CodexError):
 
     slug = "no-public-address"
     title = "This server's public https address is not known"
+
+
+class NotRun(CodexError):
+    """An item of a batch that was not run, because an earlier one failed and the caller wanted to stop there."""
+
+    slug = "not-run"
+    title = "The item was not run"
 
 
 class TooLarge(CodexError):

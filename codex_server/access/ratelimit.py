@@ -51,13 +51,13 @@ class RateLimit:
         self._items = tuple(limits.parse_many(policy)) if policy else ()
         self._limiter = MovingWindowRateLimiter(storage_from_string(storage))
 
-    def take(self, caller: str) -> Allowance:
-        """Count one execution of ``caller``, or refuse it; a refused one is counted by no policy."""
-        if refused := [item for item in self._items if not self._limiter.test(item, caller)]:
+    def take(self, caller: str, cost: int = 1) -> Allowance:
+        """Count ``cost`` executions of ``caller``, or refuse them; what is refused is counted by no policy."""
+        if refused := [item for item in self._items if not self._limiter.test(item, caller, cost=cost)]:
             retry_after = max(self._window(item, caller).reset for item in refused)
             return Allowance(self._windows(caller), retry_after)
         for item in self._items:
-            self._limiter.hit(item, caller)
+            self._limiter.hit(item, caller, cost=cost)
         return Allowance(self._windows(caller))
 
     def _windows(self, caller: str) -> tuple[Window, ...]:

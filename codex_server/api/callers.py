@@ -52,14 +52,27 @@ async def within_rate(request: Request, caller: ExecutingCaller, services: TheSe
 
     Raises ``RateLimited``. The fields follow draft-ietf-httpapi-ratelimit-headers-11.
     """
-    allowance = services.rate_limit.take(caller.key)
+    count_against_rate(request, caller, services)
+
+
+def count_against_rate(request: Request, caller: Caller, services: Services, cost: int = 1) -> None:
+    """Count ``cost`` executions. Raises ``RateLimited``, and then none is counted."""
+    allowance = services.rate_limit.take(caller.key, cost)
     exchange_of(request).headers.update(rate_headers(allowance))
-    if allowance.retry_after is not None:
-        policies = " and ".join(f"{w.quota} in {w.seconds} s" for w in allowance.exhausted)
+    if allowance.retry_after is None:
+        return
+    if cost > 1:
+        smallest = min(allowance.windows, key=lambda window: window.remaining)
         raise RateLimited(
-            f"the limit of requests is used up ({policies}); wait {allowance.retry_after} s before the next",
+            f"the batch needs {cost} more executions, and {smallest.remaining} are left of {smallest.quota} in "
+            f"{smallest.seconds} s; send fewer items, or wait {allowance.retry_after} s",
             allowance.retry_after,
         )
+    policies = " and ".join(f"{w.quota} in {w.seconds} s" for w in allowance.exhausted)
+    raise RateLimited(
+        f"the limit of requests is used up ({policies}); wait {allowance.retry_after} s before the next",
+        allowance.retry_after,
+    )
 
 
 def rate_headers(allowance: Allowance) -> dict[str, str]:

@@ -5,14 +5,15 @@ import binascii
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from codex_server.api.body import escape_pointer
 from codex_server.api.exception_handlers import FieldsInvalid, LimitsTooLoose
 from codex_server.api.problems import Fault
-from codex_server.api.schemas import ExecuteRequest, RequestFile, RequestLimits
+from codex_server.api.schemas import BatchRequest, ExecuteRequest, RequestFile, RequestLimits
 from codex_server.errors import InvalidCode, InvalidRequest
 from codex_server.ids import new_id
 from codex_server.languages import Languages
@@ -29,6 +30,7 @@ MAX_WORD_BYTES = 2**17 - 1
 MAX_WORDS_BYTES = 2**20
 """Arguments and variables together, half of what Linux takes with the usual stack."""
 _MAX_FAULTS = 20
+_Model = TypeVar("_Model", bound=BaseModel)
 _OBJECTS: Mapping[int | str, str] = {
     "files": '{"path": "data/in.csv", "content": "1,2"}',
     "limits": '{"memory_bytes": 134217728}',
@@ -42,11 +44,20 @@ def read_request(content: Mapping[str, object]) -> ExecuteRequest:
     Raises ``FieldsInvalid`` that names every field at fault: unknown ones first, for where a name is misspelt, that is
     why the right one is missing.
     """
+    return _validated(ExecuteRequest, content)
+
+
+def read_batch(content: Mapping[str, object]) -> BatchRequest:
+    """The same for a batch, whose items are not looked at."""
+    return _validated(BatchRequest, content)
+
+
+def _validated(model: type[_Model], content: Mapping[str, object]) -> _Model:
     try:
-        return ExecuteRequest.model_validate(content)
+        return model.model_validate(content)
     except ValidationError as error:
         found = sorted(error.errors(include_url=False), key=lambda each: each["type"] != "extra_forbidden")
-        raise FieldsInvalid([_fault(each) for each in found[:_MAX_FAULTS]]) from None
+        raise FieldsInvalid([_fault(each, model) for each in found[:_MAX_FAULTS]]) from None
 
 
 def to_execution(request: ExecuteRequest, settings: Settings, languages: Languages) -> Execution:
@@ -151,11 +162,11 @@ def _content(file: RequestFile, pointer: str) -> bytes:
         raise InvalidRequest(f"the content is not base64 ({error}); use the alphabet with + and /", pointer) from None
 
 
-def _fault(error: ErrorDetails) -> Fault:
+def _fault(error: ErrorDetails, model: type[BaseModel]) -> Fault:
     *parents, last = error["loc"] or ("",)
     pointer = "".join(f"/{escape_pointer(str(step)[:80])}" for step in error["loc"])
     if error["type"] == "extra_forbidden":
-        return Fault(pointer, _unknown_field(str(last), _fields_at(parents)))
+        return Fault(pointer, _unknown_field(str(last), _fields_at(parents, model)))
     if error["input"] is None:
         return Fault(pointer, "null is not taken here; leave the field out to get its default")
     if error["type"] in ("model_type", "dict_type"):
@@ -170,11 +181,11 @@ def _unknown_field(name: str, known: Iterable[str]) -> str:
     return f"there is no field {name[:80]!a}; {hint}"
 
 
-def _fields_at(parents: list[str | int]) -> Iterable[str]:
+def _fields_at(parents: list[str | int], model: type[BaseModel]) -> Iterable[str]:
     match parents:
         case ["files", _]:
             return RequestFile.model_fields
         case ["limits"]:
             return RequestLimits.__annotations__
         case _:
-            return ExecuteRequest.model_fields
+            return model.model_fields

@@ -7,8 +7,8 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from codex_server import __version__
-from codex_server.api.route_docs import EXECUTE
-from codex_server.api.schemas import ExecuteRequest, Problem
+from codex_server.api.route_docs import BATCH, EXECUTE
+from codex_server.api.schemas import BatchRequest, ExecuteRequest, Problem
 from codex_server.settings import Settings
 
 TITLE = "Codex Server"
@@ -60,8 +60,9 @@ def build_document(app: FastAPI, settings: Settings) -> dict[str, Any]:
             _use_our_problems(operation)
             _simplify_parameters(operation)
     # FastAPI drops every null, also those that an example is about.
-    answer = document["paths"]["/execute"]["post"]["responses"]["200"]["content"]["application/json"]
-    answer["examples"] = EXECUTE["responses"][200]["content"]["application/json"]["examples"]
+    for path, told in (("/execute", EXECUTE), ("/execute/batch", BATCH)):
+        answer = document["paths"][path]["post"]["responses"]["200"]["content"]["application/json"]
+        answer["examples"] = told["responses"][200]["content"]["application/json"]["examples"]
     return document
 
 
@@ -73,7 +74,10 @@ def _server(settings: Settings) -> dict[str, str]:
 
 def request_schemas(settings: Settings) -> dict[str, Any]:
     """The schemas of what FastAPI does not read itself, with the ceilings of ``settings``."""
-    _, found = models_json_schema([(ExecuteRequest, "validation"), (Problem, "serialization")], ref_template=REFERENCE)
+    _, found = models_json_schema(
+        [(ExecuteRequest, "validation"), (BatchRequest, "validation"), (Problem, "serialization")],
+        ref_template=REFERENCE,
+    )
     schemas: dict[str, Any] = found["$defs"]
     fields = schemas["ExecuteRequest"]["properties"]
     fields["timeout"] |= {"default": settings.default_timeout, "maximum": settings.max_timeout}

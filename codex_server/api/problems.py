@@ -40,6 +40,7 @@ STATUS_OF: Mapping[type[errors.CodexError], int] = {
     errors.IdempotencyInFlight: 409,
     errors.NoPublicAddress: 404,
     errors.TooLarge: 413,
+    errors.NotRun: 424,
     errors.RateLimited: 429,
     errors.Unavailable: 503,
     errors.SandboxFault: 500,
@@ -91,6 +92,10 @@ _GUIDE: Mapping[type[errors.CodexError], tuple[str, str]] = {
         "`CODEX_PUBLIC_URL` is not set, or is no https address, and no proxy that is trusted says one.",
         "Set `CODEX_PUBLIC_URL` to the https address that ChatGPT is to call, or name your proxy in "
         "`CODEX_TRUSTED_PROXIES`.",
+    ),
+    errors.NotRun: (
+        "An earlier item of the batch failed, and `stop_on_failure` was set.",
+        "Mend that item, and send this one again.",
     ),
     errors.TooLarge: (
         "The body is above the server's cap (`CODEX_MAX_BODY`).",

@@ -6,7 +6,15 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 
 from codex_server import __version__
 from codex_server.api.problems import MEDIA_TYPE, PAGE, Kind, kinds
-from codex_server.api.schemas import ExecuteAnswer, HealthAnswer, HomeAnswer, LanguagesAnswer, LiveAnswer, ReadyAnswer
+from codex_server.api.schemas import (
+    BatchAnswer,
+    ExecuteAnswer,
+    HealthAnswer,
+    HomeAnswer,
+    LanguagesAnswer,
+    LiveAnswer,
+    ReadyAnswer,
+)
 
 REQUEST_ID = "3f1c9a0e5b7d4c21"
 _BEARER: list[dict[str, list[str]]] = [{"BearerAuth": []}]
@@ -244,6 +252,31 @@ STREAM: dict[str, Any] = EXECUTE | {
                 "application/x-ndjson": {"schema": {"type": "string"}, "example": _LINES},
             },
         },
+    },
+}
+_BATCH_REQUEST = {"items": [{"code": "print(1)"}, {"code": "echo 2", "language": "pyton"}], "max_parallel": 2}
+_REFUSED = {"problem": problem_example(next(kind for kind in kinds() if kind.slug == "unknown-language"))}
+_BATCH_ANSWER = {"items": [EXECUTE_ANSWER, _REFUSED]}
+BATCH: dict[str, Any] = EXECUTE | {
+    "operation_id": "executeBatch",
+    "summary": "Execute many programs",
+    "response_model": BatchAnswer,
+    "responses": EXECUTE["responses"]
+    | {
+        200: _ok("What became of each item, in the order of the request", {"batch": _BATCH_ANSWER})
+        | {"headers": _RATE_HEADERS}
+    },
+    "openapi_extra": EXECUTE["openapi_extra"]
+    | {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {"$ref": "#/components/schemas/BatchRequest"},
+                    "examples": {"batch": {"value": _BATCH_REQUEST}},
+                }
+            },
+        }
     },
 }
 LANGUAGES: dict[str, Any] = {

@@ -14,10 +14,16 @@ from codex_server.model import Execution, Outcome
 
 async def take_execution(request: Request, services: Services) -> tuple[Execution, bytes]:
     """What the body asks for, and the body; one that asks for what cannot be is refused here."""
+    content, body = await take_object(request, services)
+    return to_execution(read_request(content), services.settings, services.languages), body
+
+
+async def take_object(request: Request, services: Services) -> tuple[dict[str, object], bytes]:
+    """The body's JSON object, and the body."""
     check_is_json(request)
     settings = services.settings
     body = await read_body(request, max_bytes=settings.max_body, seconds=settings.receive_seconds)
-    return to_execution(read_request(parse_object(body)), settings, services.languages), body
+    return parse_object(body), body
 
 
 async def run_execution(request: Request, services: Services, execution: Execution) -> Outcome:

@@ -59,6 +59,21 @@ class ExecuteRequest(BaseModel):
     limits: RequestLimits = Field(default=RequestLimits(), description="Limits to tighten")
 
 
+class BatchRequest(BaseModel):
+    """Programs to run, a few at a time."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    items: list[object] = Field(
+        description="What to run: each as the body of `/execute`",
+        min_length=1,
+        max_length=100,
+        json_schema_extra={"items": {"$ref": "#/components/schemas/ExecuteRequest"}},
+    )
+    max_parallel: Annotated[int, Whole] = Field(4, ge=1, le=100, description="How many may run at once")
+    stop_on_failure: bool = Field(False, description="Begin no further item once one did not succeed")
+
+
 class Truncated(BaseModel):
     """Which streams are not whole: bytes are missing between their head and their tail."""
 
@@ -114,6 +129,18 @@ class ExecuteAnswer(BaseModel):
     usage: Usage
     files: list[AnswerFile] = Field(description="Files that the program left in the workspace, while small")
     skipped_files: list[LeftOutFile] = Field(description="What else it left there, and why it is not in `files`")
+
+
+class BatchProblem(BaseModel):
+    """Why an item has no outcome."""
+
+    problem: dict[str, object] = Field(description="A problem, as a refused request gets it")
+
+
+class BatchAnswer(BaseModel):
+    """What became of each item, in the order of the request."""
+
+    items: list[ExecuteAnswer | BatchProblem]
 
 
 class PackageAnswer(BaseModel):

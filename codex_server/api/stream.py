@@ -21,7 +21,8 @@ from codex_server.model import Status
 PING_SECONDS = 15.0
 """After so long without an event a stream says that it lives: proxies end what is silent."""
 NDJSON, EVENT_STREAM = "application/x-ndjson", "text/event-stream"
-_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+"""Of every stream: nobody keeps it, and a proxy sends each piece on at once."""
 _SENT_BEFORE = {"stdout", "stderr", "output"}
 
 
@@ -49,7 +50,7 @@ class RunStream(StreamingResponse):
     def __init__(self, request: Request, run: Run, max_chars: int) -> None:
         lines = NDJSON in request.headers.get("accept", "")
         media_type = NDJSON if lines else EVENT_STREAM
-        super().__init__(self._lines() if lines else self._events(), media_type=media_type, headers=_HEADERS)
+        super().__init__(self._lines() if lines else self._events(), media_type=media_type, headers=HEADERS)
         self._request, self._run, self._max_chars = request, run, max_chars
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -9,7 +9,7 @@ from codex_server.access.tokens import TokenStore
 from codex_server.api.callers import within_rate
 
 pytestmark = pytest.mark.anyio
-LIMITED = {"/execute", "/execute/stream", "/actions/execute"}
+LIMITED = {"/execute", "/execute/batch", "/execute/stream", "/actions/execute"}
 """Every route that runs code."""
 
 

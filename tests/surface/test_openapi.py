@@ -14,6 +14,7 @@ from codex_server.cli.openapi import render_document
 FILE = Path(__file__).parents[2] / "openapi.yaml"
 OPERATIONS = {
     "executeCode",
+    "executeBatch",
     "streamCode",
     "listLanguages",
     "healthCheck",
@@ -61,7 +62,7 @@ def test_every_description_is_short_enough_for_chatgpt(document):
 def test_the_bearer_scheme_guards_what_needs_a_token(document):
     assert document["components"]["securitySchemes"]["BearerAuth"]["scheme"] == "bearer"
     guarded = {op["operationId"] for _, _, op in operations(document) if op.get("security") == [{"BearerAuth": []}]}
-    assert guarded == {"executeCode", "streamCode", "readMetrics"}
+    assert guarded == {"executeCode", "executeBatch", "streamCode", "readMetrics"}
     for _, _, op in operations(document):
         assert ("401" in op["responses"]) == (op["operationId"] in guarded)
 

@@ -10,6 +10,7 @@ router = APIRouter()
 LINKS = {
     "execute": "/execute",
     "stream": "/execute/stream",
+    "batch": "/execute/batch",
     "languages": "/languages",
     "health": "/health",
     "liveness": "/livez",

@@ -1,0 +1,68 @@
+"""Many programs in one request: each as ``/execute`` takes it, a few at a time, results by their place."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+from codex_server.api.exception_handlers import FieldsInvalid
+from codex_server.api.intake import read_request, to_execution
+from codex_server.api.problems import Fault
+from codex_server.api.schemas import BatchRequest
+from codex_server.api.services import Services
+from codex_server.errors import NotRun
+from codex_server.model import Outcome, Status
+
+Result = Outcome | Exception
+"""An outcome, or why there is none."""
+
+
+class Batch:
+    """Runs the items of ``request``. An item that is refused, or lost, is a result like any other."""
+
+    def __init__(self, request: BatchRequest, services: Services) -> None:
+        self._services = services
+        self._items = list(enumerate(request.items))
+        self._stop_on_failure = request.stop_on_failure
+        self._workers = min(request.max_parallel, len(self._items))
+        self._failed: int | None = None
+        self._done: asyncio.Queue[tuple[int, Result]] = asyncio.Queue()
+
+    async def results(self) -> AsyncIterator[tuple[int, Result]]:
+        """Each item's place and result, as they come. INVARIANT: nothing runs any more when this is closed."""
+        pending = iter(self._items)
+        count = len(self._items)
+        workers = [asyncio.ensure_future(self._work(pending)) for _ in range(self._workers)]
+        try:
+            for _ in range(count):
+                yield await self._done.get()
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+
+    async def _work(self, pending: Iterator[tuple[int, object]]) -> None:
+        for place, item in pending:  # one iterator for all: each takes the next item
+            try:
+                result: Result = await self._run(item)
+            except Exception as error:  # whatever it is, it is this item's
+                result = error
+            if not (isinstance(result, Outcome) and result.status is Status.SUCCEEDED) and self._failed is None:
+                self._failed = place
+            self._done.put_nowait((place, result))
+
+    async def _run(self, item: object) -> Outcome:
+        if self._stop_on_failure and self._failed is not None:
+            raise NotRun(f"it was not run: item {self._failed} failed before, and `stop_on_failure` is set")
+        if not isinstance(item, dict):
+            raise FieldsInvalid([Fault("", 'an item must be an object such as {"code": "print(1)"}')])
+        execution = to_execution(read_request(item), self._services.settings, self._services.languages)
+        return await self._services.executor.execute(execution)
+
+
+def shares(lengths: Sequence[int], total: int) -> list[int]:
+    """How much of ``total`` each may have: what it needs, where all have room; else what is left in equal parts."""
+    given = [0] * len(lengths)
+    by_length = sorted(range(len(lengths)), key=lambda place: lengths[place])
+    for rank, place in enumerate(by_length):
+        given[place] = min(lengths[place], total // (len(lengths) - rank))
+        total -= given[place]
+    return given

@@ -1,0 +1,55 @@
+"""Requests that may be repeated: the same ``Idempotency-Key`` and body get the first answer again."""
+
+import hashlib
+import re
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+from fastapi import Header
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+from starlette.responses import Response
+
+from codex_server.access.idempotency import IdempotencyStore, StoredAnswer
+
+_KEY = r"^[\x21-\x7e]{1,255}$"
+
+
+def _checked_key(key: str) -> str:
+    if not re.fullmatch(_KEY, key):
+        raise PydanticCustomError("idempotency_key", "must be 1 to 255 printable ASCII characters without spaces")
+    return key
+
+
+IdempotencyKey = Annotated[
+    Annotated[str, AfterValidator(_checked_key), Field(json_schema_extra={"pattern": _KEY})] | None,
+    Header(
+        alias="Idempotency-Key",
+        description="Repeat a request safely: the same key and body get the first answer again, for a day",
+    ),
+]
+
+
+async def answer_once(
+    store: IdempotencyStore, caller: str, key: str | None, body: bytes, make: Callable[[], Awaitable[StoredAnswer]]
+) -> Response:
+    """What ``make`` makes, or with a ``key`` that was used before what the first request got."""
+    if key is None:
+        return _response(await make())
+    if stored := store.begin(caller, key, hashlib.sha256(body).digest()):
+        return _response(stored, {"Idempotency-Replayed": "true"})
+    try:
+        answer = await make()
+        store.finish(caller, key, answer)
+    finally:
+        store.abandon(caller, key)  # after `finish` there is nothing to abandon
+    return _response(answer)
+
+
+def _response(answer: StoredAnswer, headers: dict[str, str] | None = None) -> Response:
+    return Response(
+        answer.body,
+        answer.status,
+        headers={"Cache-Control": "no-store", **(headers or {})},
+        media_type="application/json",
+    )

@@ -1,0 +1,79 @@
+"""``POST /execute/batch``: run up to a hundred programs and tell what became of each."""
+
+import json
+from collections.abc import AsyncIterator
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response, StreamingResponse
+
+from codex_server.access.idempotency import StoredAnswer
+from codex_server.api.answer import build_answer, explain
+from codex_server.api.batch import Batch, Result, shares
+from codex_server.api.callers import ExecutingCaller, count_against_rate, within_rate
+from codex_server.api.disconnect import while_connected
+from codex_server.api.exception_handlers import problem_details
+from codex_server.api.exchange import exchange_of
+from codex_server.api.fitting import encode, fit
+from codex_server.api.intake import read_batch
+from codex_server.api.repeating import IdempotencyKey, answer_once
+from codex_server.api.route_docs import BATCH
+from codex_server.api.running import take_object
+from codex_server.api.services import TheServices
+from codex_server.api.stream import HEADERS, NDJSON
+from codex_server.errors import InvalidRequest
+from codex_server.model import Outcome
+
+router = APIRouter()
+_FRAME = len('{"items":[]}')
+
+
+@router.post("/execute/batch", dependencies=[Depends(within_rate)], **BATCH)
+async def execute_batch(
+    request: Request, caller: ExecutingCaller, services: TheServices, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Run up to 100 programs, a few at a time. An item that is refused has a `problem` in its place."""
+    content, body = await take_object(request, services)
+    wanted = read_batch(content)
+    lines = NDJSON in request.headers.get("accept", "")
+    if lines and idempotency_key is not None:
+        raise InvalidRequest("a stream is not kept, so it cannot be repeated; leave Idempotency-Key or Accept out")
+    if len(wanted.items) > 1:
+        count_against_rate(request, caller, services, cost=len(wanted.items) - 1)
+    exchange_of(request).facts["items"] = len(wanted.items)
+    batch, max_chars = Batch(wanted, services), services.settings.max_response
+    if lines:
+        return StreamingResponse(_lines(request, batch, max_chars), media_type=NDJSON, headers=HEADERS)
+
+    async def run() -> StoredAnswer:
+        results = await while_connected(request, _collect(batch, len(wanted.items)))
+        return StoredAnswer(200, (await _together(request, results, max_chars)).encode())
+
+    return await answer_once(services.idempotency, caller.key, idempotency_key, body, run)
+
+
+async def _collect(batch: Batch, count: int) -> list[Result]:
+    found = {place: result async for place, result in batch.results()}
+    return [found[place] for place in range(count)]
+
+
+async def _together(request: Request, results: list[Result], max_chars: int) -> str:
+    """All of them in ``max_chars``: those that need little leave their room to the others."""
+    texts = [await _encoded(request, result, max_chars) for result in results]
+    room = max_chars - _FRAME - len(texts)
+    for place, share in enumerate(shares([len(text) for text in texts], room)):
+        if share < len(texts[place]):
+            texts[place] = await _encoded(request, results[place], share)
+    return f'{{"items":[{",".join(texts)}]}}'
+
+
+async def _lines(request: Request, batch: Batch, max_chars: int) -> AsyncIterator[str]:
+    async for place, result in batch.results():
+        text = await _encoded(request, result, max_chars)
+        yield f'{{"index":{place},{text[1:]}\n'
+
+
+async def _encoded(request: Request, result: Result, max_chars: int) -> str:
+    if isinstance(result, Outcome):
+        return encode(fit(build_answer(result), explain(result), max_chars))
+    problem = await problem_details(request, result)
+    return json.dumps({"problem": problem}, ensure_ascii=False, separators=(",", ":"))
