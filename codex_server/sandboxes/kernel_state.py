@@ -108,6 +108,17 @@ KERNEL_STATE: Final = (
         ),
     ),
     State(
+        "sockets of the routing table (netlink): what waits in them",
+        Owner.HOST,
+        "32 sockets, counted by init, and the watchdog; where the kernel tells init of no calls, refused",
+        "a new network namespace, where the kernel saw such a socket made",
+        _tests(
+            "test_what_waits_in_sockets_of_the_routing_table_is_bounded "
+            "test_a_network_in_which_a_socket_was_made_is_replaced_whatever_it_counted "
+            "test_guest_changes_nothing_of_its_network_by_the_socket_that_lists_it"
+        ),
+    ),
+    State(
         "Unix sockets with an abstract name",
         Owner.SLOT,
         "descriptors; memory cgroup",

@@ -31,6 +31,7 @@ _INT = 0xFFFF_FFFF  # the kernel reads an int: the low half of the argument
 
 _LEASE_AND_NOTIFY = (1024, 1026)
 _IPV6, _FLOW_LABELS = 41, 32
+_DATA_FAMILIES, _NETLINK = (1, 2, 10), 16
 _CORE = (4,)
 _HUGE_PAGES = "The host's pool of huge pages is bounded by no limit of the sandbox: one guest could take them all."
 
@@ -49,10 +50,10 @@ _BASE_RULES: Final = (
         "socket",
         0,
         _INT,
-        (1, 2, 10),
+        (*_DATA_FAMILIES, _NETLINK),
         Values.ONLY,
-        "Only AF_UNIX, AF_INET and AF_INET6. A network namespace does not hold AF_VSOCK (a way to the hypervisor) or "
-        "AF_ALG; AF_NETLINK, AF_PACKET and the rare families are large and bug-ridden.",
+        "Only AF_UNIX, AF_INET, AF_INET6 and AF_NETLINK. A network namespace does not hold AF_VSOCK (a way to the "
+        "hypervisor) or AF_ALG; AF_PACKET and the rare families are large and bug-ridden.",
         EAFNOSUPPORT,
     ),
     Rule(
@@ -63,6 +64,7 @@ _BASE_RULES: Final = (
         Values.ONLY,
         "Only SOCK_STREAM, SOCK_DGRAM and SOCK_SEQPACKET (flags such as SOCK_CLOEXEC lie above the mask): no raw "
         "packets, and no type that makes the kernel load a protocol module (SOCK_DCCP).",
+        where=Match(0, _INT, _DATA_FAMILIES),
     ),
     Rule(
         "socket",
@@ -73,6 +75,19 @@ _BASE_RULES: Final = (
         "Only the family's default, TCP and UDP: others make the kernel load protocol modules (SCTP, L2TP) or have "
         "little use here (MPTCP, ICMP).",
         EPROTONOSUPPORT,
+        Match(0, _INT, _DATA_FAMILIES),
+    ),
+    Rule(
+        "socket",
+        2,
+        _INT,
+        (0,),
+        Values.ONLY,
+        "Only NETLINK_ROUTE, by which C libraries list the network interfaces: here the loopback of a network of its "
+        "own. To change anything takes a capability there, which no guest has; the other protocols (netfilter, IPsec, "
+        "audit, generic) are the bug-ridden ones.",
+        EPROTONOSUPPORT,
+        Match(0, _INT, (_NETLINK,)),
     ),
     Rule(
         "socketpair",

@@ -12,6 +12,7 @@ const CHANNEL = 3;
 const FAREWELL = 0x62796500; // above the exit code, whose low byte alone counts: the supervisor hears of the end when it begins
 const C_LOCALES = new Set(['C', 'POSIX', 'C.UTF-8', 'C.utf8', 'en_US.UTF-8']);
 const COMMONJS = /(?<![\w$]|[^.]\.)(?:require\s*[(.]|module\s*\.\s*\w|exports\s*[.[=]|(?<!typeof\s+)__(?:file|dir)name\b)/;
+const ROOM = '/workspace'; // where there is one, the sandbox has a network of its own
 const TYPESCRIPT_MAIN = 'main.ts'; // see runner.yaml
 const MODULE = /\bawait\b|\bimport\b|\bexport\b/;
 const IMPORTS_TYPESCRIPT = /\.[cm]?ts['"`]/;
@@ -26,6 +27,7 @@ const parts = {};
 // A worker thread of the user's program inherits the option `--require`, and has no arguments yet.
 const placeholder = path.basename(process.argv[1] ?? '');
 forget(__filename);
+if (process.cwd() !== ROOM) quietly(offerLoopback);
 if (placeholder === 'armed' || placeholder === 'armed.ts') {
   process.title = 'node'; // and /proc/self/cmdline with it
   quietly(rehearse);
@@ -76,6 +78,21 @@ function quietly(action) {
     // A later Node may have changed what is rehearsed.
   } finally {
     for (const [name, property] of kept) Object.defineProperty(process, name, property);
+  }
+}
+
+/** Tell of the loopback alone where no socket may be made, over which the kernel would be asked for the interfaces. */
+function offerLoopback() {
+  const os = require('os');
+  try {
+    os.networkInterfaces();
+  } catch {
+    const mac = '00:00:00:00:00:00';
+    const address = { address: '127.0.0.1', netmask: '255.0.0.0', family: 'IPv4', mac, internal: true, cidr: '127.0.0.1/8' };
+    os.networkInterfaces = function networkInterfaces() {
+      return { lo: [{ ...address }] };
+    };
+    Module.syncBuiltinESMExports();
   }
 }
 

@@ -62,6 +62,7 @@ def _load(name: str) -> Any:
 _frames = _load("frames")
 _modules = _load("modules")
 _packages = _load("packages")
+_interfaces = _load("interfaces")
 _streams = _load("streams")
 
 
@@ -85,6 +86,7 @@ def warm(preload: Sequence[str] = ()) -> None:
 def rehearse() -> None:
     """Do what ``run`` will do, on a toy, so that its page faults are paid before the code arrives. Writes nothing."""
     _prepare(dict(os.environ))
+    _interfaces.offer_loopback()
     streams = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = StringIO(), StringIO()
     try:

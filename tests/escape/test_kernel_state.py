@@ -427,7 +427,7 @@ def test_a_network_in_which_a_socket_was_made_is_replaced_whatever_it_counted(ho
     name = "tell(os.readlink('/proc/self/ns/net'))"
     first = house.python(name).told
     assert house.python(name).told == first
-    for family in ("AF_INET", "AF_INET6"):
+    for family in ("AF_INET", "AF_INET6", "AF_NETLINK"):
         made = f"import socket; socket.socket(socket.{family}, socket.SOCK_DGRAM); {name}"
         before = house.python(made).told
         slot = house.last_slot
@@ -435,6 +435,34 @@ def test_a_network_in_which_a_socket_was_made_is_replaced_whatever_it_counted(ho
         assert house.last_slot is slot
     local = house.python(f"import socket; socket.socketpair(); socket.socket(socket.AF_UNIX); {name}").told
     assert house.python(name).told == local
+
+
+@pytest.mark.levels(*IN_A_ROOM)
+def test_what_waits_in_sockets_of_the_routing_table_is_bounded(house):
+    """The kernel charges it to nobody: init bounds the number of sockets; in a container it looks at what waits."""
+    seen = house.python(
+        """
+        import socket, struct, time
+        ask = struct.pack("=IHHIIBxHiII", 32, 18, 0x301, 1, 0, 0, 0, 0, 0, 0)  # all links
+        made = []
+        try:
+            while len(made) < 1000: made.append(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0))
+        except OSError as error: print(errno.errorcode[error.errno], len(made), flush=True)
+        for one in made:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 30)
+            one.setblocking(False)
+            for _ in range(3000): attempt(one.send, ask)
+        print(sum(int(line.split()[4]) for line in open("/proc/net/netlink").readlines()[1:]))
+        time.sleep(0.5)
+        """,
+        memory_bytes=96 << 20,
+        wall_seconds=10,
+    )
+    if house.in_container:
+        assert seen.status in ("memory_exceeded", "timed_out")
+    else:
+        assert seen.stdout.startswith("EMFILE 32\n")
+        assert seen.status in ("succeeded", "memory_exceeded", "timed_out")  # by what net.core.rmem_max allows
 
 
 @pytest.mark.levels("full")

@@ -64,7 +64,7 @@ def test_guest_cannot_resolve_names(house):
 def test_guest_gets_no_socket_that_a_network_namespace_does_not_hold(house):
     seen = house.python("""
         import socket
-        wanted = {"netlink": (16, 3, 0), "packet": (17, 3, 0), "raw": (2, 3, 255), "raw icmp": (2, 3, 1), "raw 6": (10, 3, 58), "ping": (2, 2, 1),
+        wanted = {"netfilter": (16, 3, 12), "ipsec": (16, 3, 6), "audit": (16, 3, 9), "generic": (16, 3, 16), "diagnosis": (16, 3, 4), "packet": (17, 3, 0), "raw": (2, 3, 255), "raw icmp": (2, 3, 1), "raw 6": (10, 3, 58), "ping": (2, 2, 1),
                   "vsock": (40, 1, 0), "vsock datagram": (40, 2, 0), "alg": (38, 5, 0), "bluetooth": (31, 3, 1), "can": (29, 3, 1), "tipc": (30, 5, 0),
                   "rds": (21, 5, 0), "key": (15, 3, 2), "sctp": (2, 1, 132), "dccp": (2, 6, 33), "xdp": (44, 3, 0), "unspecified": (0, 1, 0)}
         tell({name: attempt(lambda: socket.socket(*arguments).close()) for name, arguments in wanted.items()})
@@ -73,7 +73,9 @@ def test_guest_gets_no_socket_that_a_network_namespace_does_not_hold(house):
         assert set(seen.values()) == {"EAFNOSUPPORT"}
     else:
         kinds = dict.fromkeys(("raw", "raw icmp", "raw 6", "dccp"), "EPERM")
-        protocols = dict.fromkeys(("ping", "sctp"), "EPROTONOSUPPORT")
+        protocols = dict.fromkeys(
+            ("netfilter", "ipsec", "audit", "generic", "diagnosis", "ping", "sctp"), "EPROTONOSUPPORT"
+        )
         assert {name: answer for name, answer in seen.items() if answer != "EAFNOSUPPORT"} == kinds | protocols
 
 
@@ -92,6 +94,32 @@ def test_guest_has_only_a_loopback_of_its_own(house):
     """).told
     of_init = 2 if house.in_container else 0  # the two ends of a channel in the container's PID 1
     assert seen == [["lo"], [], "mine", 1 + of_init]
+
+
+def test_guest_is_told_of_a_loopback_alone_and_of_nothing_of_the_hosts(house):
+    """By whatever lists interfaces. At ``confined``, where there is no socket to ask over, by the runners."""
+    assert house.python("import socket; tell(socket.if_nameindex())").told == [[1, "lo"]]
+    listed = house.run("javascript", "console.log(JSON.stringify(require('os').networkInterfaces()))")
+    assert '{"lo":[{"address":"127.0.0.1",' in listed.stdout
+    assert listed.stdout.count('"mac"') == listed.stdout.count('"mac":"00:00:00:00:00:00"') > 0
+
+
+@pytest.mark.levels(*IN_A_ROOM)
+def test_guest_changes_nothing_of_its_network_by_the_socket_that_lists_it(house):
+    seen = house.python("""
+        import socket, struct
+        link = struct.pack("=BxHiII", 0, 0, 1, 0, 1)
+        wishes = {"new link": (16, struct.pack("=BxHiII", 0, 0, 0, 0, 0) + struct.pack("=HH8s", 12, 3, b"dummy0")), "link down": (19, link), "no link": (17, link),
+                  "address": (20, struct.pack("=BBBBI4x", 2, 8, 0, 0, 1)), "route": (24, struct.pack("=BBBBBBBBI", 2, 0, 0, 0, 254, 4, 0, 1, 0)),
+                  "neighbour": (28, struct.pack("=BxxxiHBB", 2, 1, 0, 0, 0)), "queue": (36, struct.pack("=BxxxiIII", 0, 1, 0, 0, 0)), "namespace": (88, bytes(4))}
+        def wish(kind, body):
+            with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as asking:
+                asking.send(struct.pack("=IHHII", 16 + len(body), kind, 0x605, 1, 0) + body)  # REQUEST, ACK, CREATE, EXCLUSIVE
+                answer = asking.recv(65536)
+                return -struct.unpack_from("=i", answer, 16)[0]
+        tell({name: errno.errorcode[wish(*asked)] for name, asked in wishes.items()})
+    """).told
+    assert set(seen.values()) <= {"EPERM", "EOPNOTSUPP"}, seen  # the latter: gVisor, which knows none of it
 
 
 def test_guest_cannot_reach_the_hosts_unix_sockets(house, host):

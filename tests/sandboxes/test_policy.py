@@ -121,7 +121,11 @@ def test_a_call_without_a_name_does_not_exist(policy):
         (10, 2 | 0o2000000, 17, 0),
         (1, 5, 0, 0),
         (0, 1, 0, errno.EAFNOSUPPORT),
-        (16, 3, 0, errno.EAFNOSUPPORT),
+        (16, 3 | 0o2000000, 0, 0),
+        (16, 3, 4, errno.EPROTONOSUPPORT),
+        (16, 3, 6, errno.EPROTONOSUPPORT),
+        (16, 2, 16, errno.EPROTONOSUPPORT),
+        (1 << 32 | 16, 3, 1 << 32 | 12, errno.EPROTONOSUPPORT),
         (17, 3, 768, errno.EAFNOSUPPORT),
         (38, 5, 0, errno.EAFNOSUPPORT),
         (40, 1, 0, errno.EAFNOSUPPORT),
@@ -136,7 +140,7 @@ def test_a_call_without_a_name_does_not_exist(policy):
         (1 << 32 | 2, 1 << 40 | 1, 1 << 63, 0),
     ],
 )
-def test_sockets_are_local_streams_and_datagrams_tcp_and_udp(family, kind, protocol, answer):
+def test_sockets_are_local_tcp_udp_and_of_the_routing_table(family, kind, protocol, answer):
     assert ROOM.verdict("socket", (family, kind, protocol, 0, 0, 0)) == answer
 
 

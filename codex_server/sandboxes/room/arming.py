@@ -53,7 +53,7 @@ def _let_go_until_ready(request: socket.socket, listener: int) -> bool:
         poll.register(descriptor, select.POLLIN)
     while not any(descriptor == request.fileno() for descriptor, _ in poll.poll()):
         if notice := notices.hear(listener):
-            found = found or notice.is_of(notices.INTERNET)
+            found = found or notice.is_of(notices.NETWORK)
             notices.let_go(listener, notice)
     return found
 

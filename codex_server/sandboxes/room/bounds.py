@@ -58,6 +58,8 @@ class Bounds:
             return "cpu_time"
         if not self._setup["cgroups"] and self._memory_passed(pids, self._body["memory_bytes"]):
             return "memory"
+        if self._walls.uncharged_bytes() > self._body["memory_bytes"]:
+            return "memory"
         return None
 
     def ended_for_cpu(self) -> bool:

@@ -5,7 +5,8 @@ A worker's second system call filter holds them:
 - an ``exit_group`` whose code carries ``MARK`` above its low byte: the program's end, heard before the kernel takes its
   memory apart, which is 2 to 4 ms for which nobody need wait. The low byte alone is the code, so the mark changes
   nothing else. Our agents set it; anybody else who does is told of as truly.
-- a socket of the Internet, in a room: a network in which none was ever made is as it was when it was new.
+- a socket of the Internet or of the routing table, in a room: a network in which none was ever made is as it was when
+  it was new, and what waits in sockets of the latter is charged to nobody, so init bounds their number.
 - a lock on a part of a file, where the files are the host's own: init keeps those locks itself (``locks.py``).
 - a change of a file's mode or times, where the files are the host's own and all have one uid: init makes it itself
   (``attributes.py``).
@@ -51,7 +52,8 @@ class Held(NamedTuple):
 
 
 END = Held("exit_group", 0, 0xFFFF_FF00, (MARK,))
-INTERNET = Held("socket", 0, 0xFFFF_FFFF, (socket.AF_INET, socket.AF_INET6))
+NETWORK = Held("socket", 0, 0xFFFF_FFFF, (socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK))
+ROUTES = NETWORK._replace(values=(socket.AF_NETLINK,))
 LOCKS = Held("fcntl", 1, 0xFFFF_FFFF, (fcntl.F_GETLK, fcntl.F_SETLK, fcntl.F_SETLKW))
 ATTRIBUTES = tuple(
     Held(call, 0, 0, (0,))  # whatever the arguments are
@@ -69,7 +71,7 @@ class Notice(NamedTuple):
 
     def is_of(self, held: Held) -> bool:
         """Whether it is such a call."""
-        return self.number == kernel.number_of(held.call)
+        return self.number == kernel.number_of(held.call) and self.arguments[held.argument] & held.mask in held.values
 
     @property
     def code(self) -> int:

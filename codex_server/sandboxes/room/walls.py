@@ -50,6 +50,7 @@ class NamespaceWalls(PidNamespace):
         self._uid = body["uid"]
         self._unused: dict[str, tuple[object, ...]] = {}  # folder -> what it looks like when nobody has used it
         self._internet_used = False
+        self._routes_used = False
         self._number = body["number"]
         self._last_pid = -1
 
@@ -77,8 +78,8 @@ class NamespaceWalls(PidNamespace):
 
         INVARIANT: all is replaced but what no guest can change: the mounts and overlays (read-only), the host name,
         the cgroup's place, a folder in which nothing was made or touched, and a network in which the kernel saw no
-        socket of the Internet made. Unmounting fails while anyone still uses a file, and with it the slot: nobody is
-        overlooked. SECURITY.md lists every kind of kernel state, and what resets it.
+        socket of the Internet or of the routing table made. Unmounting fails while anyone still uses a file, and with
+        it the slot: nobody is overlooked. SECURITY.md lists every kind of kernel state, and what resets it.
         """
         with step("slot-mounts"):
             for folder in [folder for folder, look in self._unused.items() if _look_of(folder) != look]:
@@ -89,7 +90,7 @@ class NamespaceWalls(PidNamespace):
             if self._internet_used:
                 kernel.unshare(kernel.CLONE_NEWNET)
                 kernel.raise_loopback()
-                self._internet_used = False
+                self._internet_used = self._routes_used = False
         with step("slot-pids"):
             if self._last_pid >= 0:
                 os.pwrite(self._last_pid, b"1", 0)  # the next process is number 2 again
@@ -124,9 +125,19 @@ class NamespaceWalls(PidNamespace):
         """A guest made a socket of the Internet, or may have: its network is not given to the next one."""
         self._internet_used = True
 
+    def route_sockets(self) -> int:
+        """How many sockets of the routing table there are; a guest asks for one more."""
+        self._routes_used = True
+        with open("/proc/net/protocols", encoding="ascii") as file:
+            return next((int(line.split()[2]) for line in file if line.startswith("NETLINK ")), 0)
+
     def newest(self) -> int:
         """The number of the process or thread that was made last, dead or not: no other has it while it lives."""
         return int(os.pread(self._loads, 200, 0).split()[-1])
+
+    def uncharged_bytes(self) -> int:
+        """What waits in sockets of the routing table: no cgroup counts it."""
+        return _waiting_routes() if self._routes_used else 0
 
     def stored_bytes(self) -> int:
         """Bytes of memory that files hold, and what waits in sockets to be read."""
@@ -232,6 +243,14 @@ class LandlockWalls:
     def note_internet(self) -> None:
         """Nothing: there are no such sockets here."""
 
+    def route_sockets(self) -> int:
+        """None: there are no such sockets here."""
+        return 0
+
+    def uncharged_bytes(self) -> int:
+        """None: there are no such sockets here."""
+        return 0
+
     def stored_bytes(self) -> int:
         """Nothing: files are on the host's disk here."""
         return 0
@@ -245,6 +264,14 @@ class ContainerWalls(PidNamespace):
 
     def note_internet(self) -> None:
         """Nothing: the container's network is gone with it."""
+
+    def route_sockets(self) -> int:
+        """None that are counted: what waits in them is."""
+        return 0
+
+    def uncharged_bytes(self) -> int:
+        """None beside what is stored."""
+        return 0
 
     def stored_bytes(self) -> int:
         """What waits in sockets to be read, which cgroups of version 1 do not count; all else the container's does."""
@@ -306,7 +333,15 @@ def _queued_bytes() -> int:
             for line in file:
                 sent, _, received = line.split()[4].partition(":")
                 total += int(sent, 16) + int(received, 16)
-    return total
+    return total + _waiting_routes()
+
+
+def _waiting_routes() -> int:
+    """What waits in the sockets of the routing table of this network namespace."""
+    with contextlib.suppress(FileNotFoundError), open("/proc/net/netlink", encoding="ascii") as file:
+        next(file)
+        return sum(sum(map(int, line.split()[4:6])) for line in file)
+    return 0
 
 
 def _set_limits(pid: int, limits: dict[int, tuple[int, int]]) -> None:

@@ -4,6 +4,7 @@ The order is ``begin``, then ``watch``, ``end``, ``bury``; each once for each wo
 """
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -19,6 +20,8 @@ from .walls import LandlockWalls, NamespaceWalls, Walls
 SLOT = 3
 """The descriptor of the channel to the server."""
 _TICK_SECONDS = 0.1
+_MOST_ROUTE_SOCKETS = 32
+"""What waits in one of them is charged to nobody, and is at most twice net.core.rmem_max: 13 MiB in all by default."""
 
 
 class Watch:
@@ -106,8 +109,11 @@ class Watch:
         if serve := self._services.get(heard.number):
             serve(heard)
             return
-        if heard.is_of(notices.INTERNET):
+        if heard.is_of(notices.NETWORK):
             self._walls.note_internet()
+            if heard.is_of(notices.ROUTES) and self._walls.route_sockets() >= _MOST_ROUTE_SOCKETS:
+                notices.answer(self._listener, heard, errno.EMFILE)
+                return
         elif heard.caller == self._family.worker and (self._is_alone() or self._cgroups):
             self._exit = heard
             return
