@@ -16,19 +16,20 @@ const MOST_FILES = 100;
  * The JavaScript of `file`, or undefined when it is not TypeScript that anything here can translate.
  *
  * `erased`: every character stands where it stood. `mapped`: it carries a source map. `whole`: imports of types are gone.
- * `needsCompiler`: nothing that Node.js has can translate it.
+ * `needsCompiler`: it looks as if nothing that Node.js has could translate it.
  */
 exports.translate = function translate(file, source, needsCompiler) {
-  if (!needsCompiler) {
-    const erased = byNode(source, { mode: 'strip' });
-    if (erased !== undefined) return { text: erased, erased: true };
-    const text = byNode(source, { mode: 'transform', sourceMap: true, sourceUrl: pathToFileURL(file).href });
-    if (text !== undefined) return { text, mapped: true };
+  if (needsCompiler) {
+    const typescript = loadCompiler(file);
+    if (typescript) return byCompiler(typescript, file, source);
+    process.once('uncaughtExceptionMonitor', tellWhatIsMissing);
   }
+  const erased = byNode(source, { mode: 'strip' });
+  if (erased !== undefined) return { text: erased, erased: true };
+  const text = byNode(source, { mode: 'transform', sourceMap: true, sourceUrl: pathToFileURL(file).href });
+  if (text !== undefined) return { text, mapped: true };
   const typescript = loadCompiler(file);
-  if (typescript) return byCompiler(typescript, file, source);
-  if (needsCompiler) warnOfMissing(file);
-  return undefined;
+  return typescript ? byCompiler(typescript, file, source) : undefined;
 };
 
 function byNode(source, options) {
@@ -84,8 +85,16 @@ function byCompiler(ts, file, source) {
       useDefineForClassFields: settings.useDefineForClassFields ?? !legacy,
     },
   });
-  const isWrong = diagnostics.some(({ category, code }) => category === ts.DiagnosticCategory.Error && code < 2000);
-  return isWrong ? undefined : { text: outputText, mapped: true, whole: true };
+  const wrong = diagnostics.find(({ category, code }) => category === ts.DiagnosticCategory.Error && code < 2000);
+  if (!wrong) return { text: outputText, mapped: true, whole: true };
+  tellWhatIsWrong(ts, file, wrong); // before Node.js, which sees the file next, takes offence at something else in it
+  return undefined;
+}
+
+function tellWhatIsWrong(ts, file, { file: tree, start, code, messageText }) {
+  const { line, character } = tree.getLineAndCharacterOfPosition(start);
+  const place = `${path.basename(file)}:${line + 1}:${character + 1}`;
+  fs.writeSync(2, `${place} - error TS${code}: ${ts.flattenDiagnosticMessageText(messageText, ' ')}\n`);
 }
 
 /** The syntax trees of the TypeScript beside and below `file`, read one after the other. */
@@ -104,9 +113,8 @@ function readSettings(ts, file) {
   return ts.parseConfigFileTextToJson(file, fs.readFileSync(file, 'utf8')).config?.compilerOptions ?? {};
 }
 
-function warnOfMissing(file) {
-  const why =
-    `${path.basename(file)}: decorators, accessor and "export =" are translated by the package typescript, which is not ` +
-    'installed here; `codex-server runners install` installs it\n';
-  fs.writeSync(2, why);
+function tellWhatIsMissing(error) {
+  if (!(error instanceof SyntaxError)) return;
+  const why = 'decorators, accessor and "export =" are translated by the package typescript, which is not installed here; ';
+  fs.writeSync(2, `${why}\`codex-server runners install\` installs it\n`);
 }

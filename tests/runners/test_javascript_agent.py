@@ -107,6 +107,12 @@ def test_decorators_without_the_compiler_say_what_is_missing(typescript_node, tm
     assert "the package typescript, which is not installed here" in result.stderr
 
 
+def test_without_the_compiler_what_only_looks_like_a_decorator_runs(typescript_node, tmp_path):
+    program = Program("enum A { X = 'x' }\nconsole.log(A.X, ' @not one', `\n  @nor (this)`.length)")
+    file = lay_out(program, tmp_path / "w", "main.ts")
+    assert run_armed_node(typescript_node, file, program) == Result(0, "x  @not one 14\n", "")
+
+
 def test_rehearsed_typescript_says_nothing_of_experiments(typescript_node, tmp_path):
     compare(typescript_node, TYPESCRIPT["types"], tmp_path / "workspace", "main.ts", placeholder="armed.ts")
 
