@@ -58,9 +58,13 @@ class OutputFile:
     content: bytes
 
 
+MANY = "*"
+"""The path that stands for skipped files that are not listed."""
+
+
 @dataclass(frozen=True, slots=True)
 class SkippedFile:
-    """Something in the workspace that is not handed back, and why (``reason`` is a sentence)."""
+    """Something that the program left and that is not handed back, and why (``reason`` is a sentence)."""
 
     path: str
     size: int | None

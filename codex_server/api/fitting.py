@@ -4,16 +4,21 @@ Pure. Sizes are characters of the encoded answer, for that is what ChatGPT count
 """
 
 import json
+from itertools import accumulate
 
 from codex_server.api.answer import join_error
-from codex_server.api.schemas import ExecuteAnswer, LeftOutFile, Truncated
+from codex_server.api.schemas import AnswerFile, ExecuteAnswer, LeftOutFile, Truncated
 from codex_server.execution.capture import mark
+from codex_server.model import MANY
+from codex_server.sandboxes.room.rank import rank
 
 _NO_ROOM = "left out to keep the answer within its size; print what matters, or write less"
 _SLACK = 8
 """What hangs on the streams may cost so much: two `false` for `true`, a line break in `error`, quotes for null."""
 _LIST_SHARE = 10
 """The list of files that are left out takes at most a tenth of the answer when room is short."""
+_LIST_SLACK = 300
+"""What its last words, that some are not listed here or in the sandbox, take beyond that."""
 
 
 def fit(answer: ExecuteAnswer, reason: str | None, max_chars: int) -> ExecuteAnswer:
@@ -53,35 +58,39 @@ def shorten(text: str, room: int, total_bytes: int) -> str:
 
 
 def _leave_out_files(answer: ExecuteAnswer, max_chars: int) -> ExecuteAnswer:
-    excess = encoded_length(answer) - max_chars
-    left_out = {}
-    for index in sorted(range(len(answer.files)), key=lambda i: len(answer.files[i].content), reverse=True):
-        if excess <= 0:
-            break
-        file = answer.files[index]
-        left_out[index] = LeftOutFile(path=file.path, size=file.size, reason=_NO_ROOM)
-        # The commas between entries make it one off at most, and only towards leaving out one more.
-        excess -= len(file.model_dump_json()) - len(left_out[index].model_dump_json()) - 1
-    return answer.model_copy(
-        update={
-            "files": [file for index, file in enumerate(answer.files) if index not in left_out],
-            "skipped_files": [*answer.skipped_files, *(left_out[index] for index in sorted(left_out))],
-        }
-    )
+    """As many files as there is room for: figures first, then the shortest; the rest is listed, in order of paths."""
+    room = max_chars - encoded_length(answer.model_copy(update={"files": [], "skipped_files": []})) - _SLACK
+    entries = {index: _left_out(file) for index, file in enumerate(answer.files)}
+    listed = sum(map(_entry_cost, [*answer.skipped_files, *entries.values()]))
+    costs = {index: _entry_cost(file) for index, file in enumerate(answer.files)}
+    for index in sorted(costs, key=lambda index: rank(answer.files[index].path, costs[index])):
+        rest = listed - _entry_cost(entries[index])
+        if costs[index] + min(rest, max_chars // _LIST_SHARE + _LIST_SLACK) <= room:
+            room -= costs[index]
+            listed = rest
+            del entries[index]
+    skipped = sorted([*answer.skipped_files, *entries.values()], key=lambda entry: (entry.path == MANY, entry.path))
+    files = [file for index, file in enumerate(answer.files) if index not in entries]
+    return answer.model_copy(update={"files": files, "skipped_files": skipped})
+
+
+def _left_out(file: AnswerFile) -> LeftOutFile:
+    return LeftOutFile(path=file.path, size=file.size, reason=_NO_ROOM)
+
+
+def _entry_cost(entry: AnswerFile | LeftOutFile) -> int:
+    return len(entry.model_dump_json()) + 1
 
 
 def _shorten_list(answer: ExecuteAnswer, room: int) -> ExecuteAnswer:
-    used, kept = 0, 0
-    for entry in answer.skipped_files:
-        used += len(entry.model_dump_json()) + 1
-        if used > room:
-            break
-        kept += 1
-    if kept == len(answer.skipped_files):
+    listed = [entry for entry in answer.skipped_files if entry.path != MANY]
+    kept = sum(used <= room for used in accumulate(map(_entry_cost, listed)))
+    if kept == len(listed):
         return answer
-    more = len(answer.skipped_files) - kept
-    rest = LeftOutFile(path="*", size=None, reason=f"{more} more are not listed, to keep the answer within its size")
-    return answer.model_copy(update={"skipped_files": [*answer.skipped_files[:kept], rest]})
+    more = len(listed) - kept
+    rest = LeftOutFile(path=MANY, size=None, reason=f"{more} more are not listed, to keep the answer within its size")
+    many = [entry for entry in answer.skipped_files if entry.path == MANY]
+    return answer.model_copy(update={"skipped_files": [*listed[:kept], *many, rest]})
 
 
 def _shorten_streams(answer: ExecuteAnswer, reason: str | None, max_chars: int) -> ExecuteAnswer:

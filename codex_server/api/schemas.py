@@ -103,9 +103,9 @@ class AnswerFile(BaseModel):
 
 
 class LeftOutFile(BaseModel):
-    """Something in the workspace that is not handed back."""
+    """Something that the program left, and that is not handed back."""
 
-    path: str = Field(description="Path inside the workspace; `*` stands for many that are not listed")
+    path: str = Field(description="Path inside the workspace, or below `/tmp`; `*` stands for many that are not listed")
     size: int | None = Field(description="Size in bytes, where it has one")
     reason: str = Field(description="Why it is not handed back")
 

@@ -172,7 +172,7 @@ class _Script:
             stop=end.stop,
             oom_kills=self._oom_kills,
             files=tuple(OutputFile(path, content) for path, content in sorted(self._files.items())),
-            skipped_files=tuple(self._skipped),
+            skipped_files=tuple(sorted(self._skipped, key=lambda file: file.path)),
         )
 
     async def _end(self) -> _End:

@@ -38,7 +38,11 @@ def payload(
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What is the same for every sandbox of a backend; ``inline``: files handed back, each and all together."""
+    """What is the same for every sandbox of a backend; ``inline``: files handed back, each and all together.
+
+    The total is twice an answer's size: figures and other files enough to fill it each, so that whatever the answer has
+    room for is there.
+    """
 
     ceilings: Limits
     inline_bytes: int

@@ -8,7 +8,7 @@ from signal import SIGKILL
 from typing import Any
 
 from codex_server.errors import ProtocolViolation
-from codex_server.model import Ending, OutputFile, SkippedFile, Stop
+from codex_server.model import MANY, Ending, OutputFile, SkippedFile, Stop
 
 _ASKED = "asked"
 _WATCHED = (Stop.CPU_TIME, Stop.MEMORY)
@@ -121,5 +121,5 @@ def _skipped(listed: list[Any], unlisted: int) -> tuple[SkippedFile, ...]:
         for path, size, reason in listed
     ]
     if unlisted:
-        skipped.append(SkippedFile("", None, f"{unlisted} more entries are not listed"))
+        skipped.append(SkippedFile(MANY, None, f"{unlisted} more entries are not listed"))
     return tuple(skipped)

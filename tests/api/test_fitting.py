@@ -70,6 +70,47 @@ def test_whatever_is_in_it_the_answer_fits_and_tells_what_is_missing(stdout, std
         assert fitted == whole
 
 
+KINDS = st.sampled_from(["png", "svg", "txt", "csv"])
+CROWDS = st.lists(st.tuples(KINDS, st.integers(0, 4000)), max_size=60)
+
+
+@settings(max_examples=examples(100))
+@given(CROWDS, st.integers(0, 3000), st.randoms(use_true_random=False))
+def test_as_many_files_as_fit_stay_figures_and_small_ones_first_whatever_their_order(sizes, printed, random):
+    files = [(f"{number:03}.{kind}", "x" * size) for number, (kind, size) in enumerate(sizes)]
+    whole = answer("o" * printed, "", None, files)
+    fitted = fit(whole, None, ROOM)
+    assert [file for file in whole.files if file in fitted.files] == fitted.files
+    left_out = {file.path: file.size for file in fitted.skipped_files}
+    assert list(left_out) == sorted(left_out, key=lambda path: (path == "*", path))
+    kept = {file.path: file.size for file in fitted.files}
+    for figures in (True, False):
+        of_kind = {path: len(text) for path, text in files if (path[-3:] in ("png", "svg")) == figures}
+        largest = max((size for path, size in of_kind.items() if path in kept), default=0)
+        assert all(size >= largest for path, size in of_kind.items() if path not in kept)
+    shuffled = random.sample(files, len(files))
+    again = fit(answer("o" * printed, "", None, shuffled), None, ROOM)
+    assert {file.path for file in again.files} == set(kept)
+    if "*" not in left_out and not fitted.truncated.stdout:
+        cheapest = min((size for size in left_out.values()), default=ROOM)
+        assert encoded_length(fitted) + cheapest > ROOM - ROOM // 10 - 300
+
+
+def test_a_figure_goes_before_what_is_smaller():
+    files = [("a.txt", "t" * 3000), ("b.png", "p" * 6000), ("c.txt", "t" * 2000), ("d.PNG", "p" * 5000)]
+    fitted = fit(answer("", "", None, files), None, ROOM)
+    assert [file.path for file in fitted.files] == ["c.txt", "d.PNG"]
+    assert [file.path for file in fitted.skipped_files] == ["a.txt", "b.png"]
+
+
+def test_that_the_sandbox_has_listed_some_only_is_still_said_when_the_list_is_cut():
+    skipped = [*((f"f{number:03}", "why") for number in range(200)), ("*", "50 more entries are not listed")]
+    fitted = fit(answer("x" * 20_000, skipped=skipped), None, ROOM)
+    reasons = [file.reason for file in fitted.skipped_files if file.path == "*"]
+    assert reasons[0] == "50 more entries are not listed"
+    assert reasons[1].startswith(f"{200 - len(fitted.skipped_files) + 2} more are not listed")
+
+
 @given(TEXTS, st.integers(200, 50_000))
 def test_a_shortened_text_is_a_head_a_mark_and_a_tail_within_its_room(text, room):
     short = shorten(text, room, len(text.encode()))

@@ -62,6 +62,9 @@ class Case:
     def _check_files(self, outcome: Outcome) -> None:
         if self.left is not None:
             assert {file.path: file.content for file in outcome.ending.files} == dict(self.left)
+        for listed in (outcome.ending.files, outcome.ending.skipped_files):
+            paths = [file.path for file in listed]
+            assert paths == sorted(paths, key=lambda path: (path == "*", path)), paths
         skipped = {file.path: file.reason for file in outcome.ending.skipped_files}
         assert set(self.skipped) <= set(skipped), skipped
         assert all(skipped.values()), "each has a reason"

@@ -334,6 +334,23 @@ CASES = [
         levels=_SHARED_MEMORY,
     ),
     _python(
+        "is_told_of_files_that_it_left_outside_of_the_workspace",
+        """
+        import os, tempfile
+        home = os.path.expanduser("~")
+        os.makedirs(f"{home}/.cache/somebody")
+        for path in ("in-home.csv", ".cache/somebody/cache.db"):
+            open(f"{home}/{path}", "w").write("x")
+        os.mkdir(f"{tempfile.gettempdir()}/run")
+        open(f"{tempfile.gettempdir()}/run/result.txt", "w").write("y")
+        with tempfile.NamedTemporaryFile() as gone:
+            gone.write(b"z")
+        open("here.txt", "w").write("x")
+        """,
+        left={"here.txt": b"x"},
+        skipped=("/tmp/in-home.csv", "/tmp/run/result.txt"),
+    ),
+    _python(
         "writes_a_file_of_most_of_the_workspace",
         """
         with open("table.csv", "w") as file:

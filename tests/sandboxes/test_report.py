@@ -34,7 +34,7 @@ def test_what_is_reported_is_the_ending():
         skipped_files=(
             SkippedFile("link", None, "it is a symbolic link"),
             SkippedFile("big", 9999, "it is large"),
-            SkippedFile("", None, "4 more entries are not listed"),
+            SkippedFile("*", None, "4 more entries are not listed"),
         ),
     )
 

@@ -81,7 +81,7 @@ class DockerBackend(Backend):
         first = secrets.randbelow(len(_UIDS))
         self._free_uids = deque((*_UIDS[first:], *_UIDS[:first])[:places])
         self._arming = Arming()
-        self._terms = Terms(settings.ceilings, settings.max_inline_file, settings.max_response)
+        self._terms = Terms(settings.ceilings, settings.max_inline_file, 2 * settings.max_response)
 
     async def start(self) -> None:
         """See ``Backend.start``. Each image is started and asked: only what was seen to work is promised."""

@@ -60,7 +60,7 @@ class EmbeddedBackend(Backend):
         self._plans: Plans | None = None
         self._isolation: Isolation | None = None
         self._closed = False
-        self._terms = Terms(settings.ceilings, settings.max_inline_file, settings.max_response)
+        self._terms = Terms(settings.ceilings, settings.max_inline_file, 2 * settings.max_response)
         self._home: Path | None = None
         self._claimed_ids: socket.socket | None = None
 

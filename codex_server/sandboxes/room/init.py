@@ -170,7 +170,7 @@ class Init:
         if stop is None and self._bounds.ended_for_cpu():
             stop = "cpu_time"
         with step("collect"):
-            listing, content = workspace.collect(folder, written, body)
+            listing, content = workspace.collect(folder, written, body, self._walls.used_temp())
         self._report(self._result(stop, wall, listing), content)
         return self._watch.bury()
 

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-from . import devices, kernel, landlock, overlay
+from . import devices, kernel, landlock, overlay, workspace
 from .faults import step
 from .procfs import children, parent
 
@@ -17,7 +17,8 @@ SLOT_NAMESPACES = (
 )
 _TMPFS = kernel.MS_NOSUID | kernel.MS_NODEV
 _SHM = "/dev/shm"  # noqa: S108
-_FOLDERS = ("/workspace", "/tmp", _SHM)  # noqa: S108
+_TEMP = "/tmp"  # noqa: S108
+_FOLDERS = ("/workspace", _TEMP, _SHM)
 
 
 class PidNamespace:
@@ -36,6 +37,10 @@ class PidNamespace:
         """Kill every other process inside: to PID 1, ``-1`` is all of its namespace."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(-1, signal.SIGKILL)
+
+    def used_temp(self) -> int | None:
+        """The folder for temporary files, opened; None where nothing was made in it."""
+        return workspace.open_folder(_TEMP)
 
     def members(self) -> Iterator[int]:
         """The pids inside, without init's."""
@@ -121,6 +126,10 @@ class NamespaceWalls(PidNamespace):
         kernel.mount("tmpfs", folder, "tmpfs", _TMPFS, f"size={size},nr_inodes={inodes},{own}")
         self._unused[folder] = _look_of(folder)
 
+    def used_temp(self) -> int | None:
+        """See ``PidNamespace.used_temp``. INVARIANT: it is a mount point, which no guest can move or replace."""
+        return super().used_temp() if self._unused[_TEMP] != _look_of(_TEMP) else None
+
     def note_internet(self) -> None:
         """A guest made a socket of the Internet, or may have: its network is not given to the next one."""
         self._internet_used = True
@@ -157,15 +166,21 @@ class LandlockWalls:
         self._own_uid = setup["uid_per_slot"]
         self.folder = body.get("folder", "")  # the zygote, which only ends what is left, is not told it
         self.workspace = os.path.join(self.folder, "workspace")
+        self._temp = -1
 
     def enter(self) -> None:
         """Adopt every orphan of the slot, and make the slot's own folders."""
         with step("slot-folders"):
             kernel.adopt_orphans()
-            for folder in (self.workspace, os.path.join(self.folder, "tmp")):
+            for folder in (self.workspace, temp := os.path.join(self.folder, "tmp")):
                 os.mkdir(folder, 0o700)
                 os.chown(folder, self._uid, self._uid)
             os.chown(self.folder, self._uid, self._uid)
+            self._temp = workspace.open_folder(temp)
+
+    def used_temp(self) -> int | None:
+        """See ``PidNamespace.used_temp``. INVARIANT: it was opened before the guest could move it."""
+        return self._temp
 
     def confine_worker(self) -> None:
         """In the worker, before its system calls are filtered."""

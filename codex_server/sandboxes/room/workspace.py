@@ -8,14 +8,24 @@ import json
 import os
 import stat
 import time
+from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
 from . import kernel
+from .rank import is_figure, rank
 
 MAX_DEPTH = 32
 MAX_VISITED = 10_000
+MAX_NAMES = 2 * MAX_VISITED
+"""Read of one folder before they are put in order: all that a workspace in memory has places for."""
 MAX_LISTED = 200
+MAX_OUTSIDE = 20
+"""Listed of the folder for temporary files."""
+_VISITED_OUTSIDE = 1000
+_OUTSIDE = "/tmp/"  # noqa: S108 - as a program calls it; at ``confined`` it is elsewhere
+_IS_OUTSIDE = "it is outside the workspace: write it to the current folder to get it back"
 _LISTING_BYTES = 64 * 1024
 _KINDS = {
     stat.S_IFLNK: "a symbolic link",
@@ -89,49 +99,84 @@ def open_folder(root: str) -> int:
     return os.open(root, _READ | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def collect(top: int, written: dict[str, Identity], body: dict[str, Any]) -> tuple[dict[str, Any], int | None]:
-    """What the program created or changed below ``top``, which is closed.
+def collect(
+    top: int, written: dict[str, Identity], body: dict[str, Any], temp: int | None = None
+) -> tuple[dict[str, Any], int | None]:
+    """What the program created or changed below ``top``, and what it left in ``temp``; both are closed.
 
-    A bounded listing, and a memfd with the content of the files kept.
+    A bounded listing, in order of paths, and a memfd with the content of the files kept.
     """
     listing = _Listing(body["inline_bytes"], body["inline_total_bytes"])
     try:
-        if os.fstat(top).st_mode & 0o700 != 0o700:
-            os.fchmod(top, 0o700)  # the guest closed it
+        _unlock_top(top)
         for parent, path, entry in _walk(top, listing):
             listing.consider(parent, path, entry, written)
+        if temp is not None:
+            listing.add_outside(_look_outside(temp))
+        content = listing.finish(top)
     finally:
         os.close(top)
-    return {"files": listing.files, "skipped": listing.skipped, "unlisted": listing.unlisted}, listing.content
+        if temp is not None:
+            os.close(temp)
+    return {"files": listing.files, "skipped": listing.skipped, "unlisted": listing.unlisted}, content
 
 
-def _walk(top: int, listing: "_Listing") -> Iterator[tuple[int, bytes, "os.DirEntry[str]"]]:
-    """Every entry that is not a folder, with an open descriptor of the folder that holds it; bounded in all ways."""
-    waiting: list[tuple[bytes, int]] = [(b"", 0)]
-    visited = 0
-    while waiting:
-        path, depth = waiting.pop()
+def _unlock_top(folder: int) -> None:
+    if os.fstat(folder).st_mode & 0o700 != 0o700:
+        os.fchmod(folder, 0o700)  # the guest closed it
+
+
+def _look_outside(temp: int) -> "_Listing":
+    """The files that are lost with the folder for temporary files, as left out."""
+    _unlock_top(temp)
+    found = _Listing(0, 0)
+    for parent, path, entry in _walk(temp, found, places=_VISITED_OUTSIDE):
+        if entry.is_file(follow_symlinks=False):
+            found.skip(path, _size(parent, entry), _IS_OUTSIDE)
+    return found
+
+
+def _size(parent: int, entry: "os.DirEntry[str]") -> int | None:
+    try:
+        return os.stat(entry.name, dir_fd=parent, follow_symlinks=False).st_size
+    except OSError:
+        return None  # it cannot be looked at; that it is there is told all the same
+
+
+def _walk(top: int, listing: "_Listing", places: int | None = None) -> Iterator[tuple[int, bytes, "os.DirEntry[str]"]]:
+    """Every entry that is not a folder, with an open descriptor of the folder that holds it; bounded in all ways.
+
+    What is higher up comes first, and then what comes first by name; ``places`` are for so many entries.
+    """
+    waiting: deque[tuple[bytes, int]] = deque([(b"", 0)])
+    places = MAX_VISITED if places is None else places
+    while waiting and places:
+        path, depth = waiting.popleft()
         try:
             folder = _open(top, path or b".", os.O_DIRECTORY)
         except OSError as error:
             listing.skip(path, None, f"the folder cannot be opened ({os.strerror(error.errno or 0)})")
             continue
         try:
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    visited += 1
-                    if visited > MAX_VISITED:
-                        listing.unlisted += 1
-                        return
-                    child = os.path.join(path, os.fsencode(entry.name))
-                    if not entry.is_dir(follow_symlinks=False):
-                        yield folder, child, entry
-                    elif depth + 1 >= MAX_DEPTH:
-                        listing.skip(child, None, f"a folder more than {MAX_DEPTH} levels deep")
-                    else:
-                        waiting.append((child, depth + 1))
+            entries = _in_order(folder)
+            listing.unlisted += max(0, len(entries) - places)
+            for entry in entries[:places]:
+                child = os.path.join(path, os.fsencode(entry.name))
+                if not entry.is_dir(follow_symlinks=False):
+                    yield folder, child, entry
+                elif depth + 1 >= MAX_DEPTH:
+                    listing.skip(child, None, f"a folder more than {MAX_DEPTH} levels deep")
+                else:
+                    waiting.append((child, depth + 1))
+            places = max(0, places - len(entries))
         finally:
             os.close(folder)
+    listing.unlisted += len(waiting)
+
+
+def _in_order(folder: int) -> list["os.DirEntry[str]"]:
+    with os.scandir(folder) as entries:
+        return sorted(islice(entries, MAX_NAMES), key=lambda entry: entry.name)
 
 
 def _open(folder: int, path: bytes, kind: int) -> int:
@@ -166,13 +211,14 @@ class _Listing:
         self.files: list[list[Any]] = []
         self.skipped: list[list[Any]] = []
         self.unlisted = 0
-        self.content: int | None = None
         self._inline_bytes = inline_bytes
-        self._left_bytes = inline_total_bytes
+        self._inline_total_bytes = inline_total_bytes
         self._listing_bytes = _LISTING_BYTES
+        self._candidates: list[tuple[str, int, bytes]] = []
+        self._left_out: list[tuple[str, int | None, str]] = []
 
     def consider(self, parent: int, path: bytes, entry: "os.DirEntry[str]", written: dict[str, Identity]) -> None:
-        """Keep the file, or note why not; unchanged input files are passed over."""
+        """Note the file as one to be kept, or why not; unchanged input files are passed over."""
         try:
             status = os.stat(entry.name, dir_fd=parent, follow_symlinks=False)
         except OSError as error:
@@ -185,33 +231,62 @@ class _Listing:
         elif status.st_size > self._inline_bytes:
             reason = f"it is larger than the {self._inline_bytes} bytes that an answer carries for one file"
             self.skip(path, status.st_size, reason)
-        elif status.st_size > self._left_bytes or len(self.files) >= MAX_LISTED:
-            self.skip(path, status.st_size, "the files before it filled the answer")
-        elif self._has_room(path):
-            self._keep(parent, path, os.fsencode(entry.name))
-
-    def _keep(self, parent: int, path: bytes, name: bytes) -> None:
-        try:
-            file = _open(parent, name, 0)
-        except OSError as error:
-            self.skip(path, None, f"it cannot be read ({os.strerror(error.errno or 0)})")
-            return
-        with open(file, "rb", buffering=0) as source:
-            if not stat.S_ISREG(os.fstat(file).st_mode):
-                return
-            content = source.read(self._inline_bytes)
-        if self.content is None:
-            self.content = os.memfd_create("files", os.MFD_CLOEXEC)
-        os.write(self.content, content)
-        self._left_bytes -= len(content)
-        self.files.append([_shown(path), len(content)])
+        else:
+            self._candidates.append((_shown(path), status.st_size, path))
 
     def skip(self, path: bytes, size: int | None, reason: str) -> None:
         """Note something that is not handed back."""
-        if len(self.skipped) >= MAX_LISTED:
-            self.unlisted += 1
-        elif self._has_room(path):
-            self.skipped.append([_shown(path), size, reason])
+        self._left_out.append((_shown(path), size, reason))
+
+    def add_outside(self, found: "_Listing") -> None:
+        """Note a few of what was ``found`` in the folder for temporary files; what is hidden there is a cache."""
+        told = sorted((one for one in found._left_out if not one[0].startswith(".")), key=lambda one: one[0])
+        self._left_out += [(_OUTSIDE + shown, size, reason) for shown, size, reason in told[:MAX_OUTSIDE]]
+        self.unlisted += found.unlisted + len(told[MAX_OUTSIDE:])
+
+    def finish(self, top: int) -> int | None:
+        """Keep as many as there is room for, figures and small ones first, and list the rest; the files' content.
+
+        Figures get half of the room at most: how much of it the answer has for them is not known here, and what takes
+        their places must be at hand.
+        """
+        kept: list[tuple[str, bytes]] = []
+        left = self._inline_total_bytes
+        others = any(not is_figure(shown) for shown, _, _ in self._candidates)
+        for shown, size, path in sorted(self._candidates, key=lambda one: rank(one[0], one[1])):
+            reserved = self._inline_total_bytes // 2 if others and is_figure(shown) else 0
+            if size > left - reserved or len(kept) >= MAX_LISTED:
+                self._left_out.append((shown, size, "the files before it filled the answer"))
+            elif self._has_room(path) and (content := self._read(top, shown, path)) is not None:
+                kept.append((shown, content))
+                left -= len(content)
+        self._list_left_out()
+        return self._hand_over(sorted(kept))
+
+    def _read(self, top: int, shown: str, path: bytes) -> bytes | None:
+        try:
+            file = _open(top, path, 0)
+        except OSError as error:
+            self._left_out.append((shown, None, f"it cannot be read ({os.strerror(error.errno or 0)})"))
+            return None
+        with open(file, "rb", buffering=0) as source:
+            return source.read(self._inline_bytes) if stat.S_ISREG(os.fstat(file).st_mode) else None
+
+    def _list_left_out(self) -> None:
+        for shown, size, reason in sorted(self._left_out, key=lambda one: one[0]):
+            if len(self.skipped) >= MAX_LISTED:
+                self.unlisted += 1
+            elif self._has_room(shown.encode()):
+                self.skipped.append([shown, size, reason])
+
+    def _hand_over(self, kept: list[tuple[str, bytes]]) -> int | None:
+        if not kept:
+            return None
+        self.files = [[shown, len(content)] for shown, content in kept]
+        memory = os.memfd_create("files", os.MFD_CLOEXEC)
+        for _, content in kept:
+            os.write(memory, content)
+        return memory
 
     def _has_room(self, path: bytes) -> bool:
         self._listing_bytes -= 6 * len(path) + 100  # JSON may write a character as six

@@ -72,10 +72,18 @@ def without_privilege(root: Path, action: Callable[[], T]) -> T:
 class Collected:
     """What came back, with the kept files' content cut apart."""
 
-    def __init__(self, root: Path, written: Identities | None = None, one: int = 1000, total: int = 10_000) -> None:
+    def __init__(
+        self,
+        root: Path,
+        written: Identities | None = None,
+        one: int = 1000,
+        total: int = 10_000,
+        temp: Path | None = None,
+    ) -> None:
         bounds = {"inline_bytes": one, "inline_total_bytes": total}
         before = os.listdir("/proc/self/fd")
-        self.listing, memfd = workspace.collect(workspace.open_folder(str(root)), written or {}, bounds)
+        opened = workspace.open_folder(str(temp)) if temp else None
+        self.listing, memfd = workspace.collect(workspace.open_folder(str(root)), written or {}, bounds, opened)
         self.content = b""
         if memfd is not None:
             self.content = os.pread(memfd, 2**20, 0)
@@ -87,6 +95,8 @@ class Collected:
             self.files[path] = self.content[offset : offset + size]
             offset += size
         assert offset == len(self.content)
+        for listed in (self.listing["files"], self.listing["skipped"]):
+            assert [path for path, *_ in listed] == sorted(path for path, *_ in listed)
         self.skipped = {path: (size, reason) for path, size, reason in self.listing["skipped"]}
         self.unlisted: int = self.listing["unlisted"]
 
@@ -202,6 +212,63 @@ def test_all_files_together_stay_within_the_total(root):
     assert len(back.skipped) == 4
 
 
+def test_when_not_all_fit_figures_come_first_and_then_the_smallest(root):
+    for number in range(5):
+        (root / f"a{number}.bin").write_bytes(b"x" * 250)
+        (root / f"z{number}.txt").write_bytes(b"x" * 50)
+    for name in ("plot.png", "sub.SVG", "draft.jpg"):
+        (root / name).write_bytes(b"x" * 240)
+    back = Collected(root, total=1000)
+    assert set(back.files) == {"plot.png", "draft.jpg", "a0.bin", *(f"z{number}.txt" for number in range(5))}
+    assert set(back.skipped) == {"sub.SVG", "a1.bin", "a2.bin", "a3.bin", "a4.bin"}
+    alone = Collected(root, total=3000)
+    assert len(alone.files) == 13
+
+
+def test_figures_alone_may_take_all_the_room(root):
+    for number in range(4):
+        (root / f"{number}.png").write_bytes(b"x" * 240)
+    assert len(Collected(root, total=1000).files) == 4
+
+
+def test_which_files_come_back_does_not_depend_on_the_order_in_which_the_kernel_lists_them(root, monkeypatch):
+    names = [f"{folder}f{number}" for folder in ("", "b/", "a/") for number in range(20)]
+    for folder in ("a", "b"):
+        (root / folder).mkdir()
+    for name in names:
+        (root / name).write_bytes(b"x" * 30)
+    monkeypatch.setattr(workspace, "MAX_VISITED", 35)
+    first = Collected(root, total=500).listing
+    ask = os.scandir
+
+    @contextlib.contextmanager
+    def backwards(folder: int) -> Iterator[list[os.DirEntry[str]]]:
+        with ask(folder) as entries:
+            yield sorted(entries, key=lambda entry: entry.name, reverse=True)
+
+    monkeypatch.setattr(os, "scandir", backwards)
+    assert Collected(root, total=500).listing == first
+    assert first["unlisted"] == 8  # 22 are at the top, 13 of the 20 in a/ are looked at, and b/ is not
+
+
+def test_what_was_left_in_the_folder_for_temporary_files_is_told_of_and_hidden_caches_are_not(root):
+    temp = root.parent / "temp"
+    (temp / ".cache").mkdir(parents=True)
+    (temp / "deep").mkdir()
+    for name in ("out.csv", "deep/more.txt", ".cache/fonts.json", ".hidden"):
+        (temp / name).write_bytes(b"12345")
+    (temp / "link").symlink_to("out.csv")
+    os.mkfifo(temp / "pipe")
+    back = Collected(root, temp=temp)
+    reason = "it is outside the workspace: write it to the current folder to get it back"
+    assert back.skipped == {"/tmp/deep/more.txt": (5, reason), "/tmp/out.csv": (5, reason)}
+    for number in range(30):
+        (temp / f"n{number:02}").touch()
+        (temp / f"deep{number:02}" / "/".join("d" * 40)).mkdir(parents=True)
+    crowd = Collected(root, temp=temp)
+    assert (len(crowd.skipped), crowd.unlisted) == (20, 42)
+
+
 def test_a_crowd_of_files_is_bounded_in_number_and_the_rest_is_counted(root):
     count = 2 * workspace.MAX_LISTED + 50
     for number in range(count):
@@ -217,7 +284,7 @@ def test_no_more_entries_are_visited_than_the_bound(root, monkeypatch):
         (root / f"f{number}").touch()
     back = Collected(root)
     assert len(back.files) == 10
-    assert back.unlisted == 1
+    assert back.unlisted == 30
 
 
 def test_the_report_of_long_names_fits_a_frame(root):
@@ -302,8 +369,11 @@ def test_an_entry_that_cannot_be_looked_at_is_left_out_and_the_rest_comes_back(r
         return ask(path, **how)
 
     monkeypatch.setattr(os, "stat", refuse)
-    back = Collected(root)
+    (root.parent / "temp").mkdir()
+    (root.parent / "temp" / "strange").write_bytes(b"z")
+    back = Collected(root, temp=root.parent / "temp")
     assert back.files == {"file": b"x"}
+    assert back.skipped.pop("/tmp/strange")[0] is None
     assert back.skipped == {"strange": (None, "it cannot be looked at (Permission denied)")}
 
 
