@@ -4,6 +4,7 @@ import base64
 import signal as signals
 from collections.abc import Callable, Mapping
 
+from codex_server.api.missing_paths import hint_for_missing_path
 from codex_server.api.schemas import AnswerFile, ExecuteAnswer, LeftOutFile, Truncated, Usage
 from codex_server.mediatypes import media_type
 from codex_server.model import Captured, Ending, Outcome, OutputFile, Status, Stop
@@ -37,7 +38,9 @@ def build_answer(outcome: Outcome) -> ExecuteAnswer:
 
 def explain(outcome: Outcome) -> str | None:
     """Why the program did not go well, the reason first; None when it did."""
-    reasons = [_REASONS[outcome.status](outcome), _killed_children(outcome)]
+    failed = outcome.status is Status.FAILED
+    hint = hint_for_missing_path(outcome.stderr.text) if failed else None
+    reasons = [_REASONS[outcome.status](outcome), _killed_children(outcome), hint]
     return "\n".join(reason for reason in reasons if reason) or None
 
 

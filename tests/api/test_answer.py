@@ -53,6 +53,14 @@ def test_the_reason_comes_first_and_names_the_limit(changes, reason):
     assert explain(outcome(**changes)) == reason
 
 
+def test_a_hint_follows_the_reason_of_a_program_that_failed_and_of_no_other():
+    missing = Captured("FileNotFoundError: [Errno 2] No such file or directory: '/mnt/data/in.csv'\n")
+    first, second = explain(outcome(exit_code=1, stderr=missing)).split("\n")
+    assert first == "Exit code 1"
+    assert "such as 'in.csv'" in second
+    assert explain(outcome(stderr=missing)) is None
+
+
 @pytest.mark.parametrize("status", list(Status))
 def test_every_status_but_success_has_a_reason(status):
     ways = {

@@ -333,6 +333,31 @@ CASES = [
         stdout="100\n",
         levels=_SHARED_MEMORY,
     ),
+    Case(
+        "finds_its_workspace_where_models_look_for_it",
+        {
+            "python": """
+                import os
+                print(open("/mnt/data/in.csv").read(), os.getcwd() == os.path.realpath("/mnt/data"))
+                for folder in ("/mnt/data", "/home/user"):
+                    os.makedirs(folder, exist_ok=True)
+                os.chdir("/mnt/data")
+                open("/mnt/data/sub.csv", "w").write("1")
+                open("/home/user/note.txt", "w").write("2")
+                print(sorted(os.listdir("/mnt/data")) == sorted(os.listdir("/workspace")), os.getcwd())
+                """,
+            "bash": """
+                mkdir -p /mnt/data /home/user
+                echo "$(cat /mnt/data/in.csv) True"
+                printf 1 > /mnt/data/sub.csv; printf 2 > /home/user/note.txt
+                cd /mnt/data; echo True $(pwd -P)
+                """,
+        },
+        stdout="a,b True\nTrue /workspace\n",
+        files={"in.csv": b"a,b"},
+        left={"sub.csv": b"1", "note.txt": b"2"},
+        levels=("full", "namespaces"),
+    ),
     _python(
         "is_told_of_files_that_it_left_outside_of_the_workspace",
         """

@@ -9,7 +9,7 @@ import pytest
 from codex_server.sandboxes.base import IsolationLevel
 
 WHOLE_VIEW = ("full", "namespaces")
-ROOT = set("bin dev etc lib lib32 lib64 libx32 opt proc run sbin sys tmp usr var workspace".split())
+ROOT = set("bin dev etc home lib lib32 lib64 libx32 mnt opt proc run sbin sys tmp usr var workspace".split())
 DEVICES = set("fd full null random shm stderr stdin stdout urandom zero".split())
 SYSTEM_SECRETS = """
     /etc/shadow /etc/sudoers /etc/subuid /etc/machine-id /root/.bashrc /root/.ssh /run/docker.sock /var/run/docker.sock
@@ -90,7 +90,8 @@ def test_guest_sees_nothing_of_the_hosts_folders(house):
         tell(listing)
     """).told
     assert set(seen["/"]) <= ROOT
-    assert [seen[folder] for folder in ("/root", "/home", "/mnt", "/srv", "/boot", "/var/lib")] == [None] * 6
+    assert [seen[folder] for folder in ("/root", "/srv", "/boot", "/var/lib")] == [None] * 4
+    assert (seen["/home"], seen["/mnt"]) == (["user"], ["data"])  # links to the workspace
     assert (seen["/sys"], seen["/run"], seen["/var"]) == ([], [], ["tmp"])
     assert set(seen["/opt"]) <= {"codex", "runners", "python", "python-packages", "node"}
     assert seen["/opt/python-packages"] == ["bin", "pyvenv.cfg"]

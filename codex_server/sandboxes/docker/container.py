@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codex_server.limits import Limits
+from codex_server.paths import WORKSPACE
 from codex_server.sandboxes.hidden import HIDDEN_IN_PROC
 
 OWNER_LABEL = "codex-server.owner"
@@ -20,7 +21,6 @@ OWN_MEMORY_BYTES = 24 * 2**20
 """Memory of a container that is not the program's: init's, which elsewhere is shared with the zygote."""
 OWN_MEMORY_BYTES_PRELOADED = 96 * 2**20
 """The same where init has imported the data packages (measured: 67 MiB)."""
-WORKSPACE = "/workspace"
 _INODES = 20_000
 _BOOT_ID = "sys/kernel/random/boot_id"
 _READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from codex_server.interpreters import Interpreter
 from codex_server.languages import Language, Start
 from codex_server.packages.sets import InstalledPackages, guest_folder
+from codex_server.paths import WORKSPACE, WORKSPACE_ALIASES
 from codex_server.sandboxes.embedded.environments import CONFIGURATION, configuration, program_names
 from codex_server.sandboxes.hidden import HIDDEN_IN_PROC
 from codex_server.sandboxes.room import overlay
@@ -57,6 +58,7 @@ _LINKS = {
     "/dev/stdout": "/proc/self/fd/1",
     "/dev/stderr": "/proc/self/fd/2",
     "/var/tmp": "/tmp",  # noqa: S108
+    **dict.fromkeys(WORKSPACE_ALIASES, WORKSPACE),
 }
 _LIBRARY_FOLDERS = ("/lib", "/lib64")
 _LIBRARY_ROOTS = ("/usr/lib", "/usr/lib64", "/usr/local/lib")
