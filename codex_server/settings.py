@@ -8,12 +8,12 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import limits as ratelimits
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     SecretStr,
@@ -34,6 +34,7 @@ from pydantic_settings import (
 from codex_server.configfile import CONFIG_FILE, read_config
 from codex_server.errors import SettingsInvalid
 from codex_server.limits import Limits
+from codex_server.networks import Network, bare_host, parse_networks
 from codex_server.units import format_size, parse_size
 
 ENV_PREFIX = "CODEX_"
@@ -57,11 +58,6 @@ _IN_WORDS = {
 }
 """What a person is told for pydantic's kinds of problems; the others' own messages will do."""
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
-
-
-def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
-    """Addresses and networks in a text with commas. Raises ``ValueError``."""
-    return tuple(ip_network(word.strip()) for word in text.split(",") if word.strip())
 
 
 Size = Annotated[int, BeforeValidator(lambda value: parse_size(value) if isinstance(value, str) else value)]
@@ -91,7 +87,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    host: str = Field("127.0.0.1", description="Address to listen on")
+    host: Annotated[str, AfterValidator(bare_host)] = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one")
     api_token: SecretStr | None = Field(
         None, description="The one token to accept, in place of the stored ones; at least 16 characters"
@@ -188,6 +184,9 @@ class Settings(BaseSettings):
     receive_seconds: float = Field(
         20.0, gt=0, description="Longest wait for a request's header, and then for its body; then 408"
     )
+    keep_alive_seconds: float = Field(
+        75.0, ge=1, le=86_400, description="How long an idle connection is kept; a proxy should close its own sooner"
+    )
     max_response: int = Field(
         100_000, ge=10_000, description="Largest answer to /execute, in characters (ChatGPT refuses more than 100,000)"
     )
@@ -258,15 +257,15 @@ class Settings(BaseSettings):
     @classmethod
     def _trusted_proxies(cls, value: str) -> str:
         try:
-            _networks(value)
+            parse_networks(value)
         except ValueError as error:
             raise ValueError(f"{error}: write addresses or networks, such as 127.0.0.1,10.0.0.0/8") from None
         return value
 
     @property
-    def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+    def trusted_networks(self) -> tuple[Network, ...]:
         """``trusted_proxies``, parsed."""
-        return _networks(self.trusted_proxies)
+        return parse_networks(self.trusted_proxies)
 
     @field_validator("rate_limit")
     @classmethod

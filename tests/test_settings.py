@@ -189,3 +189,8 @@ def test_trusted_proxies_are_addresses_and_networks_and_nobody_by_default():
     for wrong in ("*", "proxy.example.org", "10.0.0.1/8"):
         with pytest.raises(ValueError, match=r"such as 127\.0\.0\.1,10\.0\.0\.0/8"):
             Settings(trusted_proxies=wrong)
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]", " [::1] "])
+def test_an_address_may_stand_in_brackets_as_in_a_url(host: str) -> None:
+    assert load_settings({"host": host, "allow_no_auth": True}).host == "::1"

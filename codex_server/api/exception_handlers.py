@@ -113,6 +113,8 @@ async def _refuse_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - the signature is Starlette's
     headers = dict(error.headers or {})
     detail = str(error.detail)
+    if error.status_code == 404 and request.method == "OPTIONS" and request.scope["path"] == "*":
+        return Response(status_code=204, headers={"Allow": "GET, HEAD, OPTIONS, POST"})
     if error.status_code == 404:
         detail = f"there is nothing at {request.url.path[:200]}; GET / lists what there is"
     if error.status_code == 405:

@@ -6,7 +6,7 @@ import time
 import structlog
 from fastapi.routing import APIRoute
 from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -33,6 +33,8 @@ class Edge:
         began = time.perf_counter()
         method, exchange = scope["method"], open_exchange(scope)
         answer = _Answer(send, exchange, scope["app"], bodiless=method == "HEAD")
+        if "expect" in Headers(scope=scope):
+            receive = answer.body_asked_by(receive)
         if method == "HEAD":
             scope = {**scope, "method": "GET"}  # a copy: the server looks at its own to know that no body follows
         with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
@@ -71,6 +73,20 @@ class _Answer:
     def __init__(self, send: Send, exchange: Exchange, app: Starlette, *, bodiless: bool) -> None:
         self._send, self._exchange, self._app, self._bodiless = send, exchange, app, bodiless
         self.status: int | None = None
+        self._withheld = False
+
+    def body_asked_by(self, receive: Receive) -> Receive:
+        """``receive`` of a client that sends the body when it is asked to (``Expect: 100-continue``).
+
+        One that was answered unasked may send it or not: only closing the connection tells what comes next on it.
+        """
+        self._withheld = True
+
+        async def ask() -> Message:
+            self._withheld = False
+            return await receive()
+
+        return ask
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -79,8 +95,8 @@ class _Answer:
             for name, value in {**_SAFETY, **self._exchange.headers}.items():
                 headers.setdefault(name, value)
             headers["X-Request-ID"] = self._exchange.request_id
-            if hasattr(self._app.state, "draining"):
-                # It stops listening soon: on a kept connection the next request would be lost without an answer.
+            # While draining: it stops listening soon, and on a kept connection the next request would be lost.
+            if self._withheld or hasattr(self._app.state, "draining"):
                 headers["Connection"] = "close"
         elif self._bodiless and message["type"] == "http.response.body":
             message = {**message, "body": b""}

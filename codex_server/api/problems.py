@@ -181,6 +181,20 @@ _HTTP_KINDS = (
         "A fault of the server itself. The answer tells nothing of its insides.",
         "Report the `instance` to whoever runs the server: the log has the cause under that id.",
     ),
+    Kind(
+        "not-implemented",
+        501,
+        "The server cannot do what the request asks",
+        "The body comes with a `Transfer-Encoding` other than `chunked`, or the request is for a proxy (`CONNECT`).",
+        "Send the body as it is, with `Content-Length` or `chunked`.",
+    ),
+    Kind(
+        "http-version-not-supported",
+        505,
+        "The version of HTTP is not supported",
+        "The request is not HTTP/1.1 or HTTP/1.0. An offer to change to HTTP/2 (`Upgrade: h2c`) is ignored.",
+        "Send an HTTP/1.1 request; a reverse proxy before the server can speak HTTP/2 with clients.",
+    ),
 )
 
 _HIDDEN: Mapping[type[errors.CodexError], str] = {

@@ -1,23 +1,45 @@
 """HTTP on the socket, with patience that ends: uvicorn waits for ever for a header, and takes one of any size.
 
-Pass ``guarded(seconds)`` to ``uvicorn.Config(http=...)``. Refusals at this level are problems too.
+Pass ``guarded(seconds)`` to ``uvicorn.Config(http=...)``. Refusals at this level are problems too, and each request
+gets one answer: the refusal of what cannot be read waits for the answers to what came before it.
 """
 
 import asyncio
 import secrets
 import socket
 from collections.abc import Callable
+from enum import Enum
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from codex_server.api.connections import Connections
+from codex_server.api.framing import HeadRefused, checked_target, head_without_offer
 from codex_server.api.problems import kind_of_status, problem
+from codex_server.api.transport import ClientTransport, Linger
 from codex_server.units import format_seconds, format_size
 
 MAX_HEADER_BYTES = 64 * 2**10
-LINGER_SECONDS = 5.0
-"""How long a body may go on arriving, unread, after its request was answered."""
+LINGER_SECONDS = 30.0
+"""How long a client may go on sending, unread, after its request was answered."""
+SILENCE_SECONDS = 5.0
+"""How long it may pause meanwhile."""
+_STOPPING_SECONDS = 1.0
+"""How long it may go on when the server stops."""
+_PREFACE = "PRI/Upgrade"
+"""In the parser's words: the client begins with HTTP/2."""
+_TLS = b"\x16"
+"""How a TLS client begins."""
+
+
+class _Part(Enum):
+    """What of a request comes next."""
+
+    NOTHING = "nothing"
+    """Between two requests."""
+    HEAD = "head"
+    BODY = "body"
 
 
 def guarded(receive_seconds: float, connections: Connections | None = None) -> Callable[..., asyncio.Protocol]:
@@ -33,7 +55,7 @@ def guarded(receive_seconds: float, connections: Connections | None = None) -> C
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, with a time limit and a size limit for each header.
+    """uvicorn's protocol, with a time limit and a size limit for each header, and an end that loses no answer.
 
     INVARIANT: no connection is held for longer than ``receive_seconds`` by a client that does not finish its header.
     """
@@ -41,52 +63,114 @@ class GuardedProtocol(HttpToolsProtocol):
     receive_seconds: float = 20.0
     known: Connections | None = None
     _address = ""
+    _line: ClientTransport
+    _part = _Part.NOTHING
     _deadline: asyncio.TimerHandle | None = None
+    _linger: Linger | None = None
     _header_bytes = 0
-    _message_ended = True
-    _refusal: tuple[int, str] | None = None
+    _running: RequestResponseCycle | None = None
+    """The request that is being answered; ``cycle`` is the newest one, which may have to wait for it."""
+    _offered: bytes | None = None
+    """The head of a request that offers another protocol, without the offer."""
+    _last_word: tuple[int, str] | None = None
+    """A refusal, to be sent once everything before it was answered; nothing is read any more."""
+    _half_closed = False
 
     @property
     def heard(self) -> bool:
-        """Whether the header of a request has come."""
-        return self.cycle is not None
+        """Whether the header of a request has come, or the connection was refused."""
+        return self.cycle is not None or self._line.ended
 
     @property
     def idle(self) -> bool:
-        """Whether no request is being answered: none has come, or the last one was answered."""
-        return self.cycle is None or self.cycle.response_complete
+        """Whether no request is being answered: none has come whole, or the last answer was taken."""
+        return self._line.ended or not (self._answering or self._line.get_write_buffer_size())
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the client is awaited: to send the rest of a request's body, or to take an answer."""
+        if self._answering:
+            return self._running is self.cycle and self.cycle.more_body
+        return self._line.get_write_buffer_size() > 0
+
+    @property
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
 
     def close(self) -> None:
-        """End the connection."""
-        self.transport.close()
+        """End the connection, for another one's sake."""
+        self._line.abort()
+
+    def shutdown(self) -> None:
+        """The server stops: end the connection after the answers that are due."""
+        if self._linger is not None:
+            self._linger.hurry(_STOPPING_SECONDS)
+        elif self._answering:
+            super().shutdown()
+        else:
+            self._line.hang_up()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn does
         """Begin to wait for the first header."""
-        super().connection_made(transport)
+        self._line = ClientTransport(transport, self.loop, self._end)
+        super().connection_made(self._line)
         _send_at_once(transport)
         peer = transport.get_extra_info("peername")
         self._address = peer[0] if isinstance(peer, tuple) else ""
         if self.known is not None and not self.known.admit(self, self._address):
             self._refuse(503, "too many connections are open, and none of them is idle; close some, or come back later")
             return
-        self._expect_by(self.receive_seconds, self._header_is_late)
+        self._expect_header()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no more."""
+        """Wait no more, and let every request know that its client is gone."""
+        self._line.lost()
         self._expect_no_more()
+        self._stop_lingering()
         if self.known is not None:
             self.known.forget(self, self._address)
+        if self._running is not None and not self._running.response_complete:
+            self._disconnect(self._running)
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio looks at what it returns
+        """The client sends no more; whether the connection stays open for the answer to what it sent."""
+        if self._line.ended or not self._answering or self.cycle.more_body:
+            return False
+        self._half_closed, self.cycle.keep_alive = True, False
+        self._line.watch(silent=self._running is not None and not self._running.response_started)
+        return True
+
+    def pause_writing(self) -> None:
+        """The client takes nothing: it has some time to go on."""
+        self._line.be_impatient()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """It goes on."""
+        self._line.be_patient()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """Parse; bytes between requests begin the wait for a header too, even before they look like one."""
-        if self._deadline is None and self._message_ended:
-            self._expect_by(self.receive_seconds, self._header_is_late)
-        super().data_received(data)
+        if self._linger is not None:
+            self._linger.heard()
+        if self._line.ended or self._last_word is not None:
+            return
+        self._unset_keepalive_if_required()
+        if self._deadline is None and self._part is not _Part.BODY and not self._answering:
+            self._expect_header()
+        try:
+            self._feed(data)
+        except HeadRefused as refusal:
+            self._refuse(refusal.status, refusal.detail)
+        except httptools.HttpParserError as error:
+            self._refuse_unreadable(error, data)
 
     def on_message_begin(self) -> None:
         """A header begins."""
-        self._header_bytes, self._message_ended = 0, False
+        self._header_bytes, self._part = 0, _Part.HEAD
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -95,67 +179,168 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Count a field."""
+        """Count a field. One that comes after the body is no part of the request that was judged by its header."""
         self._count(len(name) + len(value) + 4)
-        super().on_header(name, value)
+        if self._part is _Part.HEAD:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The header is here; how long the body may take is for whoever reads it."""
+        method, version = self.parser.get_method(), self.parser.get_http_version()
+        self.url = checked_target(method, self.url, version, self.headers)
+        if self.parser.should_upgrade() and not self._should_upgrade():
+            self._offered = head_without_offer(method, self.url, version, self.headers)
+            return
+        if version == "1.0":
+            self.expect_100_continue = False  # a client of that version would take it for the answer
         self._expect_no_more()
+        self._part = _Part.BODY
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """The body is here."""
-        if self._deadline is not None:  # the answer was sent before: now the connection idles
-            self._expect_no_more()
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
-        self._message_ended = True
+        if self._offered is not None:
+            return
+        self._part = _Part.NOTHING
+        if self._linger is not None:  # the answer was sent before: now the connection idles
+            self._stop_lingering()
+            self._keep_alive()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """The answer is out; a body that nobody reads may not go on for ever."""
         super().on_response_complete()
-        if not self._message_ended and not self.transport.is_closing():
-            self._expect_by(LINGER_SECONDS, self.transport.close)
+        if self._line.is_closing() or self._answering:
+            return
+        if self._last_word is not None:
+            self._refuse(*self._last_word)
+        elif self._part is not _Part.NOTHING:
+            self._unset_keepalive_if_required()
+            if self._part is _Part.BODY:
+                self._linger = Linger(self.loop, LINGER_SECONDS, SILENCE_SECONDS, self._line.hang_up)
+            else:
+                self._expect_header()
+        if self.known is not None:
+            self.known.rest(self, self._address)
 
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what is not HTTP, or too much of it."""
-        status, detail = self._refusal or (400, f"{msg.removesuffix('.')}; send an HTTP/1.1 request")
-        self._refuse(status, detail)
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _should_upgrade(self) -> bool:
+        # Whoever sends a body wants it read, whatever else is offered.
+        return bool(self.parser.get_method() == b"GET" and super()._should_upgrade())
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        """Have ``data`` parsed. An offer to speak another protocol makes the parser stop: a new one reads on."""
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as offer:
+                if self._offered is None:
+                    self.handle_websocket_upgrade()
+                    return
+                head, self._offered = self._offered, None
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+                self.parser.feed_data(head)
+                data = memoryview(data)[offer.args[0] :]
+            except httptools.HttpParserCallbackError as error:
+                raise (error.__context__ if isinstance(error.__context__, HeadRefused) else error) from None
 
     def _count(self, size: int) -> None:
         self._header_bytes += size
         if self._header_bytes > MAX_HEADER_BYTES:
-            self._refusal = (431, f"the header is above {format_size(MAX_HEADER_BYTES)}; send fewer or shorter fields")
-            raise ValueError("header too large")  # the parser stops, and uvicorn calls `send_400_response`
+            raise HeadRefused(431, f"the header is above {format_size(MAX_HEADER_BYTES)}; send fewer or shorter fields")
 
-    def _expect_by(self, seconds: float, otherwise: Callable[[], None]) -> None:
+    def _expect_header(self) -> None:
         self._expect_no_more()
-        self._deadline = self.loop.call_later(seconds, otherwise)
+        self._deadline = self.loop.call_later(self.receive_seconds, self._header_is_late)
 
     def _expect_no_more(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
+    def _keep_alive(self) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def _stop_lingering(self) -> None:
+        if self._linger is not None:
+            self._linger.stop()
+            self._linger = None
+
     def _header_is_late(self) -> None:
-        if self._message_ended:
-            self.transport.close()  # nothing of a request has come: there is nobody to answer
+        if self._part is _Part.NOTHING:
+            self._line.hang_up()  # nothing of a request has come: there is nobody to answer
         else:
             self._refuse(
                 408, f"the header did not arrive within {format_seconds(self.receive_seconds)}; send it at once"
             )
 
+    def _refuse_unreadable(self, error: Exception, data: bytes) -> None:
+        status, why = 400, f"the request is not HTTP/1.1: {str(error).removesuffix('.')}"
+        if _PREFACE in str(error):
+            status, why = 505, "this server does not speak HTTP/2"
+        elif isinstance(error, httptools.HttpParserInvalidMethodError):
+            why = "the request begins with no known method; methods are in capitals"
+            if data.startswith(_TLS):
+                why = "this is TLS, and the server speaks plain HTTP: call http://, or a reverse proxy with https://"
+        self._refuse(status, f"{why}; send an HTTP/1.1 request")
+
     def _refuse(self, status: int, detail: str) -> None:
+        """Answer what cannot be read, when its turn comes, and read no more."""
+        if not self._answering:
+            if self._part is _Part.BODY:  # of a request that was answered: what follows is nobody's
+                self._line.close()
+            else:
+                self._say_last(status, detail)
+        elif self._part is not _Part.BODY:
+            self._last_word = (status, detail)
+        elif self._running is not None and self._running is not self.cycle:
+            self._last_word, self._part = (status, detail), _Part.NOTHING
+            self.pipeline.popleft()
+            self.cycle = self.pipeline[0][0] if self.pipeline else self._running
+        else:
+            begun = self.cycle.response_started
+            self._disconnect(self.cycle)
+            if begun:
+                self._line.close()
+            else:
+                self._say_last(status, detail)
+
+    def _disconnect(self, cycle: RequestResponseCycle) -> None:
+        """Let the request know that nobody waits for its answer."""
+        cycle.disconnected = True
+        cycle.message_event.set()
+
+    def _say_last(self, status: int, detail: str) -> None:
         kind = kind_of_status(status)
         answer = problem(kind.slug, status, kind.title, detail, instance=secrets.token_hex(16))
         fields = [*answer.raw_headers, (b"connection", b"close")]
         head = b"".join(name + b": " + value + b"\r\n" for name, value in fields)
         reason = kind.title.encode("ascii")
-        self.transport.write(b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (status, reason, head, bytes(answer.body)))
-        self.transport.close()
+        self._line.write(b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (status, reason, head, bytes(answer.body)))
+        self._begin_to_linger()
+
+    def _end(self) -> None:
+        """Close the connection, at once or when the client has ended too."""
+        if self._half_closed or (self._part is _Part.NOTHING and not self.pipeline):
+            self._expect_no_more()
+            self._line.hang_up()
+        else:
+            self._begin_to_linger()
+
+    def _begin_to_linger(self) -> None:
+        self._expect_no_more()
+        self._unset_keepalive_if_required()
+        self._stop_lingering()
+        self._line.half_close()
+        self.flow.resume_reading()
+        if self.known is not None:
+            self.known.linger(self, self._address)
+        self._linger = Linger(self.loop, LINGER_SECONDS, SILENCE_SECONDS, self._line.hang_up)
 
 
 def _send_at_once(transport: asyncio.Transport) -> None:

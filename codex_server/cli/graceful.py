@@ -13,8 +13,9 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from codex_server.api.connections import Connections, Network
+from codex_server.api.connections import Connections
 from codex_server.api.protocol import GuardedProtocol, guarded
+from codex_server.networks import Network, with_mapped
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LINGER_SECONDS = 2
@@ -37,8 +38,10 @@ class GracefulServer(uvicorn.Server):
         begin_drain: Callable[[], asyncio.Task[None]],
         *,
         receive_seconds: float,
+        keep_alive_seconds: float = 75.0,
         trusted_proxies: Sequence[Network] = (),
     ) -> None:
+        trusted_proxies = with_mapped(trusted_proxies)
         connections = Connections.within(resource.getrlimit(resource.RLIMIT_NOFILE)[0], trusted_proxies)
         super().__init__(
             uvicorn.Config(
@@ -52,6 +55,7 @@ class GracefulServer(uvicorn.Server):
                 # INVARIANT: who a caller is does not depend on a header that anybody may send.
                 proxy_headers=bool(trusted_proxies),
                 forwarded_allow_ips=[str(network) for network in trusted_proxies],
+                timeout_keep_alive=keep_alive_seconds,  # type: ignore[arg-type]  # it goes to `call_later`
                 timeout_graceful_shutdown=_LINGER_SECONDS,
             )
         )

@@ -111,7 +111,7 @@ def render_greeting(greeting: Greeting) -> str:
 
 def curl_line(greeting: Greeting) -> str:
     """One call to ``/execute``."""
-    call = f"curl -sS {greeting.url}/execute"
+    call = f"curl -sS {shlex.quote(f'{greeting.url}/execute')}"
     if greeting.token_source is not TokenSource.NONE:
         call += f' -H "Authorization: Bearer {greeting.token or "$TOKEN"}"'
     return f"{call} -H 'Content-Type: application/json' -d {shlex.quote(_BODY)}"

@@ -118,6 +118,7 @@ async def _serve(settings: "Settings", languages: "Languages", listener: socket.
         app,
         lambda: _begin_stop(app),
         receive_seconds=settings.receive_seconds,
+        keep_alive_seconds=settings.keep_alive_seconds,
         trusted_proxies=settings.trusted_networks,
     )
     with server.signals_handled(), _first_token(settings) as first:

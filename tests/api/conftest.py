@@ -14,8 +14,8 @@ from codex_server.api.protocol import guarded
 from codex_server.app import create_app
 from codex_server.sandboxes.fake import FakeBackend, fake_languages
 from codex_server.settings import Settings
+from tests.api.wire import TOKEN, Wire
 
-TOKEN = "codex_" + "t" * 43
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
@@ -88,13 +88,28 @@ def open_door(make_app):
 
 
 @pytest.fixture
+async def dial():
+    """Connect to a door; hung up at the end of the test."""
+    wires = []
+
+    async def dial_(door):
+        wires.append(Wire(*await asyncio.open_connection("127.0.0.1", door.port)))
+        return wires[-1]
+
+    yield dial_
+    for wire in wires:
+        wire.leave()
+        await asyncio.gather(wire.writer.wait_closed(), return_exceptions=True)
+
+
+@pytest.fixture
 def serve(make_app):
     """``async with serve(**settings) as door``: the app in a real uvicorn on a free loopback port."""
 
     @asynccontextmanager
-    async def serve_(connections=None, **changes):
+    async def serve_(connections=None, host="127.0.0.1", **changes):
         app, backend = make_app(**changes)
-        listener = socket.create_server(("127.0.0.1", 0))
+        listener = socket.create_server((host, 0))
         port = listener.getsockname()[1]
         seconds = changes.get("receive_seconds", 20.0)
         config = uvicorn.Config(app, http=guarded(seconds, connections), log_config=None, timeout_graceful_shutdown=10)

@@ -8,6 +8,8 @@ import httpx2
 import pytest
 
 from codex_server.api.connections import Connections
+from codex_server.networks import with_mapped
+from tests.api.wire import request, until
 
 pytestmark = pytest.mark.anyio
 
@@ -15,8 +17,9 @@ pytestmark = pytest.mark.anyio
 class Line:
     """A connection that notes whether it was closed."""
 
-    def __init__(self, idle: bool = True) -> None:
+    def __init__(self, idle: bool = True, waiting: bool = False) -> None:
         self.idle = idle
+        self.waiting = waiting
         self.closed = False
 
     def close(self) -> None:
@@ -62,20 +65,89 @@ async def test_half_of_the_descriptors_are_left_to_sandboxes(descriptors, most, 
     assert (known.most, known.most_of_one) == (most, most_of_one)
 
 
-async def test_callers_are_answered_however_many_idle_connections_one_address_opens(serve):
-    known = Connections(most=8, most_of_one=4)
+async def test_the_one_that_was_used_last_is_the_last_to_give_way():
+    known = Connections(most=10, most_of_one=2)
+    first, second = Line(), Line()
+    assert known.admit(first, "192.0.2.1") and known.admit(second, "192.0.2.1")
+    known.rest(first, "192.0.2.1")
+    assert known.admit(Line(), "192.0.2.1")
+    assert (first.closed, second.closed, len(known)) == (False, True, 2)
+
+
+@pytest.mark.parametrize(("most", "most_of_one", "newcomer"), [(4, 4, "192.0.2.2"), (9, 4, "192.0.2.1")])
+async def test_where_none_is_idle_one_that_waits_for_its_client_gives_way(most, most_of_one, newcomer):
+    known = Connections(most=most, most_of_one=most_of_one)
+    lines = [Line(idle=False), *[Line(idle=False, waiting=True) for _ in range(3)]]
+    assert all(known.admit(line, "192.0.2.1") for line in lines)
+    assert known.admit(Line(idle=False), newcomer)
+    assert [line.closed for line in lines] == [False, True, False, False]
+
+
+async def test_an_idle_one_of_any_address_gives_way_before_a_new_one_is_refused():
+    known = Connections(most=3, most_of_one=3)
+    busy, idle = [Line(idle=False) for _ in range(2)], Line()
+    assert [known.admit(line, "192.0.2.1") for line in busy] == [True, True]
+    assert known.admit(idle, "192.0.2.2")
+    assert known.admit(Line(idle=False), "192.0.2.3")
+    assert idle.closed
+    assert not known.admit(Line(), "192.0.2.4")
+
+
+@pytest.mark.parametrize(
+    ("addresses", "callers"),
+    [
+        (["2001:db8::1", "2001:db8::2", "2001:db8::ffff"], 1),
+        (["2001:db8::1", "2001:db8:0:1::1"], 2),
+        (["192.0.2.1", "::ffff:192.0.2.1"], 1),
+        (["fe80::1%eth0", "fe80::2%eth0"], 1),
+        (["", "::1"], 2),
+    ],
+)
+async def test_one_callers_addresses_count_together(addresses, callers):
+    known = Connections(most=10, most_of_one=1)
+    assert all(known.admit(Line(), address) for address in addresses)
+    assert len(known) == callers
+
+
+@pytest.mark.parametrize("address", ["10.1.2.3", "::ffff:10.1.2.3"])
+async def test_a_proxy_is_known_by_either_form_of_its_address(address):
+    known = Connections(most=4, most_of_one=1, proxies=with_mapped([ip_network("10.0.0.0/8")]))
+    assert [known.admit(Line(idle=False), address) for _ in range(3)] == [True] * 3
+
+
+HALF_SENT = {
+    "nothing": b"",
+    "half a header": b"POST /execute HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+    "half a body": request(b"{", length=1000),
+    "half a refused body": request(b"{", length=1000, token="wrong"),
+    "half a refused body, to be closed": request(b"{", length=1000, token="wrong", more="Connection: close\r\n"),
+    "a whole request": b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("proxies", [(), [ip_network("127.0.0.1")]], ids=["a caller", "a trusted proxy"])
+async def test_another_caller_is_served_whatever_one_address_holds_open(serve, proxies):
+    def connect(sent, address):
+        connection = socket.create_connection(("127.0.0.1", door.port), source_address=(address, 0))
+        connection.sendall(sent)
+        opened.append(connection)
+
+    async def ask(address):
+        async with httpx2.AsyncClient(transport=httpx2.AsyncHTTPTransport(local_address=address)) as client:
+            return (await client.get(f"http://127.0.0.1:{door.port}/livez")).status_code
+
+    known, opened = Connections.within(40, proxies), []
     async with serve(connections=known) as door:
-        idle = [socket.create_connection(("127.0.0.1", door.port)) for _ in range(30)]
-        try:
-            for _ in range(5):
-                async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{door.port}") as client:
-                    answer = await client.get("/livez")
-                assert answer.status_code == 200
-            assert len(known) <= 4
-        finally:
-            for connection in idle:
-                connection.close()
-    assert len(known) == 0
+        for sent in HALF_SENT.values():
+            for _ in range(30):
+                connect(sent, "127.0.0.1")
+                await asyncio.sleep(0)
+            assert await ask("127.0.0.2") == 200
+            assert await ask("127.0.0.1") == 200
+        assert len(known) <= known.most
+        for connection in opened:
+            connection.close()
+        await until(lambda: len(known) == 0)
 
 
 async def test_where_every_connection_is_busy_a_new_one_hears_why_it_is_refused(serve):

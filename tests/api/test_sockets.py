@@ -1,96 +1,16 @@
 """Clients that leave, that are slow, that never end, that come in crowds: over a real server on loopback."""
 
 import asyncio
-import contextlib
 import json
 import socket
-from contextlib import asynccontextmanager
 
 import httpx2
 import pytest
 
 from codex_server.api.protocol import GuardedProtocol
+from tests.api.wire import TOKEN, dripping, request, script, until
 
 pytestmark = pytest.mark.anyio
-TOKEN = "codex_" + "t" * 43
-
-
-class Wire:
-    """A client that sends what it likes, as slowly as it likes."""
-
-    def __init__(self, reader, writer):
-        self.reader, self.writer = reader, writer
-
-    async def send(self, data):
-        self.writer.write(data)
-        await self.writer.drain()
-
-    async def answer(self):
-        """Status and body of the next answer; None when the server closed without one."""
-        async with asyncio.timeout(10):
-            head = await self.reader.readuntil(b"\r\n\r\n")
-            lines = head.decode().split("\r\n")
-            fields = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
-            body = await self.reader.readexactly(int(fields.get("content-length", 0)))
-        return int(lines[0].split()[1]), fields, body
-
-    async def closed(self):
-        """Wait until the server has closed the connection."""
-        async with asyncio.timeout(10):
-            try:
-                while await self.reader.read(65536):
-                    pass
-            except ConnectionResetError:
-                pass
-
-    def leave(self):
-        self.writer.transport.abort()
-
-
-@pytest.fixture
-async def dial():
-    """Connect to a door; hung up at the end of the test."""
-    wires = []
-
-    async def dial_(door):
-        wires.append(Wire(*await asyncio.open_connection("127.0.0.1", door.port)))
-        return wires[-1]
-
-    yield dial_
-    for wire in wires:
-        wire.leave()
-        await asyncio.gather(wire.writer.wait_closed(), return_exceptions=True)
-
-
-def request(body, *, length=None, more=""):
-    head = f"POST /execute HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n"
-    return f"{head}Content-Length: {len(body) if length is None else length}\r\n{more}\r\n".encode() + body
-
-
-def script(code):
-    return json.dumps({"code": code}).encode()
-
-
-@asynccontextmanager
-async def dripping(wire, data):
-    """Go on sending ``data``, until the server hangs up or the block ends."""
-
-    async def drip():
-        with contextlib.suppress(ConnectionError):
-            while True:
-                await wire.send(data)
-                await asyncio.sleep(0)
-
-    task = asyncio.ensure_future(drip())
-    yield
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(condition):
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 async def test_a_client_that_leaves_cancels_its_program(serve, dial):
@@ -182,7 +102,7 @@ async def test_header_body_and_what_nobody_reads_have_the_time_that_is_set_and_n
         assert (await wire.answer())[0] == 401
     assert {delay for name, delay in asked if name == "_header_is_late"} == {77.5}
     assert ("timeout", 77.5) in asked
-    assert ("close", 5.0) in asked
+    assert ("_look", 5.0) in asked
 
 
 async def test_dripping_empty_lines_does_not_hold_a_connection(serve, dial):
@@ -275,7 +195,7 @@ async def test_after_an_early_refusal_the_connection_serves_on(serve, dial):
         assert (status, json.loads(body)["stdout"]) == (200, "next\n")
 
 
-async def test_head_over_a_socket_sends_no_body(serve, dial):
+async def test_head_and_options_over_a_socket_send_no_body(serve, dial):
     async with serve() as door:
         wire = await dial(door)
         await wire.send(b"HEAD /health HTTP/1.1\r\nHost: x\r\n\r\nGET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -283,6 +203,9 @@ async def test_head_over_a_socket_sends_no_body(serve, dial):
             head = await wire.reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200")
         assert (await wire.answer())[2] == b'{"status":"alive"}'
+        await wire.send(b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n")
+        status, fields, _ = await wire.answer()
+        assert (status, fields["allow"]) == (204, "get, head, options, post")
 
 
 async def test_no_answer_waits_for_an_acknowledgement(serve, dial, monkeypatch):

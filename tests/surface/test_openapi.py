@@ -64,6 +64,7 @@ def test_the_bearer_scheme_guards_what_needs_a_token(document):
     guarded = {op["operationId"] for _, _, op in operations(document) if op.get("security") == [{"BearerAuth": []}]}
     assert guarded == {"executeCode", "executeBatch", "streamCode", "readMetrics"}
     for _, _, op in operations(document):
+        assert "security" in op  # [] says that a route is open; leaving it out says nothing
         assert ("401" in op["responses"]) == (op["operationId"] in guarded)
 
 
