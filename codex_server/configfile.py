@@ -4,6 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from codex_server.encodings import decode_text
 from codex_server.files import read_file
 
 CONFIG_FILE = "codex.toml"
@@ -13,6 +14,6 @@ def read_config() -> dict[str, Any]:
     """What the file sets; nothing when there is no file.
 
     A byte order mark, which some editors put in front, is no part of it. Raises ``OSError`` when it cannot be read,
-    ``ValueError`` when it is not TOML.
+    ``ValueError`` when it is not TOML in UTF-8.
     """
-    return tomllib.loads((read_file(Path(CONFIG_FILE)) or b"").decode("utf-8-sig"))
+    return tomllib.loads(decode_text(read_file(Path(CONFIG_FILE)) or b""))

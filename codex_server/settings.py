@@ -35,6 +35,7 @@ from codex_server.configfile import CONFIG_FILE, read_config
 from codex_server.errors import SettingsInvalid
 from codex_server.limits import Limits
 from codex_server.networks import Network, bare_host, parse_networks
+from codex_server.tokentext import bare_token
 from codex_server.units import format_size, parse_size
 
 ENV_PREFIX = "CODEX_"
@@ -282,9 +283,11 @@ class Settings(BaseSettings):
     @field_validator("api_token")
     @classmethod
     def _api_token(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and len(value.get_secret_value()) < 16:
+        if value is None:
+            return None
+        if len(token := bare_token(value.get_secret_value())) < 16:
             raise ValueError("a token needs at least 16 characters; leave it unset and one is made at the first start")
-        return value
+        return SecretStr(token)
 
     @model_validator(mode="after")
     def _together(self) -> Self:

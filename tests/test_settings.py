@@ -194,3 +194,41 @@ def test_trusted_proxies_are_addresses_and_networks_and_nobody_by_default():
 @pytest.mark.parametrize("host", ["::1", "[::1]", " [::1] "])
 def test_an_address_may_stand_in_brackets_as_in_a_url(host: str) -> None:
     assert load_settings({"host": host, "allow_no_auth": True}).host == "::1"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "{}\n",
+        "\ufeff{}",
+        " {}\r\n",
+        '"{}"',
+        "'{}'",
+        "Bearer {}",
+        "bearer\t{}",
+        "Bearer Bearer {}",
+        '"Bearer {}"',
+        "`{}`",
+    ],
+)
+def test_a_token_is_the_same_however_it_was_copied(written: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = "a-token-that-is-long-enough"
+    monkeypatch.setenv("CODEX_API_TOKEN", written.format(token))
+    settings = load_settings()
+    assert settings.api_token and settings.api_token.get_secret_value() == token
+    monkeypatch.setenv("CODEX_API_TOKEN", written.format("x" * 15))
+    with pytest.raises(SettingsInvalid, match="at least 16"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [("port = 1".encode("utf-16"), "UTF-16"), (b"port = 1 # \xe9", "byte 11 is 0xe9"), (b"\xef\xbb\xbfport = 1", None)],
+)
+def test_a_file_in_another_encoding_is_named_for_what_it_is(an_empty_folder: Path, content: bytes, told: str) -> None:
+    (an_empty_folder / "codex.toml").write_bytes(content)
+    if told is None:
+        assert load_settings().port == 1
+    else:
+        with pytest.raises(SettingsInvalid, match=told):
+            load_settings()

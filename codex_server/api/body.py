@@ -8,6 +8,7 @@ from fastapi import Request
 from pydantic_core import from_json
 from starlette.exceptions import HTTPException
 
+from codex_server.encodings import UTF8_MARK, decode_text
 from codex_server.errors import InvalidCode, InvalidRequest, TooLarge
 from codex_server.units import format_seconds, format_size
 
@@ -15,7 +16,11 @@ MAX_VALUES = 10_000
 """In one body: more than twice what 1000 files and 1024 arguments need."""
 _SEPARATORS = b",:[{"
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
-_JSON_TYPE = re.compile(r"application/(?:[\w.+-]+\+)?json\s*(?:;\s*charset=\"?utf-?8\"?\s*)?", re.IGNORECASE)
+_JSON_TYPE = re.compile(r"application/(?:[\w.+-]+\+)?json", re.IGNORECASE)
+_CHARSET = re.compile(r";\s*charset\s*=\s*[\"']?([^\"';\s]*)", re.IGNORECASE)
+_CHARSETS = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii"})
+_NO_CODINGS = frozenset({"", "identity", "utf-8", "utf8"})
+"""Values of Content-Encoding that compress nothing; people mistake it for the charset."""
 
 
 def check_is_json(request: Request) -> None:
@@ -25,11 +30,15 @@ def check_is_json(request: Request) -> None:
     (and gets none) before it sends this type to another origin.
     """
     sent = request.headers.get("content-type", "")
-    if not _JSON_TYPE.fullmatch(sent.strip()):
+    if not _JSON_TYPE.fullmatch(sent.partition(";")[0].strip()):
         shown = f"{sent[:80]!r}" if sent else "no Content-Type"
         raise HTTPException(415, f"the body came as {shown}; send it with `Content-Type: application/json`")
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding.lower() != "identity":
+    charset = _CHARSET.search(sent)
+    if charset is not None and charset[1].lower() not in _CHARSETS:
+        shown = f"{charset[1][:40]!r}"
+        raise HTTPException(415, f"the body came in the charset {shown}; send `application/json`, which is UTF-8")
+    encoding = request.headers.get("content-encoding", "").strip()
+    if encoding.lower() not in _NO_CODINGS:
         raise HTTPException(415, f"the body is compressed ({encoding[:40]!r}); send it without Content-Encoding")
 
 
@@ -60,6 +69,7 @@ def parse_object(body: bytes) -> dict[str, object]:
     INVARIANT: what reading costs is bounded by the body's length, not by what it is made of: millions of small values,
     each with a fault of its own, would hold up everybody else for a minute and take gigabytes.
     """
+    body = body.removeprefix(UTF8_MARK)
     if count_separators(body) > 2 * MAX_VALUES:
         raise InvalidRequest(f"the body has more than {MAX_VALUES:,} values; send data as text, in `stdin` or `files`")
     try:
@@ -67,7 +77,7 @@ def parse_object(body: bytes) -> dict[str, object]:
         content: object = from_json(body, allow_inf_nan=False, cache_strings="keys")
     except ValueError as error:
         _refuse_half_characters(body)
-        raise HTTPException(400, f"the body is not JSON: {error}; send one JSON object in UTF-8") from None
+        raise HTTPException(400, f"the body is {_what_it_is(body, error)}; send one JSON object in UTF-8") from None
     if not isinstance(content, dict):
         raise InvalidRequest('the body is JSON, but not an object; send for example {"code": "print(1)"}')
     return content
@@ -88,6 +98,16 @@ def count_separators(body: bytes) -> int:
 
 def _too_large(max_bytes: int) -> TooLarge:
     return TooLarge(f"the body is above this server's cap of {format_size(max_bytes)}; send less")
+
+
+def _what_it_is(body: bytes, error: ValueError) -> str:
+    if not body.strip():
+        return "empty"
+    try:
+        decode_text(body)
+    except ValueError as other:
+        return f"not JSON: {other}"
+    return f"not JSON: {error}"
 
 
 def _refuse_half_characters(body: bytes) -> None:

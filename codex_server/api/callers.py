@@ -17,6 +17,7 @@ from codex_server.access.tokens import Scope, Token
 from codex_server.api.exchange import exchange_of
 from codex_server.api.services import Services, TheServices
 from codex_server.errors import Forbidden, RateLimited, Unauthenticated
+from codex_server.tokentext import bare_token, decode_field, is_bearer
 
 _UNKNOWN = (
     "the token is unknown, expired or revoked; send `Authorization: Bearer codex_...` with a token of this server"
@@ -101,7 +102,7 @@ def _by_token(request: Request, services: Services, scope: Scope) -> Caller:
 
 def _missing(authorization: str) -> str:
     """Why there is no token in a header with this ``Authorization``; nothing of it is repeated."""
-    if authorization.strip() and authorization.split(maxsplit=1)[0].lower() != "bearer":
+    if authorization.strip() and not is_bearer(authorization):
         return (
             "the Authorization field does not begin with `Bearer `; send `Authorization: Bearer codex_...`, "
             "or the token alone in `X-API-Key`"
@@ -111,10 +112,10 @@ def _missing(authorization: str) -> str:
 
 def _presented(request: Request) -> str | None:
     """The token in the header; one in the address is never read, for addresses end in logs and histories."""
-    kind, _, credentials = request.headers.get("authorization", "").partition(" ")
-    if kind.lower() == "bearer":
-        return credentials.strip() or None
-    return request.headers.get("x-api-key") or None
+    sent = decode_field(request.headers.get("authorization", ""))
+    if is_bearer(sent) and (token := bare_token(sent)):
+        return token
+    return bare_token(decode_field(request.headers.get("x-api-key", ""))) or None
 
 
 def _anonymous(request: Request, services: Services) -> Caller:

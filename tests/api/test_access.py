@@ -66,6 +66,36 @@ async def test_a_stored_token_is_taken(stored, scheme):
     assert (await call(door, Authorization=f"{scheme} {secret}")).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("Authorization", "Bearer\t{}"),
+        ("Authorization", "Bearer   {}"),
+        ("Authorization", "Bearer: {}"),
+        ("Authorization", "Bearer Bearer {}"),
+        ("Authorization", 'Bearer "{}"'),
+        ("Authorization", "'Bearer {}'"),
+        ("Authorization", "Bearer <{}>"),
+        ("Authorization", b"Bearer \xef\xbb\xbf{}"),
+        ("X-API-Key", "Bearer {}"),
+        ("X-API-Key", '"{}"'),
+        ("X-API-Key", b"\xef\xbb\xbf{}"),
+    ],
+)
+async def test_a_token_is_taken_with_what_came_along_when_it_was_copied(stored, name, written):
+    door, store = stored
+    secret, _ = store.create("ci")
+    value = written.encode() if isinstance(written, str) else written
+    assert (await call(door, **{name: value.replace(b"{}", secret.encode())})).status_code == 200
+    assert (await call(door, **{name: value.replace(b"{}", b"codex_wrong")})).status_code == 401
+
+
+async def test_a_token_that_is_not_ascii_is_the_bytes_that_clients_send(open_door):
+    token = "\u043f\u0430\u0440\u043e\u043b\u044c-which-is-long"
+    async with open_door(api_token=token) as door:
+        assert (await call(door, Authorization=f"Bearer {token}".encode())).status_code == 200
+
+
 async def test_the_key_header_is_taken_too(stored):
     door, store = stored
     secret, _ = store.create("ci")

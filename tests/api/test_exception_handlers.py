@@ -194,13 +194,29 @@ async def test_a_whole_character_written_as_two_escapes_is_taken(door):
         b'{"code": "p", "timeout": NaN}',
         b"[" * 15_000,
         b'{"a":' * 5_000,
-        b'\xef\xbb\xbf{"code": "p"}',
         b'{"code": "p", "timeout": ' + b"9" * 5000 + b"}",
         '{"code": "p"}'.encode("utf-16"),
     ],
 )
 async def test_broken_json_is_a_malformed_request(door, body):
     await refused(door, await door.post(body), 400, "malformed-request")
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        (b" \n", "empty"),
+        *[
+            ('{"code": "p"}'.encode(f"utf-{width}{order}"), f"UTF-{width}")
+            for width in (16, 32)
+            for order in ("", "le", "be")
+        ],
+        (b'{"code": "caf\xe9"}', "byte 13 is 0xe9"),
+        (b"\x1f\x8b\x08\0\0\0\0\0", "gzip"),
+    ],
+)
+async def test_a_body_that_is_no_text_in_utf8_is_named_for_what_it_is(door, body, what):
+    assert what in (await refused(door, await door.post(body), 400, "malformed-request"))["detail"]
 
 
 @pytest.mark.parametrize("body", [b"[]", b'"code"', b"1", b"null", b"true"])

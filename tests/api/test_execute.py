@@ -197,6 +197,14 @@ async def test_every_answer_has_the_documented_shape(door):
 
 async def test_a_json_subtype_and_a_charset_are_json_too(door):
     body = json.dumps({"code": "print 1"})
-    for kind in ("application/json; charset=utf-8", "application/vnd.codex+json", "Application/JSON;charset=UTF-8"):
+    kinds = ["application/json; charset=utf-8", "application/vnd.codex+json", "Application/JSON;charset=UTF-8"]
+    kinds += ["application/json; charset=UTF-8;", "application/json;", "application/json ; version=1; charset = 'utf8'"]
+    for kind in kinds:
         answer = await door.post(body, headers={"Content-Type": kind})
         assert answer.status_code == 200, kind
+
+
+async def test_a_byte_order_mark_and_a_content_encoding_that_compresses_nothing_do_not_matter(door):
+    for coding in ("", "identity", "utf-8"):
+        answer = await door.post(b'\xef\xbb\xbf{"code": "print 1"}', headers={"Content-Encoding": coding})
+        assert answer.json()["stdout"] == "1\n"
