@@ -4,6 +4,7 @@ import errno
 import socket
 
 from codex_server.errors import StartupError
+from codex_server.networks import bare_host
 
 _BACKLOG = 2048
 
@@ -13,6 +14,7 @@ def bind_listener(host: str, port: int) -> socket.socket:
 
     Raises ``StartupError`` that names the address, the cause and the cure.
     """
+    host = bare_host(host)
     try:
         family, kind, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_ADDRCONFIG
@@ -32,8 +34,9 @@ def bind_listener(host: str, port: int) -> socket.socket:
 
 def base_url(host: str, port: int) -> str:
     """``http://host:port`` as a person on this machine can use it: the wildcard addresses become loopback."""
-    shown = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104
-    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(bare_host(host), bare_host(host))  # noqa: S104
+    zoned = shown.replace("%", "%25")  # fe80::1%eth0: a percent sign is written so in a URL
+    return f"http://[{zoned}]:{port}" if ":" in shown else f"http://{shown}:{port}"
 
 
 def _explain(host: str, port: int, error: OSError) -> str:

@@ -150,6 +150,19 @@ async def test_another_caller_is_served_whatever_one_address_holds_open(serve, p
         await until(lambda: len(known) == 0)
 
 
+async def test_a_connection_is_idle_since_its_last_answer(serve, dial):
+    known = Connections(most=8, most_of_one=2)
+    async with serve(connections=known) as door:
+        first, second = await dial(door), await dial(door)
+        await until(lambda: len(known) == 2)
+        await first.send(HALF_SENT["a whole request"])
+        assert (await first.answer())[0] == 200
+        await dial(door)
+        await second.closed()
+        await first.send(HALF_SENT["a whole request"])
+        assert (await first.answer())[0] == 200
+
+
 async def test_where_every_connection_is_busy_a_new_one_hears_why_it_is_refused(serve):
     class Full(Connections):
         def admit(self, connection, address):

@@ -205,8 +205,9 @@ async def test_a_body_that_breaks_off_in_rubbish_is_refused_once(serve, dial, be
 async def test_an_empty_line_after_a_body_does_not_end_its_program(serve, dial):
     async with serve(receive_seconds=0.05) as door:
         wire = await dial(door)
-        await wire.send(request(script("wait go")) + b"\r\n")
+        await wire.send(request(script("wait go")))
         await until(lambda: door.backend.executions)
+        await wire.send(b"\r\n")
         await asyncio.sleep(0.1)
         door.backend.event("go").set()
         assert (await wire.answer())[0] == 200

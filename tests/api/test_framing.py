@@ -7,7 +7,9 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from codex_server.api import protocol, transport
 from codex_server.api.protocol import guarded
+from tests.api.wire import Memory
 
 pytestmark = pytest.mark.anyio
 OK, HOST = "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "Host: x\r\n"
@@ -32,6 +34,7 @@ TAKEN = {
     "chunks": (POST + CHUNKED, ["POST / abc"]),
     "chunks in capitals": (POST + CHUNKED.replace("chunked", "Chunked"), ["POST / abc"]),
     "a chunk extension": (POST + CHUNKED.replace("3\r\n", "3;a=b\r\n"), ["POST / abc"]),
+    "asking before the body in HTTP/1.0": (f"POST / HTTP/1.0\r\n{HOST}Expect: 100-continue\r\n{BODY}", ["POST / abc"]),
     "two at once": (POST + BODY + OK, ["POST / abc", "GET / "]),
     "h2c": (POST + UPGRADE + BODY, ["POST / abc"]),
     "h2c with chunks": (POST + UPGRADE + CHUNKED, ["POST / abc"]),
@@ -87,39 +90,6 @@ REFUSED = {
 }
 
 
-class Memory(asyncio.Transport):
-    """A client that has sent its bytes; keeps what it is sent."""
-
-    def __init__(self):
-        super().__init__()
-        self.sent, self.closed, self.ended = b"", False, False
-
-    def write(self, data):
-        assert not self.ended
-        self.sent += data
-
-    def can_write_eof(self):
-        return True
-
-    def write_eof(self):
-        self.ended = True
-
-    def close(self):
-        self.closed = True
-
-    def is_closing(self):
-        return self.closed
-
-    def get_write_buffer_size(self):
-        return 0
-
-    def pause_reading(self):
-        pass
-
-    def resume_reading(self):
-        pass
-
-
 async def echo(scope, receive, send):
     body = b""
     while (message := await receive())["type"] == "http.request":
@@ -138,24 +108,25 @@ async def echo(scope, receive, send):
 @pytest.fixture
 async def exchange():
     """Hand these bytes to the protocol, in pieces of so many, and return statuses and bodies of the answers."""
-    protocols = []
+    connections = []
 
     async def exchange_(text, piece):
         config = uvicorn.Config(echo, log_config=None, ws="none")
-        protocol, client = guarded(20)(config, ServerState(), {}), Memory()
-        protocols.append(protocol)
-        protocol.connection_made(client)
+        connection, client = guarded(20)(config, ServerState(), {}), Memory()
+        connections.append(connection)
+        client.protocol = connection
+        connection.connection_made(client)
         data = text.encode("latin-1")
         for start in range(0, len(data), piece):
             if not client.closed:
-                protocol.data_received(data[start : start + piece])
+                connection.data_received(data[start : start + piece])
         for _ in range(50):
             await asyncio.sleep(0)
         return list(answers(client.sent)), client
 
     yield exchange_
-    for protocol in protocols:
-        protocol.connection_lost(None)
+    for connection in connections:
+        connection.connection_lost(None)
 
 
 def answers(sent):
@@ -187,3 +158,32 @@ async def test_what_breaks_a_rule_gets_one_refusal_that_names_it(exchange, name,
 async def test_a_field_after_the_body_is_no_part_of_the_request(exchange):
     found, _ = await exchange(POST + CHUNKED.replace("0\r\n\r\n", "0\r\nX-Trailer: a\r\n\r\n") + OK, 10**6)
     assert found == [(200, "POST / abc"), (200, "GET / ")]
+
+
+async def test_what_comes_after_a_refusal_is_heard_and_dropped(exchange, monkeypatch):
+    heard = []
+    monkeypatch.setattr(protocol.Linger, "heard", lambda _: heard.append(1))
+    found, _ = await exchange(f"x{OK}", 5)
+    assert [status for status, _ in found] == [400]
+    assert len(heard) == 5  # pieces after the first
+
+
+async def test_a_client_that_takes_no_answer_is_hung_up_on_in_time(exchange, monkeypatch):
+    monkeypatch.setattr(transport, "FLUSH_SECONDS", 0)
+    _, client = await exchange(OK, 10**6)
+    assert not client.closed
+    client.protocol.pause_writing()
+    client.protocol.resume_writing()
+    await asyncio.sleep(0.01)
+    assert not client.closed
+    client.protocol.pause_writing()
+    await asyncio.sleep(0.01)
+    assert client.closed == "at once"
+
+
+async def test_the_rest_of_a_last_answer_has_its_time_and_no_more(exchange, monkeypatch):
+    monkeypatch.setattr(transport, "FLUSH_SECONDS", 0)
+    monkeypatch.setattr(Memory, "get_write_buffer_size", lambda _: 1)
+    _, client = await exchange(OK.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"), 10**6)
+    await asyncio.sleep(0.01)
+    assert client.closed == "at once"

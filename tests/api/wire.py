@@ -57,6 +57,42 @@ class Wire:
         self.writer.transport.abort()
 
 
+class Memory(asyncio.Transport):
+    """A client that has sent its bytes; keeps what it is sent."""
+
+    def __init__(self):
+        super().__init__()
+        self.sent, self.closed, self.ended = b"", False, False
+
+    def write(self, data):
+        assert not self.ended
+        self.sent += data
+
+    def can_write_eof(self):
+        return True
+
+    def write_eof(self):
+        self.ended = True
+
+    def close(self):
+        self.closed = True
+
+    def abort(self):
+        self.closed = "at once"
+
+    def is_closing(self):
+        return bool(self.closed)
+
+    def get_write_buffer_size(self):
+        return 0
+
+    def pause_reading(self):
+        pass
+
+    def resume_reading(self):
+        pass
+
+
 def request(body, *, length=None, more="", token=TOKEN, version="1.1"):
     head = f"POST /execute HTTP/{version}\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
     head += f"Content-Type: application/json\r\nContent-Length: {len(body) if length is None else length}\r\n"

@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from fastapi import FastAPI, Request
 
+from codex_server.api import protocol
 from codex_server.cli import graceful
 from codex_server.cli.graceful import GracefulServer
+from codex_server.cli.listener import bind_listener
 
 pytestmark = pytest.mark.anyio
 SECONDS = 20
@@ -72,10 +74,15 @@ class Place:
     async def connect(self, sent: bytes = b"") -> asyncio.StreamReader:
         """Another connection, which the server has accepted, with these bytes on their way."""
         known = len(self.server.server_state.connections)
+        reader = await self.open(sent)
+        await self.until(lambda: len(self.server.server_state.connections) > known)
+        return reader
+
+    async def open(self, sent: bytes) -> asyncio.StreamReader:
+        """Another connection, with these bytes on their way."""
         reader, writer = await asyncio.open_connection(*self.address)
         self.writers.append(writer)
         writer.write(sent)
-        await self.until(lambda: len(self.server.server_state.connections) > known)
         return reader
 
     async def stop_listening(self) -> None:
@@ -177,6 +184,30 @@ async def test_a_connection_that_was_answered_does_not_hold_it(running):
     assert await ended(served)
 
 
+async def test_who_was_refused_and_still_sends_does_not_hold_it(running, monkeypatch):
+    monkeypatch.setattr(protocol, "SILENCE_SECONDS", EVER)
+    monkeypatch.setattr(protocol, "LINGER_SECONDS", EVER)
+    place, served = running
+    reader = await place.connect(b"not HTTP\r\n\r\n")
+    assert (await asyncio.wait_for(reader.read(), SECONDS)).startswith(b"HTTP/1.1 400 ")
+    await place.stop_listening()
+    assert await ended(served)
+
+
+async def test_an_idle_connection_is_kept_as_long_as_is_set():
+    place = Place()
+    assert place.server.config.timeout_keep_alive == 75
+    server = GracefulServer(FastAPI(), place._begin_drain, receive_seconds=EVER, keep_alive_seconds=0.01)
+    ready = asyncio.Event()
+    served = asyncio.ensure_future(server.serve_until_signal(place.listener, {}, ready.set))
+    await ready.wait()
+    reader = await place.open(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert b"404" in await asyncio.wait_for(reader.read(), SECONDS)
+    server.should_exit = True
+    await served
+    place.writers[0].close()
+
+
 async def test_who_says_nothing_holds_it_for_two_seconds(monkeypatch):
     now, looks = 100.0, []
     monkeypatch.setattr(graceful, "time", SimpleNamespace(monotonic=lambda: looks.append(now) or now))
@@ -190,10 +221,21 @@ async def test_who_says_nothing_holds_it_for_two_seconds(monkeypatch):
         assert await ended(served)
 
 
+MAPPED = "::ffff:127.0.0.1"
+"""How 127.0.0.1 looks to a server that listens on an IPv6 address."""
+
+
 @pytest.mark.parametrize(
-    ("proxies", "told"), [((), "127.0.0.1"), (("127.0.0.0/8",), "192.0.2.9"), (("10.0.0.0/8",), "127.0.0.1")]
+    ("listens", "proxies", "told"),
+    [
+        ("127.0.0.1", (), "127.0.0.1"),
+        ("127.0.0.1", ("127.0.0.0/8",), "192.0.2.9"),
+        ("127.0.0.1", ("10.0.0.0/8",), "127.0.0.1"),
+        (MAPPED, ("127.0.0.0/8",), "192.0.2.9"),
+        (MAPPED, ("10.0.0.0/8",), MAPPED),
+    ],
 )
-async def test_who_a_caller_is_does_not_depend_on_a_header_unless_a_proxy_is_trusted(proxies, told):
+async def test_who_a_caller_is_does_not_depend_on_a_header_unless_a_proxy_is_trusted(listens, proxies, told):
     app = FastAPI()
 
     @app.get("/")
@@ -205,10 +247,10 @@ async def test_who_a_caller_is_does_not_depend_on_a_header_unless_a_proxy_is_tru
     place.listener.close()
     server = GracefulServer(app, place._begin_drain, receive_seconds=EVER, trusted_proxies=networks)
     ready = asyncio.Event()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with bind_listener(listens, 0) as listener:
         served = asyncio.ensure_future(server.serve_until_signal(listener, {}, ready.set))
         await ready.wait()
-        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.getsockname()[1])
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 192.0.2.9\r\nConnection: close\r\n\r\n")
         async with asyncio.timeout(SECONDS):
             answer = await reader.read()

@@ -73,6 +73,10 @@ def test_a_token_from_the_environment_is_named_and_not_shown():
     assert "the one in CODEX_API_TOKEN" in text
 
 
+def test_the_address_of_the_curl_line_is_one_word_for_every_shell():
+    assert "'http://[::1]:8000/execute'" in curl_line(replace(FIRST, url="http://[::1]:8000"))
+
+
 def test_a_server_without_tokens_says_so_and_its_curl_line_has_none():
     text = render_greeting(replace(FIRST, token=None, token_source=TokenSource.NONE))
     assert "whoever reaches this address runs code here" in text

@@ -30,6 +30,17 @@ def test_a_connection_that_was_just_closed_does_not_keep_the_port():
     bind_listener("127.0.0.1", port).close()
 
 
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_an_ipv6_address_is_bound_with_brackets_or_without(host: str):
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("no ::1 here")
+    with bind_listener(host, 0) as listener:
+        assert listener.getsockname()[0] == "::1"
+
+
 def test_an_address_of_another_machine_is_refused_with_the_cure():
     with pytest.raises(StartupError, match=r"192\.0\.2\.1 is not an address of this machine"):
         bind_listener("192.0.2.1", 0)
@@ -46,6 +57,8 @@ def test_an_address_that_is_none_is_refused():
         ("127.0.0.1", "http://127.0.0.1:80"),
         ("0.0.0.0", "http://127.0.0.1:80"),
         ("::1", "http://[::1]:80"),
+        ("[::1]", "http://[::1]:80"),
+        ("fe80::1%eth0", "http://[fe80::1%25eth0]:80"),
         ("::", "http://[::1]:80"),
         ("box.example", "http://box.example:80"),
     ],
