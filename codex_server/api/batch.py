@@ -24,20 +24,36 @@ class Batch:
         self._stop_on_failure = request.stop_on_failure
         self._workers = min(request.max_parallel, len(self._items))
         self._failed: int | None = None
-        self._done: asyncio.Queue[tuple[int, Result]] = asyncio.Queue()
+        self._done: asyncio.Queue[tuple[int, Result] | None] = asyncio.Queue()
 
-    async def results(self) -> AsyncIterator[tuple[int, Result]]:
-        """Each item's place and result, as they come. INVARIANT: nothing runs any more when this is closed."""
+    def wake(self) -> None:
+        """Have ``results`` say that nothing has come."""
+        self._done.put_nowait(None)
+
+    async def results(self, silence: float | None = None) -> AsyncIterator[tuple[int, Result] | None]:
+        """Each item's place and result, as they come; None after each ``silence`` of so many seconds.
+
+        INVARIANT: nothing runs any more when this is closed.
+        """
         pending = iter(self._items)
         count = len(self._items)
         workers = [asyncio.ensure_future(self._work(pending)) for _ in range(self._workers)]
         try:
-            for _ in range(count):
-                yield await self._done.get()
+            while count:
+                found = await self._next(silence)
+                yield found
+                count -= found is not None
         finally:
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
+
+    async def _next(self, silence: float | None) -> tuple[int, Result] | None:
+        try:
+            async with asyncio.timeout(silence):
+                return await self._done.get()
+        except TimeoutError:
+            return None
 
     async def _work(self, pending: Iterator[tuple[int, object]]) -> None:
         for place, item in pending:  # one iterator for all: each takes the next item

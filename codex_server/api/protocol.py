@@ -7,9 +7,9 @@ gets one answer: the refusal of what cannot be read waits for the answers to wha
 import asyncio
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -29,6 +29,7 @@ _STOPPING_SECONDS = 1.0
 """How long it may go on when the server stops."""
 _PREFACE = "PRI/Upgrade"
 """In the parser's words: the client begins with HTTP/2."""
+_HALF_CLOSE = "codex.half_close"
 _TLS = b"\x16"
 """How a TLS client begins."""
 
@@ -40,6 +41,12 @@ class _Part(Enum):
     """Between two requests."""
     HEAD = "head"
     BODY = "body"
+
+
+def half_close_callbacks(scope: MutableMapping[str, Any]) -> list[Callable[[], None]]:
+    """What is called when the client of the request ``scope`` sends no more: it may have left, and does not say so."""
+    callbacks: list[Callable[[], None]] = scope.setdefault("extensions", {}).setdefault(_HALF_CLOSE, [])
+    return callbacks
 
 
 def guarded(receive_seconds: float, connections: Connections | None = None) -> Callable[..., asyncio.Protocol]:
@@ -139,6 +146,8 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._line.ended or not self._answering or self.cycle.more_body:
             return False
         self._half_closed, self.cycle.keep_alive = True, False
+        for notify in half_close_callbacks(cast("MutableMapping[str, Any]", self.scope)):
+            notify()
         self._line.watch(silent=self._running is not None and not self._running.response_started)
         return True
 

@@ -13,6 +13,7 @@ from codex_server.api.answer import answer_file, build_answer, explain
 from codex_server.api.exception_handlers import problem_details
 from codex_server.api.exchange import exchange_of
 from codex_server.api.fitting import fit
+from codex_server.api.protocol import half_close_callbacks
 from codex_server.api.running import note_outcome
 from codex_server.execution.events import Event, FileLeft, Finished, Gap, Output, Started
 from codex_server.execution.run import Run
@@ -20,6 +21,7 @@ from codex_server.model import Status
 
 PING_SECONDS = 15.0
 """After so long without an event a stream says that it lives: proxies end what is silent."""
+NDJSON_PING = '{"type":"ping"}\n'
 NDJSON, EVENT_STREAM = "application/x-ndjson", "text/event-stream"
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 """Of every stream: nobody keeps it, and a proxy sends each piece on at once."""
@@ -54,7 +56,11 @@ class RunStream(StreamingResponse):
         self._request, self._run, self._max_chars = request, run, max_chars
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """INVARIANT: nothing of the run outlives the response."""
+        """INVARIANT: nothing of the run outlives the response.
+
+        A client that sends no more gets a ping at once: one that has left answers it with a reset.
+        """
+        half_close_callbacks(scope).append(self._run.wake_readers)
         try:
             await super().__call__(scope, receive, send)
         finally:
@@ -68,7 +74,7 @@ class RunStream(StreamingResponse):
 
     async def _lines(self) -> AsyncIterator[str]:
         async for message in self._messages():
-            yield message.as_ndjson() if message else '{"type":"ping"}\n'
+            yield message.as_ndjson() if message else NDJSON_PING
 
     async def _messages(self) -> AsyncIterator[Message | None]:
         """Each event; None after a silence."""

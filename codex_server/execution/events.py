@@ -131,12 +131,16 @@ class EventLog:
     def _append(self, fact: Fact, where: list[Event] | deque[Event]) -> None:
         self.last_id += 1
         where.append(Event(self.last_id, fact))
+        self.wake()
+
+    def wake(self) -> None:
+        """Have every reader that waits look again."""
         for waiting in self._waiting:
             if not waiting.done():
                 waiting.set_result(None)
 
     async def change(self, seconds: float | None = None) -> None:
-        """Return when an event was added, or after ``seconds``."""
+        """Return when an event was added, at ``wake``, or after ``seconds``."""
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.add(waiting)
         try:
@@ -165,8 +169,9 @@ class EventReader:
         while True:
             while event := self.next():
                 yield event
-            if not await self.wait():
+            if self.ended:
                 return
+            await self.wait()
 
     def next(self) -> Event | None:
         """The next event; None when there is none by now."""
@@ -181,7 +186,7 @@ class EventReader:
         return self._log.closed and self._after >= self._log.last_id
 
     async def wait(self, seconds: float | None = None) -> bool:
-        """Whether there is more to read, now or within ``seconds``; by default it waits for it, or for the end."""
+        """Whether there is more to read, now, within ``seconds``, or until somebody calls ``EventLog.wake``."""
         if self.ended:
             return False
         if self._after >= self._log.last_id:

@@ -58,6 +58,10 @@ class Run:
         """A reader of the events with a number above ``after``, those to come too, until the last one."""
         return self._log.since(after)
 
+    def wake_readers(self) -> None:
+        """Have whoever waits for the next event look again."""
+        self._log.wake()
+
     def cancel(self) -> None:
         """Kill the program, or take it out of the queue; nothing once it has ended."""
         self._cancelled = True

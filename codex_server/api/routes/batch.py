@@ -15,11 +15,12 @@ from codex_server.api.exception_handlers import problem_details
 from codex_server.api.exchange import exchange_of
 from codex_server.api.fitting import encode, fit
 from codex_server.api.intake import read_batch
+from codex_server.api.protocol import half_close_callbacks
 from codex_server.api.repeating import IdempotencyKey, answer_once
 from codex_server.api.route_docs import BATCH
 from codex_server.api.running import take_object
 from codex_server.api.services import TheServices
-from codex_server.api.stream import HEADERS, NDJSON
+from codex_server.api.stream import HEADERS, NDJSON, NDJSON_PING, PING_SECONDS
 from codex_server.errors import InvalidRequest
 from codex_server.model import Outcome
 
@@ -52,7 +53,7 @@ async def execute_batch(
 
 
 async def _collect(batch: Batch, count: int) -> list[Result]:
-    found = {place: result async for place, result in batch.results()}
+    found = dict([each async for each in batch.results() if each])
     return [found[place] for place in range(count)]
 
 
@@ -67,9 +68,14 @@ async def _together(request: Request, results: list[Result], max_chars: int) -> 
 
 
 async def _lines(request: Request, batch: Batch, max_chars: int) -> AsyncIterator[str]:
-    async for place, result in batch.results():
-        text = await _encoded(request, result, max_chars)
-        yield f'{{"index":{place},{text[1:]}\n'
+    half_close_callbacks(request.scope).append(batch.wake)
+    async for found in batch.results(PING_SECONDS):
+        if found:
+            place, result = found
+            text = await _encoded(request, result, max_chars)
+            yield f'{{"index":{place},{text[1:]}\n'
+        else:
+            yield NDJSON_PING
 
 
 async def _encoded(request: Request, result: Result, max_chars: int) -> str:
