@@ -147,3 +147,19 @@ async def test_a_reader_that_stops_reading_neither_slows_the_program_nor_loses_w
     assert gaps
     assert {event["stream"] for event in gaps} == {"stdout"}
     assert text + sum(event["bytes"] for event in gaps) == size == events[-1]["usage"]["stdout_bytes"]
+
+
+async def test_a_client_that_sends_no_more_still_gets_every_event(serve):
+    async with serve() as door:
+        reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+        body = b'{"code": "print a\\nwait go\\nprint b"}'
+        head = f"POST /execute/stream HTTP/1.1\r\nHost: x\r\nAuthorization: {BEARER['Authorization']}\r\n"
+        fields = (
+            f"Accept: application/x-ndjson\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        writer.write(head.encode() + fields.encode() + body)
+        writer.write_eof()
+        await reader.readuntil(b'"a\\n"}')
+        door.backend.event("go").set()
+        assert b'"finished"' in await reader.read()
+        writer.close()
