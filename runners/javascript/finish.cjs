@@ -3,6 +3,7 @@
 //
 // - `import { map } from "lodash"` and `import * as _ from "lodash"`: Node.js finds the names of a CommonJS module by
 //   reading its text, and many a package hides them. They are written down where it looks, in a line that is never run.
+// - `import yaml from "js-yaml"`: a package of ES modules that has no default export gets all that it exports as one.
 // - The compiler of TypeScript: what no program needs of the package is removed, and its bytecode is kept beside it, so
 //   that it starts in a third of the time.
 
@@ -10,18 +11,22 @@ const fs = require('fs');
 const path = require('path');
 const vm = require('vm');
 const Module = require('module');
-const { pathToFileURL } = require('url');
+const { fileURLToPath, pathToFileURL } = require('url');
 
 const FURTHER = ['lodash/fp'];
 const IDENTIFIER = /^[A-Za-z_$][\w$]*$/;
 const PIECE_OF_WORK = 'enum A { B }\n@decorator class C<T> { constructor(private x: T) {} @method m() {} }\nexport { A, C };\n';
 
 async function main(folder) {
-  const require = Module.createRequire(path.join(folder, 'package.json'));
-  const { dependencies } = JSON.parse(fs.readFileSync(path.join(folder, 'package.json'), 'utf8'));
-  for (const name of [...Object.keys(dependencies).filter((one) => one !== 'typescript'), ...FURTHER]) {
-    if (fs.existsSync(path.join(folder, 'node_modules', name.split('/')[0]))) await tellNames(require, name);
+  const base = path.join(folder, 'package.json');
+  const require = Module.createRequire(base);
+  const { dependencies } = JSON.parse(fs.readFileSync(base, 'utf8'));
+  const names = Object.keys(dependencies).filter((name) => name !== 'typescript');
+  for (const name of names) {
+    await tellNames(require, name);
+    await offerDefault(pathToFileURL(base).href, name);
   }
+  for (const name of FURTHER) if (names.includes(name.split('/')[0])) await tellNames(require, name);
   const compiler = path.join(folder, 'node_modules', 'typescript', 'lib');
   if (fs.existsSync(compiler)) prepareCompiler(compiler);
 }
@@ -46,6 +51,21 @@ function load(require, name) {
     console.log(`${name} is for import alone: ${error.message.split('\n')[0]}`);
     return undefined;
   }
+}
+
+/** Append a default export to a package of ES modules that has none; `parentURL` is where it is imported from. */
+async function offerDefault(parentURL, name) {
+  let found;
+  const hooks = Module.registerHooks({
+    resolve(specifier, context, next) {
+      if (specifier !== name || found) return next(specifier, context);
+      return (found = next(specifier, { ...context, parentURL }));
+    },
+  });
+  const exported = await import(name).finally(() => hooks.deregister());
+  if ('default' in exported || !found.url.startsWith('file:')) return;
+  const file = fileURLToPath(found.url);
+  fs.appendFileSync(file, `\nexport * as default from './${path.basename(file)}';\n`);
 }
 
 /** Whether it can stand in a shorthand: reserved words cannot. */

@@ -34,9 +34,10 @@ exports.asAwaiting = function asAwaiting(source, isMain) {
 /** Let the JavaScript program in `file` run, whatever it mixes. */
 exports.prepare = function prepare(file, source) {
   const kind = exports.kindOf(source);
-  const isModule = isDeclaredModule(path.dirname(file));
-  if (kind === 'commonjs' && !isModule) return;
-  if (kind !== 'awaiting' || isModule) return exports.offerNames(file);
+  const declared = declaredKind(path.dirname(file));
+  if (declared === null) Module.registerHooks({ load: loadModule });
+  if (kind === 'commonjs' && declared !== 'module') return;
+  if (kind !== 'awaiting' || declared === 'module') return exports.offerNames(file);
   const main = pathToFileURL(file).href;
   Module.registerHooks({
     load(url, context, next) {
@@ -114,13 +115,21 @@ function watchEnd() {
   return key;
 }
 
-/** Whether a package.json there says that a .js is an ES module. */
-function isDeclaredModule(folder) {
+/** What a package.json there says a .js is; null where it says nothing, undefined where there is none. */
+function declaredKind(folder) {
   try {
-    return JSON.parse(fs.readFileSync(path.join(folder, 'package.json'), 'utf8')).type === 'module';
+    return JSON.parse(fs.readFileSync(path.join(folder, 'package.json'), 'utf8')).type ?? null;
   } catch {
-    return false;
+    return undefined;
   }
+}
+
+/** Load ES modules beside a package.json that does not say what they are: Node.js finds out, and warns of the cost. */
+function loadModule(url, context, next) {
+  if (!url.startsWith('file:') || !/\.js$/.test(url) || IN_A_PACKAGE.test(url)) return next(url, context);
+  const source = fs.readFileSync(fileURLToPath(url), 'utf8');
+  if (exports.kindOf(source) !== 'module') return next(url, context);
+  return { format: 'module', source, shortCircuit: true };
 }
 
 function parses(text) {

@@ -38,9 +38,11 @@ class Program {
   #main;
   #compiled = new Map(); // path -> code, undefined where Node shall see the file itself, null meanwhile
   #mapped = false;
+  #isDescribed; // by a package.json, which Node.js would warn of or believe
 
   constructor(main) {
     this.#main = main;
+    this.#isDescribed = fs.existsSync(path.join(path.dirname(main), 'package.json'));
   }
 
   /** What the loader is given for a file of TypeScript; undefined where Node itself can do it. */
@@ -49,10 +51,11 @@ class Program {
     const code = file && this.#compile(file);
     if (!code) return undefined;
     if (code.mapped && !this.#mapped) process.setSourceMapsEnabled((this.#mapped = true));
-    const kind = /^(?:module|commonjs)/.exec(context.format)?.[0] ?? kindOf(code.text);
+    const kind = context.format?.startsWith('module') ? 'module' : kindOf(code.text); // whatever a package.json says of .ts
     if (kind === 'awaiting') return { format: 'commonjs', source: asAwaiting(code.text, file === this.#main), shortCircuit: true };
     if (kind === 'module') offerNames(this.#main);
-    if (code.erased) return undefined;
+    const isMisjudged = kind === 'module' && (this.#isDescribed || context.format?.startsWith('commonjs'));
+    if (code.erased && !isMisjudged) return undefined;
     return { format: kind, source: code.text, shortCircuit: true };
   }
 

@@ -21,11 +21,12 @@ import * as Papa from 'papaparse';
 import { isEmail } from 'validator';
 import { gt } from 'semver';
 import { map } from 'lodash/fp{ending}';
+import yaml, { load } from 'js-yaml';
 dayjs.extend(utc);
 console.log(_.sum([1, 2]), lodash.VERSION === _.VERSION, chunk([1, 2], 1), dayjs.utc('2020-01-01').year(),
-  Papa.parse('a,b').data, isEmail('a@b.co'), gt('2.0.0', '1.0.0'), map((x) => x + 1)([1]));
+  Papa.parse('a,b').data, isEmail('a@b.co'), gt('2.0.0', '1.0.0'), map((x) => x + 1)([1]), yaml.load === load);
 """
-PRINTED = "3 true [ [ 1 ], [ 2 ] ] 2020 [ [ 'a', 'b' ] ] true true [ 2 ]\n"
+PRINTED = "3 true [ [ 1 ], [ 2 ] ] 2020 [ [ 'a', 'b' ] ] true true [ 2 ] true\n"
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,8 @@ TYPESCRIPT: Cases = {
     "barrels of types": _case("import { Shape, make } from './index';\nconst s: Shape = make();\nconsole.log(s.r)", "3\n", index="import { Other } from './shape';\nexport { Shape, make } from './shape';\nexport { Other }", shape="export interface Shape { r: number }\nexport type Other = 1;\nexport const make = (): Shape => ({ r: 3 })"),
     "circles": _case("import { A } from './a';\nconsole.log(new A().b().constructor.name)", "B\n", a="import { B } from './b';\nexport class A { b() { return new B() } }", b="import { A } from './a';\nexport class B { a?: A }"),
     "worker threads": _case("import { Worker, isMainThread, parentPort } from 'worker_threads';\nenum E { A = 3 }\nif (isMainThread) new Worker(__filename).on('message', (m: number) => console.log(m));\nelse parentPort!.postMessage(E.A)", "3\n"),
+    "a package.json says nothing": (Program("import { a } from './a';\nconsole.log(a as number)", files={"package.json": "{}", "a.ts": "export const a: number = 1"}), "1\n"),
+    "a package.json says commonjs": (Program("import { a } from './a';\nconsole.log(a as number)", files={"package.json": '{"type": "commonjs"}', "a.ts": "export const a: number = 1"}), "1\n"),
     "Windows' line ends": _case("\ufeffenum A { X }\r\nconsole.log(A.X, `a\r\nb`.length)\r\n", "0 3\n"),
 }  # fmt: skip
 
@@ -63,6 +65,7 @@ MIXED: Cases = {
     "asks with typeof": _js("import os from 'os';\nconsole.log(typeof require, typeof module, typeof __dirname, 'require' in globalThis)", "undefined undefined undefined false\n"),
     "imports TypeScript": (Program("import { E } from './e.ts';\nconst { F } = require('./e.ts');\nconsole.log(E.A, F)", files={"e.ts": "export enum E { A = 7 }\nexport const F: number = 8"}), "7 8\n"),
     "a package.json says module": (Program("const fs = require('fs');\nconsole.log(typeof fs)", files={"package.json": '{"type": "module"}'}), "object\n"),
+    "a package.json says nothing": (Program("import { a } from './a.js';\nconsole.log(a)", files={"package.json": "{}", "a.js": "export const a = 1"}), "1\n"),
     "byte order mark": _js("\ufeffconst fs = require('fs');\r\nawait 1;\r\nconsole.log(typeof fs);\r\n", "object\n"),
 }  # fmt: skip
 
