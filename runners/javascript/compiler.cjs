@@ -32,6 +32,9 @@ exports.translate = function translate(file, source, needsCompiler) {
   return typescript ? byCompiler(typescript, file, source) : undefined;
 };
 
+/** Whether Node.js can read `source`. */
+exports.parses = (source) => byNode(source, { mode: 'strip' }) !== undefined;
+
 function byNode(source, options) {
   const { emitWarning } = process;
   process.emitWarning = () => {}; // that this function of Node's is an experiment

@@ -9,19 +9,20 @@ const DEFAULT = /(^|[;\n}])(\s*)import\s+([\w$]+)\s+from\s*(['"])([^'"\n]+)\4/g;
 const COMMENTS = /\/\*[\s\S]*?\*\/|\/\/.*$/gm;
 
 /**
- * `code` without imports and exports of types; `exportsOf` tells the values that a module exports, or undefined.
+ * `code` without imports and exports of types; `exportsOf` tells the values that a module exports, or undefined, and
+ * `parses` whether a text is a program.
  *
  * Where it cannot be told what a module exports, a name is a type's when nothing uses it.
  */
-exports.withoutTypes = function withoutTypes(code, exportsOf) {
+exports.withoutTypes = function withoutTypes(code, exportsOf, parses) {
   const used = makeIsUsed(code);
   const types = new Set(); // names here that are types, which may be exported further down
-  const text = code.replace(DEFAULT, (clause, before, space, name, quote, specifier) => {
-    if (exportsOf(specifier)?.has('default') !== false) return clause;
+  const text = code.replace(DEFAULT, (clause, before, space, name, quote, specifier, at) => {
+    if (exportsOf(specifier)?.has('default') !== false || !isStatement(code, clause, at, parses)) return clause;
     types.add(name);
     return blank(clause);
   });
-  return text.replace(CLAUSE, (clause, before, space, verb, first, comma, list, from, quote, specifier) => {
+  return text.replace(CLAUSE, (clause, before, space, verb, first, comma, list, from, quote, specifier, at) => {
     if (verb === 'import' && !specifier) return clause;
     const values = specifier && exportsOf(specifier);
     const isType = (name, local) => {
@@ -31,6 +32,7 @@ exports.withoutTypes = function withoutTypes(code, exportsOf) {
     const parts = list.split(',').filter((part) => part.trim());
     const erased = parts.filter((part) => isType(...namesIn(part)));
     const isFirstErased = first && values && !values.has('default');
+    if (!(erased.length || isFirstErased) || !isStatement(text, clause, at, parses)) return clause;
     for (const name of [...erased.map((part) => namesIn(part)[1]), ...(isFirstErased ? [first] : [])]) types.add(name);
     const isAll = erased.length && erased.length === parts.length && !first;
     if (isAll && specifier && !values) return blank(clause); // of a module that may hold nothing else
@@ -38,6 +40,11 @@ exports.withoutTypes = function withoutTypes(code, exportsOf) {
     return isFirstErased ? rest.replace(first + comma, blank(first + comma)) : rest;
   });
 };
+
+/** Whether the clause in `code` is one, and no part of a text or a comment, where nonsense in its place does no harm. */
+function isStatement(code, clause, at, parses) {
+  return !parses(`${code.slice(0, at)}${clause[0]} @@ ${code.slice(at + clause.length)}`);
+}
 
 /** `list` with spaces for the parts that are `erased`, and for the commas behind them. */
 function without(erased, list) {

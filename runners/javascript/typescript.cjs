@@ -13,7 +13,7 @@ const path = require('path');
 const Module = require('module');
 const { fileURLToPath, pathToFileURL } = require('url');
 const { withoutTypes, exportedNames } = require('./imports.cjs');
-const { translate } = require('./compiler.cjs');
+const { parses, translate } = require('./compiler.cjs');
 const { kindOf, asAwaiting, offerNames } = require('./modules.cjs');
 
 const TYPESCRIPT = /\.[cm]?ts$/;
@@ -71,7 +71,7 @@ class Program {
     const decorated = NEEDS_THE_COMPILER.test(source.replace(COMMENTS, ''));
     const code = translate(file, source, decorated);
     if (!code || code.whole) return code;
-    const text = withoutTypes(code.text, (specifier) => this.#exportsOf(specifier, file));
+    const text = withoutTypes(code.text, (specifier) => this.#exportsOf(specifier, file), parses);
     return { ...code, text, erased: code.erased && text === code.text };
   }
 
