@@ -56,6 +56,11 @@ JAVASCRIPT = [
         stdout="now\ntick\npromise\nimmediate\ntimeout\n",
     ),
     _js(
+        "mixes_modules_of_both_kinds",
+        "const path = require('path'); console.log(await Promise.resolve(path.basename(__filename)))",
+        stdout="main.js\n",
+    ),
+    _js(
         "runs_exit_handlers",
         """
         process.on('beforeExit', () => console.log('before'));
@@ -124,6 +129,17 @@ JAVASCRIPT = [
         "has_strict_mode_only_when_it_asks",
         "console.log((function () { return this === globalThis })())",
         stdout="true\n",
+    ),
+    _ts(
+        "has_more_than_types",
+        """
+        import { Kind, type Thing } from './kind';
+        import fs = require('fs');
+        class Named implements Thing { constructor(readonly kind: Kind) {} }
+        console.log(new Named(Kind.Small).kind, typeof fs.readFileSync);
+        """,
+        files={"kind.ts": b"export enum Kind { Small = 's' }\nexport interface Thing { kind: Kind }\n"},
+        stdout="s function\n",
     ),
     _ts(
         "strips_types",

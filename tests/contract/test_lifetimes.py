@@ -143,6 +143,11 @@ def test_the_environment_has_nothing_of_the_server_s(stage: Stage, language: str
     assert names - shell <= {"MINE", *ours}, names
 
 
+def test_a_javascript_program_that_exits_at_once_has_written_all(stage: Stage) -> None:
+    outcome = stage.run("javascript", "console.log('x'.repeat(300_000)); process.exit(3)")
+    assert (outcome.exit_code, outcome.stdout.total_bytes) == (3, 300_001)
+
+
 @pytest.mark.parametrize("language", ["python", "javascript", "bash", "perl"])
 def test_the_interpreter_is_the_one_that_was_promised(stage: Stage, language: str) -> None:
     """Its shared library too: a program that is found with another one's library is neither."""
