@@ -186,7 +186,7 @@ class Settings(BaseSettings):
         20.0, gt=0, description="Longest wait for a request's header, and then for its body; then 408"
     )
     keep_alive_seconds: float = Field(
-        75.0, ge=1, le=86_400, description="How long an idle connection is kept; a proxy should close its own sooner"
+        75.0, gt=0, le=86_400, description="How long an idle connection is kept; a proxy should close its own sooner"
     )
     max_response: int = Field(
         100_000, ge=10_000, description="Largest answer to /execute, in characters (ChatGPT refuses more than 100,000)"

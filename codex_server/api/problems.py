@@ -228,8 +228,9 @@ def status_of(kind: type[errors.CodexError]) -> int:
 
 
 def kind_of_status(status: int) -> Kind:
-    """The kind for a number that the framework answers; a number of no kind of its own is told by its class."""
-    exact = {kind.status: kind for kind in _HTTP_KINDS}
+    """The kind for a number that no error of ours was raised for; one of no kind of its own is told by its class."""
+    full = Kind("unavailable", 503, errors.Unavailable.title, *_GUIDE[errors.Unavailable])
+    exact = {kind.status: kind for kind in (*_HTTP_KINDS, full)}
     return exact.get(status) or exact[400 if status < 500 else 500]
 
 

@@ -5,6 +5,7 @@ gets one answer: the refusal of what cannot be read waits for the answers to wha
 """
 
 import asyncio
+import logging
 import secrets
 import socket
 from collections.abc import Callable, MutableMapping
@@ -27,6 +28,7 @@ SILENCE_SECONDS = 5.0
 """How long it may pause meanwhile."""
 _STOPPING_SECONDS = 1.0
 """How long it may go on when the server stops."""
+_log = logging.getLogger("codex_server.http")
 _PREFACE = "PRI/Upgrade"
 """In the parser's words: the client begins with HTTP/2."""
 _HALF_CLOSE = "codex.half_close"
@@ -326,9 +328,11 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _say_last(self, status: int, detail: str) -> None:
         kind = kind_of_status(status)
-        answer = problem(kind.slug, status, kind.title, detail, instance=secrets.token_hex(16))
-        fields = [*answer.raw_headers, (b"connection", b"close")]
-        head = b"".join(name + b": " + value + b"\r\n" for name, value in fields)
+        request_id = secrets.token_hex(16)
+        _log.info("refused unread", extra={"problem": kind.slug, "status": status, "request_id": request_id})
+        headers = {"X-Request-ID": request_id, "Connection": "close"} | ({"Retry-After": "1"} if status == 503 else {})
+        answer = problem(kind.slug, status, kind.title, detail, instance=request_id, headers=headers)
+        head = b"".join(name + b": " + value + b"\r\n" for name, value in answer.raw_headers)
         reason = kind.title.encode("ascii")
         self._line.write(b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (status, reason, head, bytes(answer.body)))
         self._begin_to_linger()

@@ -175,3 +175,5 @@ async def test_where_every_connection_is_busy_a_new_one_hears_why_it_is_refused(
         writer.close()
     assert answer.startswith(b"HTTP/1.1 503 ")
     assert b"too many connections" in answer
+    assert b'"code":"unavailable"' in answer
+    assert b"\r\nretry-after: 1\r\n" in answer

@@ -147,11 +147,14 @@ async def test_what_keeps_the_rules_is_taken_and_answered_once(exchange, name, p
 
 @pytest.mark.parametrize("piece", [10**6, 1], ids=["whole", "by bytes"])
 @pytest.mark.parametrize("name", REFUSED)
-async def test_what_breaks_a_rule_gets_one_refusal_that_names_it(exchange, name, piece):
+async def test_what_breaks_a_rule_gets_one_refusal_that_names_it(exchange, caplog, name, piece):
+    caplog.set_level("INFO")
     sent, status, word = REFUSED[name]
     found, client = await exchange(sent + OK, piece)
     assert [number for number, _ in found] == [status]
-    assert word in json.loads(found[0][1])["detail"]
+    told = json.loads(found[0][1])
+    assert word in told["detail"]
+    assert [record.request_id for record in caplog.records] == [told["instance"]]
     assert client.ended
 
 
