@@ -136,7 +136,7 @@ async def test_a_half_closed_connection_gets_its_answer(serve, dial):
             await wire.send(request(script(f"wait {number}"), version=version))
             wire.send_no_more()
             await until(lambda: len(door.backend.executions) == number)  # noqa: B023 - awaited here
-            await asyncio.sleep(0.1)  # some looks at whether the client has left
+            assert await wire.reader.readexactly(5) == b"HTTP/"  # sent ahead, to find out whether the client has left
             door.backend.event(f"{number}").set()
             status, fields, _ = await wire.answer()
             assert (status, fields["connection"]) == (200, "close")
@@ -208,7 +208,7 @@ async def test_an_empty_line_after_a_body_does_not_end_its_program(serve, dial):
         await wire.send(request(script("wait go")))
         await until(lambda: door.backend.executions)
         await wire.send(b"\r\n")
-        await asyncio.sleep(0.1)
+        await (await dial(door)).closed()  # it said nothing for longer than a header may take
         door.backend.event("go").set()
         assert (await wire.answer())[0] == 200
 

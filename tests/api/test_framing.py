@@ -120,13 +120,18 @@ async def exchange():
         for start in range(0, len(data), piece):
             if not client.closed:
                 connection.data_received(data[start : start + piece])
-        for _ in range(50):
-            await asyncio.sleep(0)
+        await a_while()
         return list(answers(client.sent)), client
 
     yield exchange_
     for connection in connections:
         connection.connection_lost(None)
+
+
+async def a_while():
+    """As many turns of the event loop as an answer takes, and more."""
+    for _ in range(50):
+        await asyncio.sleep(0)
 
 
 def answers(sent):
@@ -177,10 +182,10 @@ async def test_a_client_that_takes_no_answer_is_hung_up_on_in_time(exchange, mon
     assert not client.closed
     client.protocol.pause_writing()
     client.protocol.resume_writing()
-    await asyncio.sleep(0.01)
+    await a_while()
     assert not client.closed
     client.protocol.pause_writing()
-    await asyncio.sleep(0.01)
+    await a_while()
     assert client.closed == "at once"
 
 
@@ -188,5 +193,5 @@ async def test_the_rest_of_a_last_answer_has_its_time_and_no_more(exchange, monk
     monkeypatch.setattr(transport, "FLUSH_SECONDS", 0)
     monkeypatch.setattr(Memory, "get_write_buffer_size", lambda _: 1)
     _, client = await exchange(OK.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"), 10**6)
-    await asyncio.sleep(0.01)
+    await a_while()
     assert client.closed == "at once"
