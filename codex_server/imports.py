@@ -7,7 +7,7 @@ may be quick rather than right: of a long program, or one that Python cannot par
 import ast
 import re
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 _MOST_PARSED = 12_000
 """Characters; parsing that many takes some 4 ms, in the event loop."""
@@ -21,6 +21,14 @@ _BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 def needs(code: str, names: Collection[str]) -> bool:
     """Whether the program imports any of ``names`` (of top-level packages)."""
     return any(name in code for name in names) and not imported_packages(code).isdisjoint(names)
+
+
+def speaks_of(texts: Iterable[str], words: Collection[str]) -> bool:
+    """Whether a word in any of ``texts`` begins with one of ``words``, or the part of it after an underscore does."""
+    if not words:
+        return False
+    beginning = re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(map(re.escape, sorted(words)))})")
+    return any(beginning.search(text) for text in texts)
 
 
 def imported_packages(code: str) -> frozenset[str]:

@@ -20,6 +20,7 @@ from codex_server.errors import LanguageUnavailable, StartupError, UnknownLangua
 from codex_server.files import read_file, stat_file
 from codex_server.interpreters import Interpreter, find_interpreter
 from codex_server.packages.sets import InstalledPackages, PackageSet, locate
+from codex_server.packages.stock import Stock, read_stock
 
 PACKAGED_RUNNERS = Path(__file__).parent / "runners"
 CHECKOUT_RUNNERS = Path(__file__).parent.parent / "runners"
@@ -67,6 +68,9 @@ class _PackagesSpec(BaseModel):
     parts: tuple[str, ...] = ()
     preload: tuple[str, ...] = ()
     preload_for: tuple[str, ...] = ()
+    preload_not_for: tuple[str, ...] = ()
+    imports: dict[str, str] = Field(default_factory=dict)
+    instead: dict[str, str] = Field(default_factory=dict)
 
 
 class _RunnerFile(BaseModel):
@@ -105,7 +109,7 @@ class Language:
 
     ``wanted`` are the packages that its manifest asks for (None: it has none, or they are switched off), ``packages``
     those that are there. A warm interpreter may import ``preload`` beforehand, for programs that import a name of
-    ``preload_for``.
+    ``preload_for`` and speak of none in ``preload_not_for``. ``stock`` tells a program what there is to import.
     """
 
     name: str
@@ -126,6 +130,8 @@ class Language:
     packages: InstalledPackages | None = None
     preload: tuple[str, ...] = ()
     preload_for: frozenset[str] = frozenset()
+    preload_not_for: frozenset[str] = frozenset()
+    stock: Stock | None = None
 
     @property
     def available(self) -> bool:
@@ -288,6 +294,8 @@ def _load(folder: Path, packages: Path | None) -> Language:
         packages=_installed(wanted) if wanted else None,
         preload=spec.packages.preload if spec.packages else (),
         preload_for=frozenset(spec.packages.preload_for if spec.packages else ()),
+        preload_not_for=frozenset(spec.packages.preload_not_for if spec.packages else ()),
+        stock=_stock(spec.packages, folder) if spec.packages else None,
     )
 
 
@@ -321,6 +329,13 @@ def _has_file(file: Path) -> bool:
         return stat_file(file) is not None
     except OSError as error:
         raise StartupError(f"{file} cannot be read: {error.strerror}") from error
+
+
+def _stock(asked: _PackagesSpec, folder: Path) -> Stock | None:
+    try:
+        return read_stock(asked.installer, folder / asked.manifest, asked.imports, asked.instead)
+    except OSError:  # told where the packages are looked for; without packages nobody needs it
+        return None
 
 
 def _read(file: Path) -> _RunnerFile:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codex_server.imports import imported_packages, needs
+from codex_server.imports import imported_packages, needs, speaks_of
 
 LONG = "\n# " + "x" * 20_000
 BROKEN = "\nthis is no python\n"
@@ -65,6 +65,18 @@ def test_nothing_that_is_no_program_stops_it(code: str) -> None:
 
 def test_a_program_s_own_escapes_are_no_warning_of_ours() -> None:
     assert imported_packages("import numpy\nx = '\\d'") == {"numpy"}
+
+
+@pytest.mark.parametrize(
+    "text", ["MPLBACKEND", "os.environ['OMP_NUM_THREADS']", "t.to_parquet()", "a/t.parquet", "conf/matplotlibrc"]
+)
+def test_a_word_that_begins_so_is_spoken_of(text: str) -> None:
+    assert speaks_of(["import pandas", text], {"MPL", "OMP_", "parquet", "matplotlibrc"})
+
+
+def test_a_word_that_only_contains_it_is_not() -> None:
+    assert not speaks_of(["COMP_A, SIMPLE = 1, 2", "import matplotlib"], {"MPL", "OMP_", "matplotlibrc"})
+    assert not speaks_of(["anything"], ())
 
 
 def test_only_the_names_that_matter_count() -> None:

@@ -4,7 +4,6 @@ import base64
 import signal as signals
 from collections.abc import Callable, Mapping
 
-from codex_server.api.missing_paths import hint_for_missing_path
 from codex_server.api.schemas import AnswerFile, ExecuteAnswer, LeftOutFile, Truncated, Usage
 from codex_server.mediatypes import media_type
 from codex_server.model import Captured, Ending, Outcome, OutputFile, Status, Stop
@@ -38,15 +37,13 @@ def build_answer(outcome: Outcome) -> ExecuteAnswer:
 
 def explain(outcome: Outcome) -> str | None:
     """Why the program did not go well, the reason first; None when it did."""
-    failed = outcome.status is Status.FAILED
-    hint = hint_for_missing_path(outcome.stderr.text) if failed else None
-    reasons = [_REASONS[outcome.status](outcome), _killed_children(outcome), hint]
+    reasons = [_REASONS[outcome.status](outcome), _killed_children(outcome)]
     return "\n".join(reason for reason in reasons if reason) or None
 
 
-def join_error(reason: str | None, stderr: str) -> str | None:
-    """The first contract's ``error``: the reason, then what the program wrote to standard error."""
-    return "\n".join(part for part in (reason, stderr) if part) or None
+def join_error(reason: str | None, stderr: str, hint: str | None = None) -> str | None:
+    """The first contract's ``error``: the reason, what the program wrote to standard error, and what to do about it."""
+    return "\n".join(part for part in (reason, stderr if hint is None else stderr.rstrip("\n"), hint) if part) or None
 
 
 def _timed_out(outcome: Outcome) -> str:

@@ -6,10 +6,12 @@ Pure. Sizes are characters of the encoded answer, for that is what ChatGPT count
 import json
 from itertools import accumulate
 
-from codex_server.api.answer import join_error
+from codex_server.api.answer import build_answer, explain, join_error
+from codex_server.api.hints import hint_for
 from codex_server.api.schemas import AnswerFile, ExecuteAnswer, LeftOutFile, Truncated
 from codex_server.execution.capture import mark
-from codex_server.model import MANY
+from codex_server.languages import Languages
+from codex_server.model import MANY, Outcome
 from codex_server.sandboxes.room.rank import rank
 
 _NO_ROOM = "left out to keep the answer within its size; print what matters, or write less"
@@ -21,18 +23,23 @@ _LIST_SLACK = 300
 """What its last words, that some are not listed here or in the sandbox, take beyond that."""
 
 
-def fit(answer: ExecuteAnswer, reason: str | None, max_chars: int) -> ExecuteAnswer:
+def fitted_answer(outcome: Outcome, languages: Languages, max_chars: int) -> ExecuteAnswer:
+    """The answer for ``outcome``, with hints, whose JSON has at most ``max_chars`` characters (10,000 or more)."""
+    return fit(build_answer(outcome), explain(outcome), max_chars, hint_for(outcome, languages))
+
+
+def fit(answer: ExecuteAnswer, reason: str | None, max_chars: int, hint: str | None = None) -> ExecuteAnswer:
     """``answer``, changed as little as makes its JSON at most ``max_chars`` long (10,000 or more).
 
-    ``reason`` is the part of ``error`` before standard error; it is never shortened.
+    ``reason`` is the part of ``error`` before standard error, ``hint`` the one after; they are never shortened.
     """
-    answer = _with_streams(answer, _clip(answer.stdout, max_chars), _clip(answer.stderr, max_chars), reason)
+    answer = _with_streams(answer, _clip(answer.stdout, max_chars), _clip(answer.stderr, max_chars), reason, hint)
     if encoded_length(answer) <= max_chars:
         return answer
     answer = _leave_out_files(answer, max_chars)
     if encoded_length(answer) <= max_chars:
         return answer
-    return _shorten_streams(_shorten_list(answer, max_chars // _LIST_SHARE), reason, max_chars)
+    return _shorten_streams(_shorten_list(answer, max_chars // _LIST_SHARE), reason, max_chars, hint)
 
 
 def encode(answer: ExecuteAnswer) -> str:
@@ -93,13 +100,13 @@ def _shorten_list(answer: ExecuteAnswer, room: int) -> ExecuteAnswer:
     return answer.model_copy(update={"skipped_files": [*listed[:kept], *many, rest]})
 
 
-def _shorten_streams(answer: ExecuteAnswer, reason: str | None, max_chars: int) -> ExecuteAnswer:
+def _shorten_streams(answer: ExecuteAnswer, reason: str | None, max_chars: int, hint: str | None) -> ExecuteAnswer:
     # Each stream is in the answer twice: stdout also as `output`, stderr also in `error`.
-    room = (max_chars - encoded_length(_with_streams(answer, "", "", reason)) - _SLACK) // 2
+    room = (max_chars - encoded_length(_with_streams(answer, "", "", reason, hint)) - _SLACK) // 2
     out_cost, err_cost = (_cost(text) if len(text) < room else room for text in (answer.stdout, answer.stderr))
     stdout = shorten(answer.stdout, max(room // 2, room - err_cost), answer.usage.stdout_bytes)
     stderr = shorten(answer.stderr, max(room // 2, room - out_cost), answer.usage.stderr_bytes)
-    return _with_streams(answer, stdout, stderr, reason)
+    return _with_streams(answer, stdout, stderr, reason, hint)
 
 
 def _clip(text: str, max_chars: int) -> str:
@@ -107,12 +114,14 @@ def _clip(text: str, max_chars: int) -> str:
     return text if len(text) <= 2 * max_chars else text[:max_chars] + text[-max_chars:]
 
 
-def _with_streams(answer: ExecuteAnswer, stdout: str, stderr: str, reason: str | None) -> ExecuteAnswer:
+def _with_streams(
+    answer: ExecuteAnswer, stdout: str, stderr: str, reason: str | None, hint: str | None
+) -> ExecuteAnswer:
     truncated = Truncated(
         stdout=answer.truncated.stdout or stdout != answer.stdout,
         stderr=answer.truncated.stderr or stderr != answer.stderr,
     )
-    streams = {"stdout": stdout, "output": stdout, "stderr": stderr, "error": join_error(reason, stderr)}
+    streams = {"stdout": stdout, "output": stdout, "stderr": stderr, "error": join_error(reason, stderr, hint)}
     return answer.model_copy(update={**streams, "truncated": truncated})
 
 

@@ -4,8 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from codex_server.api.answer import build_answer, explain
-from codex_server.api.fitting import fit
+from codex_server.api.fitting import fitted_answer
 from codex_server.api.schemas import ExecuteAnswer
 from codex_server.languages import Languages
 from codex_server.model import Outcome, Status
@@ -75,12 +74,11 @@ def encode(answer: BaseModel) -> str:
     return answer.model_dump_json(exclude_none=True)
 
 
-def tell_outcome(outcome: Outcome, max_chars: int) -> str:
+def tell_outcome(outcome: Outcome, languages: Languages, max_chars: int) -> str:
     """The answer as JSON of at most ``max_chars`` characters (10,000 or more)."""
-    whole, reason = build_answer(outcome), explain(outcome)
     # A whole answer has each stream twice: one that fits into twice the room has a lean one that most often fits.
-    answer = encode(_lean(fit(whole, reason, 2 * max_chars)))
-    return answer if len(answer) <= max_chars else encode(_lean(fit(whole, reason, max_chars)))
+    answer = encode(_lean(fitted_answer(outcome, languages, 2 * max_chars)))
+    return answer if len(answer) <= max_chars else encode(_lean(fitted_answer(outcome, languages, max_chars)))
 
 
 def tell_languages(languages: Languages) -> LeanLanguages:

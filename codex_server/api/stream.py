@@ -9,12 +9,13 @@ from fastapi import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from codex_server.api.answer import answer_file, build_answer, explain
+from codex_server.api.answer import answer_file
 from codex_server.api.exception_handlers import problem_details
 from codex_server.api.exchange import exchange_of
-from codex_server.api.fitting import fit
+from codex_server.api.fitting import fitted_answer
 from codex_server.api.protocol import half_close_callbacks
 from codex_server.api.running import note_outcome
+from codex_server.api.services import Services
 from codex_server.execution.events import Event, FileLeft, Finished, Gap, Output, Started
 from codex_server.execution.run import Run
 from codex_server.model import Status
@@ -49,11 +50,11 @@ class Message:
 class RunStream(StreamingResponse):
     """The events of ``run`` as they happen. Whoever stops reading slows nothing; whoever leaves cancels the run."""
 
-    def __init__(self, request: Request, run: Run, max_chars: int) -> None:
+    def __init__(self, request: Request, run: Run, services: Services) -> None:
         lines = NDJSON in request.headers.get("accept", "")
         media_type = NDJSON if lines else EVENT_STREAM
         super().__init__(self._lines() if lines else self._events(), media_type=media_type, headers=HEADERS)
-        self._request, self._run, self._max_chars = request, run, max_chars
+        self._request, self._run, self._services = request, run, services
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """INVARIANT: nothing of the run outlives the response.
@@ -98,7 +99,7 @@ class RunStream(StreamingResponse):
                 return Message(event.id, "file", answer_file(file).model_dump(mode="json"))
             case Finished(outcome):
                 note_outcome(self._request, outcome)
-                answer = fit(build_answer(outcome), explain(outcome), self._max_chars)
+                answer = fitted_answer(outcome, self._services.languages, self._services.settings.max_response)
                 return Message(event.id, "finished", answer.model_dump(mode="json", exclude=_SENT_BEFORE))
             case _ as problem:
                 return Message(event.id, "problem", await problem_details(self._request, problem.error))

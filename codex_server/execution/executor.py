@@ -106,7 +106,9 @@ class Executor:
             raise
 
     async def _try(self, run: Run) -> Ending:
-        pool = self._pools[self._backend.pool_key(run.language, run.execution.code)]
+        asked = run.execution
+        given = (*asked.env, *(file.path for file in asked.files))
+        pool = self._pools[self._backend.pool_key(run.language, asked.code, given)]
         async with pool.checkout(run.language) as sandbox:
             run.begin()
             return await sandbox.run(run.execution, run.language, run.write_output)

@@ -4,13 +4,13 @@ A backend *arms* a sandbox: everything is made and confined, and it waits. It se
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from types import TracebackType
 from typing import Self
 
-from codex_server.imports import needs
+from codex_server.imports import needs, speaks_of
 from codex_server.languages import Language, Languages
 from codex_server.model import Ending, Execution, Stream
 
@@ -98,10 +98,16 @@ class Backend(ABC):
         The first serves any program; a second, ``PRELOADED`` at its end, those that import ``preload_for``.
         """
 
-    def pool_key(self, language: Language, code: str) -> str:
-        """The one of them that serves ``code`` fastest; any of them runs it rightly. Never blocks."""
+    def pool_key(self, language: Language, code: str, given: Iterable[str] = ()) -> str:
+        """The one of them that serves ``code`` best; ``given`` are the names of its variables and files. Never blocks.
+
+        What preloaded modules have read when they were imported cannot be changed any more: a program that speaks of
+        such a thing, or is given one, goes where nothing is preloaded.
+        """
         plain, *preloaded = self.pool_keys(language)
-        return preloaded[0] if preloaded and needs(code, language.preload_for) else plain
+        if not preloaded or not needs(code, language.preload_for):
+            return plain
+        return plain if speaks_of((code, *given), language.preload_not_for) else preloaded[0]
 
     @abstractmethod
     async def arm(self, language: Language, pool: str = "") -> Sandbox:

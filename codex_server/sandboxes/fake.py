@@ -23,7 +23,7 @@ Another word ends the script with exit code 2 and a line on stderr. A script tha
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from signal import SIGKILL
@@ -91,7 +91,7 @@ class FakeBackend(Backend):
         """As the runner says, and those of ``extra_pools``."""
         return (language.pool, *self.extra_pools)
 
-    def pool_key(self, language: Language, code: str) -> str:
+    def pool_key(self, language: Language, code: str, given: Iterable[str] = ()) -> str:
         """The one of ``extra_pools`` that the code names, else the runner's."""
         return next((pool for pool in self.extra_pools if pool in code), language.pool)
 

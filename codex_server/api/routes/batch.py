@@ -7,19 +7,18 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response, StreamingResponse
 
 from codex_server.access.idempotency import StoredAnswer
-from codex_server.api.answer import build_answer, explain
 from codex_server.api.batch import Batch, Result, shares
 from codex_server.api.callers import ExecutingCaller, count_against_rate, within_rate
 from codex_server.api.disconnect import while_connected
 from codex_server.api.exception_handlers import problem_details
 from codex_server.api.exchange import exchange_of
-from codex_server.api.fitting import encode, fit
+from codex_server.api.fitting import encode, fitted_answer
 from codex_server.api.intake import read_batch
 from codex_server.api.protocol import half_close_callbacks
 from codex_server.api.repeating import IdempotencyKey, answer_once
 from codex_server.api.route_docs import BATCH
 from codex_server.api.running import take_object
-from codex_server.api.services import TheServices
+from codex_server.api.services import Services, TheServices
 from codex_server.api.stream import HEADERS, NDJSON, NDJSON_PING, PING_SECONDS
 from codex_server.errors import InvalidRequest
 from codex_server.model import Outcome
@@ -41,13 +40,13 @@ async def execute_batch(
     if len(wanted.items) > 1:
         count_against_rate(request, caller, services, cost=len(wanted.items) - 1)
     exchange_of(request).facts["items"] = len(wanted.items)
-    batch, max_chars = Batch(wanted, services), services.settings.max_response
+    batch = Batch(wanted, services)
     if lines:
-        return StreamingResponse(_lines(request, batch, max_chars), media_type=NDJSON, headers=HEADERS)
+        return StreamingResponse(_lines(request, services, batch), media_type=NDJSON, headers=HEADERS)
 
     async def run() -> StoredAnswer:
         results = await while_connected(request, _collect(batch, len(wanted.items)))
-        return StoredAnswer(200, (await _together(request, results, max_chars)).encode())
+        return StoredAnswer(200, (await _together(request, services, results)).encode())
 
     return await answer_once(services.idempotency, caller.key, idempotency_key, body, run)
 
@@ -57,29 +56,30 @@ async def _collect(batch: Batch, count: int) -> list[Result]:
     return [found[place] for place in range(count)]
 
 
-async def _together(request: Request, results: list[Result], max_chars: int) -> str:
-    """All of them in ``max_chars``: those that need little leave their room to the others."""
-    texts = [await _encoded(request, result, max_chars) for result in results]
+async def _together(request: Request, services: Services, results: list[Result]) -> str:
+    """All of them within one answer's size: those that need little leave their room to the others."""
+    max_chars = services.settings.max_response
+    texts = [await _encoded(request, services, result, max_chars) for result in results]
     room = max_chars - _FRAME - len(texts)
     for place, share in enumerate(shares([len(text) for text in texts], room)):
         if share < len(texts[place]):
-            texts[place] = await _encoded(request, results[place], share)
+            texts[place] = await _encoded(request, services, results[place], share)
     return f'{{"items":[{",".join(texts)}]}}'
 
 
-async def _lines(request: Request, batch: Batch, max_chars: int) -> AsyncIterator[str]:
+async def _lines(request: Request, services: Services, batch: Batch) -> AsyncIterator[str]:
     half_close_callbacks(request.scope).append(batch.wake)
     async for found in batch.results(PING_SECONDS):
         if found:
             place, result = found
-            text = await _encoded(request, result, max_chars)
+            text = await _encoded(request, services, result, services.settings.max_response)
             yield f'{{"index":{place},{text[1:]}\n'
         else:
             yield NDJSON_PING
 
 
-async def _encoded(request: Request, result: Result, max_chars: int) -> str:
+async def _encoded(request: Request, services: Services, result: Result, max_chars: int) -> str:
     if isinstance(result, Outcome):
-        return encode(fit(build_answer(result), explain(result), max_chars))
+        return encode(fitted_answer(result, services.languages, max_chars))
     problem = await problem_details(request, result)
     return json.dumps({"problem": problem}, ensure_ascii=False, separators=(",", ":"))

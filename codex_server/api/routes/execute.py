@@ -4,9 +4,8 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from codex_server.access.idempotency import StoredAnswer
-from codex_server.api.answer import build_answer, explain
 from codex_server.api.callers import ExecutingCaller, within_rate
-from codex_server.api.fitting import encode, fit
+from codex_server.api.fitting import encode, fitted_answer
 from codex_server.api.repeating import IdempotencyKey, answer_once
 from codex_server.api.route_docs import EXECUTE
 from codex_server.api.running import run_execution, take_execution
@@ -24,7 +23,7 @@ async def execute_code(
 
     async def run() -> StoredAnswer:
         outcome = await run_execution(request, services, execution)
-        answer = fit(build_answer(outcome), explain(outcome), services.settings.max_response)
+        answer = fitted_answer(outcome, services.languages, services.settings.max_response)
         return StoredAnswer(200, encode(answer).encode())
 
     return await answer_once(services.idempotency, caller.key, idempotency_key, body, run)

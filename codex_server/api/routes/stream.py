@@ -27,4 +27,4 @@ async def stream_code(request: Request, _caller: ExecutingCaller, services: TheS
     except BaseException:
         await run.abandon()
         raise
-    return RunStream(request, run, services.settings.max_response)
+    return RunStream(request, run, services)

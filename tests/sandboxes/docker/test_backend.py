@@ -413,6 +413,9 @@ async def test_programs_that_import_data_packages_have_a_pool_of_their_own_where
     assert backend.pool_keys(python) == ("python", "python-data")
     assert backend.pool_key(python, "import pandas") == "python-data"
     assert backend.pool_key(python, "print(1)") == "python"
+    assert backend.pool_key(python, "import pandas; table.to_parquet('t')") == "python"
+    for given in ("MPLBACKEND", "conf/matplotlibrc"):
+        assert backend.pool_key(python, "import pandas", ["TZ", "a.csv", given]) == "python"
 
 
 async def test_an_image_without_data_packages_has_one_pool_for_all_python_programs(made, engine):
