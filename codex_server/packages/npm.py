@@ -1,7 +1,7 @@
 """Installs JavaScript packages with npm, exactly as the lock file beside the manifest says, by the guests' Node.js.
 
-No script of a package is run. What no program can use (type declarations, source maps: a fifth of it all) and what
-names a registry is taken out again: a guest has no network to install from.
+No script of a package is run. What no program can use (type declarations, source maps, builds for browsers: a fifth of
+it all) and what names a registry is taken out again: a guest has no network to install from.
 """
 
 import json
@@ -24,7 +24,7 @@ _INSTALL = (
 _CACHE = ".cache"
 _LOCK = "package-lock.json"
 _INVENTORY = ".package-lock.json"
-_NEEDLESS = (".map", ".ts", ".mts", ".cts")
+_NEEDLESS = (".map", ".ts", ".mts", ".cts", ".iife.js", ".standalone.js")
 _FETCHED = re.compile(r"npm http (?:fetch|cache) .*/(\S+\.tgz)\b")
 _UNREACHABLE = re.compile(
     r"ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|ERR_SOCKET_TIMEOUT|"

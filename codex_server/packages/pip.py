@@ -1,8 +1,8 @@
 """Installs Python packages with pip into a virtual environment of their own, as wheels only.
 
 The environment is made by the guests' interpreter. The pip that installs is the server's own where there is one: to
-bring one into the environment and take it out again costs about 4 seconds. Scripts and packages' own tests (40 percent
-of it all) are taken out: a guest has no network to install from.
+bring one into the environment and take it out again costs about 4 seconds. Scripts, packages' own tests (40 percent
+of it all) and what only a compiler reads are taken out: a guest has neither a network to install from nor a compiler.
 """
 
 import importlib.metadata
@@ -26,6 +26,7 @@ _INSTALL = ("install", "--only-binary", ":all:", "--no-compile", "--progress-bar
 _FOUND = re.compile(r"(?:Collecting|Obtaining|Processing) (?:\S*/)?([^/\s]+)")
 _LOADED = re.compile(r"(?:Downloading|Using cached) (?:\S*/)?([^/\s]+?)-\S*\.(?:whl|tar\.gz) (\(.*\))")
 _UNPACKED = re.compile(r"Installing collected packages: (.*)")
+_FOR_COMPILERS = frozenset((".a", ".c", ".cc", ".cpp", ".h", ".hpp", ".pxd", ".pxi", ".pyx"))
 _UNREACHABLE = re.compile(
     r"NewConnectionError|Failed to establish|ConnectTimeout|Read timed out|name resolution|Connection refused|"
     r"Network is unreachable|ProxyError|SSLError|CERTIFICATE_VERIFY_FAILED|Connection reset|40[13] Client Error|"
@@ -151,6 +152,8 @@ def _remove_needless(folder: Path, library: Path) -> None:
             file.unlink()
     for tests in [path for path in library.rglob("tests") if path.is_dir()]:
         shutil.rmtree(tests, ignore_errors=True)  # one may lie within another
+    for source in [path for path in library.rglob("*") if path.suffix in _FOR_COMPILERS]:
+        source.unlink()
     for needless in ("include", "share", "etc"):
         shutil.rmtree(folder / needless, ignore_errors=True)
     config = folder / "pyvenv.cfg"

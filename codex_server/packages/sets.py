@@ -21,7 +21,7 @@ from codex_server.files import read_file
 from codex_server.interpreters import Interpreter
 
 STAMP = "installed.json"
-_LAYOUT = "1"
+_LAYOUT = "2"
 """Part of the hash: raise it when an installer begins to lay out its folder otherwise."""
 
 

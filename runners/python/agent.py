@@ -20,7 +20,7 @@ import sys
 import time
 import types
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from io import BufferedRandom, BufferedWriter, StringIO, TextIOWrapper
 from typing import Any, NoReturn
@@ -114,7 +114,7 @@ def run(file: str, args: list[str], env: dict[str, str]) -> NoReturn:
 
 
 def _live(file: str, args: list[str], env: dict[str, str]) -> NoReturn:
-    if _needs_new_interpreter(env):
+    if _needs_new_interpreter(env, file):
         _start_new_interpreter(file, args, env)
     _prepare(env)
     sys.argv = [file, *args]
@@ -140,9 +140,9 @@ def _prepare(env: Mapping[str, str]) -> None:
     sys.dont_write_bytecode = bool(env.get("PYTHONDONTWRITEBYTECODE"))
 
 
-def _needs_new_interpreter(env: Mapping[str, str]) -> bool:
+def _needs_new_interpreter(env: Mapping[str, str], file: str) -> bool:
     """Whether a variable asks for what only an interpreter that is about to start can do (hash seed, locale, ...)."""
-    if _packages.is_bound_otherwise(env):
+    if _packages.is_bound_otherwise(env, file):
         return True
     locale = env.get("LC_ALL") or env.get("LC_CTYPE") or env.get("LANG") or ""
     special = (name for name in env if name.startswith("PYTHON") and name not in _HONOURED)
@@ -150,8 +150,6 @@ def _needs_new_interpreter(env: Mapping[str, str]) -> bool:
 
 
 def _start_new_interpreter(file: str, args: list[str], env: dict[str, str]) -> NoReturn:
-    with contextlib.suppress(OSError), open(file, "rb") as stream:  # the new one tells of a file that is not there
-        _packages.lay_out_fonts(stream.read(), env)
     try:
         os.execve(sys.executable, [sys.executable, file, *args], env)  # noqa: S606
     except OSError as error:
@@ -355,13 +353,21 @@ def _tear_down(known: frozenset[str]) -> None:
     new = ["__main__", *reversed([name for name in _modules.later() if name not in known and name != "__main__"])]
     for name in new:
         _flush_files(getattr(sys.modules.get(name), "__dict__", {}))
-    alive = [weakref.ref(sys.modules.pop(name)) for name in new if name in sys.modules]
+    alive = [_weakly(sys.modules.pop(name)) for name in new if name in sys.modules]
     gc.collect()
     left = [module for module in (reference() for reference in reversed(alive)) if module is not None]
     for module in left:
         _clear(vars(module))
     if left:
         gc.collect()
+
+
+def _weakly(module: Any) -> Callable[[], Any]:
+    """A reference that keeps nothing alive; to nothing for what a package put in its place and what takes none."""
+    try:
+        return weakref.ref(module)
+    except TypeError:
+        return lambda: None
 
 
 def _flush_files(namespace: Mapping[str, Any]) -> None:

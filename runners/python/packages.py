@@ -1,7 +1,7 @@
 """What the agent does for the data packages (numpy, pandas, matplotlib and their kin), where they are installed.
 
-In the zygote that preloads them: import them and use each once. In a worker: fresh randomness, fonts that need not be
-looked for, and at the program's end the figures that it left open. Nothing here costs a program that uses none of them.
+In the zygote that preloads them: import them and use each once. In a worker: fresh randomness, and at the program's end
+the figures that it left open. Nothing here costs a program that uses none of them.
 """
 
 import contextlib
@@ -21,8 +21,15 @@ FONTS = os.path.realpath(os.path.join(sys.prefix, "lib", "matplotlib-cache"))
 """Made by ``furnish.py``: the list of the fonts that every sandbox sees."""
 FIGURES = "codex_figures"
 _BACKENDS = "matplotlib.backend_bases"
-_READ_AT_IMPORT = ("MPL", "MATPLOTLIB", "OPENBLAS_", "OMP_", "NPY_", "NUMPY_", "PANDAS_")
+_READ_AT_IMPORT = (
+    "MPL", "_MPL", "MATPLOTLIB", "XDG_C", "OPENBLAS_", "GOTO_", "OMP_", "KMP_", "MKL_", "BLIS_", "NPY_", "NUMPY_",
+    "NUMEXPR_", "PANDAS_", "PILLOW_", "PYPARSING", "PYTZ_", "ARROW_",
+)  # fmt: skip
 """How the variables begin that these packages read when they are imported."""
+_SETTINGS = "matplotlibrc"
+_LEFT_OUT = ("pyarrow",)
+"""What preloaded packages would import beside themselves where it is there: 29 MiB and a thread. A program that speaks
+of it is sent where nothing is preloaded (``preload_not_for`` in ``runner.yaml``)."""
 
 _figures_wanted = False
 _bound: dict[str, str] | None = None
@@ -39,7 +46,7 @@ def warm(preload: Sequence[str]) -> None:
     if not preload:
         return
     _bound = _variables(os.environ)
-    with _fonts_as_home():
+    with _fonts_as_home(), _without(_LEFT_OUT):
         for name in preload:
             if importlib.util.find_spec(name.partition(".")[0]):
                 importlib.import_module(name)
@@ -48,9 +55,43 @@ def warm(preload: Sequence[str]) -> None:
     _end_threads()
 
 
-def is_bound_otherwise(env: Mapping[str, str]) -> bool:
-    """Whether the program's ``env`` sets what preloaded packages have read from another environment already."""
-    return _bound is not None and _variables(env) != _bound
+def is_bound_otherwise(env: Mapping[str, str], file: str) -> bool:
+    """Whether the program brings what preloaded packages have read elsewhere already: variables, settings, modules."""
+    if _bound is None:
+        return False
+    own = _variables(env) != _bound or bool(env.get("PYTHONPATH"))
+    return own or _has_settings(env) or _has_modules(os.path.dirname(os.path.realpath(file)))
+
+
+def _has_settings(env: Mapping[str, str]) -> bool:
+    """Whether matplotlib would find settings of the program's: here, or below its home."""
+    home = os.path.join(env.get("HOME", ""), ".config", "matplotlib", _SETTINGS)
+    return os.path.isfile(_SETTINGS) or os.path.isfile(home)
+
+
+def _has_modules(folder: str) -> bool:
+    """Whether a module beside the program goes before one that is imported already."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            name, _, ending = entry.name.partition(".")
+            if name in sys.modules and name not in sys.builtin_module_names:
+                if ending in ("py", "pyc") or ending.endswith("so"):
+                    return True
+                if not ending and os.path.isfile(os.path.join(entry.path, "__init__.py")):
+                    return True
+    return False
+
+
+@contextlib.contextmanager
+def _without(names: Sequence[str]) -> Iterator[None]:
+    """While it lasts these modules cannot be imported."""
+    hidden: dict[str, Any] = dict.fromkeys(name for name in names if name not in sys.modules)
+    sys.modules.update(hidden)
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 def reseed() -> None:
@@ -66,7 +107,6 @@ def make_ready(source: bytes) -> None:
     """Before the program runs: what it needs if it speaks of matplotlib."""
     global _figures_wanted  # noqa: PLW0603 - one program in one process
     _figures_wanted = os.path.isdir(FONTS) and os.environ.get("MPLBACKEND", "").lower() != "agg"
-    lay_out_fonts(source, os.environ)
     if _figures_wanted and b"matplotlib" in source and _BACKENDS not in sys.modules:
         sys.meta_path.insert(0, _FiguresFollow())
 
@@ -109,18 +149,6 @@ class _FiguresFollow(importlib.abc.MetaPathFinder):
 
 def _variables(env: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in env.items() if name.startswith(_READ_AT_IMPORT)}
-
-
-def lay_out_fonts(source: bytes, env: Mapping[str, str]) -> None:
-    """Put the list of fonts where matplotlib looks for it, for a program that speaks of it; else it would make one."""
-    if b"matplotlib" not in source or not os.path.isdir(FONTS):
-        return
-    cache = env.get("XDG_CACHE_HOME") or os.path.join(env.get("HOME", "/tmp"), ".cache")  # noqa: S108
-    folder = env.get("MPLCONFIGDIR") or os.path.join(cache, "matplotlib")
-    with contextlib.suppress(OSError):  # the program's own files may stand in the way, or the disk be full
-        os.makedirs(folder, exist_ok=True)
-        for file in os.listdir(FONTS):
-            os.symlink(os.path.join(FONTS, file), os.path.join(folder, file))
 
 
 @contextlib.contextmanager

@@ -142,6 +142,151 @@ def test_figures_that_are_shown_come_back_one_by_one_and_overwrite_nothing(stage
     assert set(files(outcome)) == {"figure-2.png", "figure-3.png"}
 
 
+FIGURES = {
+    "saved_where_it_is_thrown_away": ("plt.plot([1]); plt.savefig(tempfile.mktemp('.png')); plt.show()",
+                                      "figure-1.png"),
+    "saved_to_memory": ("plt.plot([1]); plt.savefig(io.BytesIO()); plt.show()", "figure-1.png"),
+    "saved_to_an_open_file": ("plt.plot([1])\nwith open('a.png', 'wb') as f: plt.savefig(f)\nplt.show()", "a.png"),
+    "saved_in_a_folder": ("os.mkdir('o'); plt.plot([1]); plt.savefig('o/a.png', bbox_inches='tight')", "o/a.png"),
+    "saved_then_removed": ("plt.plot([1]); plt.savefig('a.png'); os.remove('a.png'); plt.show()", "figure-1.png"),
+    "saved_then_cleared": ("plt.plot([1]); plt.savefig('a.png'); plt.clf(); plt.plot([2]); plt.show()",
+                           "a.png figure-1.png"),
+    "saved_changed_and_drawn": ("plt.plot([1]); plt.savefig('a.png'); plt.title('x'); plt.gcf().canvas.draw()",
+                                "a.png figure-1.png"),
+    "saved_and_drawn": ("plt.plot([1]); plt.savefig('a.png'); plt.gcf().canvas.draw(); plt.show()", "a.png"),
+    "shown_and_closed": ("plt.plot([1]); plt.show(block=False); plt.close()", "figure-1.png"),
+    "closed_unseen": ("plt.plot([1]); plt.close()", ""),
+    "shown_twice": ("f, a = plt.subplots(); a.plot([1]); f.show(); a.set_title('x'); f.show()",
+                    "figure-1.png figure-2.png"),
+    "animated": ("for i in range(4): plt.cla(); plt.plot([i]); plt.pause(0.01)", "figure-1.png figure-2.png"),
+    "made_without_pyplot": ("f = Figure(); f.subplots().plot([1])\ng = Figure(); g.savefig(io.BytesIO())",
+                            "figure-1.png"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_what_a_figure_showed_last_comes_back_unless_a_file_that_comes_back_shows_it(name: str, stage: Stage) -> None:
+    code, expected = FIGURES[name]
+    outcome = run(
+        stage, f"import io, os, tempfile\nimport matplotlib.pyplot as plt\nfrom matplotlib.figure import Figure\n{code}"
+    )
+    assert (outcome.stderr.text, outcome.exit_code) == ("", 0)
+    assert " ".join(sorted(files(outcome))) == expected
+    assert all(content.startswith(PNG) for content in files(outcome).values())
+
+
+def test_a_time_out_while_a_figure_is_drawn_leaves_no_piece_of_it(stage: Stage) -> None:
+    code = """
+    import matplotlib.pyplot as plt, time
+    from matplotlib.lines import Line2D
+    plt.plot([1])
+    Line2D.draw = lambda self, renderer: time.sleep(60)
+    plt.show()
+    """
+    outcome = run(stage, code, limits={"wall_seconds": 3})
+    assert (outcome.status, files(outcome)) == (Status.TIMED_OUT, {})
+
+
+def test_pictures_and_pages_that_are_shown_come_back(stage: Stage) -> None:
+    code = """
+    import plotly.express as px
+    from PIL import Image
+    Image.new("CMYK", (3, 2)).show(title="a"); Image.new("RGBA", (1, 1)).show()
+    px.line(x=[1, 2], y=[3, 4]).show()
+    """
+    outcome = run(stage, code)
+    assert (outcome.stdout.text, outcome.stderr.text) == ("", "")
+    found = files(outcome)
+    assert set(found) == {"image-1.png", "image-2.png", "figure-1.html"}
+    assert found["image-1.png"].startswith(PNG)
+    assert b"Plotly.newPlot" in found["figure-1.html"]
+
+
+SETTINGS = {
+    "a_file": ("print(m.rcParams['lines.linewidth'])", {"matplotlibrc": b"lines.linewidth: 7"}, {}, "7.0"),
+    "a_file_below_its_home": (
+        "print(m.rcParams['lines.linewidth'])",
+        {"conf/matplotlibrc": b"lines.linewidth: 8"},
+        {"MPLCONFIGDIR": "conf"},
+        "8.0",
+    ),
+    "a_variable": ("print(m.get_backend().lower())", {}, {"MPLBACKEND": "svg"}, "svg"),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_what_a_program_brings_goes_before_what_is_preloaded(name: str, stage: Stage) -> None:
+    code, brought, env, printed = SETTINGS[name]
+    outcome = run(stage, f"import matplotlib as m\n{code}", files=brought, env=env)
+    assert (outcome.stdout.text, outcome.stderr.text) == (f"{printed}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("code", "printed"),
+    [
+        ("import os; os.environ['MPLBACKEND'] = 'svg'\nimport matplotlib as m; print(m.get_backend())", "svg\n"),
+        (
+            "open('matplotlibrc', 'w').write('lines.linewidth: 9')\n"
+            "import matplotlib as m; print(m.rcParams['lines.linewidth'])",
+            "9.0\n",
+        ),
+        (
+            "import os; os.environ.update(OPENBLAS_NUM_THREADS='1')\nimport ctypes, glob, numpy\n"
+            "(library,) = glob.glob(os.path.dirname(numpy.__file__) + '.libs/libscipy_openblas*')\n"
+            "print(ctypes.CDLL(library).scipy_openblas_get_num_threads64_())",
+            "1\n",
+        ),
+    ],
+)
+def test_what_a_program_sets_before_it_imports_counts(code: str, printed: str, stage: Stage) -> None:
+    outcome = run(stage, code)
+    assert (outcome.stdout.text, outcome.stderr.text) == (printed, "")
+
+
+def test_tables_go_to_parquet_and_come_back(stage: Stage) -> None:
+    code = """
+    import pandas as pd, pyarrow.parquet as pq
+    days = pd.to_datetime(["2026-01-01", "2026-01-02"])
+    pd.DataFrame({"a": [1, 2], "b": ["x", None], "t": days}).to_parquet("t.parquet")
+    table = pd.read_parquet("t.parquet")
+    print(table.shape, table.dtypes["b"].storage, pq.read_table("t.parquet").schema.names)
+    """
+    outcome = run(stage, code)
+    assert (outcome.stdout.text, outcome.stderr.text) == ("(2, 3) pyarrow ['a', 'b', 't']\n", "")
+
+
+def test_every_package_is_imported(stage: Stage) -> None:
+    stock = stage.languages.find("python").stock
+    assert stock
+    names = [stock.imports.get(name, name).replace("-", "_") for name in stock.names]
+    code = f"import importlib\nfor name in {names}: importlib.import_module(name)"
+    outcome = run(stage, code, limits={"wall_seconds": 30})
+    assert (outcome.stderr.text, outcome.exit_code) == ("", 0)
+
+
+def test_text_in_every_script_is_drawn_in_any_font_without_a_word(stage: Stage) -> None:
+    code = r"""
+    import matplotlib.pyplot as plt, seaborn
+    from PIL import Image, ImageDraw, ImageFont
+    from reportlab.pdfbase.ttfonts import TTFont
+    text = "Chart \u56fe\u8868 \u6f22\u5b57 \u3072\u3089\u30ab\u30bf " \
+           "\ud55c\uad6d \u0939\u093f\u0928\u094d\u0926\u0940 \u0e44\u0e17\u0e22 \U0001f680"
+    for family in ("sans-serif", "serif", "Arial", "Helvetica", "Times New Roman", "Courier New", "SimHei"):
+        plt.figure(figsize=(4, 1)); plt.title(text, family=family, weight="bold"); plt.savefig("a.png"); plt.close()
+    seaborn.set_theme()
+    plt.title(text); plt.savefig("a.pdf"); plt.close()
+    for name in ("Arial.ttf", "arialbd.ttf", "Helvetica", "/usr/share/fonts/truetype/msttcorefonts/Times_New_Roman.ttf",
+                 "cour.ttf", "DejaVuSans.ttf", "simhei.ttf", "NotoSansCJK-Regular.ttc", "Nirmala.ttf", "seguiemj.ttf"):
+        ImageDraw.Draw(Image.new("L", (99, 30))).text((0, 0), text, font=ImageFont.truetype(name, 20), fill=255)
+    print([TTFont("x", name).face.familyName for name in ("Arial.ttf", "simsun.ttc")])
+    try: ImageFont.truetype("nosuch.ttf")
+    except OSError as error: print(error)
+    """
+    outcome = run(stage, code, limits={"wall_seconds": 30})
+    assert outcome.stderr.text == ""
+    assert outcome.stdout.text == "[b'Arimo', b'WenQuanYi Micro Hei']\ncannot open resource\n"
+
+
 def test_a_program_that_fails_still_shows_its_figure(stage: Stage) -> None:
     outcome = run(stage, "import matplotlib.pyplot as plt\nplt.plot([1])\nraise SystemExit(3)")
     assert (outcome.status, outcome.exit_code) == (Status.FAILED, 3)

@@ -27,6 +27,7 @@ FILES = {
     "index.js": "module.exports = 42\n",
     "index.d.ts": "declare const answer: number\n",
     "index.js.map": "{}",
+    "index.iife.js": "for browsers",
     "cli.js": "#!/usr/bin/env node\n",
     "LICENSE": "Do as you like.\n",
 }

@@ -29,6 +29,7 @@ def make_wheel(folder: Path, name: str, version: str) -> None:
     files = {
         f"{name}/__init__.py": "def where():\n    return where.__code__.co_filename\n",
         f"{name}/tests/__init__.py": "",
+        f"{name}/fast.pyx": "",
         f"{name}/template.py": "this is {{ no }} python\n",
         f"{name}-{version}.data/scripts/{name}-command": "#!python\n",
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
@@ -85,6 +86,7 @@ def test_what_is_asked_for_is_installed_finished_and_told(
     assert inventory(library) == installed.packages
     assert {path.name for path in library.iterdir()} == {"apple", "apple-1.2.dist-info"}
     assert not (library / "apple" / "tests").exists()
+    assert not (library / "apple" / "fast.pyx").exists()
     assert all(path.name.startswith("python") for path in (installed.folder / "bin").iterdir())
 
 

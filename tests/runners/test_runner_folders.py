@@ -1,5 +1,7 @@
 """Every folder in ``runners/`` is a whole runner: description, agent, and examples that tell the truth."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from codex_server.languages import Language, Start, load_languages
 from codex_server.sandboxes.room import notices
 from tests.levels import out_of_reach
-from tests.runners.comparison import Program, Result, WarmPython, lay_out, run_armed_node, run_bare
+from tests.runners.comparison import RUNNERS, Program, Result, WarmPython, lay_out, run_armed_node, run_bare
 
 LANGUAGES = {language.name: language for language in load_languages()}
 FOLDERS = sorted(path for path in (Path(__file__).parents[2] / "runners").iterdir() if path.is_dir())
@@ -32,6 +34,23 @@ def test_every_file_that_a_command_names_exists(name):
         assert not part.startswith("/") or Path(part).is_file()
     if language.start is Start.FORK:
         assert (language.folder / "agent.py").is_file()
+
+
+def test_the_document_tells_the_size_of_each_package_and_of_no_other():
+    text = DOCUMENT.read_text()
+    section = text[text.index("## What programs can import") : text.index("Left out:")]
+    told = re.findall(r"^\| (\S+) \| [\d.]+ \| .+ \|$", section, re.MULTILINE)
+    asked = re.findall(r"^[A-Za-z0-9][\w.-]*", (RUNNERS / "python" / "requirements.txt").read_text(), re.MULTILINE)
+    asked += json.loads((RUNNERS / "javascript" / "package.json").read_text())["dependencies"]
+    assert told == asked
+
+
+def test_what_keeps_a_program_from_the_preloaded_modules_is_what_these_read():
+    """The agent looks at a worker's variables too: its list must not be longer than the server's."""
+    python = LANGUAGES["python"]
+    packages = (python.folder / "packages.py").read_text()
+    (read,) = re.findall(r"_READ_AT_IMPORT = \(([^)]*)\)", packages)
+    assert set(re.findall(r'"(\w+)"', read)) <= python.preload_not_for
 
 
 @pytest.mark.parametrize("name", LANGUAGES)
