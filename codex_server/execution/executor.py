@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Iterator
 from typing import Protocol
 
 from codex_server.errors import SandboxUnavailable
@@ -15,6 +16,8 @@ from codex_server.settings import Settings
 
 _log = logging.getLogger(__name__)
 
+_MOST_READ = 32_000
+"""Bytes of a module beside the program that are looked at."""
 _TRIES = 3
 """Sandboxes that one execution may lose before its code begins."""
 _RETRY_SECONDS = 10.0
@@ -106,9 +109,7 @@ class Executor:
             raise
 
     async def _try(self, run: Run) -> Ending:
-        asked = run.execution
-        given = (*asked.env, *(file.path for file in asked.files))
-        pool = self._pools[self._backend.pool_key(run.language, asked.code, given)]
+        pool = self._pools[self._backend.pool_key(run.language, run.execution.code, _given(run.execution))]
         async with pool.checkout(run.language) as sandbox:
             run.begin()
             return await sandbox.run(run.execution, run.language, run.write_output)
@@ -177,3 +178,12 @@ class Executor:
         stopping = "the server is stopping" if self._draining else None
         reasons = [stopping, self._backend.problem(), *(pool.problem for pool in self._pools.values())]
         return [reason for reason in reasons if reason]
+
+
+def _given(execution: Execution) -> Iterator[str]:
+    """What comes with a program: names of variables and files, and the text of modules (their beginning)."""
+    yield from execution.env
+    for file in execution.files:
+        yield file.path
+        if file.path.endswith(".py"):
+            yield file.content[:_MOST_READ].decode(errors="replace")

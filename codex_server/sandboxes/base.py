@@ -99,10 +99,10 @@ class Backend(ABC):
         """
 
     def pool_key(self, language: Language, code: str, given: Iterable[str] = ()) -> str:
-        """The one of them that serves ``code`` best; ``given`` are the names of its variables and files. Never blocks.
+        """The one of them that serves ``code`` best; ``given`` are its variables' and files' names, and modules' text.
 
         What preloaded modules have read when they were imported cannot be changed any more: a program that speaks of
-        such a thing, or is given one, goes where nothing is preloaded.
+        such a thing, or is given one, goes where nothing is preloaded. Never blocks.
         """
         plain, *preloaded = self.pool_keys(language)
         if not preloaded or not needs(code, language.preload_for):

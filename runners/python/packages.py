@@ -32,6 +32,8 @@ _LEFT_OUT = ("pyarrow",)
 of it is sent where nothing is preloaded (``preload_not_for`` in ``runner.yaml``)."""
 
 _figures_wanted = False
+_program = 0
+"""Its process; one that it forks has copies of its figures."""
 _bound: dict[str, str] | None = None
 """Those variables as they were when the packages were preloaded; None when none were."""
 
@@ -105,7 +107,8 @@ def reseed() -> None:
 
 def make_ready(source: bytes) -> None:
     """Before the program runs: what it needs if it speaks of matplotlib."""
-    global _figures_wanted  # noqa: PLW0603 - one program in one process
+    global _figures_wanted, _program  # noqa: PLW0603 - one program in one process
+    _program = os.getpid()
     _figures_wanted = os.path.isdir(FONTS) and os.environ.get("MPLBACKEND", "").lower() != "agg"
     if _figures_wanted and b"matplotlib" in source and _BACKENDS not in sys.modules:
         sys.meta_path.insert(0, _FiguresFollow())
@@ -116,7 +119,7 @@ def save_figures() -> None:
 
     An error is told on stderr and changes nothing.
     """
-    if not _figures_wanted or _BACKENDS not in sys.modules:
+    if not _figures_wanted or _BACKENDS not in sys.modules or os.getpid() != _program:
         return
     try:
         importlib.import_module(FIGURES).save_open()

@@ -159,6 +159,7 @@ FIGURES = {
     "shown_twice": ("f, a = plt.subplots(); a.plot([1]); f.show(); a.set_title('x'); f.show()",
                     "figure-1.png figure-2.png"),
     "animated": ("for i in range(4): plt.cla(); plt.plot([i]); plt.pause(0.01)", "figure-1.png figure-2.png"),
+    "copied_by_a_fork": ("plt.plot([1])\nif os.fork() == 0: raise SystemExit\nos.wait()", "figure-1.png"),
     "made_without_pyplot": ("f = Figure(); f.subplots().plot([1])\ng = Figure(); g.savefig(io.BytesIO())",
                             "figure-1.png"),
 }  # fmt: skip
@@ -225,6 +226,7 @@ def test_what_a_program_brings_goes_before_what_is_preloaded(name: str, stage: S
     ("code", "printed"),
     [
         ("import os; os.environ['MPLBACKEND'] = 'svg'\nimport matplotlib as m; print(m.get_backend())", "svg\n"),
+        ("import before, matplotlib as m; print(m.get_backend())", "pdf\n"),
         (
             "open('matplotlibrc', 'w').write('lines.linewidth: 9')\n"
             "import matplotlib as m; print(m.rcParams['lines.linewidth'])",
@@ -239,7 +241,7 @@ def test_what_a_program_brings_goes_before_what_is_preloaded(name: str, stage: S
     ],
 )
 def test_what_a_program_sets_before_it_imports_counts(code: str, printed: str, stage: Stage) -> None:
-    outcome = run(stage, code)
+    outcome = run(stage, code, files={"before.py": b"import os\nos.environ['MPLBACKEND'] = 'pdf'"})
     assert (outcome.stdout.text, outcome.stderr.text) == (printed, "")
 
 
