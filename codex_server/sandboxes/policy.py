@@ -19,7 +19,7 @@ without it; it is here so that the code behind those calls, where kernels have t
 """
 
 from collections.abc import Mapping
-from errno import EAFNOSUPPORT, EINVAL, ENOPROTOOPT, ENOSYS, ENOTTY, EPROTONOSUPPORT
+from errno import EAFNOSUPPORT, EINVAL, ENOPROTOOPT, ENOSYS, ENOTTY, EOPNOTSUPP, EPROTONOSUPPORT
 from typing import Final
 
 from codex_server.sandboxes import multiplexers
@@ -185,6 +185,16 @@ _CORE_REASON = (
 )
 
 _GUEST_RULES: Final = (
+    Rule(
+        "ioctl",
+        1,
+        _INT,
+        (0x8946,),
+        Values.NEVER,
+        "SIOCETHTOOL is a hundred commands for network cards, told apart by memory. It gets what a loopback, the one "
+        "interface here, says to most of them; who lists interfaces asks it for their speed.",
+        EOPNOTSUPP,
+    ),
     _only("ioctl", 1, multiplexers.IOCTL, "Only the requests of multiplexers.py.", ENOTTY),
     _only("fcntl", 1, multiplexers.FCNTL, "Only the commands of multiplexers.py.", EINVAL),
     _only("prctl", 0, multiplexers.PRCTL, "Only the options of multiplexers.py.", EINVAL),

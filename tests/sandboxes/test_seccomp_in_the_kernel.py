@@ -113,6 +113,7 @@ TRIED = [
     ("prlimit64", (1, 7, 0, 0), errno.EPERM),
     ("ioctl", (0, 0x5412, 0), errno.EPERM),
     ("ioctl", (0, 1 << 32 | 0x5412, 0), errno.EPERM),
+    ("ioctl", (0, 0x8946, 0), errno.EOPNOTSUPP),
     ("clone", (0x1000_0011, 0, 0, 0, 0), errno.EPERM),
     ("clone3", (0, 0), errno.ENOSYS),
     ("rseq", (0, 0, 0, 0), errno.EINVAL),  # reached
