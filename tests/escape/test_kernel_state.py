@@ -298,6 +298,26 @@ def test_a_guest_is_told_nothing_of_the_hosts_hardware_and_boot(house):
 
 @pytest.mark.levels(*IN_A_ROOM)
 @pytest.mark.embedded
+def test_a_program_that_looks_for_its_own_file_finds_it_by_its_number(house):
+    """V8 does, and copies 2 MiB where it is not found."""
+    seen = house.run(
+        "javascript",
+        """
+        const fs = require("fs"), maps = fs.readFileSync("/proc/self/maps", "utf8").split("\\n");
+        const own = maps.filter((line) => line.endsWith(process.execPath)).map((line) => line.split(/ +/).slice(3, 5));
+        const { dev, ino } = fs.statSync(process.execPath, { bigint: true });
+        const place = [dev >> 8n & 0xfffn, dev & 0xffn].map((part) => part.toString(16).padStart(2, "0")).join(":");
+        console.log(JSON.stringify([own.length > 0, own.every(([at, number]) => at === place && number === String(ino)),
+                                    ino < 2n ** 63n]));
+        """,
+    )
+    assert seen.told[0]
+    if tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 8):  # before, /proc/self/maps names the lower file
+        assert seen.told == [True, True, True]
+
+
+@pytest.mark.levels(*IN_A_ROOM)
+@pytest.mark.embedded
 def test_a_guest_is_told_no_path_and_no_size_of_the_hosts_disks(house):
     seen = house.python("""
         mounts = open("/proc/self/mountinfo").read()
@@ -615,7 +635,7 @@ def test_a_confined_guest_sets_modes_and_times_of_its_own_files_alone(house):
     mine, facts, foreign, absent, bad = seen.told
     assert set(mine) == {"done"}
     assert facts == ["0o100600", 4, 7.0]
-    assert set(foreign) == {"EPERM"}
+    assert set(foreign) <= {"EPERM", "EACCES"}  # the latter where not even its folder may be entered
     assert target.stat() == before
     if os.geteuid() != 0:  # else the kernel itself decides, for each guest has a uid of its own
         assert absent == ["ENOENT", "ENOENT", "EBADF", "EBADF", "ENAMETOOLONG", "EPERM", "ELOOP"]

@@ -20,7 +20,6 @@ from codex_server.sandboxes.embedded.cgroup import CgroupsUnavailable, CgroupTre
 from codex_server.sandboxes.embedded.channel import close_all
 from codex_server.sandboxes.embedded.environments import make_empty_environment
 from codex_server.sandboxes.embedded.guestids import choose_guest_ids, claim_host_ids, owner_of_rooms
-from codex_server.sandboxes.embedded.layers import empty_folders
 from codex_server.sandboxes.embedded.nursery import Nursery
 from codex_server.sandboxes.embedded.plans import HostParts, Plans, SlotPlan, empty_environment
 from codex_server.sandboxes.embedded.sandbox import EmbeddedSandbox
@@ -96,8 +95,7 @@ class EmbeddedBackend(Backend):
         level = IsolationLevel.FULL if self._tree and ids.per_slot else IsolationLevel.NAMESPACES
         if level < self._least:
             return False
-        empty = empty_folders(filter(None, (self._settings.packages_root, self._settings.state_dir)))
-        host = HostParts(python, ids, self._tree, self._slots, owner_of_rooms(ids), empty)
+        host = HostParts(python, ids, self._tree, self._slots, owner_of_rooms(ids))
         return await self._prove(level, Plans.for_namespaces(self._settings, self._languages, host), shortfall)
 
     def _open_cgroups(self, shortfall: list[str]) -> CgroupTree | None:

@@ -4,7 +4,7 @@ import contextlib
 import os
 import secrets
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from codex_server.sandboxes.embedded import rootfs
 from codex_server.sandboxes.embedded.causes import closed_to_others
 from codex_server.sandboxes.embedded.cgroup import CgroupTree
 from codex_server.sandboxes.embedded.guestids import GuestIds
-from codex_server.sandboxes.embedded.layers import layer_entries
 from codex_server.sandboxes.embedded.sandbox import command_of
 from codex_server.sandboxes.embedded.shares import Shares, shares_of
 from codex_server.sandboxes.embedded.zygote import ROOM_FOLDER, Zygote, boot_argv
@@ -28,6 +27,7 @@ from codex_server.sandboxes.policy import (
     ROOM_WITHOUT_OVERLAY,
     ROOM_WITHOUT_OVERLAY_SHARED_UID,
 )
+from codex_server.sandboxes.room.overlay import LAYERS
 from codex_server.sandboxes.rules import Policy
 from codex_server.sandboxes.seccomp import compile_filter
 from codex_server.settings import Settings
@@ -57,8 +57,6 @@ class HostParts:
     tree: CgroupTree | None
     slots: int
     owner: int | None = None
-    empty: Mapping[int, Path] = field(default_factory=dict)
-    """An empty folder by the device that it is on (``layers.py``)."""
     """The host id that is charged with what guests use, where it is not the server's account."""
 
     @property
@@ -89,9 +87,9 @@ class Plans:
         environment = guest_environment(folders) | _environment_of_packages(settings, languages)
         entries = rootfs.room_entries(languages, ROOM_FOLDER, host.slots)
         shown = rootfs.shown_folders(entries)
+        entries += [("folder", f"{LAYERS}{folder}") for folder in shown]
         entries.append(("file", rootfs.BOOT_ID, f"{uuid.uuid4()}\n"))
         entries = rootfs.with_private_libraries(entries, _private_libraries(python), f"/opt/{python.name}/lib")
-        entries += layer_entries(entries, host.empty)
         launch_plan = {
             "uid_map": ids.uid_map,
             "gid_map": ids.gid_map,
@@ -114,6 +112,7 @@ class Plans:
             "seccomp_without_overlay": compile_filter(_without_overlay(ids), _machine()).hex(),
             "masked": rootfs.MASKS,
             "shown": shown,
+            "program_folders": rootfs.folders_of_agents(shown, languages),
             "devices": rootfs.DEVICES,
         }
         return cls(python, launch_plan, setup, ids.of_slot, languages, None, environment)

@@ -225,6 +225,7 @@ def _of_the_slots() -> list[Entry]:
     return [
         ("folder", overlay.NEW_ROOT),
         ("folder", overlay.EMPTY),
+        ("folder", overlay.SPARE),
         ("file", NOTHING, ""),
     ]
 
@@ -236,6 +237,13 @@ def with_own_program(entries: list[Entry], program: str, source: Path) -> list[E
     nobody may read, so no guest can open it, lock it or watch it.
     """
     return [*entries, ("copy", OWN_PROGRAM, str(source), "111"), ("over", program, OWN_PROGRAM)]
+
+
+def folders_of_agents(shown: Iterable[str], languages: Iterable[Language]) -> list[str]:
+    """Those of the ``shown`` folders that hold the program of an agent."""
+    agents = [language for language in languages if language.start is Start.AGENT and language.interpreter]
+    programs = [PurePosixPath(guest_path(language.interpreter)) for language in agents if language.interpreter]
+    return [folder for folder in shown if any(program.is_relative_to(folder) for program in programs)]
 
 
 def shown_folders(entries: Iterable[Entry]) -> list[str]:

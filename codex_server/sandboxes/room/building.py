@@ -39,7 +39,8 @@ def enter_room(plan: dict[str, Any], sources: Sources) -> None:
         if devices.SETS in trees:
             _attach(trees[devices.SETS], _STAGE + devices.SETS)
     with step("tmpfs"):  # an overlay takes no two layers of one file system that lie within one another
-        kernel.mount("empty", _STAGE + overlay.EMPTY, "tmpfs", _READ_ONLY | kernel.MS_NODEV, "mode=755,size=4k")
+        for folder in (overlay.EMPTY, overlay.SPARE):
+            kernel.mount("empty", _STAGE + folder, "tmpfs", _READ_ONLY | kernel.MS_NODEV, "mode=755,size=4k")
     with step("proc"):
         kernel.mount("proc", _STAGE + "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
     with step("user-limits"):

@@ -65,7 +65,7 @@ class NamespaceWalls(PidNamespace):
             kernel.unshare(SLOT_NAMESPACES)
         if self._setup["overlay"]:
             with step("slot-root"):
-                overlay.put_together(self._setup["shown"], self._nodes())
+                overlay.put_together(self._setup["shown"], self._nodes(), self._setup["program_folders"])
                 self._mount_proc(overlay.NEW_ROOT)  # before: the kernel allows it only where another one is in sight
                 overlay.make_root()
         else:
