@@ -9,9 +9,12 @@ import pytest
 
 from codex_server.model import Outcome, Status
 from tests.contract.stage import Stage
+from tests.tiers import STRONGEST
 
 pytestmark = pytest.mark.tier("change")
 
+AT_ONE_LEVEL = pytest.mark.parametrize("stage", [STRONGEST], indirect=True)
+"""For what is the packages' own doing, whatever walls stand around them."""
 PNG = b"\x89PNG\r\n"
 PROGRAMS = {
     "pandas_describes": (
@@ -165,6 +168,7 @@ FIGURES = {
 }  # fmt: skip
 
 
+@AT_ONE_LEVEL
 @pytest.mark.parametrize("name", FIGURES)
 def test_what_a_figure_showed_last_comes_back_unless_a_file_that_comes_back_shows_it(name: str, stage: Stage) -> None:
     code, expected = FIGURES[name]
@@ -257,6 +261,7 @@ def test_tables_go_to_parquet_and_come_back(stage: Stage) -> None:
     assert (outcome.stdout.text, outcome.stderr.text) == ("(2, 3) pyarrow ['a', 'b', 't']\n", "")
 
 
+@AT_ONE_LEVEL
 def test_every_package_is_imported(stage: Stage) -> None:
     stock = stage.languages.find("python").stock
     assert stock
@@ -266,6 +271,7 @@ def test_every_package_is_imported(stage: Stage) -> None:
     assert (outcome.stderr.text, outcome.exit_code) == ("", 0)
 
 
+@AT_ONE_LEVEL
 def test_text_in_every_script_is_drawn_in_any_font_without_a_word(stage: Stage) -> None:
     code = r"""
     import matplotlib.pyplot as plt, seaborn
