@@ -17,8 +17,13 @@ _told: set[str] = set()
 
 def folder() -> str:
     """The program's own, for it is what comes back; of a command without a file the current one."""
+    place = _of_program() or (_loaded_in if _loaded_by == os.getpid() else None)
+    return place or os.getcwd()
+
+
+def _of_program() -> str | None:
     file = getattr(sys.modules.get("__main__"), "__file__", None)
-    return os.path.dirname(os.path.abspath(file)) if file else os.getcwd()
+    return os.path.dirname(os.path.abspath(file)) if file else None
 
 
 def write(stem: str, ending: str, content: bytes) -> str | None:
@@ -93,3 +98,6 @@ def follow_plotly(module: Any) -> None:
 
     module.renderers["file"] = Renderer()
     module.renderers.default = "file"
+
+
+_loaded_by, _loaded_in = os.getpid(), _of_program()  # a plain interpreter forgets it before it calls what is to be last
