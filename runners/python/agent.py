@@ -6,24 +6,25 @@ the code has come. Standard library only, CPython 3.11 or newer. What a program 
 """
 
 import _signal  # type: ignore[import-not-found]
-import _thread
 import atexit
-import contextlib
+import builtins
 import ctypes
 import gc
 import importlib
 import importlib.machinery
 import importlib.util
+import operator
 import os
 import site
 import sys
 import time
 import types
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from io import BufferedRandom, BufferedWriter, StringIO, TextIOWrapper
+from io import StringIO
 from typing import Any, NoReturn
+
+globals()["__builtins__"] = vars(builtins).copy()
 
 # What plain snippets import, chosen by cost: all of it together is 35 ms of imports and 5 MiB that every worker shares.
 # Left out: asyncio (60 ms and 10 MiB by itself, few snippets use it), hashlib and ssl (4 MiB of OpenSSL whose state a
@@ -39,10 +40,6 @@ _HONOURED = frozenset(("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHONPAT
 # What python3 itself has imported when a program starts: a file of that name beside the program does not replace it.
 _ALWAYS_LOADED = {"_collections_abc", "_sitebuiltins", "abc", "builtins", "codecs", "encodings", "genericpath", "io"}
 _ALWAYS_LOADED |= {"os", "posixpath", "site", "stat", "sys", "zipimport"}
-_FAREWELL = 0x6279_6500
-"""Above the exit code, whose low byte alone counts: the sandbox's supervisor then hears of the end when it begins."""
-_block_signals = partial(_signal.pthread_sigmask, _signal.SIG_BLOCK, _signal.valid_signals())
-_C_LIBRARY = ctypes.CDLL(None)
 _TOY = """
 import sys
 def toy(n): return n if n < 2 else toy(n - 1) + toy(n - 2)
@@ -55,15 +52,27 @@ def _load(name: str) -> Any:
     file = os.path.join(os.path.dirname(__file__), f"{name}.py")
     loader = importlib.machinery.SourceFileLoader(name, file)
     module = importlib.util.module_from_spec(importlib.machinery.ModuleSpec(name, loader, origin=file))
+    vars(module)["__builtins__"] = vars(builtins).copy()  # a program may put what it likes into the shared ones
     loader.exec_module(module)
     return module
 
 
+_finalization = _load("finalization")
 _frames = _load("frames")
 _modules = _load("modules")
 _packages = _load("packages")
 _interfaces = _load("interfaces")
 _streams = _load("streams")
+_C_LIBRARY = ctypes.CDLL(None)
+_C_LIBRARY.fopen.restype = ctypes.c_void_p
+_flush = operator.methodcaller("flush")
+_write_to_stderr = ctypes.pythonapi.PySys_WriteStderr
+_run_file = ctypes.pythonapi.PyRun_FileExFlags
+_run_file.restype = ctypes.py_object
+_run_file.argtypes = [
+    ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.py_object, ctypes.py_object, ctypes.c_int, ctypes.c_void_p
+]  # fmt: skip
+_PY_FILE_INPUT = 257  # of Python.h
 
 
 def warm(preload: Sequence[str] = ()) -> None:
@@ -78,7 +87,6 @@ def warm(preload: Sequence[str] = ()) -> None:
     _packages.warm(preload)
     _forget(_frames.folders_of_callers(sys._getframe()))  # here, because it looks at every module there is
     _modules.end()
-    _frames.hide([run, _live, _execute, _report, _finish, _tear_down, _join_threads, _flush_streams])
     gc.collect()
     gc.freeze()
 
@@ -90,7 +98,8 @@ def rehearse() -> None:
     streams = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = StringIO(), StringIO()
     try:
-        exec(compile(_TOY, "<toy>", "exec", dont_inherit=True), {"__name__": "toy"})
+        toy = compile(_TOY, "<toy>", "exec", dont_inherit=True)
+        _frames.play(partial(exec, toy, {"__name__": "toy"}))
     finally:
         sys.stdout, sys.stderr = streams
     gc.collect()
@@ -103,17 +112,15 @@ def run(file: str, args: list[str], env: dict[str, str]) -> NoReturn:
     Descriptors 0 to 2 are its streams and the current folder is kept. INVARIANT: the caller has closed every other
     descriptor and finished all confinement; nothing of the caller runs again.
     """
-    frame = sys._getframe()
-    _frames.cut(frame)
     try:
         _live(file, args, env)
     except BaseException as error:  # out of memory, or a signal between the program's end and ours
-        sys.__excepthook__(type(error), error, _without_own_frames(error.__traceback__))
+        sys.__excepthook__(type(error), error, _frames.without_ours(error.__traceback__))
     finally:
         os._exit(1)
 
 
-def _live(file: str, args: list[str], env: dict[str, str]) -> NoReturn:
+def _live(file: str, args: list[str], env: dict[str, str]) -> None:
     if _needs_new_interpreter(env, file):
         _start_new_interpreter(file, args, env)
     _prepare(env)
@@ -123,9 +130,20 @@ def _live(file: str, args: list[str], env: dict[str, str]) -> NoReturn:
     known = frozenset(_modules.later())
     gc.freeze()  # before the program's own objects are made: they must stay collectable
     namespace = _fresh_main(file)
-    code, interrupted = _execute(file, namespace)
-    del namespace
-    _finish(code, interrupted, known)
+    ended = _frames.play(_open_program(file, namespace))
+    code, observers = 0, _flush_as_after_a_file(ended.observers)
+    if ended.failure is not None:
+        code, observers = _report(ended.failure, observers)
+    if not isinstance(ended.failure, SystemExit):
+        for name in ("__file__", "__cached__"):  # python3 takes them away once it has run a file
+            namespace.pop(name, None)
+    interrupted = type(ended.failure) is KeyboardInterrupt
+    del ended, namespace
+    if "matplotlib" in sys.modules:
+        atexit.register(_packages.save_figures)  # when threads have ended, and before matplotlib closes its figures
+    program = [name for name in reversed(_modules.later()) if name not in known and name != "__main__"]
+    end = _finalization.End(_frames.play, observers.steps(), _frames.Restored)
+    _frames.play(*end.steps(code, program, interrupted=interrupted))
 
 
 # --- what a program finds when it starts ---
@@ -233,36 +251,39 @@ def _fresh_main(file: str) -> dict[str, Any]:
 # --- the program itself ---
 
 
-def _execute(file: str, namespace: dict[str, Any]) -> tuple[int, bool]:
-    """Run the program; its exit code, and whether Ctrl-C (SIGINT) ended it."""
-    failure: BaseException | None = None
-    try:
-        with open(file, "rb") as stream:
-            source = stream.read()
-        _packages.make_ready(source)
-        exec(compile(source, file, "exec", dont_inherit=True), namespace)
-    except BaseException as error:
-        failure = error
-    if failure is None:
-        return 0, False
-    return _report(failure), type(failure) is KeyboardInterrupt
+def _open_program(file: str, namespace: dict[str, Any]) -> Callable[[], object]:
+    """The call that runs the program as ``python3`` does, from the file."""
+    with open(file, "rb") as stream:
+        _packages.make_ready(stream.read())
+    opened = _C_LIBRARY.fopen(os.fsencode(file), b"rb")
+    return partial(_run_file, opened, os.fsencode(file), _PY_FILE_INPUT, namespace, namespace, True, None)
 
 
-def _report(failure: BaseException) -> int:
-    """Show an exception that nothing caught, as the interpreter does; the exit code it stands for."""
+def _flush_as_after_a_file(observers: Any) -> Any:
+    """Flush both streams, come what may."""
+    for name in ("stderr", "stdout"):
+        observers = _frames.play(*observers.steps(), partial(_flush, vars(sys).get(name))).observers
+    return observers
+
+
+def _report(failure: BaseException, observers: Any) -> tuple[int, Any]:
+    """Show an exception that nothing caught, as ``PyErr_PrintEx`` does; the exit code it stands for."""
     if isinstance(failure, SystemExit):
-        return _exit_code(failure.code)
-    failure.__traceback__ = trace = _without_own_frames(failure.__traceback__)
+        return _exit_code(failure, observers)
+    trace = failure.__traceback__
     sys.last_type, sys.last_value, sys.last_traceback = type(failure), failure, trace
     if sys.version_info >= (3, 12):
         sys.last_exc = failure
-    try:
-        sys.excepthook(type(failure), failure, trace)
-    except SystemExit as leaving:
-        return _exit_code(leaving.code)
-    except BaseException as second:
-        _report_broken_hook(second, failure)
-    return 1
+    if hasattr(sys, "excepthook"):
+        shown = _frames.play(*observers.steps(), partial(operator.call, sys.excepthook, type(failure), failure, trace))
+        observers = shown.observers
+        if isinstance(shown.failure, SystemExit):
+            return _exit_code(shown.failure, observers)
+        if shown.failure is not None:
+            _report_broken_hook(shown.failure, failure)
+    else:
+        _complain("sys.excepthook is missing", failure)
+    return 1, observers
 
 
 def _report_broken_hook(second: BaseException, failure: BaseException) -> None:
@@ -273,114 +294,25 @@ def _report_broken_hook(second: BaseException, failure: BaseException) -> None:
 
 def _complain(title: str, error: BaseException) -> None:
     """Show ``title`` and the error on stderr; when that is gone too nothing can be said, as in python3."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
+    try:
         sys.stderr.write(title + "\n")
-        sys.__excepthook__(type(error), error, _without_own_frames(error.__traceback__))
+        sys.__excepthook__(type(error), error, error.__traceback__)
+    except (OSError, ValueError, AttributeError):
+        return
 
 
-def _exit_code(code: object) -> int:
+def _exit_code(leaving: SystemExit, observers: Any) -> tuple[int, Any]:
     """What ``SystemExit(code)`` means to the system: None is 0, a number itself, all else is printed and is 1."""
+    code = leaving.code
     if code is None:
-        return 0
+        return 0, observers
     if isinstance(code, int):
-        return code if -(2**63) <= code < 2**63 else -1
-    if sys.stderr is not None:
-        sys.stderr.write(f"{code}\n")
-    return 1
+        return (code if -(2**63) <= code < 2**63 else -1), observers
+    say = partial(print, code, file=sys.stderr, end="") if sys.stderr is not None else partial(_write_to_c_stderr, code)
+    observers = _frames.play(*observers.steps(), say).observers
+    _write_to_stderr(b"\n")
+    return 1, observers
 
 
-def _without_own_frames(trace: types.TracebackType | None) -> types.TracebackType | None:
-    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
-        trace = trace.tb_next
-    return trace
-
-
-# --- the end ---
-
-
-def _finish(code: int, interrupted: bool, known: frozenset[str]) -> NoReturn:
-    """End as ``Py_FinalizeEx`` does, but leave what the zygote had loaded to the kernel: that is 3 ms less."""
-    if "threading" in sys.modules:
-        _join_threads(sys.modules["threading"])
-    _packages.save_figures()
-    atexit._run_exitfuncs()
-    flushed = _flush_streams()
-    _tear_down(known)
-    flushed = flushed and _flush_streams()
-    _C_LIBRARY.fflush(None)  # what an extension module wrote with printf
-    if interrupted:
-        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
-        os.kill(os.getpid(), _signal.SIGINT)
-    _block_signals()  # the farewell may have to wait for its hearer: a handler in between would make it fail
-    os._exit(_FAREWELL | (code if flushed else 120) & 0xFF)
-
-
-def _join_threads(threading: Any) -> None:
-    try:
-        threading._shutdown()
-    except BaseException as error:  # SIGINT, most likely
-        _complain(f"Exception ignored in: {threading!r}", error)
-
-
-def _flush_streams() -> bool:
-    """Whether everything that was printed has left; a failure on stdout is told on stderr."""
-    done = True
-    for stream in (sys.stdout, sys.stderr):
-        if stream is None or getattr(stream, "closed", False):
-            continue
-        try:
-            stream.flush()
-        except BaseException as error:
-            done = False
-            if stream is sys.stdout:
-                _complain(f"Exception ignored {_place_of_flush(stream)}", error)
-    return done
-
-
-def _place_of_flush(stream: object) -> str:
-    if sys.version_info >= (3, 14):
-        return "while flushing sys.stdout:"
-    return "on flushing sys.stdout:" if sys.version_info >= (3, 13) else f"in: {stream!r}"
-
-
-def _tear_down(known: frozenset[str]) -> None:
-    """Let the program's objects go, so that ``__del__`` runs and open files are written, as at any exit."""
-    for name in ("path", "argv", "last_exc", "last_type", "last_value", "last_traceback", "meta_path"):
-        setattr(sys, name, None)
-    sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__
-    if _thread._count():
-        sys.setswitchinterval(1e6)  # python3 stops its daemon threads here
-    new = ["__main__", *reversed([name for name in _modules.later() if name not in known and name != "__main__"])]
-    for name in new:
-        _flush_files(getattr(sys.modules.get(name), "__dict__", {}))
-    alive = [_weakly(sys.modules.pop(name)) for name in new if name in sys.modules]
-    gc.collect()
-    left = [module for module in (reference() for reference in reversed(alive)) if module is not None]
-    for module in left:
-        _clear(vars(module))
-    if left:
-        gc.collect()
-
-
-def _weakly(module: Any) -> Callable[[], Any]:
-    """A reference that keeps nothing alive; to nothing for what a package put in its place and what takes none."""
-    try:
-        return weakref.ref(module)
-    except TypeError:
-        return lambda: None
-
-
-def _flush_files(namespace: Mapping[str, Any]) -> None:
-    """Write what files left open hold; collecting a cycle may close the descriptor under the buffer (bpo-17852)."""
-    for value in list(namespace.values()):
-        if isinstance(value, (TextIOWrapper, BufferedWriter, BufferedRandom)) and not value.closed:
-            with contextlib.suppress(Exception):  # python3 says nothing of a full disk here either
-                value.flush()
-
-
-def _clear(namespace: dict[str, Any]) -> None:
-    """Names with one underscore first, then all others but ``__builtins__``: the interpreter's own order."""
-    for private in (True, False):
-        for name in list(namespace):
-            if (name.startswith("_") and not name.startswith("__")) is private and name != "__builtins__":
-                namespace[name] = None
+def _write_to_c_stderr(code: object) -> None:
+    os.write(2, str(code).encode("utf-8", "backslashreplace"))

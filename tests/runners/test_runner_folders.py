@@ -96,7 +96,7 @@ def run(language: Language, file: Path, program: Program) -> Result:
     return run_bare(command, program, file.parent)
 
 
-@pytest.mark.parametrize("file", ["python/agent.py", "javascript/agent.cjs"])
+@pytest.mark.parametrize("file", ["python/finalization.py", "javascript/agent.cjs"])
 def test_every_agent_says_farewell_with_the_mark_that_the_sandbox_listens_for(file):
     text = (DOCUMENT.parents[1] / "runners" / file).read_text().replace("_", "")
     assert f"FAREWELL = {notices.MARK:#x}" in text
