@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
 
 from codex_server.api.exception_handlers import FieldsInvalid
 from codex_server.api.intake import read_request, to_execution
@@ -9,10 +10,19 @@ from codex_server.api.problems import Fault
 from codex_server.api.schemas import BatchRequest
 from codex_server.api.services import Services
 from codex_server.errors import NotRun
-from codex_server.model import Outcome, Status
+from codex_server.model import Execution, Outcome, Status
 
-Result = Outcome | Exception
-"""An outcome, or why there is none."""
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """An item that was run."""
+
+    execution: Execution
+    outcome: Outcome
+
+
+Result = Ran | Exception
+"""What became of an item, or why nothing did."""
 
 
 class Batch:
@@ -61,17 +71,17 @@ class Batch:
                 result: Result = await self._run(item)
             except Exception as error:  # whatever it is, it is this item's
                 result = error
-            if not (isinstance(result, Outcome) and result.status is Status.SUCCEEDED) and self._failed is None:
+            if not (isinstance(result, Ran) and result.outcome.status is Status.SUCCEEDED) and self._failed is None:
                 self._failed = place
             self._done.put_nowait((place, result))
 
-    async def _run(self, item: object) -> Outcome:
+    async def _run(self, item: object) -> Ran:
         if self._stop_on_failure and self._failed is not None:
             raise NotRun(f"it was not run: item {self._failed} failed before, and `stop_on_failure` is set")
         if not isinstance(item, dict):
             raise FieldsInvalid([Fault("", 'an item must be an object such as {"code": "print(1)"}')])
         execution = to_execution(read_request(item), self._services.settings, self._services.languages)
-        return await self._services.executor.execute(execution)
+        return Ran(execution, await self._services.executor.execute(execution))
 
 
 def shares(lengths: Sequence[int], total: int) -> list[int]:

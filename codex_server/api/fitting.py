@@ -11,7 +11,7 @@ from codex_server.api.hints import hint_for
 from codex_server.api.schemas import AnswerFile, ExecuteAnswer, LeftOutFile, Truncated
 from codex_server.execution.capture import mark
 from codex_server.languages import Languages
-from codex_server.model import MANY, Outcome
+from codex_server.model import MANY, Execution, Outcome
 from codex_server.sandboxes.room.rank import rank
 
 _NO_ROOM = "left out to keep the answer within its size; print what matters, or write less"
@@ -23,9 +23,9 @@ _LIST_SLACK = 300
 """What its last words, that some are not listed here or in the sandbox, take beyond that."""
 
 
-def fitted_answer(outcome: Outcome, languages: Languages, max_chars: int) -> ExecuteAnswer:
+def fitted_answer(execution: Execution, outcome: Outcome, languages: Languages, max_chars: int) -> ExecuteAnswer:
     """The answer for ``outcome``, with hints, whose JSON has at most ``max_chars`` characters (10,000 or more)."""
-    return fit(build_answer(outcome), explain(outcome), max_chars, hint_for(outcome, languages))
+    return fit(build_answer(outcome), explain(outcome), max_chars, hint_for(execution, outcome, languages))
 
 
 def fit(answer: ExecuteAnswer, reason: str | None, max_chars: int, hint: str | None = None) -> ExecuteAnswer:

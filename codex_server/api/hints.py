@@ -2,13 +2,14 @@
 
 from codex_server.api.missing import advise
 from codex_server.api.missing_paths import hint_for_missing_path
+from codex_server.api.notebook import hint_for_notebook
 from codex_server.languages import Languages
-from codex_server.model import Outcome, Status
+from codex_server.model import Execution, Outcome, Status
 
 
-def hint_for(outcome: Outcome, languages: Languages) -> str | None:
-    """Hints for an outcome; None where there are none, as for every program that succeeded."""
-    if outcome.status is not Status.FAILED:
-        return None
-    hints = [advise(outcome, languages), hint_for_missing_path(outcome.stderr.text)]
+def hint_for(execution: Execution, outcome: Outcome, languages: Languages) -> str | None:
+    """Hints for an outcome; None for nearly every program that succeeded."""
+    hints = [hint_for_notebook(execution, outcome)]
+    if outcome.status is Status.FAILED:
+        hints += [advise(outcome, languages), hint_for_missing_path(outcome.stderr.text)]
     return "\n".join(hint for hint in hints if hint) or None

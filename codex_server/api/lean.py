@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from codex_server.api.fitting import fitted_answer
 from codex_server.api.schemas import ExecuteAnswer
 from codex_server.languages import Languages
-from codex_server.model import Outcome, Status
+from codex_server.model import Execution, Outcome, Status
 
 
 class _Lean(BaseModel):
@@ -74,11 +74,13 @@ def encode(answer: BaseModel) -> str:
     return answer.model_dump_json(exclude_none=True)
 
 
-def tell_outcome(outcome: Outcome, languages: Languages, max_chars: int) -> str:
+def tell_outcome(execution: Execution, outcome: Outcome, languages: Languages, max_chars: int) -> str:
     """The answer as JSON of at most ``max_chars`` characters (10,000 or more)."""
     # A whole answer has each stream twice: one that fits into twice the room has a lean one that most often fits.
-    answer = encode(_lean(fitted_answer(outcome, languages, 2 * max_chars)))
-    return answer if len(answer) <= max_chars else encode(_lean(fitted_answer(outcome, languages, max_chars)))
+    answer = encode(_lean(fitted_answer(execution, outcome, languages, 2 * max_chars)))
+    return (
+        answer if len(answer) <= max_chars else encode(_lean(fitted_answer(execution, outcome, languages, max_chars)))
+    )
 
 
 def tell_languages(languages: Languages) -> LeanLanguages:

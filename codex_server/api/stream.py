@@ -99,7 +99,9 @@ class RunStream(StreamingResponse):
                 return Message(event.id, "file", answer_file(file).model_dump(mode="json"))
             case Finished(outcome):
                 note_outcome(self._request, outcome)
-                answer = fitted_answer(outcome, self._services.languages, self._services.settings.max_response)
+                answer = fitted_answer(
+                    self._run.execution, outcome, self._services.languages, self._services.settings.max_response
+                )
                 return Message(event.id, "finished", answer.model_dump(mode="json", exclude=_SENT_BEFORE))
             case _ as problem:
                 return Message(event.id, "problem", await problem_details(self._request, problem.error))

@@ -8,7 +8,7 @@ import pytest
 from codex_server.api.answer import build_answer, explain
 from codex_server.api.fitting import fitted_answer
 from codex_server.limits import Limits
-from codex_server.model import Captured, Ending, Outcome, OutputFile, SkippedFile, Status, Stop
+from codex_server.model import Captured, Ending, Execution, Outcome, OutputFile, SkippedFile, Status, Stop
 from codex_server.sandboxes.fake import fake_languages
 
 
@@ -57,10 +57,15 @@ def test_the_reason_comes_first_and_names_the_limit(changes, reason):
 
 def test_a_hint_comes_last_for_a_program_that_failed_and_for_no_other():
     missing = Captured("FileNotFoundError: [Errno 2] No such file or directory: '/mnt/data/in.csv'\n")
-    error = fitted_answer(outcome(exit_code=1, stderr=missing), fake_languages(), 10_000).error
+    error = fitted_answer(
+        Execution("exe_1", "python", "open(1)"), outcome(exit_code=1, stderr=missing), fake_languages(), 10_000
+    ).error
     assert error.split("\n")[0] == "Exit code 1"
     assert "such as 'in.csv'" in error.split("\n")[-1]
-    assert fitted_answer(outcome(stderr=missing), fake_languages(), 10_000).error == missing.text
+    assert (
+        fitted_answer(Execution("exe_1", "python", "open(1)"), outcome(stderr=missing), fake_languages(), 10_000).error
+        == missing.text
+    )
 
 
 @pytest.mark.parametrize("status", list(Status))

@@ -33,7 +33,7 @@ async def execute(request: Request, _caller: ExecutingCaller, services: TheServi
     """Run a program in a fresh sandbox without network."""
     execution, _ = await take_execution(request, services)
     outcome = await run_execution(request, services, execution)
-    return _answer(tell_outcome(outcome, services.languages, min(services.settings.max_response, MAX_CHARS)))
+    return _answer(tell_outcome(execution, outcome, services.languages, min(services.settings.max_response, MAX_CHARS)))
 
 
 @router.get("/languages")

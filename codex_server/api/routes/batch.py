@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response, StreamingResponse
 
 from codex_server.access.idempotency import StoredAnswer
-from codex_server.api.batch import Batch, Result, shares
+from codex_server.api.batch import Batch, Ran, Result, shares
 from codex_server.api.callers import ExecutingCaller, count_against_rate, within_rate
 from codex_server.api.disconnect import while_connected
 from codex_server.api.exception_handlers import problem_details
@@ -21,7 +21,6 @@ from codex_server.api.running import take_object
 from codex_server.api.services import Services, TheServices
 from codex_server.api.stream import HEADERS, NDJSON, NDJSON_PING, PING_SECONDS
 from codex_server.errors import InvalidRequest
-from codex_server.model import Outcome
 
 router = APIRouter()
 _FRAME = len('{"items":[]}')
@@ -79,7 +78,7 @@ async def _lines(request: Request, services: Services, batch: Batch) -> AsyncIte
 
 
 async def _encoded(request: Request, services: Services, result: Result, max_chars: int) -> str:
-    if isinstance(result, Outcome):
-        return encode(fitted_answer(result, services.languages, max_chars))
+    if isinstance(result, Ran):
+        return encode(fitted_answer(result.execution, result.outcome, services.languages, max_chars))
     problem = await problem_details(request, result)
     return json.dumps({"problem": problem}, ensure_ascii=False, separators=(",", ":"))

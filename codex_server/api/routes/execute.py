@@ -23,7 +23,7 @@ async def execute_code(
 
     async def run() -> StoredAnswer:
         outcome = await run_execution(request, services, execution)
-        answer = fitted_answer(outcome, services.languages, services.settings.max_response)
+        answer = fitted_answer(execution, outcome, services.languages, services.settings.max_response)
         return StoredAnswer(200, encode(answer).encode())
 
     return await answer_once(services.idempotency, caller.key, idempotency_key, body, run)

@@ -1,0 +1,71 @@
+"""Hints for programs that were written for a notebook."""
+
+import pytest
+
+from codex_server.api.fitting import fitted_answer
+from codex_server.api.notebook import hint_for_notebook
+from codex_server.model import Captured, Execution
+from codex_server.sandboxes.fake import fake_languages
+from tests.api.test_answer import outcome
+
+
+def hinted(code: str, **changes) -> str | None:
+    return hint_for_notebook(Execution("exe_1", "python", code), outcome(**changes))
+
+
+@pytest.mark.parametrize(
+    "last", ["x", "1 + 1", "df.head()", "df['a'] == 3", "[n for n in x]", "f(a=1)", "len(x)", "x[1:3]"]
+)
+def test_last_expression_that_nobody_prints_is_hinted_at(last):
+    assert f"print({last})" in (hinted(f"import y\n{last}\n") or "")
+    assert f"print({last})" in (hinted(f"import y; {last}") or "")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "",
+        "pass",
+        "x = 1",
+        "x['a'] = 1",
+        "x += 1",
+        "x: int = 3",
+        "import a",
+        "main()",
+        "time.sleep(1)",
+        "a.append(3)",
+        "f(\n 1)",
+        "if x:\n    y",
+        "# x",
+        "x = (1,\n2)",
+        "'text'",
+        "def f(): pass",
+        "df.to_csv('a')",
+        "del x",
+        "a.b[0] = c = f(1)",
+    ],
+)
+def test_program_that_may_well_be_silent_gets_no_hint(code):
+    assert hinted(code) is None
+
+
+def test_program_that_printed_gets_no_hint():
+    assert hinted("x", stdout=Captured("1\n")) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "cure"),
+    [
+        ("!pip install x", "SyntaxError: invalid syntax", "not a notebook"),
+        ("x = 1\n%matplotlib inline", "SyntaxError: invalid syntax", "not a notebook"),
+        ("pip install x", "SyntaxError: invalid syntax", "cannot be installed"),
+        ("display(df)", "NameError: name 'display' is not defined", "print(...)"),
+    ],
+)
+def test_line_of_a_notebook_is_explained_after_the_exit_code(code, error, cure):
+    ended = {"exit_code": 1, "stderr": Captured(error)}
+    advice = hinted(code, **ended)
+    assert advice and cure in advice
+    answer = fitted_answer(Execution("exe_1", "python", code), outcome(**ended), fake_languages(), 10_000)
+    assert answer.error == f"Exit code 1\n{error}\n{advice}"
+    assert hint_for_notebook(Execution("exe_1", "bash", code), outcome(**ended)) is None
