@@ -159,13 +159,15 @@ def test_a_signal_during_the_farewell_never_makes_a_wrong_ending(house, action):
         assert house.python("print('next')").stdout == "next\n"
 
 
-def test_a_timer_does_not_colour_the_end_of_a_usual_program(house):
+def test_a_timer_colours_the_end_of_a_usual_program_no_more_than_under_plain_python(house):
     for microseconds in (1, 30, 100, 300, 1000):
         seen = house.python(
             "import signal\nsignal.signal(signal.SIGALRM, lambda *_: None)\n"
             f"signal.setitimer(signal.ITIMER_REAL, {microseconds} / 1e6, 0.0001)\nsys.exit(9)"
         )
-        assert (ending(seen), seen.stderr) == ((9, None, None), "")
+        # Plain Python takes its handlers away before it is gone, and is then killed by a timer that goes on.
+        assert ending(seen) in ((9, None, None), (None, signal.SIGALRM, None))
+        assert seen.stderr == ""
 
 
 @pytest.mark.levels("full")
