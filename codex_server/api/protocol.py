@@ -36,6 +36,16 @@ _TLS = b"\x16"
 """How a TLS client begins."""
 
 
+class _AnyLength(int):
+    """What uvicorn counts down by, where no length was announced: it stays 0, and nothing is longer."""
+
+    def __lt__(self, other: int) -> bool:
+        return False
+
+    def __sub__(self, other: int) -> "_AnyLength":
+        return self
+
+
 class _Part(Enum):
     """What of a request comes next."""
 
@@ -207,6 +217,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._expect_no_more()
         self._part = _Part.BODY
         super().on_headers_complete()
+        if version == "1.0":  # it knows no chunks: an answer without a length ends with the connection
+            self.cycle.chunked_encoding, self.cycle.expected_content_length = False, _AnyLength()
 
     def on_message_complete(self) -> None:
         """The body is here."""

@@ -163,3 +163,18 @@ async def test_a_client_that_sends_no_more_still_gets_every_event(serve):
         door.backend.event("go").set()
         assert b'"finished"' in await reader.read()
         writer.close()
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_a_client_that_knows_no_chunks_gets_none(version, serve):
+    async with serve() as door:
+        reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+        body = b'{"code": "print a"}'
+        head = f"POST /execute/stream HTTP/{version}\r\nHost: x\r\nConnection: close\r\n"
+        fields = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        writer.write(f"{head}Authorization: {BEARER['Authorization']}\r\n{fields}\r\n".encode() + body)
+        head, _, content = (await reader.read()).partition(b"\r\n\r\n")
+        assert (b"chunked" in head) is (version == "1.1")
+        assert content.startswith(b"id: 1\n") is (version == "1.0")
+        assert b"event: finished" in content
+        writer.close()
