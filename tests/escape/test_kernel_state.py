@@ -306,7 +306,8 @@ def test_a_program_that_looks_for_its_own_file_finds_it_by_its_number(house):
         const fs = require("fs"), maps = fs.readFileSync("/proc/self/maps", "utf8").split("\\n");
         const own = maps.filter((line) => line.endsWith(process.execPath)).map((line) => line.split(/ +/).slice(3, 5));
         const { dev, ino } = fs.statSync(process.execPath, { bigint: true });
-        const place = [dev >> 8n & 0xfffn, dev & 0xffn].map((part) => part.toString(16).padStart(2, "0")).join(":");
+        const parts = [dev >> 8n & 0xfffn, dev & 0xffn | dev >> 12n & 0xfff00n];  // as makedev(3) puts them together
+        const place = parts.map((part) => part.toString(16).padStart(2, "0")).join(":");
         console.log(JSON.stringify([own.length > 0, own.every(([at, number]) => at === place && number === String(ino)),
                                     ino < 2n ** 63n]));
         """,
