@@ -10,14 +10,14 @@ from fastapi import FastAPI
 from codex_server.access.idempotency import IdempotencyStore
 from codex_server.access.ratelimit import RateLimit
 from codex_server.access.tokens import FixedToken, TokenStore, Verifier
-from codex_server.api.door import build_door
+from codex_server.api.application import build_api
 from codex_server.api.services import Services
 from codex_server.execution.executor import Executor
 from codex_server.languages import Languages, load_languages
 from codex_server.observe.metrics import Metrics
-from codex_server.packages.sets import in_use
+from codex_server.packages.package_set import in_use
 from codex_server.sandboxes.base import Backend
-from codex_server.sandboxes.choice import open_backend
+from codex_server.sandboxes.factory import open_backend
 from codex_server.settings import Settings
 
 _log = logging.getLogger("codex_server.app")
@@ -43,7 +43,7 @@ def create_app(settings: Settings, *, backend: Backend | None = None, languages:
             executor = Executor(chosen, known, settings, metrics=metrics)
             try:
                 await executor.start()
-                metrics.watch(executor.census)
+                metrics.watch(executor.stats)
                 app.state.services = Services(
                     settings=settings,
                     languages=known,
@@ -59,7 +59,7 @@ def create_app(settings: Settings, *, backend: Backend | None = None, languages:
             finally:
                 await executor.close()
 
-    return build_door(settings, metrics, lifespan)
+    return build_api(settings, metrics, lifespan)
 
 
 def begin_drain(app: FastAPI) -> asyncio.Task[None]:
@@ -72,7 +72,7 @@ def begin_drain(app: FastAPI) -> asyncio.Task[None]:
     state = app.state
     if not hasattr(state, "draining"):
         services: Services = state.services
-        _log.info("draining", extra={"running": services.executor.census().running})
+        _log.info("draining", extra={"running": services.executor.stats().running})
         state.draining = asyncio.ensure_future(services.executor.drain(services.settings.drain_seconds))
     task: asyncio.Task[None] = state.draining
     return task

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from codex_server.errors import LanguageUnavailable, StartupError, UnknownLanguage
 from codex_server.files import read_file, stat_file
 from codex_server.interpreters import Interpreter, find_interpreter
-from codex_server.packages.sets import InstalledPackages, PackageSet, locate
+from codex_server.packages.package_set import InstalledPackages, PackageSet, locate
 from codex_server.packages.stock import Stock, read_stock
 
 PACKAGED_RUNNERS = Path(__file__).parent / "runners"

@@ -177,7 +177,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Census:
+class ExecutorStats:
     """How many executions run and wait, and how many sandboxes stand ready in each pool."""
 
     running: int

@@ -17,8 +17,8 @@ from codex_server.api.problem_pages import as_markdown
 from codex_server.cli.config import show_size, show_value
 from codex_server.cli.main import app
 from codex_server.sandboxes.kernel_state import KERNEL_STATE
-from codex_server.sandboxes.seccomp import docker_profile
-from codex_server.sandboxes.server_profile import SERVER
+from codex_server.sandboxes.seccomp.compiler import docker_profile
+from codex_server.sandboxes.seccomp.server_profile import SERVER
 from codex_server.settings import ENV_PREFIX, Settings, is_size
 
 ROOT = Path(__file__).parent.parent

@@ -12,14 +12,14 @@ import pytest
 from codex_server import languages as languages_module
 from codex_server.access import moments
 from codex_server.languages import Languages
-from codex_server.sandboxes.fake import fake_languages
+from codex_server.sandboxes.testing.fake import fake_languages
 from tests import levels
 from tests.tiers import TIER, Tier
 
 pytest.register_assert_rewrite("tests.contract.case")
 
 _TESTS = Path(__file__).parent
-_REAL_SANDBOXES = frozenset({"stage", "level", "house"})
+_REAL_SANDBOXES = frozenset({"harness", "level"})
 """Fixtures behind which programs run in real sandboxes."""
 
 # A busy machine is not a wrong answer: no deadlines.
@@ -79,7 +79,7 @@ def _group_of(item: pytest.Item) -> str:
     they take turns, also with the floods of the level above.
     """
     given = getattr(item, "callspec", None)
-    place = given and str(given.params.get("stage") or given.params.get("level") or "").removeprefix("embedded-")
+    place = given and str(given.params.get("harness") or given.params.get("level") or "").removeprefix("embedded-")
     if place == "docker":
         return "docker"
     if place and os.geteuid() != 0 and (place == "confined" or item.path.name == "test_bounds.py"):

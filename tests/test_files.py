@@ -14,7 +14,7 @@ from codex_server.errors import StartupError
 from codex_server.files import open_lock, read_file
 from codex_server.languages import load_languages
 from codex_server.packages.installation import install_packages
-from codex_server.packages.sets import PackageSet
+from codex_server.packages.package_set import PackageSet
 from codex_server.sandboxes.docker.ownership import Ownership
 from codex_server.settings import load_settings
 

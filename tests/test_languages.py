@@ -5,7 +5,7 @@ import pytest
 
 from codex_server.errors import LanguageUnavailable, StartupError, UnknownLanguage
 from codex_server.languages import Languages, Start, load_languages, runner_folders
-from codex_server.sandboxes.fake import fake_languages
+from codex_server.sandboxes.testing.fake import fake_languages
 
 COMMAND = "name: {name}\ntitle: {name}\nfile: main.x\nprogram: {program}\n"
 

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import pytest
 
 from tests import tiers
-from tests.census import GUEST_IDS
 from tests.conftest import _group_of, _tier_of
+from tests.host_snapshot import GUEST_IDS
 from tests.levels import LEVELS
-from tests.tiers import Tier, by_tier, examples, in_tier, sampled, tier_of_load, tier_of_walls
+from tests.tiers import Tier, by_tier, examples, in_tier, sampled, tier_of_level, tier_of_load
 
 
 @pytest.mark.parametrize(("tier", "held"), [("quick", 1), ("change", 2), ("nightly", 3)])
@@ -35,7 +35,7 @@ def test_of_a_long_table_one_row_in_four_runs_before_a_commit_and_none_is_lost()
 
 
 def test_a_change_is_tested_at_every_level_and_in_containers():
-    assert {tier_of_walls(place) for place in (*LEVELS, "docker")} == {Tier.QUICK, Tier.CHANGE}
+    assert {tier_of_level(place) for place in (*LEVELS, "docker")} == {Tier.QUICK, Tier.CHANGE}
 
 
 def test_root_and_an_unprivileged_user_share_the_levels_of_heavy_tests():
@@ -76,8 +76,8 @@ def test_properties_are_tried_with_more_examples_in_a_larger_tier(
     ("place", "given", "group"),
     [
         ("escape/test_bounds.py", {"level": "full"}, "escape-full"),
-        ("contract/test_programs.py", {"stage": "embedded-full"}, "contract-full"),
-        ("contract/test_programs.py", {"stage": "docker"}, "docker"),
+        ("contract/test_programs.py", {"harness": "embedded-full"}, "contract-full"),
+        ("contract/test_programs.py", {"harness": "docker"}, "docker"),
         ("escape/test_bounds.py", {"level": "docker"}, "docker"),
         ("faults/test_kills.py", {"level": "full"}, "faults/test_kills"),
         ("api/test_health.py", None, "api/test_health"),

@@ -1,7 +1,7 @@
 """How much of the suite runs: ``CODEX_TEST_TIER=quick`` before a commit, ``change`` (the default), or ``nightly``.
 
 A test runs in its tier and above: ``@pytest.mark.tier("nightly")``; one without a mark runs in all. Levels of
-isolation are crossed where the level is what is tested (``tier_of_walls``), and not where it is the server
+isolation are crossed where the level is what is tested (``tier_of_level``), and not where it is the server
 (``tier_of_load``).
 """
 
@@ -58,8 +58,8 @@ def sampled(names: Iterable[str]) -> list[ParameterSet]:
     return [in_tier(Tier.CHANGE if number % 4 else Tier.QUICK, name) for number, name in enumerate(names)]
 
 
-def tier_of_walls(level: str) -> Tier:
-    """For tests of what a guest can and cannot do at ``level`` (or ``docker``): each has walls of its own."""
+def tier_of_level(level: str) -> Tier:
+    """For tests of what a guest can and cannot do at ``level`` (or ``docker``): each has boundary of its own."""
     return Tier.QUICK if level == STRONGEST else Tier.CHANGE
 
 

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 
 from codex_server.api.exception_handlers import FieldsInvalid
-from codex_server.api.intake import read_request, to_execution
-from codex_server.api.problems import Fault
+from codex_server.api.problems import FieldError
+from codex_server.api.request_parsing import read_request, to_execution
 from codex_server.api.schemas import BatchRequest
 from codex_server.api.services import Services
 from codex_server.errors import NotRun
@@ -79,7 +79,7 @@ class Batch:
         if self._stop_on_failure and self._failed is not None:
             raise NotRun(f"it was not run: item {self._failed} failed before, and `stop_on_failure` is set")
         if not isinstance(item, dict):
-            raise FieldsInvalid([Fault("", 'an item must be an object such as {"code": "print(1)"}')])
+            raise FieldsInvalid([FieldError("", 'an item must be an object such as {"code": "print(1)"}')])
         execution = to_execution(read_request(item), self._services.settings, self._services.languages)
         return Ran(execution, await self._services.executor.execute(execution))
 

@@ -14,7 +14,7 @@ from slowapi.util import get_remote_address
 
 from codex_server.access.ratelimit import Allowance, Window
 from codex_server.access.tokens import Scope, Token
-from codex_server.api.exchange import exchange_of
+from codex_server.api.request_context import context_of
 from codex_server.api.services import Services, TheServices
 from codex_server.errors import Forbidden, RateLimited, Unauthenticated
 from codex_server.tokentext import bare_token, decode_field, is_bearer
@@ -38,7 +38,7 @@ def caller_with(scope: Scope) -> Callable[[Request, Services], Awaitable[Caller]
 
     async def find(request: Request, services: TheServices) -> Caller:
         caller = _anonymous(request, services) if services.verifier is None else _by_token(request, services, scope)
-        exchange_of(request).caller = caller.name
+        context_of(request).caller = caller.name
         return caller
 
     return find
@@ -59,7 +59,7 @@ async def within_rate(request: Request, caller: ExecutingCaller, services: TheSe
 def count_against_rate(request: Request, caller: Caller, services: Services, cost: int = 1) -> None:
     """Count ``cost`` executions. Raises ``RateLimited``, and then none is counted."""
     allowance = services.rate_limit.take(caller.key, cost)
-    exchange_of(request).headers.update(rate_headers(allowance))
+    context_of(request).headers.update(rate_headers(allowance))
     if allowance.retry_after is None:
         return
     if cost > 1:

@@ -12,8 +12,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from codex_server import errors
-from codex_server.api.exchange import exchange_of
-from codex_server.api.problems import Fault, kind_of_status, problem, public_detail, status_of
+from codex_server.api.problems import FieldError, kind_of_status, problem, public_detail, status_of
+from codex_server.api.request_context import context_of
 
 CLIENT_LEFT = 499
 """The number in the log for a request whose client left; nobody reads the answer."""
@@ -23,17 +23,17 @@ _log = logging.getLogger("codex_server.http")
 
 
 class FieldsInvalid(errors.InvalidRequest):
-    """One or more fields of the body are wrong; each is a ``Fault``."""
+    """One or more fields of the body are wrong; each is a ``FieldError``."""
 
-    def __init__(self, faults: Sequence[Fault]) -> None:
-        first = faults[0]
-        more = f" (and {len(faults) - 1} more, in `errors`)" if len(faults) > 1 else ""
+    def __init__(self, field_errors: Sequence[FieldError]) -> None:
+        first = field_errors[0]
+        more = f" (and {len(field_errors) - 1} more, in `errors`)" if len(field_errors) > 1 else ""
         super().__init__(f"{first.detail}{more}", first.pointer)
-        self.faults = tuple(faults)
+        self.field_errors = tuple(field_errors)
 
 
 class LimitsTooLoose(FieldsInvalid, errors.LimitTooLoose):
-    """One or more limits are above their ceilings; each is a ``Fault``."""
+    """One or more limits are above their ceilings; each is a ``FieldError``."""
 
 
 def install_exception_handlers(app: FastAPI) -> None:
@@ -65,8 +65,8 @@ async def _refuse(request: Request, error: Exception) -> Response:
         _log.error("the server lost what it needs", extra={"cause": error.detail})
         return internal_problem(request)
     status = status_of(type(error))
-    exchange = exchange_of(request)
-    exchange.facts["problem"] = error.slug
+    context = context_of(request)
+    context.log_fields["problem"] = error.slug
     if status >= 500:
         _log.warning(
             "refused", extra={"problem": error.slug, "cause": error.detail}, exc_info=error if status == 500 else None
@@ -77,9 +77,9 @@ async def _refuse(request: Request, error: Exception) -> Response:
         status,
         error.title,
         _detail(error),
-        instance=exchange.request_id,
+        instance=context.request_id,
         base_url=request.app.state.problem_base,
-        faults=_faults(error),
+        field_errors=_field_errors(error),
         headers=_headers(error),
     )
 
@@ -90,11 +90,11 @@ def _detail(error: errors.CodexError) -> str:
     return f"{error.pointer}: {detail}" if isinstance(error, errors.InvalidRequest) and error.pointer else detail
 
 
-def _faults(error: errors.CodexError) -> Sequence[Fault]:
+def _field_errors(error: errors.CodexError) -> Sequence[FieldError]:
     if isinstance(error, FieldsInvalid):
-        return error.faults
+        return error.field_errors
     if isinstance(error, errors.InvalidRequest) and error.pointer:
-        return [Fault(error.pointer, error.detail)]
+        return [FieldError(error.pointer, error.detail)]
     return []
 
 
@@ -127,8 +127,8 @@ async def _refuse_http(request: Request, error: Exception) -> Response:
 
 
 def _http_problem(request: Request, status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
-    kind, exchange = kind_of_status(status), exchange_of(request)
-    exchange.facts["problem"] = kind.slug
+    kind, context = kind_of_status(status), context_of(request)
+    context.log_fields["problem"] = kind.slug
     if status not in _CURIOSITY:
         request.app.state.metrics.rejected(kind.slug)
     return problem(
@@ -136,7 +136,7 @@ def _http_problem(request: Request, status: int, detail: str, headers: dict[str,
         status,
         kind.title,
         detail,
-        instance=exchange.request_id,
+        instance=context.request_id,
         base_url=request.app.state.problem_base,
         headers=headers,
     )
@@ -151,10 +151,10 @@ def _allowed(methods: str) -> str:
 
 async def _refuse_parameters(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - the signature is Starlette's
-    faults = [Fault("/" + "/".join(map(str, fault["loc"])), str(fault["msg"])) for fault in error.errors()]
-    return await _refuse(request, FieldsInvalid(faults))
+    field_errors = [FieldError("/" + "/".join(map(str, fault["loc"])), str(fault["msg"])) for fault in error.errors()]
+    return await _refuse(request, FieldsInvalid(field_errors))
 
 
 async def _note_disconnect(request: Request, _error: Exception) -> Response:
-    exchange_of(request).facts["problem"] = "client-left"
+    context_of(request).log_fields["problem"] = "client-left"
     return Response(status_code=CLIENT_LEFT)

@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from codex_server.api.fitting import fitted_answer
 from codex_server.api.schemas import ExecuteAnswer
+from codex_server.api.truncation import fitted_answer
 from codex_server.languages import Languages
 from codex_server.model import Execution, Outcome, Status
 

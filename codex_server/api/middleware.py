@@ -11,14 +11,14 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from codex_server.api.exception_handlers import internal_problem
-from codex_server.api.exchange import Exchange, open_exchange
+from codex_server.api.request_context import RequestContext, open_context
 from codex_server.observe.metrics import Metrics
 
 _log = logging.getLogger("codex_server.http")
 _SAFETY = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
 
-class Edge:
+class RequestMiddleware:
     """Wraps every route. Answers ``HEAD`` as ``GET`` without the body."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -31,17 +31,17 @@ class Edge:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
-        method, exchange = scope["method"], open_exchange(scope)
-        answer = _Answer(send, exchange, scope["app"], bodiless=method == "HEAD")
+        method, context = scope["method"], open_context(scope)
+        answer = _Answer(send, context, scope["app"], bodiless=method == "HEAD")
         if "expect" in Headers(scope=scope):
             receive = answer.body_asked_by(receive)
         if method == "HEAD":
             scope = {**scope, "method": "GET"}  # a copy: the server looks at its own to know that no body follows
-        with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
+        with structlog.contextvars.bound_contextvars(request_id=context.request_id):
             try:
                 await self._serve(scope, receive, answer)
             finally:
-                self._note(scope, method, exchange, answer.status, time.perf_counter() - began)
+                self._note(scope, method, context, answer.status, time.perf_counter() - began)
 
     async def _serve(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         try:
@@ -52,7 +52,7 @@ class Edge:
                 raise  # half an answer went out: only closing the connection tells the client
             await internal_problem(Request(scope))(scope, receive, answer)
 
-    def _note(self, scope: Scope, method: str, exchange: Exchange, status: int | None, seconds: float) -> None:
+    def _note(self, scope: Scope, method: str, context: RequestContext, status: int | None, seconds: float) -> None:
         route = scope.get("route")
         template = route.path if isinstance(route, APIRoute) else "unmatched"
         self._metrics.answered(template, method, status or 0, seconds)
@@ -61,17 +61,17 @@ class Edge:
             "route": template,
             "status": status,
             "seconds": round(seconds, 6),
-            "caller": exchange.caller,
-            **exchange.facts,
+            "caller": context.caller,
+            **context.log_fields,
         }
         _log.info("request", extra=facts)
 
 
 class _Answer:
-    """``send`` with the exchange's headers added."""
+    """``send`` with the context's headers added."""
 
-    def __init__(self, send: Send, exchange: Exchange, app: Starlette, *, bodiless: bool) -> None:
-        self._send, self._exchange, self._app, self._bodiless = send, exchange, app, bodiless
+    def __init__(self, send: Send, context: RequestContext, app: Starlette, *, bodiless: bool) -> None:
+        self._send, self._context, self._app, self._bodiless = send, context, app, bodiless
         self.status: int | None = None
         self._withheld = False
 
@@ -92,9 +92,9 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
-            for name, value in {**_SAFETY, **self._exchange.headers}.items():
+            for name, value in {**_SAFETY, **self._context.headers}.items():
                 headers.setdefault(name, value)
-            headers["X-Request-ID"] = self._exchange.request_id
+            headers["X-Request-ID"] = self._context.request_id
             # While draining: it stops listening soon, and on a kept connection the next request would be lost.
             if self._withheld or hasattr(self._app.state, "draining"):
                 headers["Connection"] = "close"

@@ -23,7 +23,7 @@ class Kind:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class FieldError:
     """One part of the request at fault; ``pointer`` is a JSON Pointer into the body."""
 
     pointer: str
@@ -247,7 +247,7 @@ def problem(
     *,
     instance: str,
     base_url: str = "",
-    faults: Sequence[Fault] = (),
+    field_errors: Sequence[FieldError] = (),
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
     """The answer that tells of a problem. ``type`` leads to the kind's paragraph on ``GET /problems``."""
@@ -259,8 +259,8 @@ def problem(
         "instance": instance,
         "code": slug,
     }
-    if faults:
-        content["errors"] = [{"pointer": fault.pointer, "detail": fault.detail} for fault in faults]
+    if field_errors:
+        content["errors"] = [{"pointer": fault.pointer, "detail": fault.detail} for fault in field_errors]
     return JSONResponse(
         content, status, headers={"Cache-Control": "no-store", **(headers or {})}, media_type=MEDIA_TYPE
     )

@@ -6,8 +6,8 @@ from fastapi import Request
 
 from codex_server.api.body import check_is_json, parse_object, read_body
 from codex_server.api.disconnect import while_connected
-from codex_server.api.exchange import exchange_of
-from codex_server.api.intake import read_request, to_execution
+from codex_server.api.request_context import context_of
+from codex_server.api.request_parsing import read_request, to_execution
 from codex_server.api.services import Services
 from codex_server.model import Execution, Outcome
 
@@ -36,7 +36,7 @@ async def run_execution(request: Request, services: Services, execution: Executi
 
 def note_execution(request: Request, execution: Execution) -> None:
     """Put into the request's log line what is to run; code is never logged."""
-    exchange_of(request).facts |= {
+    context_of(request).log_fields |= {
         "execution_id": execution.id,
         "language": execution.language,
         "code_bytes": len(execution.code.encode()),
@@ -46,7 +46,7 @@ def note_execution(request: Request, execution: Execution) -> None:
 
 def note_outcome(request: Request, outcome: Outcome) -> None:
     """Put into it what became of that."""
-    exchange_of(request).facts |= {
+    context_of(request).log_fields |= {
         "outcome": outcome.status.value,
         "exit_code": outcome.exit_code,
         "stdout_bytes": outcome.stdout.total_bytes,

@@ -9,13 +9,13 @@ from fastapi import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from codex_server.api.answer import answer_file
 from codex_server.api.exception_handlers import problem_details
-from codex_server.api.exchange import exchange_of
-from codex_server.api.fitting import fitted_answer
 from codex_server.api.protocol import half_close_callbacks
+from codex_server.api.request_context import context_of
+from codex_server.api.response import answer_file
 from codex_server.api.running import note_outcome
 from codex_server.api.services import Services
+from codex_server.api.truncation import fitted_answer
 from codex_server.execution.events import Event, FileLeft, Finished, Gap, Output, Started
 from codex_server.execution.run import Run
 from codex_server.model import Status
@@ -66,7 +66,7 @@ class RunStream(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             if not self._run.ended:
-                exchange_of(self._request).facts["outcome"] = Status.CANCELLED.value
+                context_of(self._request).log_fields["outcome"] = Status.CANCELLED.value
             await self._run.abandon()
 
     async def _events(self) -> AsyncIterator[str]:

@@ -17,7 +17,7 @@ from codex_server.cli.runners import load
 from codex_server.errors import CodexError
 
 if TYPE_CHECKING:
-    from codex_server.cli.findings import Finding
+    from codex_server.cli.host_checks import Finding
     from codex_server.sandboxes.base import Backend, Isolation
 
 _WIDTH = 110
@@ -37,8 +37,8 @@ def doctor(
     It writes nothing. The exit code is 0 when `codex-server serve` would start with these settings or runs with them
     already, else 1.
     """
-    from codex_server.cli.findings import examine_docker, examine_host, examine_languages, examine_level, read_host
-    from codex_server.cli.place import examine_address, examine_state_folder
+    from codex_server.cli.host_checks import examine_docker, examine_host, examine_languages, examine_level, read_host
+    from codex_server.cli.server_checks import examine_address, examine_state_folder
     from codex_server.sandboxes.base import IsolationLevel
     from codex_server.sandboxes.docker.backend import DockerBackend
     from codex_server.sandboxes.embedded.backend import EmbeddedBackend

@@ -39,12 +39,12 @@ def render_document(*, as_json: bool = False) -> str:
     """The document as text, whatever this machine's environment says."""
     import yaml
 
-    from codex_server.api.door import build_door
+    from codex_server.api.application import build_api
     from codex_server.observe.metrics import Metrics
     from codex_server.settings import Settings
 
     # `model_construct` takes the defaults and reads neither the environment nor codex.toml.
-    document = build_door(Settings.model_construct(), Metrics()).openapi()
+    document = build_api(Settings.model_construct(), Metrics()).openapi()
     if as_json:
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)

@@ -144,7 +144,7 @@ def piped_stdin() -> bytes:
 async def _run_in_sandbox(
     settings: "Settings", languages: "Languages", execution: Execution, output: Passthrough
 ) -> Ending:
-    from codex_server.sandboxes.choice import open_backend
+    from codex_server.sandboxes.factory import open_backend
 
     task = asyncio.current_task()
     if task is not None:

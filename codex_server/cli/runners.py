@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from codex_server.languages import Language, Languages
-    from codex_server.packages.sets import PackageSet
+    from codex_server.packages.package_set import PackageSet
     from codex_server.settings import Settings
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from codex_server.api.services import Services
     from codex_server.languages import Languages
-    from codex_server.packages.sets import PackageSet
+    from codex_server.packages.package_set import PackageSet
     from codex_server.settings import Settings
 
 
@@ -64,9 +64,9 @@ def run_server(settings: "Settings") -> None:
     """Serve until a signal; returns once nothing of the server is left."""
     import uvloop
 
-    from codex_server.cli.farewell import STOPPED, say
     from codex_server.cli.listener import bind_listener
     from codex_server.cli.runners import load, missing_sets
+    from codex_server.cli.shutdown import STOPPED, say
     from codex_server.cli.threads import started_threads
     from codex_server.observe.logging import configure_logging
 
@@ -131,11 +131,11 @@ async def _serve(settings: "Settings", languages: "Languages", listener: socket.
 def _begin_stop(app: "FastAPI") -> asyncio.Task[None]:
     """Drain, and say what that waits for."""
     from codex_server.app import begin_drain
-    from codex_server.cli.farewell import describe_stop, say
+    from codex_server.cli.shutdown import describe_stop, say
 
     drain = begin_drain(app)
     services: Services = app.state.services
-    say(describe_stop(services.executor.census(), services.settings.drain_seconds))
+    say(describe_stop(services.executor.stats(), services.settings.drain_seconds))
     return drain
 
 

@@ -10,7 +10,7 @@ from codex_server.execution.admission import Admission
 from codex_server.execution.pool import Pool
 from codex_server.execution.run import Run, stopping
 from codex_server.languages import Languages
-from codex_server.model import Census, Ending, Execution, Outcome, Status
+from codex_server.model import Ending, Execution, ExecutorStats, Outcome, Status
 from codex_server.sandboxes.base import Backend
 from codex_server.settings import Settings
 
@@ -168,10 +168,10 @@ class Executor:
         """Whether new executions are refused because the server is stopping."""
         return self._draining
 
-    def census(self) -> Census:
+    def stats(self) -> ExecutorStats:
         """How many executions run and wait, and what stands ready."""
         armed = {key: pool.armed for key, pool in self._pools.items()}
-        return Census(self._admission.running, self._admission.queued, armed)
+        return ExecutorStats(self._admission.running, self._admission.queued, armed)
 
     def not_ready(self) -> list[str]:
         """What keeps this from serving, a sentence each; empty when it is ready."""

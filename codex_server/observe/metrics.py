@@ -8,7 +8,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from codex_server import __version__
-from codex_server.model import Census, Status
+from codex_server.model import ExecutorStats, Status
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -46,9 +46,9 @@ class Metrics:
         )
         Gauge("codex_build_info", "The version, in a label", ["version"], registry=registry).labels(__version__).set(1)
 
-    def watch(self, census: Callable[[], Census]) -> None:
-        """Ask ``census`` at each scrape for what runs, waits and stands ready."""
-        self._registry.register(_CensusCollector(census))
+    def watch(self, stats: Callable[[], ExecutorStats]) -> None:
+        """Ask ``stats`` at each scrape for what runs, waits and stands ready."""
+        self._registry.register(_CensusCollector(stats))
 
     def executed(
         self, language: str, status: Status, queue_seconds: float, wall_seconds: float, cpu_seconds: float | None
@@ -74,14 +74,14 @@ class Metrics:
 
 
 class _CensusCollector(Collector):
-    def __init__(self, census: Callable[[], Census]) -> None:
-        self._census = census
+    def __init__(self, stats: Callable[[], ExecutorStats]) -> None:
+        self._census = stats
 
     def collect(self) -> Iterable[Metric]:
-        census = self._census()
-        yield GaugeMetricFamily("codex_executions_running", "Executions in a sandbox", value=census.running)
-        yield GaugeMetricFamily("codex_queue_depth", "Executions that wait for a place", value=census.queued)
+        stats = self._census()
+        yield GaugeMetricFamily("codex_executions_running", "Executions in a sandbox", value=stats.running)
+        yield GaugeMetricFamily("codex_queue_depth", "Executions that wait for a place", value=stats.queued)
         pools = GaugeMetricFamily("codex_pool_sandboxes", "Sandboxes that stand ready", labels=["pool", "state"])
-        for pool, count in sorted(census.armed.items()):
+        for pool, count in sorted(stats.armed.items()):
             pools.add_metric([pool, "armed"], count)
         yield pools

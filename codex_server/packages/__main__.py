@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from codex_server.packages.pip import Steps, explain_pip, is_unreachable, last_error
-from codex_server.packages.process import CommandFailed, Say, quote_end, run_command
+from codex_server.packages.process import CommandFailed, ProgressCallback, quote_end, run_command
 from codex_server.packages.progress import Progress
 
 _PIP = ("-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--progress-bar", "off")
@@ -19,7 +19,7 @@ def install(what: str, log: Path, arguments: list[str]) -> None:
     begin = f"Installing {what} into {Path(sys.prefix).name} (once; this takes a minute or two)"
     try:
         with Progress(begin, title) as progress, log.open("w", encoding="utf-8") as file:
-            run_command([sys.executable, *_PIP, *arguments], Say(progress, file), steps, folder=Path.cwd())
+            run_command([sys.executable, *_PIP, *arguments], ProgressCallback(progress, file), steps, folder=Path.cwd())
             progress.done(f"{steps.packages} installed" if steps.packages else "all there already")
     except CommandFailed as failure:
         said = failure.lines

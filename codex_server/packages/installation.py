@@ -17,11 +17,11 @@ from pathlib import Path
 from codex_server.errors import InstallationFailed
 from codex_server.files import open_lock
 from codex_server.packages.npm import install_with_npm
+from codex_server.packages.package_set import InstalledPackages, Package, PackageSet, read_stamp, write_stamp
 from codex_server.packages.pip import install_with_pip
-from codex_server.packages.process import Say, Tell, quote_end
-from codex_server.packages.sets import InstalledPackages, Package, PackageSet, read_stamp, write_stamp
+from codex_server.packages.process import ProgressCallback, Tell, quote_end
 
-Installer = Callable[[Path, PackageSet, Say], tuple[Package, ...]]
+Installer = Callable[[Path, PackageSet, ProgressCallback], tuple[Package, ...]]
 """Fills a new, empty folder with what a set asks for, and tells what that was. The folder is renamed afterwards, so
 nothing in it may depend on its path. Raises ``InstallationFailed``."""
 
@@ -60,14 +60,14 @@ def _install_logged(wanted: PackageSet, installer: Installer, tell: Tell) -> Ins
     # An address of a registry may be in it, with a password: it is for its owner alone.
     with open(file, "w", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600)) as log:
         try:
-            return _install(wanted, installer, Say(tell, log))
+            return _install(wanted, installer, ProgressCallback(tell, log))
         except InstallationFailed as failure:
             if not log.tell():
                 raise  # nothing was begun
             raise InstallationFailed(f"{failure.detail}.\n{quote_end(file)}") from failure
 
 
-def _install(wanted: PackageSet, installer: Installer, say: Say) -> InstalledPackages:
+def _install(wanted: PackageSet, installer: Installer, say: ProgressCallback) -> InstalledPackages:
     root = wanted.folder.parent
     _remove_scratch(root)
     scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=root))

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from codex_server.errors import InstallationFailed
 from codex_server.interpreters import SYSTEM_PATH, Interpreter
-from codex_server.packages.process import CommandFailed, Say, run_command
-from codex_server.packages.sets import Package, PackageSet
+from codex_server.packages.package_set import Package, PackageSet
+from codex_server.packages.process import CommandFailed, ProgressCallback, run_command
 
 FOLDER = "node_modules"
 _NPM = Path("lib/node_modules/npm/bin/npm-cli.js")
@@ -35,7 +35,7 @@ _NO_SPACE = re.compile(r"ENOSPC|EDQUOT")
 _NOT_AS_LOCKED = re.compile(r"code EUSAGE|code EINTEGRITY|code ETARGET|code E404\b")
 
 
-def install_with_npm(folder: Path, wanted: PackageSet, say: Say) -> tuple[Package, ...]:
+def install_with_npm(folder: Path, wanted: PackageSet, say: ProgressCallback) -> tuple[Package, ...]:
     """Fill ``folder/node_modules`` with what ``wanted.manifest`` (a package.json) and the lock file in ``wanted.parts``
     name; what that came to. Raises ``InstallationFailed``.
     """

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from codex_server.errors import InstallationFailed
-from codex_server.packages.process import CommandFailed, Say, run_command
-from codex_server.packages.sets import Package, PackageSet, guest_folder
+from codex_server.packages.package_set import Package, PackageSet, guest_folder
+from codex_server.packages.process import CommandFailed, ProgressCallback, run_command
 
 _TOOLS = ("pip", "setuptools")
 _PIP = ("-I", "-m", "pip", "--disable-pip-version-check", "--no-input")
@@ -36,7 +36,7 @@ _NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded")
 _NOT_FOUND = re.compile(r"No matching distribution found for (\S+)")
 
 
-def install_with_pip(folder: Path, wanted: PackageSet, say: Say) -> tuple[Package, ...]:
+def install_with_pip(folder: Path, wanted: PackageSet, say: ProgressCallback) -> tuple[Package, ...]:
     """Make ``folder`` an environment with what ``wanted.manifest`` (a requirements file) names; what that came to.
 
     ``folder`` may be renamed afterwards. Raises ``InstallationFailed``.
@@ -128,7 +128,7 @@ def last_error(said: Sequence[str]) -> str:
     return (errors or said or ["nothing"])[-1].strip()
 
 
-def _make_environment(folder: Path, wanted: PackageSet, say: Say, *, with_pip: bool) -> None:
+def _make_environment(folder: Path, wanted: PackageSet, say: ProgressCallback, *, with_pip: bool) -> None:
     python = wanted.interpreter.path
     options = ["--symlinks", *([] if with_pip else ["--without-pip"])]
     try:
@@ -162,7 +162,7 @@ def _remove_needless(folder: Path, library: Path) -> None:
     config.write_text("\n".join([*kept, ""]), encoding="utf-8")
 
 
-def _finish(python: Path, script: Path, folder: Path, say: Say) -> None:
+def _finish(python: Path, script: Path, folder: Path, say: ProgressCallback) -> None:
     try:
         run_command([python, "-IB", script.resolve(), folder], say, str, folder=folder)
     except CommandFailed as failure:
@@ -172,7 +172,7 @@ def _finish(python: Path, script: Path, folder: Path, say: Say) -> None:
         ) from failure
 
 
-def _compile(python: Path, folder: Path, seen_as: str, say: Say) -> None:
+def _compile(python: Path, folder: Path, seen_as: str, say: ProgressCallback) -> None:
     """Compile everything, under the path at which a guest sees it: no path of the host is left in the bytecode."""
     options = ("-qq", "-f", "-j", "0", "-s", str(folder), "-p", seen_as)
     argv = [str(python), "-I", "-m", "compileall", *options, str(folder / "lib")]

@@ -25,7 +25,7 @@ _NOT_INHERITED = (
 )
 
 
-class Say:
+class ProgressCallback:
     """Where an installation speaks: its steps to a person, everything into a log."""
 
     def __init__(self, tell: Tell, log: TextIO) -> None:
@@ -57,7 +57,7 @@ class CommandFailed(Exception):
 
 
 def run_command(
-    argv: Sequence[str | Path], say: Say, shorten: Callable[[str], str | None], *, folder: Path
+    argv: Sequence[str | Path], say: ProgressCallback, shorten: Callable[[str], str | None], *, folder: Path
 ) -> list[str]:
     """Run ``argv`` in ``folder`` and return the last lines that it said.
 

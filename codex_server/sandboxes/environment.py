@@ -8,9 +8,11 @@ from collections.abc import Iterable
 
 from codex_server.settings import Settings
 
-ABSENT = "absent"
+ABSENT = "guest/absent"
 """The folder of the room's code with programs that say why nothing can be installed: first in PATH, for a host may have
 the real ones, which try for minutes to reach a registry."""
+GUEST_PACKAGES = ("guest", "protocol")
+"""The packages of ``sandboxes`` that run on the guest's side; they import nothing else of ``codex_server``."""
 _MOST_THREADS = 8
 """numpy starts a thread for each processor, and processes are limited."""
 

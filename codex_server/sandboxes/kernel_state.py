@@ -1,8 +1,8 @@
 """Kernel state that a guest can touch: who owns each kind, what bounds it, what resets it, which tests prove it.
 
 The view of a guest is closed by namespaces; what lies behind that view is not closed by itself. A kind that is missing
-here is a gap. ``SECURITY.md`` shows this table, and ``NamespaceWalls.renew`` follows from it: what it keeps is what no
-guest can change, all else is replaced.
+here is a gap. ``SECURITY.md`` shows this table, and ``NamespaceBoundary.renew`` follows from it: what it keeps is what
+no guest can change, all else is replaced.
 """
 
 from dataclasses import dataclass

@@ -30,7 +30,7 @@ forget(__filename);
 if (process.cwd() !== ROOM) quietly(offerLoopback);
 if (placeholder === 'armed' || placeholder === 'armed.ts') {
   process.title = 'node'; // and /proc/self/cmdline with it
-  quietly(rehearse);
+  quietly(warm_up);
   leaveQuickly();
   fs.writeSync(CHANNEL, 'R');
   const text = fs.readFileSync(CHANNEL, 'utf8');
@@ -97,7 +97,7 @@ function offerLoopback() {
 }
 
 /** Load and compile what `console.log` needs, without touching the real streams: 7.4 ms become 1.5 ms (Node 24). */
-function rehearse() {
+function warm_up() {
   require('tty');
   const { Socket } = require('net');
   const nothing = () => 0;

@@ -1,6 +1,6 @@
 """Becomes the user's program inside an already warm, already confined Python interpreter.
 
-The zygote imports this file once and calls ``warm``; a forked worker calls ``rehearse`` while it waits and ``run`` when
+The zygote imports this file once and calls ``warm``; a forked worker calls ``warm_up`` while it waits and ``run`` when
 the code has come. Standard library only, CPython 3.11 or newer. What a program may observe is that of
 ``python3 main.py``, and ``docs/runners.md`` lists the few differences.
 """
@@ -91,7 +91,7 @@ def warm(preload: Sequence[str] = ()) -> None:
     gc.freeze()
 
 
-def rehearse() -> None:
+def warm_up() -> None:
     """Do what ``run`` will do, on a toy, so that its page faults are paid before the code arrives. Writes nothing."""
     _prepare(dict(os.environ))
     _interfaces.offer_loopback()

@@ -10,8 +10,8 @@ import jsonschema
 import pytest
 from openapi_spec_validator import validate
 
-from codex_server.packages.sets import InstalledPackages, Package
-from codex_server.sandboxes.fake import fake_languages
+from codex_server.packages.package_set import InstalledPackages, Package
+from codex_server.sandboxes.testing.fake import fake_languages
 from tests.api.conftest import BEARER
 
 pytestmark = pytest.mark.anyio

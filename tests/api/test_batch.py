@@ -66,7 +66,7 @@ async def test_no_more_run_at_once_than_asked_for(open_door):
         sent = asyncio.ensure_future(send(door, ["wait go"] * 5, max_parallel=2))
         executor = door.app.state.services.executor
         async with asyncio.timeout(10):
-            while executor.census().running < 2:
+            while executor.stats().running < 2:
                 await asyncio.sleep(0.01)
         assert len(door.backend.executions) == 2
         door.backend.event("go").set()
@@ -116,10 +116,10 @@ async def test_whoever_leaves_cancels_every_item(serve):
             sent = asyncio.ensure_future(send(door, ["print", "wait never", "wait never"], headers=headers))
             executor = door.app.state.services.executor
             async with asyncio.timeout(10):
-                while executor.census().running < 2:
+                while executor.stats().running < 2:
                     await asyncio.sleep(0.01)
                 sent.cancel()
-                while executor.census().running:
+                while executor.stats().running:
                     await asyncio.sleep(0.01)
 
 

@@ -8,7 +8,7 @@ import pytest
 import uvicorn
 
 from codex_server.app import create_app
-from codex_server.sandboxes.fake import FakeBackend, fake_languages
+from codex_server.sandboxes.testing.fake import FakeBackend, fake_languages
 from codex_server.settings import Settings
 from tests.api.conftest import TOKEN
 from tests.browser import open_browser

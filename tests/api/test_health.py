@@ -12,8 +12,8 @@ from codex_server import __version__
 from codex_server.api.routes.home import LINKS
 from codex_server.app import begin_drain
 from codex_server.languages import Languages, Start
-from codex_server.packages.sets import InstalledPackages, Package
-from codex_server.sandboxes.fake import fake_languages
+from codex_server.packages.package_set import InstalledPackages, Package
+from codex_server.sandboxes.testing.fake import fake_languages
 
 pytestmark = pytest.mark.anyio
 

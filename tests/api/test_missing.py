@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from codex_server.api.answer import build_answer, explain
-from codex_server.api.fitting import encoded_length, fit
 from codex_server.api.missing import advise
+from codex_server.api.response import build_answer, explain
+from codex_server.api.truncation import encoded_length, fit
 from codex_server.languages import Languages, load_languages
 from codex_server.model import Captured, Outcome
-from codex_server.packages.sets import InstalledPackages
-from tests.api.test_answer import outcome
+from codex_server.packages.package_set import InstalledPackages
+from tests.api.test_response import outcome
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from codex_server.api.protocol import guarded
 from codex_server.app import create_app
-from codex_server.sandboxes.fake import FakeBackend, fake_languages
+from codex_server.sandboxes.testing.fake import FakeBackend, fake_languages
 from codex_server.settings import Settings
 from tests.tiers import examples
 

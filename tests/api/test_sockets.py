@@ -21,7 +21,7 @@ async def test_a_client_that_leaves_cancels_its_program(serve, dial):
         assert len(door.backend.living) == 1
         wire.leave()
         await until(lambda: not door.backend.living)
-        assert door.app.state.services.executor.census().running == 0
+        assert door.app.state.services.executor.stats().running == 0
         answer = await door.execute("print still here")
         assert answer.json()["stdout"] == "still here\n"
 
@@ -31,11 +31,11 @@ async def test_a_client_that_leaves_while_it_waits_for_a_place_frees_the_queue(s
         executor = door.app.state.services.executor
         runs, waits = await dial(door), await dial(door)
         await runs.send(request(script("wait go")))
-        await until(lambda: executor.census().running == 1)
+        await until(lambda: executor.stats().running == 1)
         await waits.send(request(script("print never run")))
-        await until(lambda: executor.census().queued == 1)
+        await until(lambda: executor.stats().queued == 1)
         waits.leave()
-        await until(lambda: executor.census().queued == 0)
+        await until(lambda: executor.stats().queued == 0)
         door.backend.event("go").set()
         assert (await runs.answer())[0] == 200
         assert len(door.backend.executions) == 1
@@ -241,9 +241,9 @@ async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(serve):
     async with serve(queue_length=1, max_concurrency=1) as door:
         executor = door.app.state.services.executor
         calls = [asyncio.ensure_future(door.execute("wait go"))]
-        await until(lambda: executor.census().running == 1)
+        await until(lambda: executor.stats().running == 1)
         calls.append(asyncio.ensure_future(door.execute("wait go")))
-        await until(lambda: executor.census().queued == 1)
+        await until(lambda: executor.stats().queued == 1)
         refused = await door.execute("print 1")
         assert refused.status_code == 503
         assert refused.json()["code"] == "busy"

@@ -105,7 +105,7 @@ async def test_whoever_leaves_cancels(serve):
             assert [await anext(events := lines(response)), await anext(events)][1]["text"] == "a\n"
             assert len(door.backend.living) >= 1
         async with asyncio.timeout(10):
-            while door.app.state.services.executor.census().running:
+            while door.app.state.services.executor.stats().running:
                 await asyncio.sleep(0.01)
 
 
@@ -114,10 +114,10 @@ async def test_one_who_leaves_while_waiting_for_a_place_takes_none(serve):
         waiting = asyncio.ensure_future(all_lines(door, "print never"))
         executor = door.app.state.services.executor
         async with asyncio.timeout(10):
-            while not executor.census().queued:
+            while not executor.stats().queued:
                 await asyncio.sleep(0.01)
             waiting.cancel()
-            while executor.census().queued:
+            while executor.stats().queued:
                 await asyncio.sleep(0.01)
         door.backend.event("go").set()
         await response.aread()
@@ -139,7 +139,7 @@ async def test_a_reader_that_stops_reading_neither_slows_the_program_nor_loses_w
     size = 32 * 2**20
     async with serve(max_flood=2 * size) as door, following(door, f"flood {size}\nwrite done x") as response:
         async with asyncio.timeout(60):  # the program ends although nobody reads
-            while door.app.state.services.executor.census().running:
+            while door.app.state.services.executor.stats().running:
                 await asyncio.sleep(0.01)
         events = [event async for event in lines(response)]
     text = sum(len(event["text"].encode()) for event in events if event["type"] == "stdout")

@@ -14,7 +14,7 @@ from codex_server import interpreters
 from codex_server.access.tokens import TokenStore
 from codex_server.app import create_app
 from codex_server.languages import load_languages
-from codex_server.sandboxes.fake import FakeBackend
+from codex_server.sandboxes.testing.fake import FakeBackend
 from codex_server.settings import Settings
 from tests.levels import needs
 

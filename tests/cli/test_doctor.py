@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from codex_server.cli.doctor import render_findings
-from codex_server.cli.findings import Finding, Host, examine_docker, examine_host, examine_languages, examine_level
+from codex_server.cli.host_checks import Finding, Host, examine_docker, examine_host, examine_languages, examine_level
 from codex_server.languages import load_languages
-from codex_server.packages.sets import InstalledPackages, Package
-from codex_server.sandboxes import syscalls
+from codex_server.packages.package_set import InstalledPackages, Package
 from codex_server.sandboxes.base import Isolation, IsolationLevel
 from codex_server.sandboxes.docker.engine import Engine, EngineError
-from codex_server.sandboxes.embedded.causes import HostFacts, explain
-from codex_server.sandboxes.embedded.zygote import LaunchFailed
-from codex_server.sandboxes.room import kernel
+from codex_server.sandboxes.embedded.diagnose import HostFacts, explain
+from codex_server.sandboxes.embedded.zygote_process import LaunchFailed
+from codex_server.sandboxes.guest import kernel
+from codex_server.sandboxes.seccomp import syscalls
 from tests.engine import built_images
 from tests.levels import out_of_reach
 

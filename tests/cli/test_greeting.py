@@ -15,9 +15,9 @@ from codex_server.cli.greeting import (
     state_dir_option,
 )
 from codex_server.interpreters import Interpreter
-from codex_server.packages.sets import InstalledPackages, Package, PackageSet
+from codex_server.packages.package_set import InstalledPackages, Package, PackageSet
 from codex_server.sandboxes.base import Isolation, IsolationLevel
-from codex_server.sandboxes.fake import FakeBackend, fake_languages
+from codex_server.sandboxes.testing.fake import FakeBackend, fake_languages
 from codex_server.settings import load_settings
 
 TOKEN = "codex_" + "x" * 43

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 from codex_server import __version__
 from codex_server.cli.main import app
 from codex_server.errors import ImageNotBuilt, UnknownLanguage
-from codex_server.sandboxes.docker.engine import Engine, _knock
+from codex_server.sandboxes.docker.engine import Engine, _check_connect
 from codex_server.sandboxes.docker.images import LABELS
-from codex_server.sandboxes.room import wire
+from codex_server.sandboxes.protocol import frames
 from tests.engine import BASE, HOST
 from tests.levels import out_of_reach
 
@@ -100,7 +100,7 @@ def test_without_a_name_every_runner_with_an_image_is_built(builds):
 
 def test_every_image_is_marked_with_the_version_of_what_the_server_will_say_to_it(builds):
     call()
-    assert builds.labels == [{"codex-server.room": str(wire.VERSION)}] * 3
+    assert builds.labels == [{"codex-server.protocol": str(frames.VERSION)}] * 3
 
 
 @pytest.mark.parametrize("names", [("ts",), ("typescript",), ("js", "TS", "javascript")])
@@ -143,7 +143,7 @@ def engine() -> Iterator[docker.APIClient]:
     if BASE is None:
         out_of_reach("docker", "no image to build from; name one with CODEX_TEST_BASE")
     try:
-        _knock(Engine(HOST).host)  # the SDK leaves its own socket open when nobody is there
+        _check_connect(Engine(HOST).host)  # the SDK leaves its own socket open when nobody is there
         client = docker.APIClient(base_url=HOST, timeout=60)
     except (docker.errors.DockerException, OSError) as error:
         out_of_reach("docker", error)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.container.engine import Engine, House, find_engine, house
+from tests.container.engine import Engine, RunningServer, find_engine, running_server
 from tests.levels import out_of_reach
 
 
@@ -33,7 +33,7 @@ def name() -> str:
 
 
 @pytest.fixture(scope="module")
-def server(engine: Engine, image: str) -> Iterator[House]:
+def server(engine: Engine, image: str) -> Iterator[RunningServer]:
     """One for all tests that leave it as it is."""
-    with house(engine, image, f"codex-tests-{secrets.token_hex(4)}") as here:
+    with running_server(engine, image, f"codex-tests-{secrets.token_hex(4)}") as here:
         yield here

@@ -77,7 +77,7 @@ class Answer:
     body: dict[str, Any]
 
 
-class House:
+class RunningServer:
     """The server in a container, run as compose.yaml says."""
 
     def __init__(self, engine: Engine, name: str) -> None:
@@ -161,12 +161,12 @@ class House:
 
 
 @contextlib.contextmanager
-def house(engine: Engine, image: str, name: str, more: Sequence[str] = ()) -> Iterator[House]:
+def running_server(engine: Engine, image: str, name: str, more: Sequence[str] = ()) -> Iterator[RunningServer]:
     """The server of ``image`` in a new container with a new volume; both are gone afterwards."""
     options = [*run_options(load_service(), f"{name}-state"), *more]
     try:
         engine.call("run", "--detach", f"--name={name}", *options, image)
-        here = House(engine, name)
+        here = RunningServer(engine, name)
         here.await_greeting()
         yield here
     finally:

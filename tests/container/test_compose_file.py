@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from codex_server import __version__
-from codex_server.sandboxes.server_profile import GRANTS
+from codex_server.sandboxes.seccomp.server_profile import GRANTS
 from codex_server.settings import ENV_PREFIX, Settings
 from tests.container.compose import FILE, ROOT, load_service, run_options
 from tests.levels import out_of_reach

@@ -7,11 +7,11 @@ import os
 
 import pytest
 
-from codex_server.sandboxes import syscalls
-from codex_server.sandboxes.room import landlock
-from codex_server.sandboxes.server_profile import SERVER
+from codex_server.sandboxes.guest import landlock
+from codex_server.sandboxes.seccomp import syscalls
+from codex_server.sandboxes.seccomp.server_profile import SERVER
 from tests.container.compose import ROOT
-from tests.container.engine import Engine, House, house
+from tests.container.engine import Engine, RunningServer, running_server
 from tests.levels import out_of_reach
 from tests.waiting import until
 
@@ -38,22 +38,22 @@ print(json.dumps(answers))
 
 
 @pytest.mark.parametrize("language", sorted(HELLO))
-def test_a_program_runs_through_the_published_port(server: House, language: str):
+def test_a_program_runs_through_the_published_port(server: RunningServer, language: str):
     assert server.output(HELLO[language], language) == "42\n"
 
 
-def test_it_reaches_the_level_namespaces(server: House):
+def test_it_reaches_the_level_namespaces(server: RunningServer):
     assert until(lambda: server.get("/health")["status"] == "healthy"), server.get("/readyz")
     health = server.get("/health")
     assert health["isolation"] == "namespaces"
     assert set(HELLO) <= set(health["languages"])
 
 
-def test_the_engine_calls_it_healthy(server: House):
+def test_the_engine_calls_it_healthy(server: RunningServer):
     server.await_health()
 
 
-def test_the_container_is_what_compose_describes(server: House):
+def test_the_container_is_what_compose_describes(server: RunningServer):
     host = server.engine.inspect(server.name)["HostConfig"]
     assert (host["Privileged"], host["CapAdd"], host["CapDrop"]) == (False, None, ["ALL"])
     assert (host["ReadonlyRootfs"], host["Init"]) == (True, True)
@@ -64,7 +64,7 @@ def test_the_container_is_what_compose_describes(server: House):
     assert json.loads(profile) == json.loads((ROOT / "seccomp.json").read_text())
 
 
-def test_no_process_beside_the_guests_has_a_right(server: House):
+def test_no_process_beside_the_guests_has_a_right(server: RunningServer):
     done = server.inside("sh", "-c", "grep -hE '^(Uid|Cap|NoNewPrivs|Seccomp:)' /proc/1/status /proc/self/status")
     rows = [line.split() for line in done.stdout.splitlines()]
     assert {row[0] for row in rows} >= {"Uid:", "CapEff:", "CapPrm:", "CapBnd:", "NoNewPrivs:", "Seccomp:"}
@@ -73,7 +73,7 @@ def test_no_process_beside_the_guests_has_a_right(server: House):
     assert {row[1] for row in rows if row[0] in ("NoNewPrivs:", "Seccomp:")} == {"1", "2"}
 
 
-def test_nothing_but_its_state_and_tmp_can_be_written(server: House):
+def test_nothing_but_its_state_and_tmp_can_be_written(server: RunningServer):
     tried = ("/x", "/etc/codex-server/x", "/opt/codex-server/x", "/usr/local/bin/x", "/home/x", "/var/tmp/x", "/run/x")
     for path in tried:
         done = server.inside("touch", path)
@@ -84,7 +84,7 @@ def test_nothing_but_its_state_and_tmp_can_be_written(server: House):
     assert done.returncode == 126, done.stderr
 
 
-def test_the_kernels_settings_cannot_be_changed_though_proc_is_not_masked(server: House):
+def test_the_kernels_settings_cannot_be_changed_though_proc_is_not_masked(server: RunningServer):
     files = ("/proc/sys/kernel/core_pattern", "/proc/sys/vm/drop_caches", "/proc/sysrq-trigger", "/proc/kcore")
     there = [file for file in files if server.inside("test", "-e", file).returncode == 0]
     assert there[:2] == list(files[:2])
@@ -93,7 +93,7 @@ def test_the_kernels_settings_cannot_be_changed_though_proc_is_not_masked(server
         assert (done.returncode, "denied" in done.stderr) == (2, True), (file, done.stderr)
 
 
-def test_the_kernel_refuses_the_container_what_has_no_business_there(server: House):
+def test_the_kernel_refuses_the_container_what_has_no_business_there(server: RunningServer):
     known = syscalls.numbers(os.uname().machine)
     numbers = {call: number for call, number in known.items() if call in SERVER.refused}
     assert len(numbers) > 60
@@ -105,7 +105,7 @@ def test_the_kernel_refuses_the_container_what_has_no_business_there(server: Hou
     assert sum(answers[call] == errno.EPERM for call in numbers) > 60
 
 
-def test_a_guest_sees_nothing_of_the_container(server: House):
+def test_a_guest_sees_nothing_of_the_container(server: RunningServer):
     program = f"""
 import os, pathlib
 for place in ("{STATE}", "/etc/codex-server", "/opt/codex-server", "/etc/shadow", "/.dockerenv", "/proc/1/root{STATE}"):
@@ -118,7 +118,7 @@ print([pid for pid in os.listdir("/proc") if pid.isdigit() and int(pid) not in (
     assert said[-2:] == ["[]", "[]"]
 
 
-def test_a_guest_has_no_network_not_even_the_containers(server: House):
+def test_a_guest_has_no_network_not_even_the_containers(server: RunningServer):
     address = server.engine.inspect(server.name)["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
     program = f"""
 import socket
@@ -132,7 +132,7 @@ for place in (("127.0.0.1", 8000), ("{address}", 8000), ("169.254.169.254", 80))
     assert server.output(program).split() == ["111", "101", "101"]
 
 
-def test_a_guest_has_none_of_the_calls_that_the_container_was_granted(server: House):
+def test_a_guest_has_none_of_the_calls_that_the_container_was_granted(server: RunningServer):
     clone = syscalls.numbers(os.uname().machine)["clone"]
     program = f"""
 import ctypes
@@ -147,7 +147,7 @@ print("clone", libc.syscall(ctypes.c_long({clone}), ctypes.c_ulong(0x10000011), 
 
 
 def test_a_restart_keeps_the_token_even_after_a_kill(engine: Engine, image: str, name: str):
-    with house(engine, image, name) as here:
+    with running_server(engine, image, name) as here:
         token = here.token
         assert here.ask("print(1)", token).status == 200
         for starts, ending in ((2, "stop"), (3, "kill")):
@@ -159,7 +159,7 @@ def test_a_restart_keeps_the_token_even_after_a_kill(engine: Engine, image: str,
 
 
 def test_stopping_lets_a_running_program_finish(engine: Engine, image: str, name: str):
-    with house(engine, image, name) as here, concurrent.futures.ThreadPoolExecutor() as threads:
+    with running_server(engine, image, name) as here, concurrent.futures.ThreadPoolExecutor() as threads:
         asked = threads.submit(here.ask, "import time; time.sleep(3); print('done')", here.token)
         assert until(lambda: here.get("/readyz")["running"] or asked.done())
         assert not asked.done(), asked.result()

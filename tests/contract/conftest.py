@@ -1,4 +1,4 @@
-"""One stage for each backend and level of the tier that this machine can offer.
+"""One harness for each backend and level of the tier that this machine can offer.
 
 What it cannot offer is a skip that names the cause; ``CODEX_REQUIRE_LEVELS=full,namespaces`` makes it a failure.
 """
@@ -15,16 +15,16 @@ import pytest
 from codex_server.errors import StartupError
 from codex_server.languages import Languages, load_languages
 from codex_server.sandboxes.base import Backend, IsolationLevel
-from codex_server.sandboxes.fake import FakeBackend, fake_languages
+from codex_server.sandboxes.testing.fake import FakeBackend, fake_languages
 from codex_server.settings import Settings
-from tests.census import next_guest_ids
-from tests.contract.stage import Stage
+from tests.contract.harness import Harness
 from tests.engine import HOST, built_images
+from tests.host_snapshot import next_guest_ids
 from tests.levels import LEVELS, out_of_reach
-from tests.tiers import in_tier, tier_of_walls
+from tests.tiers import in_tier, tier_of_level
 
 REAL = [*(f"embedded-{level}" for level in LEVELS), "docker"]
-"""Every stage with real sandboxes."""
+"""Every harness with real sandboxes."""
 PERL = "name: perl\ntitle: Perl\naliases: [pl]\nfile: main.pl\nprogram: perl\n"
 _OPTIONS = {
     "max_flood": 4 * 2**20,
@@ -33,11 +33,11 @@ _OPTIONS = {
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that takes ``stage`` and names no backend runs on every real one."""
+    """A test that takes ``harness`` and names no backend runs on every real one."""
     marks = metafunc.definition.iter_markers("parametrize")
-    if "stage" in metafunc.fixturenames and not any("stage" in mark.args[0] for mark in marks):
-        rows = [in_tier(tier_of_walls(stage.removeprefix("embedded-")), stage) for stage in REAL]
-        metafunc.parametrize("stage", rows, indirect=True)
+    if "harness" in metafunc.fixturenames and not any("harness" in mark.args[0] for mark in marks):
+        rows = [in_tier(tier_of_level(harness.removeprefix("embedded-")), harness) for harness in REAL]
+        metafunc.parametrize("harness", rows, indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +54,9 @@ def real_languages() -> Iterator[Languages]:
 
 
 @pytest.fixture(scope="module")
-def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def harness(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
     name: str = request.param
-    # The settings are read when the stage is built: for a module, before the fixture that clears them for each test.
+    # The settings are read when the harness is built: for a module, before the fixture that clears them for each test.
     with pytest.MonkeyPatch.context() as clean, asyncio.Runner() as runner:
         for variable in [name for name in os.environ if name.startswith("CODEX_") and name != "CODEX_REQUIRE_LEVELS"]:
             clean.delenv(variable)
@@ -65,7 +65,7 @@ def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield from _stage(name, runner, request)
 
 
-def _stage(name: str, runner: asyncio.Runner, request: pytest.FixtureRequest) -> Iterator[Stage]:
+def _stage(name: str, runner: asyncio.Runner, request: pytest.FixtureRequest) -> Iterator[Harness]:
     level = name.partition("-")[2]
     given: dict[str, Any] = _OPTIONS | {"guest_ids": next_guest_ids()}
     backend: Backend
@@ -91,11 +91,11 @@ def _stage(name: str, runner: asyncio.Runner, request: pytest.FixtureRequest) ->
     except StartupError as error:
         out_of_reach(level or name, error)
     languages = runner.run(backend.survey(languages))
-    stage = Stage(name, runner, backend, languages, settings)
+    harness = Harness(name, runner, backend, languages, settings)
     try:
-        runner.run(stage.executor.start())
-        yield stage
-        runner.run(stage.executor.close())
+        runner.run(harness.executor.start())
+        yield harness
+        runner.run(harness.executor.close())
         if isinstance(backend, FakeBackend):
             assert backend.living == [], "the executor left sandboxes"
     finally:

@@ -14,8 +14,8 @@ from codex_server.packages.installation import install_packages
 from codex_server.sandboxes.base import IsolationLevel
 from codex_server.sandboxes.embedded.backend import EmbeddedBackend
 from codex_server.settings import Settings
-from tests.census import next_guest_ids
-from tests.contract.stage import Stage
+from tests.contract.harness import Harness
+from tests.host_snapshot import next_guest_ids
 from tests.levels import LEVELS, out_of_reach
 
 ROOT = Path(sys.prefix) / "data-packages"
@@ -40,7 +40,7 @@ def equipped() -> Languages:
 
 
 @pytest.fixture(scope="module", params=LEVELS)
-def stage(request: pytest.FixtureRequest, equipped: Languages) -> Iterator[Stage]:
+def harness(request: pytest.FixtureRequest, equipped: Languages) -> Iterator[Harness]:
     """A backend at one level, and an executor on it; a named skip where this machine cannot give it."""
     level: str = request.param
     with pytest.MonkeyPatch.context() as clean:
@@ -60,10 +60,10 @@ def stage(request: pytest.FixtureRequest, equipped: Languages) -> Iterator[Stage
             runner.run(backend.start())
         except StartupError as error:
             out_of_reach(level, error)
-        stage = Stage(f"embedded-{level}", runner, backend, equipped, settings)
+        harness = Harness(f"embedded-{level}", runner, backend, equipped, settings)
         try:
-            runner.run(stage.executor.start())
-            yield stage
-            runner.run(stage.executor.close())
+            runner.run(harness.executor.start())
+            yield harness
+            runner.run(harness.executor.close())
         finally:
             runner.run(backend.close())

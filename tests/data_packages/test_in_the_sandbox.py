@@ -8,13 +8,13 @@ import zipfile
 import pytest
 
 from codex_server.model import Outcome, Status
-from tests.contract.stage import Stage
+from tests.contract.harness import Harness
 from tests.tiers import STRONGEST
 
 pytestmark = pytest.mark.tier("change")
 
-AT_ONE_LEVEL = pytest.mark.parametrize("stage", [STRONGEST], indirect=True)
-"""For what is the packages' own doing, whatever walls stand around them."""
+AT_ONE_LEVEL = pytest.mark.parametrize("harness", [STRONGEST], indirect=True)
+"""For what is the packages' own doing, whatever boundary stand around them."""
 PNG = b"\x89PNG\r\n"
 PROGRAMS = {
     "pandas_describes": (
@@ -96,51 +96,53 @@ PROGRAMS = {
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_a_program_does_with_the_packages_what_it_should(name: str, stage: Stage) -> None:
+def test_a_program_does_with_the_packages_what_it_should(name: str, harness: Harness) -> None:
     code, printed = PROGRAMS[name]
     files = {"yaml.py": b'"""mine"""\n'} if name == "an_own_file_goes_before_a_package" else {}
-    outcome = run(stage, code, files=files)
+    outcome = run(harness, code, files=files)
     assert (outcome.stdout.text, outcome.stderr.text, outcome.exit_code) == (printed, "", 0)
 
 
-def test_a_workbook_comes_in_and_goes_out(stage: Stage) -> None:
-    first = run(stage, "import openpyxl; w = openpyxl.Workbook(); w.active['A1'] = 41; w.save('in.xlsx')")
+def test_a_workbook_comes_in_and_goes_out(harness: Harness) -> None:
+    first = run(harness, "import openpyxl; w = openpyxl.Workbook(); w.active['A1'] = 41; w.save('in.xlsx')")
     code = """
     import pandas as pd
     table = pd.read_excel("in.xlsx", header=None) + 1
     table.to_excel("out.xlsx", header=False, index=False, engine="xlsxwriter")
     print(table.iloc[0, 0])
     """
-    second = run(stage, code, files={"in.xlsx": files(first)["in.xlsx"]})
+    second = run(harness, code, files={"in.xlsx": files(first)["in.xlsx"]})
     assert second.stdout.text == "42\n"
     assert "xl/workbook.xml" in zipfile.ZipFile(io.BytesIO(files(second)["out.xlsx"])).namelist()
 
 
 @pytest.mark.parametrize("choice", ["", "import matplotlib; matplotlib.use('Agg')\n"])
-def test_a_saved_figure_comes_back_once_and_nothing_is_said_about_fonts(choice: str, stage: Stage) -> None:
-    outcome = run(stage, choice + "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.savefig('plot.png', dpi=50)")
+def test_a_saved_figure_comes_back_once_and_nothing_is_said_about_fonts(choice: str, harness: Harness) -> None:
+    outcome = run(
+        harness, choice + "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.savefig('plot.png', dpi=50)"
+    )
     assert outcome.stderr.text == ""
     assert set(files(outcome)) == {"plot.png"}
     assert files(outcome)["plot.png"].startswith(PNG)
 
 
 @pytest.mark.parametrize("choice", ["", "import matplotlib; matplotlib.use('Agg')\n"])
-def test_figures_that_are_left_open_come_back(choice: str, stage: Stage) -> None:
+def test_figures_that_are_left_open_come_back(choice: str, harness: Harness) -> None:
     code = "import matplotlib.pyplot as plt\nplt.plot([1]); plt.figure(); plt.title('b'); plt.figure()\nprint('end')"
-    outcome = run(stage, choice + code)
+    outcome = run(harness, choice + code)
     assert (outcome.stdout.text, outcome.stderr.text) == ("end\n", "")
     assert set(files(outcome)) == {"figure-1.png", "figure-2.png"}  # the third is empty
     assert all(content.startswith(PNG) for content in files(outcome).values())
 
 
-def test_figures_that_are_shown_come_back_one_by_one_and_overwrite_nothing(stage: Stage) -> None:
+def test_figures_that_are_shown_come_back_one_by_one_and_overwrite_nothing(harness: Harness) -> None:
     code = """
     import matplotlib.pyplot as plt
     plt.plot([1, 2]); plt.show()
     plt.plot([2, 1]); plt.show()
     print(plt.get_fignums())
     """
-    outcome = run(stage, code, files={"figure-1.png": b"mine"})
+    outcome = run(harness, code, files={"figure-1.png": b"mine"})
     assert (outcome.stdout.text, outcome.stderr.text) == ("[]\n", "")
     assert set(files(outcome)) == {"figure-2.png", "figure-3.png"}
 
@@ -170,17 +172,20 @@ FIGURES = {
 
 @AT_ONE_LEVEL
 @pytest.mark.parametrize("name", FIGURES)
-def test_what_a_figure_showed_last_comes_back_unless_a_file_that_comes_back_shows_it(name: str, stage: Stage) -> None:
+def test_what_a_figure_showed_last_comes_back_unless_a_file_that_comes_back_shows_it(
+    name: str, harness: Harness
+) -> None:
     code, expected = FIGURES[name]
     outcome = run(
-        stage, f"import io, os, tempfile\nimport matplotlib.pyplot as plt\nfrom matplotlib.figure import Figure\n{code}"
+        harness,
+        f"import io, os, tempfile\nimport matplotlib.pyplot as plt\nfrom matplotlib.figure import Figure\n{code}",
     )
     assert (outcome.stderr.text, outcome.exit_code) == ("", 0)
     assert " ".join(sorted(files(outcome))) == expected
     assert all(content.startswith(PNG) for content in files(outcome).values())
 
 
-def test_a_time_out_while_a_figure_is_drawn_leaves_no_piece_of_it(stage: Stage) -> None:
+def test_a_time_out_while_a_figure_is_drawn_leaves_no_piece_of_it(harness: Harness) -> None:
     code = """
     import matplotlib.pyplot as plt, time
     from matplotlib.lines import Line2D
@@ -188,18 +193,18 @@ def test_a_time_out_while_a_figure_is_drawn_leaves_no_piece_of_it(stage: Stage) 
     Line2D.draw = lambda self, renderer: time.sleep(60)
     plt.show()
     """
-    outcome = run(stage, code, limits={"wall_seconds": 3})
+    outcome = run(harness, code, limits={"wall_seconds": 3})
     assert (outcome.status, files(outcome)) == (Status.TIMED_OUT, {})
 
 
-def test_pictures_and_pages_that_are_shown_come_back(stage: Stage) -> None:
+def test_pictures_and_pages_that_are_shown_come_back(harness: Harness) -> None:
     code = """
     import plotly.express as px
     from PIL import Image
     Image.new("CMYK", (3, 2)).show(title="a"); Image.new("RGBA", (1, 1)).show()
     px.line(x=[1, 2], y=[3, 4]).show()
     """
-    outcome = run(stage, code)
+    outcome = run(harness, code)
     assert (outcome.stdout.text, outcome.stderr.text) == ("", "")
     found = files(outcome)
     assert set(found) == {"image-1.png", "image-2.png", "figure-1.html"}
@@ -220,9 +225,9 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_what_a_program_brings_goes_before_what_is_preloaded(name: str, stage: Stage) -> None:
+def test_what_a_program_brings_goes_before_what_is_preloaded(name: str, harness: Harness) -> None:
     code, brought, env, printed = SETTINGS[name]
-    outcome = run(stage, f"import matplotlib as m\n{code}", files=brought, env=env)
+    outcome = run(harness, f"import matplotlib as m\n{code}", files=brought, env=env)
     assert (outcome.stdout.text, outcome.stderr.text) == (f"{printed}\n", "")
 
 
@@ -244,12 +249,12 @@ def test_what_a_program_brings_goes_before_what_is_preloaded(name: str, stage: S
         ),
     ],
 )
-def test_what_a_program_sets_before_it_imports_counts(code: str, printed: str, stage: Stage) -> None:
-    outcome = run(stage, code, files={"before.py": b"import os\nos.environ['MPLBACKEND'] = 'pdf'"})
+def test_what_a_program_sets_before_it_imports_counts(code: str, printed: str, harness: Harness) -> None:
+    outcome = run(harness, code, files={"before.py": b"import os\nos.environ['MPLBACKEND'] = 'pdf'"})
     assert (outcome.stdout.text, outcome.stderr.text) == (printed, "")
 
 
-def test_tables_go_to_parquet_and_come_back(stage: Stage) -> None:
+def test_tables_go_to_parquet_and_come_back(harness: Harness) -> None:
     code = """
     import pandas as pd, pyarrow.parquet as pq
     days = pd.to_datetime(["2026-01-01", "2026-01-02"])
@@ -257,22 +262,22 @@ def test_tables_go_to_parquet_and_come_back(stage: Stage) -> None:
     table = pd.read_parquet("t.parquet")
     print(table.shape, table.dtypes["b"].storage, pq.read_table("t.parquet").schema.names)
     """
-    outcome = run(stage, code)
+    outcome = run(harness, code)
     assert (outcome.stdout.text, outcome.stderr.text) == ("(2, 3) pyarrow ['a', 'b', 't']\n", "")
 
 
 @AT_ONE_LEVEL
-def test_every_package_is_imported(stage: Stage) -> None:
-    stock = stage.languages.find("python").stock
+def test_every_package_is_imported(harness: Harness) -> None:
+    stock = harness.languages.find("python").stock
     assert stock
     names = [stock.imports.get(name, name).replace("-", "_") for name in stock.names]
     code = f"import importlib\nfor name in {names}: importlib.import_module(name)"
-    outcome = run(stage, code, limits={"wall_seconds": 30})
+    outcome = run(harness, code, limits={"wall_seconds": 30})
     assert (outcome.stderr.text, outcome.exit_code) == ("", 0)
 
 
 @AT_ONE_LEVEL
-def test_text_in_every_script_is_drawn_in_any_font_without_a_word(stage: Stage) -> None:
+def test_text_in_every_script_is_drawn_in_any_font_without_a_word(harness: Harness) -> None:
     code = r"""
     import matplotlib.pyplot as plt, seaborn
     from PIL import Image, ImageDraw, ImageFont
@@ -290,38 +295,38 @@ def test_text_in_every_script_is_drawn_in_any_font_without_a_word(stage: Stage) 
     try: ImageFont.truetype("nosuch.ttf")
     except OSError as error: print(error)
     """
-    outcome = run(stage, code, limits={"wall_seconds": 30})
+    outcome = run(harness, code, limits={"wall_seconds": 30})
     assert outcome.stderr.text == ""
     assert outcome.stdout.text == "[b'Arimo', b'WenQuanYi Micro Hei']\ncannot open resource\n"
 
 
-def test_a_program_that_fails_still_shows_its_figure(stage: Stage) -> None:
-    outcome = run(stage, "import matplotlib.pyplot as plt\nplt.plot([1])\nraise SystemExit(3)")
+def test_a_program_that_fails_still_shows_its_figure(harness: Harness) -> None:
+    outcome = run(harness, "import matplotlib.pyplot as plt\nplt.plot([1])\nraise SystemExit(3)")
     assert (outcome.status, outcome.exit_code) == (Status.FAILED, 3)
     assert set(files(outcome)) == {"figure-1.png"}
 
 
-def test_a_figure_that_cannot_be_saved_is_one_line_and_changes_no_exit_code(stage: Stage) -> None:
-    outcome = run(stage, "import matplotlib.pyplot as plt\nfigure = plt.figure()\nplt.plot([1])\nfigure.draw = None")
+def test_a_figure_that_cannot_be_saved_is_one_line_and_changes_no_exit_code(harness: Harness) -> None:
+    outcome = run(harness, "import matplotlib.pyplot as plt\nfigure = plt.figure()\nplt.plot([1])\nfigure.draw = None")
     assert outcome.exit_code == 0
     assert outcome.stderr.text.startswith("a figure that was left open could not be saved: TypeError")
     assert outcome.stderr.text.count("\n") == 1
     assert files(outcome) == {}
 
 
-def test_the_plain_backend_can_be_asked_for(stage: Stage) -> None:
+def test_the_plain_backend_can_be_asked_for(harness: Harness) -> None:
     code = "import matplotlib.pyplot as plt; plt.plot([1]); print(plt.get_backend().lower())"
-    outcome = run(stage, code, env={"MPLBACKEND": "Agg"})
+    outcome = run(harness, code, env={"MPLBACKEND": "Agg"})
     assert (outcome.stdout.text, outcome.stderr.text, files(outcome)) == ("agg\n", "", {})
 
 
-def test_a_program_without_figures_imports_no_matplotlib(stage: Stage) -> None:
-    outcome = run(stage, "import subprocess, sys\nprint(1)")
+def test_a_program_without_figures_imports_no_matplotlib(harness: Harness) -> None:
+    outcome = run(harness, "import subprocess, sys\nprint(1)")
     assert (outcome.stdout.text, files(outcome)) == ("1\n", {})
 
 
-def test_multiprocessing_spawns_interpreters_with_the_packages(stage: Stage) -> None:
-    if stage.name.endswith("confined"):
+def test_multiprocessing_spawns_interpreters_with_the_packages(harness: Harness) -> None:
+    if harness.name.endswith("confined"):
         pytest.skip("level confined has no /dev/shm for the locks of multiprocessing")
     code = """
     import multiprocessing as mp, numpy as np
@@ -329,7 +334,7 @@ def test_multiprocessing_spawns_interpreters_with_the_packages(stage: Stage) -> 
     if __name__ == "__main__":
         with mp.get_context("spawn").Pool(2) as pool: print(pool.map(root, [4, 9]))
     """
-    outcome = run(stage, code)
+    outcome = run(harness, code)
     assert (outcome.stdout.text, outcome.stderr.text) == ("[2.0, 3.0]\n", "")
 
 
@@ -342,14 +347,14 @@ def test_multiprocessing_spawns_interpreters_with_the_packages(stage: Stage) -> 
         "import multiprocessing as mp; print(bytes(mp.current_process().authkey))",
     ],
 )
-def test_two_programs_share_no_randomness(code: str, stage: Stage) -> None:
-    first, second = (run(stage, code).stdout.text for _ in range(2))
+def test_two_programs_share_no_randomness(code: str, harness: Harness) -> None:
+    first, second = (run(harness, code).stdout.text for _ in range(2))
     assert first
     assert first != second
 
 
-def test_a_guest_learns_no_path_of_the_host_from_its_environment(stage: Stage) -> None:
-    if stage.name.endswith("confined"):
+def test_a_guest_learns_no_path_of_the_host_from_its_environment(harness: Harness) -> None:
+    if harness.name.endswith("confined"):
         pytest.skip("at level confined guests see the host's own folders")
     code = """
     import json, numpy, os, sys, sysconfig
@@ -358,8 +363,8 @@ def test_a_guest_learns_no_path_of_the_host_from_its_environment(stage: Stage) -
                       sysconfig.get_paths(), numpy.array_equal.__wrapped__.__code__.co_filename]))
     open("bytecode", "wb").write(open(numpy.__spec__.cached, "rb").read())
     """
-    outcome = run(stage, code)
-    host = stage.languages.find("python").packages
+    outcome = run(harness, code)
+    host = harness.languages.find("python").packages
     assert host
     assert str(host.folder.parent) not in outcome.stdout.text
     assert str(host.folder.parent).encode() not in files(outcome)["bytecode"]
@@ -368,13 +373,13 @@ def test_a_guest_learns_no_path_of_the_host_from_its_environment(stage: Stage) -
     assert numpy_file.startswith("/opt/python-packages/lib/")
 
 
-def test_other_languages_find_the_packages_through_python_on_the_path(stage: Stage) -> None:
-    outcome = stage.run("bash", "python3 -c 'import pandas; print(pandas.Series([1, 2]).sum())'")
+def test_other_languages_find_the_packages_through_python_on_the_path(harness: Harness) -> None:
+    outcome = harness.run("bash", "python3 -c 'import pandas; print(pandas.Series([1, 2]).sum())'")
     assert (outcome.stdout.text, outcome.stderr.text) == ("3\n", "")
 
 
-def run(stage: Stage, code: str, **given: object) -> Outcome:
-    return stage.run("python", textwrap.dedent(code).removeprefix("\n"), **given)
+def run(harness: Harness, code: str, **given: object) -> Outcome:
+    return harness.run("python", textwrap.dedent(code).removeprefix("\n"), **given)
 
 
 def files(outcome: Outcome) -> dict[str, bytes]:

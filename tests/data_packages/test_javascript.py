@@ -7,7 +7,7 @@ import pytest
 
 from codex_server.languages import Languages
 from codex_server.model import Outcome
-from tests.contract.stage import Stage
+from tests.contract.harness import Harness
 from tests.levels import out_of_reach
 
 pytestmark = pytest.mark.tier("change")
@@ -57,19 +57,19 @@ PROGRAMS = {
 }
 
 
-def run(stage: Stage, language: str, code: str, **given: object) -> Outcome:
-    outcome = stage.run(language, code, **given)
+def run(harness: Harness, language: str, code: str, **given: object) -> Outcome:
+    outcome = harness.run(language, code, **given)
     assert (outcome.stderr.text, outcome.exit_code) == ("", 0)
     return outcome
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_a_program_does_with_the_packages_what_it_should(name: str, stage: Stage) -> None:
+def test_a_program_does_with_the_packages_what_it_should(name: str, harness: Harness) -> None:
     code, printed = PROGRAMS[name]
-    assert run(stage, "javascript", code).stdout.text == (printed or "[ [ 1, 2 ], [ 3 ] ]\n")
+    assert run(harness, "javascript", code).stdout.text == (printed or "[ [ 1, 2 ], [ 3 ] ]\n")
 
 
-def test_every_package_is_required_and_imported(stage: Stage) -> None:
+def test_every_package_is_required_and_imported(harness: Harness) -> None:
     code = f"""
     const names = {json.dumps(list(ASKED))};
     (async () => {{
@@ -87,35 +87,35 @@ def test_every_package_is_required_and_imported(stage: Stage) -> None:
     }}
     """
     expected = [f"{name} {version} there" for name, version in ASKED.items()]
-    assert run(stage, "javascript", code, limits={"wall_seconds": 30}).stdout.text.splitlines() == expected
+    assert run(harness, "javascript", code, limits={"wall_seconds": 30}).stdout.text.splitlines() == expected
 
 
-def test_typescript_has_the_same(stage: Stage) -> None:
-    if not stage.languages.find("javascript").packages or not stage.languages.find("typescript").available:
+def test_typescript_has_the_same(harness: Harness) -> None:
+    if not harness.languages.find("javascript").packages or not harness.languages.find("typescript").available:
         out_of_reach("languages", "this Node.js cannot strip types")
     code = "import _ from 'lodash'; const parts: number[][] = _.chunk([1, 2, 3], 2); console.log(parts.length)"
-    assert run(stage, "typescript", code).stdout.text == "2\n"
+    assert run(harness, "typescript", code).stdout.text == "2\n"
 
 
-def test_what_the_workspace_brings_goes_first(stage: Stage) -> None:
+def test_what_the_workspace_brings_goes_first(harness: Harness) -> None:
     brought = {"node_modules/lodash/index.js": b"module.exports = 'mine'", "dayjs.js": b"module.exports = 'a file'"}
     code = "console.log(require('lodash'), require('./dayjs'), typeof require('dayjs'), typeof require('mathjs').add)"
-    assert run(stage, "javascript", code, files=brought).stdout.text == "mine a file function function\n"
+    assert run(harness, "javascript", code, files=brought).stdout.text == "mine a file function function\n"
 
 
-def test_the_packages_are_no_files_of_the_program(stage: Stage) -> None:
-    outcome = run(stage, "javascript", "require('lodash'); console.log(require('fs').readdirSync('.'))")
+def test_the_packages_are_no_files_of_the_program(harness: Harness) -> None:
+    outcome = run(harness, "javascript", "require('lodash'); console.log(require('fs').readdirSync('.'))")
     assert (outcome.stdout.text, outcome.ending.files) == ("[ 'main.js' ]\n", ())
 
 
-def test_a_guest_learns_no_path_of_the_host_from_them(stage: Stage) -> None:
-    if stage.name.endswith("confined"):
+def test_a_guest_learns_no_path_of_the_host_from_them(harness: Harness) -> None:
+    if harness.name.endswith("confined"):
         pytest.skip("at level confined guests see the host's own folders")
     code = """
     const { execSync } = require('child_process');
     console.log(require.resolve('lodash'), execSync('ls -A /node_modules | grep ^[.]; true').toString());
     """
-    assert run(stage, "javascript", code).stdout.text == "/node_modules/lodash/lodash.js \n"
+    assert run(harness, "javascript", code).stdout.text == "/node_modules/lodash/lodash.js \n"
 
 
 def test_javascript_and_typescript_share_one_set(equipped: Languages) -> None:

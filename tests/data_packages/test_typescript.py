@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from codex_server.languages import Languages
-from tests.contract.stage import Stage
+from tests.contract.harness import Harness
 from tests.data_packages.test_javascript import run
 from tests.levels import out_of_reach
 from tests.runners.beyond_plain_node import COMPILED
@@ -68,8 +68,8 @@ def test_the_compiler_starts_from_its_bytecode(languages: Languages) -> None:
     assert files == {"typescript.js", "typescript.js.cache"}
 
 
-def test_a_sandbox_has_the_compiler(stage: Stage) -> None:
-    if not stage.languages.find("javascript").packages or not stage.languages.find("typescript").available:
+def test_a_sandbox_has_the_compiler(harness: Harness) -> None:
+    if not harness.languages.find("javascript").packages or not harness.languages.find("typescript").available:
         out_of_reach("languages", "this Node.js cannot strip types")
     program, printed = COMPILED["legacy decorators"]
-    assert run(stage, "typescript", program.code).stdout.text == printed
+    assert run(harness, "typescript", program.code).stdout.text == printed

@@ -1,7 +1,7 @@
-"""Houses for guests, one for each isolation level that this host allows, and the proof that tests leave nothing.
+"""Harnesses for guests, one for each isolation level that this host allows, and the proof that tests leave nothing.
 
-A test takes ``house`` and runs once at each level of its ``levels`` mark (all, without one) that its tier has. What the
-host cannot offer is a skip that names the cause; ``CODEX_REQUIRE_LEVELS=full,namespaces`` makes those skips failures.
+A test takes ``harness`` and runs once at each level of its ``levels`` mark (all, without one) that its tier has. What
+the host cannot offer is a skip that names the cause; ``CODEX_REQUIRE_LEVELS=full,namespaces`` makes it a failure.
 
 After each test the next guest must be right. What is left on the host is counted at the end of each module, and in the
 nightly tier after each test, so that the test is named.
@@ -19,11 +19,11 @@ import pytest
 from codex_server.errors import StartupError
 from codex_server.languages import Languages, load_languages
 from codex_server.sandboxes.base import IsolationLevel
-from tests.census import Census, assert_clean_since
 from tests.engine import built_images
-from tests.escape.guesthouse import ContainerHouse, Guesthouse, Host
+from tests.escape.sandbox_harness import ContainerHouse, Host, SandboxHarness
+from tests.host_snapshot import HostSnapshot, assert_clean_since
 from tests.levels import LEVELS, out_of_reach
-from tests.tiers import TIER, Tier, in_tier, tier_of_walls
+from tests.tiers import TIER, Tier, in_tier, tier_of_level
 
 CONTAINER = "docker"
 """The level, so to say, of the other back end: it promises all that ``full`` does."""
@@ -43,7 +43,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         levels = mark.args if mark else LEVELS
         everywhere = "full" in levels and metafunc.definition.get_closest_marker("embedded") is None
         levels = (*levels, CONTAINER) if everywhere else levels
-        metafunc.parametrize("level", [in_tier(tier_of_walls(level), level) for level in levels])
+        metafunc.parametrize("level", [in_tier(tier_of_level(level), level) for level in levels])
 
 
 @pytest.fixture(scope="session")
@@ -87,31 +87,31 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
         os.setgroups(groups)
 
 
-class Houses:
-    """Opens each level's house when it is first asked for."""
+class Harnesses:
+    """Opens each level's harness when it is first asked for."""
 
     def __init__(self, runner: asyncio.Runner, languages: Languages, state: Path, closing: ExitStack) -> None:
         self._runner, self._languages, self._state, self._closing = runner, languages, state, closing
         self._engine_runner = closing.enter_context(asyncio.Runner())
-        """The other back end's own: its sweep, by a timer, must not open connections while other houses are counted."""
+        """The other back end's own: its sweep, by a timer, may not open connections while others are counted."""
         self._template: str | None = None
-        self._known: dict[str, Guesthouse | str] = {}
-        self._counted: Census | None = None
+        self._known: dict[str, SandboxHarness | str] = {}
+        self._counted: HostSnapshot | None = None
 
-    def at(self, level: str) -> Guesthouse:
-        """The house of that level, or a skip that says why there is none."""
+    def at(self, level: str) -> SandboxHarness:
+        """The harness of that level, or a skip that says why there is none."""
         if level not in self._known:
             self._known[level] = self._open(level)
             self.count()
-        house = self._known[level]
-        if isinstance(house, Guesthouse):
-            return house
-        out_of_reach(level, house)
+        harness = self._known[level]
+        if isinstance(harness, SandboxHarness):
+            return harness
+        out_of_reach(level, harness)
 
     def count(self) -> None:
-        """Take the census that ``assert_nothing_left`` compares with."""
+        """Take the snapshot that ``assert_nothing_left`` compares with."""
         self._settle()
-        self._counted = Census.take()
+        self._counted = HostSnapshot.take()
 
     def assert_nothing_left(self) -> None:
         """The host is as it was at the last ``count``."""
@@ -120,72 +120,72 @@ class Houses:
         assert_clean_since(self._counted)
 
     def _settle(self) -> None:
-        for house in self._known.values():
-            if isinstance(house, Guesthouse):
-                house.settle()
+        for harness in self._known.values():
+            if isinstance(harness, SandboxHarness):
+                harness.settle()
 
     def _images(self) -> str:
         self._template = self._template or built_images(self._languages, "escape")
         return self._template
 
-    def _open(self, level: str) -> Guesthouse | str:
-        house = self.new(level)
+    def _open(self, level: str) -> SandboxHarness | str:
+        harness = self.new(level)
         try:
-            house.open()
+            harness.open()
         except StartupError as error:
             return str(error)
-        self._closing.callback(house.close)
-        return house
+        self._closing.callback(harness.close)
+        return harness
 
-    def new(self, level: str, **settings: object) -> Guesthouse:
-        """Another house, not yet open."""
+    def new(self, level: str, **settings: object) -> SandboxHarness:
+        """Another harness, not yet open."""
         if level == CONTAINER:
             settings |= {"docker_image": self._images(), "state_dir": self._state}
             return ContainerHouse(self._engine_runner, self._languages, **settings)
-        return Guesthouse(self._runner, self._languages, IsolationLevel[level.upper()], **settings)
+        return SandboxHarness(self._runner, self._languages, IsolationLevel[level.upper()], **settings)
 
 
 @pytest.fixture(scope="session")
-def houses(
+def harnesses(
     runner: asyncio.Runner, languages: Languages, host: Host, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Houses]:
+) -> Iterator[Harnesses]:
     with ExitStack() as closing:
-        yield Houses(runner, languages, tmp_path_factory.mktemp("state"), closing)
+        yield Harnesses(runner, languages, tmp_path_factory.mktemp("state"), closing)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def nothing_left(houses: Houses) -> Iterator[None]:
+def nothing_left(harnesses: Harnesses) -> Iterator[None]:
     """When the module's tests have run, the host is as it was."""
-    houses.count()
+    harnesses.count()
     yield
-    houses.assert_nothing_left()
+    harnesses.assert_nothing_left()
 
 
 @pytest.fixture
-def house(houses: Houses, host: Host, level: str) -> Iterator[Guesthouse]:
-    """An open house, whose next guest comes into a slot that had one before, where the level keeps slots.
+def harness(harnesses: Harnesses, host: Host, level: str) -> Iterator[SandboxHarness]:
+    """An open harness, whose next guest comes into a slot that had one before, where the level keeps slots.
 
     After the test the next execution, in the slot that the test's program had, is right.
     """
-    house = houses.at(level)
+    harness = harnesses.at(level)
     if TIER is Tier.NIGHTLY:
-        houses.count()
-    first_of_its_house = house.last_slot is None and not house.in_container
-    if first_of_its_house or TIER is Tier.NIGHTLY:
-        _prove_right(house)
-    yield house
-    if not house.in_container or TIER is Tier.NIGHTLY:  # a container serves once: the next test's proves as much
-        _prove_right(house)
+        harnesses.count()
+    first_of_its_harness = harness.last_slot is None and not harness.in_container
+    if first_of_its_harness or TIER is Tier.NIGHTLY:
+        _prove_right(harness)
+    yield harness
+    if not harness.in_container or TIER is Tier.NIGHTLY:  # a container serves once: the next test's proves as much
+        _prove_right(harness)
     assert host.victim.poll() is None
     assert host.knocks == []
     assert host.secret_file.read_text() == host.SECRET
     if TIER is Tier.NIGHTLY:
-        houses.assert_nothing_left()
+        harnesses.assert_nothing_left()
 
 
-def _prove_right(house: Guesthouse) -> None:
+def _prove_right(harness: SandboxHarness) -> None:
     """A guest finds nothing of the one before, hears its own input, and leaves a trace for the next one to miss."""
-    seen = house.python(
+    seen = harness.python(
         """
         left = os.environ["TMPDIR"] + "/left"
         print(6 * 7, sorted(os.listdir()), os.path.exists(left), sys.stdin.read())

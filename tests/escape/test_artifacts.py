@@ -16,8 +16,8 @@ def skipped(seen) -> dict[str, str]:
     return {file.path: file.reason for file in seen.ending.skipped_files}
 
 
-def test_links_are_not_followed(house, host):
-    seen = house.python(f"""
+def test_links_are_not_followed(harness, host):
+    seen = harness.python(f"""
         for name, target in (("passwd", "/etc/passwd"), ("environ", "/proc/1/environ"), ("tokens", {str(host.secret_file)!r}), ("self", "."), ("up", ".."), ("main", "main.py"),
                              ("dangling", "/nowhere"), ("loop", "loop"), ("fd", "/proc/self/fd/0")):
             os.symlink(target, name)
@@ -30,8 +30,8 @@ def test_links_are_not_followed(house, host):
     assert set(skipped(seen).values()) == {"it is a symbolic link"}
 
 
-def test_a_link_in_the_workspaces_own_place_is_not_followed(house, host):
-    seen = house.python(f"""
+def test_a_link_in_the_workspaces_own_place_is_not_followed(harness, host):
+    seen = harness.python(f"""
         home = os.path.dirname(os.path.abspath(__file__))
         open("mine", "w").write("x")
         os.chdir("/")
@@ -43,8 +43,8 @@ def test_a_link_in_the_workspaces_own_place_is_not_followed(house, host):
     assert kept(seen) == {"mine": b"x"}
 
 
-def test_a_workspace_that_was_removed_is_empty(house):
-    seen = house.python("""
+def test_a_workspace_that_was_removed_is_empty(harness):
+    seen = harness.python("""
         home = os.getcwd()
         os.unlink("main.py"); os.chdir("/"); attempt(os.rmdir, home)
     """)
@@ -52,16 +52,16 @@ def test_a_workspace_that_was_removed_is_empty(house):
 
 
 @pytest.mark.levels("full", "namespaces")
-def test_a_hard_link_to_the_systems_files_cannot_be_made(house):
-    seen = house.python(
+def test_a_hard_link_to_the_systems_files_cannot_be_made(harness):
+    seen = harness.python(
         "tell([attempt(os.link, file, 'linked') for file in ('/etc/passwd', '/bin/sh', '/proc/1/environ')])"
     )
     assert seen.told == ["EXDEV"] * 3
     assert kept(seen) == {}
 
 
-def test_pipes_and_sockets_are_passed_over_without_waiting(house):
-    seen = house.python("""
+def test_pipes_and_sockets_are_passed_over_without_waiting(harness):
+    seen = harness.python("""
         import socket
         os.mkfifo("fifo"); os.mkfifo("fifo2", 0o666)
         try:
@@ -70,13 +70,13 @@ def test_pipes_and_sockets_are_passed_over_without_waiting(house):
         open("file", "w").write("x")
     """)
     assert kept(seen) == {"file": b"x"}
-    sockets = {} if house.level is IsolationLevel.CONFINED else {"socket": "it is a socket"}
+    sockets = {} if harness.level is IsolationLevel.CONFINED else {"socket": "it is a socket"}
     assert skipped(seen) == {"fifo": "it is a named pipe", "fifo2": "it is a named pipe"} | sockets
 
 
 @pytest.mark.parametrize("depth", [40, 400, 5000])
-def test_a_deep_tree_is_cut_and_removed(house, depth):
-    seen = house.python(f"""
+def test_a_deep_tree_is_cut_and_removed(harness, depth):
+    seen = harness.python(f"""
         for _ in range({depth}):
             os.mkdir("d"); os.chdir("d")
         open("deep", "w").write("x")
@@ -86,8 +86,8 @@ def test_a_deep_tree_is_cut_and_removed(house, depth):
     assert "levels deep" in next(iter(skipped(seen).values()))
 
 
-def test_a_tree_of_long_names_is_cut(house):
-    seen = house.python("""
+def test_a_tree_of_long_names_is_cut(harness):
+    seen = harness.python("""
         for _ in range(40):
             os.mkdir("d" * 255); os.chdir("d" * 255)
         open("deep", "w").write("x")
@@ -95,8 +95,8 @@ def test_a_tree_of_long_names_is_cut(house):
     assert (seen.status, kept(seen), len(skipped(seen))) == ("succeeded", {}, 1)
 
 
-def test_hostile_names_come_out_as_text(house):
-    seen = house.python(r"""
+def test_hostile_names_come_out_as_text(harness):
+    seen = harness.python(r"""
         for name in (b"\xff\xfe", b"new\nline", b"tab\t", b"\x1b[31mred", b"caf\xc3\xa9", b"%41\xff", b" ", b"-rf", b"a\\b", b"quote\"'", b"\xe2\x80\xae"):
             open(name, "wb").write(name)
     """)
@@ -107,25 +107,25 @@ def test_hostile_names_come_out_as_text(house):
         path.encode("utf-8")
 
 
-def test_folders_with_hostile_names_are_walked(house):
-    seen = house.python(r"""
+def test_folders_with_hostile_names_are_walked(harness):
+    seen = harness.python(r"""
         os.mkdir(b"\xff"); open(b"\xff/in", "wb").write(b"x"); os.mkdir("..."); open(".../.hidden", "w").write("y")
     """)
     assert kept(seen) == {"%FF/in": b"x", ".../.hidden": b"y"}
 
 
-def test_a_sparse_giant_is_not_read(house):
-    seen = house.python("""
+def test_a_sparse_giant_is_not_read(harness):
+    seen = harness.python("""
         with open("giant", "wb") as file: file.truncate(30 << 20)
         with open("small", "wb") as file: file.write(b"x")
     """)
     assert kept(seen) == {"small": b"x"}
-    bound = house.settings.max_inline_file
+    bound = harness.settings.max_inline_file
     assert skipped(seen) == {"giant": f"it is larger than the {bound} bytes that an answer carries for one file"}
 
 
-def test_many_files_are_cut(house):
-    seen = house.python("""
+def test_many_files_are_cut(harness):
+    seen = harness.python("""
         for n in range(15_000 if os.getcwd() == "/workspace" else 3000): open(f"f{n}", "w").write("x")
     """)
     assert seen.status == "succeeded"
@@ -134,15 +134,15 @@ def test_many_files_are_cut(house):
     assert "more entries are not listed" in seen.ending.skipped_files[-1].reason
 
 
-def test_files_together_are_bounded(house):
-    seen = house.python("for n in range(30): open(f'f{n}', 'wb').write(bytes(30_000))")
+def test_files_together_are_bounded(harness):
+    seen = harness.python("for n in range(30): open(f'f{n}', 'wb').write(bytes(30_000))")
     total = sum(len(file.content) for file in seen.ending.files)
-    assert house.settings.max_response / 2 < total <= 2 * house.settings.max_response
+    assert harness.settings.max_response / 2 < total <= 2 * harness.settings.max_response
     assert set(skipped(seen).values()) == {"the files before it filled the answer"}
 
 
-def test_files_that_may_not_be_read_do_no_harm(house):
-    seen = house.python("""
+def test_files_that_may_not_be_read_do_no_harm(harness):
+    seen = harness.python("""
         for name in ("none", "only-written"): open(name, "w").write(name)
         attempt(os.chmod, "none", 0); attempt(os.chmod, "only-written", 0o200)
         os.close(os.open("made-so", os.O_CREAT | os.O_WRONLY, 0))
@@ -156,8 +156,8 @@ def test_files_that_may_not_be_read_do_no_harm(house):
     assert kept(seen)["open"] == b"x"
 
 
-def test_a_daemon_that_swaps_files_for_links_meanwhile_is_dead_before_they_are_read(house):
-    seen = house.python("""
+def test_a_daemon_that_swaps_files_for_links_meanwhile_is_dead_before_they_are_read(harness):
+    seen = harness.python("""
         import time
         open("victim", "w").write("mine"); os.symlink("/etc/passwd", "link")
         if os.fork() == 0:
@@ -173,8 +173,8 @@ def test_a_daemon_that_swaps_files_for_links_meanwhile_is_dead_before_they_are_r
     assert list(kept(seen).values()) == [b"mine"]
 
 
-def test_a_daemon_that_lets_a_file_grow_meanwhile_is_dead_before_it_is_read(house):
-    seen = house.python("""
+def test_a_daemon_that_lets_a_file_grow_meanwhile_is_dead_before_it_is_read(harness):
+    seen = harness.python("""
         import time
         if os.fork() == 0:
             with open("growing", "wb", buffering=0) as file:
@@ -182,19 +182,19 @@ def test_a_daemon_that_lets_a_file_grow_meanwhile_is_dead_before_it_is_read(hous
         time.sleep(0.05)
     """)
     assert seen.status == "succeeded"
-    assert all(len(file.content) <= house.settings.max_inline_file for file in seen.ending.files)
+    assert all(len(file.content) <= harness.settings.max_inline_file for file in seen.ending.files)
 
 
-def test_input_files_that_were_not_touched_are_not_handed_back(house):
-    seen = house.python(
+def test_input_files_that_were_not_touched_are_not_handed_back(harness):
+    seen = harness.python(
         "open('changed', 'a').write('!'); open('new', 'w').write('n')",
         files={"same": b"same", "folder/same": b"same", "changed": b"changed"},
     )
     assert kept(seen) == {"changed": b"changed!", "new": b"n"}
 
 
-def test_an_input_file_that_was_put_back_with_its_old_time_is_noticed(house):
-    seen = house.python(
+def test_an_input_file_that_was_put_back_with_its_old_time_is_noticed(harness):
+    seen = harness.python(
         """
         before = os.stat("input")
         open("input", "w").write("EVIL")
@@ -205,15 +205,17 @@ def test_an_input_file_that_was_put_back_with_its_old_time_is_noticed(house):
     assert kept(seen) == {"input": b"EVIL"}
 
 
-def test_a_node_program_cannot_hand_back_what_it_may_not_read(house):
-    seen = house.run(
+def test_a_node_program_cannot_hand_back_what_it_may_not_read(harness):
+    seen = harness.run(
         "javascript", "const fs = require('fs'); fs.symlinkSync('/etc/passwd', 'p'); fs.writeFileSync('ok', 'x');"
     )
     assert (seen.status, kept(seen)) == ("succeeded", {"ok": b"x"})
 
 
-def test_a_file_of_another_file_system_is_not_entered(house):
-    if house.level is IsolationLevel.CONFINED:
+def test_a_file_of_another_file_system_is_not_entered(harness):
+    if harness.level is IsolationLevel.CONFINED:
         pytest.skip("there are no mounts of its own at level confined")
-    seen = house.python("tell(attempt(os.mkdir, '/workspace/proc')); os.symlink('/proc', 'p'); os.symlink('/tmp', 't')")
+    seen = harness.python(
+        "tell(attempt(os.mkdir, '/workspace/proc')); os.symlink('/proc', 'p'); os.symlink('/tmp', 't')"
+    )
     assert kept(seen) == {}

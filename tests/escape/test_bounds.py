@@ -6,7 +6,7 @@ import resource
 import pytest
 
 from codex_server.sandboxes.base import IsolationLevel
-from tests.escape.guesthouse import FLOOD
+from tests.escape.sandbox_harness import FLOOD
 from tests.tiers import sampled
 
 pytestmark = pytest.mark.inside
@@ -24,20 +24,20 @@ FORK_BOMBS = {
 
 
 @pytest.mark.parametrize("kind", sampled(FORK_BOMBS))
-def test_a_fork_bomb_is_bounded_and_dies(house, kind):
-    seen = house.python(FORK_BOMBS[kind], wall_seconds=1, processes=16)
+def test_a_fork_bomb_is_bounded_and_dies(harness, kind):
+    seen = harness.python(FORK_BOMBS[kind], wall_seconds=1, processes=16)
     assert seen.status == "timed_out"
 
 
 @pytest.mark.tier("change")
-def test_a_bash_fork_bomb_is_bounded_and_dies(house):
-    seen = house.bash("bomb() { bomb | bomb & }; bomb; while :; do :; done", wall_seconds=1, processes=16)
+def test_a_bash_fork_bomb_is_bounded_and_dies(harness):
+    seen = harness.bash("bomb() { bomb | bomb & }; bomb; while :; do :; done", wall_seconds=1, processes=16)
     assert seen.status == "timed_out"
 
 
 @pytest.mark.levels("full", "namespaces")
-def test_the_number_of_processes_is_bounded(house):
-    seen = house.python(
+def test_the_number_of_processes_is_bounded(harness):
+    seen = harness.python(
         """
         import time
         count = 0
@@ -51,11 +51,11 @@ def test_the_number_of_processes_is_bounded(house):
     )
     count, answer = seen.told
     assert answer == "EAGAIN"
-    assert count <= (10 if house.level is IsolationLevel.FULL else 200)
+    assert count <= (10 if harness.level is IsolationLevel.FULL else 200)
 
 
-def test_threads_are_bounded(house):
-    seen = house.python(
+def test_threads_are_bounded(harness):
+    seen = harness.python(
         """
         import threading, time
         count = 0
@@ -69,11 +69,11 @@ def test_threads_are_bounded(house):
         """,
         processes=10,
     )
-    assert 0 < int(seen.stdout) < (10 if house.level is IsolationLevel.FULL else 200)
+    assert 0 < int(seen.stdout) < (10 if harness.level is IsolationLevel.FULL else 200)
 
 
-def test_zombies_and_orphans_leave_nothing(house):
-    seen = house.python("""
+def test_zombies_and_orphans_leave_nothing(harness):
+    seen = harness.python("""
         for _ in range(20):
             if os.fork() == 0:
                 if os.fork() == 0: os._exit(0)
@@ -83,8 +83,8 @@ def test_zombies_and_orphans_leave_nothing(house):
     assert (seen.status, seen.stdout) == ("succeeded", "left them\n")
 
 
-def test_a_daemon_that_ignores_every_signal_is_dead_afterwards(house):
-    seen = house.python("""
+def test_a_daemon_that_ignores_every_signal_is_dead_afterwards(harness):
+    seen = harness.python("""
         import signal, time
         read, write = os.pipe()
         if os.fork() == 0:
@@ -104,8 +104,8 @@ def test_a_daemon_that_ignores_every_signal_is_dead_afterwards(house):
     assert (seen.status, seen.stdout) == ("succeeded", "parent is done\n")
 
 
-def test_a_daemon_that_holds_the_streams_does_not_hold_the_answer(house):
-    seen = house.python("""
+def test_a_daemon_that_holds_the_streams_does_not_hold_the_answer(harness):
+    seen = harness.python("""
         import time
         if os.fork() == 0:
             os.setsid()
@@ -138,14 +138,14 @@ def test_a_daemon_that_holds_the_streams_does_not_hold_the_answer(house):
         "forks on",
     ],
 )
-def test_wall_time_cannot_be_dodged(house, program):
-    seen = house.python(program, wall_seconds=1, processes=16)
+def test_wall_time_cannot_be_dodged(harness, program):
+    seen = harness.python(program, wall_seconds=1, processes=16)
     assert seen.status == "timed_out"
     assert 0.9 < seen.ending.wall_seconds < 10
 
 
-def test_processor_time_burnt_by_children_counts(house):
-    seen = house.python(
+def test_processor_time_burnt_by_children_counts(harness):
+    seen = harness.python(
         """
         import time
         for _ in range(20):
@@ -163,8 +163,8 @@ def test_processor_time_burnt_by_children_counts(house):
 
 @pytest.mark.tier("change")
 @pytest.mark.levels("full")
-def test_processor_time_of_children_that_nobody_waits_for_counts(house):
-    seen = house.python(
+def test_processor_time_of_children_that_nobody_waits_for_counts(harness):
+    seen = harness.python(
         """
         import signal, time
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -183,8 +183,8 @@ def test_processor_time_of_children_that_nobody_waits_for_counts(house):
 
 
 @pytest.mark.tier("change")
-def test_limits_are_looked_at_however_busy_the_init_is_kept(house):
-    seen = house.python(
+def test_limits_are_looked_at_however_busy_the_init_is_kept(harness):
+    seen = harness.python(
         """
         import signal, time
         if os.fork() == 0:
@@ -223,17 +223,17 @@ ON_TMPFS = {
 
 
 @pytest.mark.parametrize("kind", MEMORY_BOMBS)
-def test_a_memory_bomb_is_bounded(house, kind):
-    seen = house.python(MEMORY_BOMBS[kind], memory_bytes=96 * MIB, wall_seconds=10)
-    if kind == "anonymous" and house.level is not IsolationLevel.FULL:  # RLIMIT_DATA counts that kind, and refuses it
+def test_a_memory_bomb_is_bounded(harness, kind):
+    seen = harness.python(MEMORY_BOMBS[kind], memory_bytes=96 * MIB, wall_seconds=10)
+    if kind == "anonymous" and harness.level is not IsolationLevel.FULL:  # RLIMIT_DATA counts that kind, and refuses it
         assert (seen.status, seen.stderr.splitlines()[-1]) == ("failed", "MemoryError"), seen
     else:
         assert seen.status == "memory_exceeded", seen
 
 
 @pytest.mark.tier("change")
-def test_memory_of_many_children_is_bounded_together(house):
-    seen = house.python(
+def test_memory_of_many_children_is_bounded_together(harness):
+    seen = harness.python(
         f"""
         import time
         for _ in range(8):
@@ -245,7 +245,7 @@ def test_memory_of_many_children_is_bounded_together(house):
         memory_bytes=96 * MIB,
         wall_seconds=10,
     )
-    if house.level is IsolationLevel.FULL:  # the kernel kills child after child, until the rest fits
+    if harness.level is IsolationLevel.FULL:  # the kernel kills child after child, until the rest fits
         assert seen.status == "succeeded", seen
         assert 0 < seen.ending.oom_kills < 8, seen
     else:
@@ -254,15 +254,15 @@ def test_memory_of_many_children_is_bounded_together(house):
 
 @pytest.mark.levels("full")
 @pytest.mark.parametrize("kind", ONLY_A_CGROUP_SEES)
-def test_memory_that_no_process_shows_is_bounded(house, kind):
-    seen = house.python(ONLY_A_CGROUP_SEES[kind], memory_bytes=96 * MIB, wall_seconds=10)
+def test_memory_that_no_process_shows_is_bounded(harness, kind):
+    seen = harness.python(ONLY_A_CGROUP_SEES[kind], memory_bytes=96 * MIB, wall_seconds=10)
     assert seen.status == "memory_exceeded", seen
 
 
 @pytest.mark.levels("full", "namespaces")
 @pytest.mark.parametrize("kind", ON_TMPFS)
-def test_files_count_as_memory(house, kind):
-    seen = house.python(ON_TMPFS[kind], memory_bytes=96 * MIB, wall_seconds=10)
+def test_files_count_as_memory(harness, kind):
+    seen = harness.python(ON_TMPFS[kind], memory_bytes=96 * MIB, wall_seconds=10)
     if kind == "workspace":  # it alone is smaller than the memory, and full first
         assert seen.status == "failed", seen
         assert "No space left on device" in seen.stderr
@@ -272,8 +272,8 @@ def test_files_count_as_memory(house, kind):
 
 @pytest.mark.tier("change")
 @pytest.mark.levels("full", "namespaces")
-def test_disk_and_inodes_are_bounded(house):
-    seen = house.python("""
+def test_disk_and_inodes_are_bounded(harness):
+    seen = harness.python("""
         answers = []
         for folder in ("/workspace", "/tmp", "/dev/shm"):
             def fill():
@@ -290,8 +290,8 @@ def test_disk_and_inodes_are_bounded(house):
     assert seen.told == ["ENOSPC"] * 4
 
 
-def test_every_resource_limit_is_set(house):
-    seen = house.python(
+def test_every_resource_limit_is_set(harness):
+    seen = harness.python(
         """
         import resource
         names = ("CPU", "FSIZE", "CORE", "NOFILE", "STACK", "MEMLOCK", "DATA", "NPROC", "MSGQUEUE", "NICE", "RTPRIO", "SIGPENDING")
@@ -308,7 +308,7 @@ def test_every_resource_limit_is_set(house):
     processes = seen.pop("NPROC")
     assert processes[0] == processes[1]
     assert 10 <= processes[0] < 10_000
-    counted = house.level is IsolationLevel.FULL
+    counted = harness.level is IsolationLevel.FULL
     assert seen == {
         "CPU": [9, 10],
         "FSIZE": [4 * MIB] * 2,
@@ -321,8 +321,8 @@ def test_every_resource_limit_is_set(house):
     }
 
 
-def test_a_file_cannot_grow_beyond_its_limit(house):
-    seen = house.python(
+def test_a_file_cannot_grow_beyond_its_limit(harness):
+    seen = harness.python(
         """
         def grow():
             with open("large", "wb", buffering=0) as file:
@@ -334,8 +334,8 @@ def test_a_file_cannot_grow_beyond_its_limit(house):
     assert seen.told == ["EFBIG", True, "EFBIG"]
 
 
-def test_descriptors_are_bounded(house):
-    seen = house.python("""
+def test_descriptors_are_bounded(harness):
+    seen = harness.python("""
         kept = []
         def hoard():
             while True: kept.append(os.open("/dev/null", os.O_RDONLY))
@@ -346,8 +346,8 @@ def test_descriptors_are_bounded(house):
     assert seen.told == ["EMFILE", 1024 - 3]
 
 
-def test_hoarded_pipes_are_bounded(house):
-    seen = house.python(
+def test_hoarded_pipes_are_bounded(harness):
+    seen = harness.python(
         """
         import fcntl
         held = 0
@@ -380,27 +380,27 @@ FLOODS = {
 
 
 @pytest.mark.parametrize("kind", FLOODS)
-def test_a_flood_of_output_is_stopped(house, kind):
-    seen = house.python(FLOODS[kind], wall_seconds=15)
+def test_a_flood_of_output_is_stopped(harness, kind):
+    seen = harness.python(FLOODS[kind], wall_seconds=15)
     assert seen.status == "output_exceeded"
     assert FLOOD < len(seen.stdout) + len(seen.stderr) < FLOOD + 4 * MIB
 
 
-def test_a_flood_from_a_program_that_ends_at_once_is_stopped_or_whole(house):
-    seen = house.python("os.write(1, b'x' * 60_000); os._exit(3)")
+def test_a_flood_from_a_program_that_ends_at_once_is_stopped_or_whole(harness):
+    seen = harness.python("os.write(1, b'x' * 60_000); os._exit(3)")
     assert (len(seen.stdout), seen.ending.exit_code) == (60_000, 3)
 
 
-def test_stdin_that_is_never_read_does_not_hold_the_answer(house):
-    seen = house.python("print('done')", stdin=b"x" * (8 * MIB))
+def test_stdin_that_is_never_read_does_not_hold_the_answer(harness):
+    seen = harness.python("print('done')", stdin=b"x" * (8 * MIB))
     assert (seen.status, seen.stdout) == ("succeeded", "done\n")
 
 
-def test_stdin_that_is_closed_early_does_not_hold_the_answer(house):
-    seen = house.python("os.read(0, 1); os.close(0); print('done')", stdin=b"x" * (8 * MIB))
+def test_stdin_that_is_closed_early_does_not_hold_the_answer(harness):
+    seen = harness.python("os.read(0, 1); os.close(0); print('done')", stdin=b"x" * (8 * MIB))
     assert (seen.status, seen.stdout) == ("succeeded", "done\n")
 
 
-def test_large_stdin_arrives_whole(house):
-    seen = house.python("tell(len(sys.stdin.buffer.read()))", stdin=b"x" * (8 * MIB))
+def test_large_stdin_arrives_whole(harness):
+    seen = harness.python("tell(len(sys.stdin.buffer.read()))", stdin=b"x" * (8 * MIB))
     assert seen.told == 8 * MIB

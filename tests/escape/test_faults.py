@@ -16,9 +16,9 @@ from codex_server.errors import SandboxFault, SandboxUnavailable
 from codex_server.languages import Languages
 from codex_server.sandboxes.base import IsolationLevel
 from codex_server.sandboxes.embedded.sandbox import EmbeddedSandbox
-from tests.census import Census, alive, assert_clean_since, cgroups_of, descendants, next_guest_ids
-from tests.escape.conftest import Houses
-from tests.escape.guesthouse import Guesthouse, Sink
+from tests.escape.conftest import Harnesses
+from tests.escape.sandbox_harness import SandboxHarness, Sink
+from tests.host_snapshot import HostSnapshot, alive, assert_clean_since, cgroups_of, descendants, next_guest_ids
 from tests.waiting import until
 
 READY_AND_BUSY = """
@@ -36,14 +36,14 @@ READY_AND_FLOODING = """
 
 
 @pytest.fixture
-def own_house(houses: Houses, level: str) -> Iterator[Guesthouse]:
-    """A house of the test's own, whose parts it may break; afterwards nothing of it is left."""
-    houses.at(level)  # or a skip
-    before = Census.take()
-    house = houses.new(level)
-    house.open()
-    yield house
-    house.close()
+def own_harness(harnesses: Harnesses, level: str) -> Iterator[SandboxHarness]:
+    """A harness of the test's own, whose parts it may break; afterwards nothing of it is left."""
+    harnesses.at(level)  # or a skip
+    before = HostSnapshot.take()
+    harness = harnesses.new(level)
+    harness.open()
+    yield harness
+    harness.close()
     assert_clean_since(before)
 
 
@@ -56,98 +56,98 @@ def kill_init(sandbox: EmbeddedSandbox) -> None:
     signal.pidfd_send_signal(sandbox.slot.pidfd, signal.SIGKILL)
 
 
-def launcher_of(house: Guesthouse) -> int:
-    nursery = house.backend._plain
-    assert nursery is not None
-    zygote = nursery._zygote
+def launcher_of(harness: SandboxHarness) -> int:
+    supervisor = harness.backend._plain
+    assert supervisor is not None
+    zygote = supervisor._zygote
     assert zygote is not None
     return zygote._launcher.pid
 
 
-def zygote_of(house: Guesthouse) -> int:
-    (zygote,) = descendants(launcher_of(house))[:1]
+def zygote_of(harness: SandboxHarness) -> int:
+    (zygote,) = descendants(launcher_of(harness))[:1]
     return zygote
 
 
-def assert_works(house: Guesthouse) -> None:
-    seen = house.python("print(6 * 7)")
+def assert_works(harness: SandboxHarness) -> None:
+    seen = harness.python("print(6 * 7)")
     assert (seen.status, seen.stdout) == ("succeeded", "42\n")
 
 
 @pytest.mark.embedded
 @pytest.mark.parametrize("program", [READY_AND_BUSY, READY_AND_FLOODING], ids=["busy", "flooding"])
-def test_an_init_that_is_killed_is_a_fault_and_takes_its_guest_with_it(house, program):
+def test_an_init_that_is_killed_is_a_fault_and_takes_its_guest_with_it(harness, program):
     with pytest.raises(SandboxFault):
-        house.disturbed(program, "ready", kill_init)
+        harness.disturbed(program, "ready", kill_init)
 
 
 @pytest.mark.embedded
-def test_an_init_that_is_killed_before_its_turn_is_told_as_unavailable(house):
+def test_an_init_that_is_killed_before_its_turn_is_told_as_unavailable(harness):
     async def scenario() -> None:
-        sandbox = await house.arm("python")
+        sandbox = await harness.arm("python")
         kill_init(sandbox)
         try:
             assert await asyncio.to_thread(until, lambda: not sandbox.alive)
             with pytest.raises(SandboxUnavailable):
-                await house._run_in(sandbox, "python", "print(1)", {}, Sink())
+                await harness._run_in(sandbox, "python", "print(1)", {}, Sink())
         finally:
             await sandbox.destroy()
 
-    house.wait(asyncio.wait_for(scenario(), 30))
+    harness.wait(asyncio.wait_for(scenario(), 30))
 
 
 @pytest.mark.embedded
-def test_a_zygote_that_is_killed_is_started_again(own_house):
+def test_a_zygote_that_is_killed_is_started_again(own_harness):
     def kill(sandbox: EmbeddedSandbox) -> None:
-        os.kill(zygote_of(own_house), signal.SIGKILL)
+        os.kill(zygote_of(own_harness), signal.SIGKILL)
 
     try:
-        seen = own_house.disturbed(READY_AND_BUSY, "ready", kill, wall_seconds=2)
+        seen = own_harness.disturbed(READY_AND_BUSY, "ready", kill, wall_seconds=2)
     except SandboxFault:
         pass  # its slots die with it
     else:
-        assert own_house.level is IsolationLevel.CONFINED  # its slots live on, and tell the truth
+        assert own_harness.level is IsolationLevel.CONFINED  # its slots live on, and tell the truth
         assert seen.status == "timed_out"
-    assert until(lambda: own_house.backend.problem() is not None)
-    assert_works(own_house)
-    assert own_house.backend.problem() is None
+    assert until(lambda: own_harness.backend.problem() is not None)
+    assert_works(own_harness)
+    assert own_harness.backend.problem() is None
 
 
 @pytest.mark.tier("change")
 @pytest.mark.embedded
-def test_a_launcher_that_is_killed_takes_everything_with_it_and_is_started_again(own_house):
-    before = descendants(launcher_of(own_house))
+def test_a_launcher_that_is_killed_takes_everything_with_it_and_is_started_again(own_harness):
+    before = descendants(launcher_of(own_harness))
 
     def kill(sandbox: EmbeddedSandbox) -> None:
-        os.kill(launcher_of(own_house), signal.SIGKILL)
+        os.kill(launcher_of(own_harness), signal.SIGKILL)
 
     try:
-        seen = own_house.disturbed(READY_AND_BUSY, "ready", kill, wall_seconds=2)
+        seen = own_harness.disturbed(READY_AND_BUSY, "ready", kill, wall_seconds=2)
     except SandboxFault:
         pass
     else:
-        assert own_house.level is IsolationLevel.CONFINED
+        assert own_harness.level is IsolationLevel.CONFINED
         assert seen.status == "timed_out"
     assert until(lambda: not any(alive(pid) for pid in before))
-    assert_works(own_house)
+    assert_works(own_harness)
 
 
-def test_a_cancelled_execution_leaves_nothing(house):
+def test_a_cancelled_execution_leaves_nothing(harness):
     async def scenario() -> None:
-        sandbox = await house.arm("python")
-        run = asyncio.ensure_future(house._run_in(sandbox, "python", textwrap.dedent("while True: pass"), {}, Sink()))
+        sandbox = await harness.arm("python")
+        run = asyncio.ensure_future(harness._run_in(sandbox, "python", textwrap.dedent("while True: pass"), {}, Sink()))
         await asyncio.sleep(0)
         run.cancel()
         with pytest.raises(asyncio.CancelledError):
             await run
 
-    house.wait(asyncio.wait_for(scenario(), 30))
+    harness.wait(asyncio.wait_for(scenario(), 30))
 
 
-def test_an_arming_that_is_cancelled_leaves_nothing(house):
+def test_an_arming_that_is_cancelled_leaves_nothing(harness):
     async def scenario() -> None:
         for turns in range(12):
-            arming = asyncio.ensure_future(house.arm("python"))
+            arming = asyncio.ensure_future(harness.arm("python"))
             for _ in range(turns):
                 await asyncio.sleep(0)
             arming.cancel()
@@ -155,19 +155,19 @@ def test_an_arming_that_is_cancelled_leaves_nothing(house):
                 await (await arming).destroy()
             except asyncio.CancelledError:
                 continue
-        await house.backend._arming.settle()
+        await harness.backend._arming.settle()
 
-    house.wait(asyncio.wait_for(scenario(), 60))
+    harness.wait(asyncio.wait_for(scenario(), 60))
 
 
 @pytest.mark.tier("change")
 @pytest.mark.embedded
-def test_every_slot_can_be_taken_and_given_back(own_house):
+def test_every_slot_can_be_taken_and_given_back(own_harness):
     async def scenario() -> int:
         taken = []
         with pytest.raises(SandboxUnavailable, match="in use"):
             while True:
-                taken.append(await own_house.arm("python"))
+                taken.append(await own_harness.arm("python"))
         numbers = [sandbox.slot.number for sandbox in taken]
         assert len(set(numbers)) == len(numbers)
         for sandbox in taken:
@@ -175,8 +175,8 @@ def test_every_slot_can_be_taken_and_given_back(own_house):
             await sandbox.destroy()
         return len(taken)
 
-    assert own_house.wait(scenario()) == own_house.wait(scenario())
-    assert_works(own_house)
+    assert own_harness.wait(scenario()) == own_harness.wait(scenario())
+    assert_works(own_harness)
 
 
 SERVER = """
@@ -203,9 +203,9 @@ asyncio.run(main())
 """
 
 
-def start_server(house: Guesthouse, folder: Path) -> subprocess.Popen[str]:
+def start_server(harness: SandboxHarness, folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", SERVER, str(house.level), next_guest_ids()],
+        [sys.executable, "-c", SERVER, str(harness.level), next_guest_ids()],
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | {"TMPDIR": str(folder), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
@@ -214,16 +214,16 @@ def start_server(house: Guesthouse, folder: Path) -> subprocess.Popen[str]:
 
 @pytest.mark.embedded
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "terminate"])
-def test_a_server_that_is_killed_leaves_nothing_behind(house, temporary_folder, number):
+def test_a_server_that_is_killed_leaves_nothing_behind(harness, temporary_folder, number):
     folder = Path(tempfile.mkdtemp(dir=temporary_folder))
     folder.chmod(0o711)
-    with start_server(house, folder) as server:
+    with start_server(harness, folder) as server:
         try:
             assert server.stdout is not None
             assert server.stdout.readline() == "ready\n"
             below = descendants(server.pid)
             assert len(below) >= 6
-            assert (cgroups_of(server.pid) != []) is (house.level is IsolationLevel.FULL)
+            assert (cgroups_of(server.pid) != []) is (harness.level is IsolationLevel.FULL)
         finally:
             server.send_signal(number)
         server.wait(30)
@@ -233,17 +233,17 @@ def test_a_server_that_is_killed_leaves_nothing_behind(house, temporary_folder, 
     folder.rmdir()
 
 
-def test_a_server_whose_launcher_died_with_it_is_swept_by_the_next(houses, languages: Languages):
-    house = houses.at("full")
+def test_a_server_whose_launcher_died_with_it_is_swept_by_the_next(harnesses, languages: Languages):
+    harness = harnesses.at("full")
     own = next(path for path in cgroups_of(os.getpid()) if path.parent.name != path.name)
     gone = subprocess.Popen(["true"])
     gone.wait()
     left = own.parent / f"codex-server-{gone.pid}-1-abcdef"
     left.mkdir()
     (left / "slot-1").mkdir()
-    other = houses.new("full")
+    other = harnesses.new("full")
     other.open()
     other.close()
     assert not left.exists()
     assert own.exists()
-    assert_works(house)
+    assert_works(harness)

@@ -17,16 +17,16 @@ SYSTEM_SECRETS = """
 """.split()
 
 
-def test_guest_cannot_read_host_environment(house, host):
-    seen = house.python("tell(dict(os.environ))").told
+def test_guest_cannot_read_host_environment(harness, host):
+    seen = harness.python("tell(dict(os.environ))").told
     ours = {"HOME", "LANG", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "USER", "LC_CTYPE"}
-    assert set(seen) <= ours | set(house.languages.find("python").env)
+    assert set(seen) <= ours | set(harness.languages.find("python").env)
     assert host.SECRET not in str(seen)
 
 
 @pytest.mark.levels(*WHOLE_VIEW)
-def test_guest_cannot_read_the_environment_that_its_interpreter_started_with(house, host):
-    seen = house.python("print(open('/proc/self/environ').read(), open('/proc/self/cmdline').read())")
+def test_guest_cannot_read_the_environment_that_its_interpreter_started_with(harness, host):
+    seen = harness.python("print(open('/proc/self/environ').read(), open('/proc/self/cmdline').read())")
     assert seen.status == "succeeded"
     assert host.SECRET not in seen.stdout
     assert str(host.folder) not in seen.stdout
@@ -34,7 +34,7 @@ def test_guest_cannot_read_the_environment_that_its_interpreter_started_with(hou
 
 @pytest.mark.levels(*WHOLE_VIEW)
 @pytest.mark.parametrize("language", ["python", "bash", "javascript"])
-def test_guest_has_no_descriptor_beyond_its_streams(house, language):
+def test_guest_has_no_descriptor_beyond_its_streams(harness, language):
     programs = {
         "python": """
             import os
@@ -54,19 +54,19 @@ def test_guest_has_no_descriptor_beyond_its_streams(house, language):
             console.log(JSON.stringify(kept));
             """,
     }
-    seen = house.run(language, textwrap.dedent(programs[language]))
+    seen = harness.run(language, textwrap.dedent(programs[language]))
     assert (seen.stdout.strip(), seen.status) == ({"bash": "4"}.get(language, "[]"), "succeeded"), seen
 
 
 @pytest.mark.levels("confined")
-def test_confined_python_has_no_descriptor_beyond_its_streams(house):
-    seen = house.python("tell([number for number in range(3, 4096) if attempt(os.fstat, number) == 'done'])")
+def test_confined_python_has_no_descriptor_beyond_its_streams(harness):
+    seen = harness.python("tell([number for number in range(3, 4096) if attempt(os.fstat, number) == 'done'])")
     assert seen.told == []
 
 
 @pytest.mark.levels("confined")
-def test_confined_guest_sees_nothing_of_the_hosts_processes(house, host):
-    seen = house.python(f"""
+def test_confined_guest_sees_nothing_of_the_hosts_processes(harness, host):
+    seen = harness.python(f"""
         paths = "/proc /proc/self /proc/1 /proc/{host.victim.pid} /proc/net".split()
         files = "/proc/self/environ /proc/1/environ /proc/{host.victim.pid}/cmdline /proc/net/tcp /proc/mounts".split()
         tell([attempt(os.listdir, path) for path in paths] + [attempt(open, file) for file in files])
@@ -74,15 +74,17 @@ def test_confined_guest_sees_nothing_of_the_hosts_processes(house, host):
     assert set(seen) == {"EACCES"}
 
 
-def test_guest_cannot_open_the_servers_files(house, host):
-    seen = house.python(f"tell([attempt(open, {str(host.secret_file)!r}), attempt(os.listdir, {str(host.folder)!r})])")
-    assert seen.told == ["EACCES" if house.level is IsolationLevel.CONFINED else "ENOENT"] * 2
+def test_guest_cannot_open_the_servers_files(harness, host):
+    seen = harness.python(
+        f"tell([attempt(open, {str(host.secret_file)!r}), attempt(os.listdir, {str(host.folder)!r})])"
+    )
+    assert seen.told == ["EACCES" if harness.level is IsolationLevel.CONFINED else "ENOENT"] * 2
 
 
 @pytest.mark.embedded  # a container has the folders of its image
 @pytest.mark.levels(*WHOLE_VIEW)
-def test_guest_sees_nothing_of_the_hosts_folders(house):
-    seen = house.python("""
+def test_guest_sees_nothing_of_the_hosts_folders(harness):
+    seen = harness.python("""
         listing = {}
         for folder in "/ /root /home /var /sys /run /opt /mnt /srv /boot /var/lib /dev /opt/python-packages".split():
             try: listing[folder] = sorted(os.listdir(folder))
@@ -99,16 +101,16 @@ def test_guest_sees_nothing_of_the_hosts_folders(house):
 
 
 @pytest.mark.levels("confined")
-def test_confined_guest_cannot_open_the_hosts_folders(house):
-    seen = house.python("""
+def test_confined_guest_cannot_open_the_hosts_folders(harness):
+    seen = harness.python("""
         folders = "/ /root /home /var /sys /run /mnt /srv /boot /tmp /etc".split()
         tell({folder: attempt(os.listdir, folder) for folder in folders if os.path.isdir(folder)})
     """).told
     assert set(seen.values()) == {"EACCES"}
 
 
-def test_guest_cannot_read_secrets_of_the_system(house):
-    seen = house.python(f"""
+def test_guest_cannot_read_secrets_of_the_system(harness):
+    seen = harness.python(f"""
         def read(file):
             with open(file, "rb") as stream: return stream.read(1).decode("latin-1")
         files = {SYSTEM_SECRETS!r}
@@ -117,8 +119,8 @@ def test_guest_cannot_read_secrets_of_the_system(house):
     assert {file: byte for file, byte in seen.items() if byte} == {}
 
 
-def test_guest_finds_the_secret_nowhere_in_what_it_can_read(house, host):
-    seen = house.python("""
+def test_guest_finds_the_secret_nowhere_in_what_it_can_read(harness, host):
+    seen = harness.python("""
         import stat
         secret, found, read = "-".join(("the", "secret", "of", "the", "host")).encode(), [], 0
         for top in ("/etc", "/opt", "/proc", "/run", "/tmp", "/var", "/dev", "/home", "/root", "/srv", os.getcwd()):
@@ -138,23 +140,23 @@ def test_guest_finds_the_secret_nowhere_in_what_it_can_read(house, host):
     """)
     read, found = seen.told
     assert found == []
-    assert read > (0 if house.level is IsolationLevel.CONFINED else 20)  # there it can list its own folder alone
+    assert read > (0 if harness.level is IsolationLevel.CONFINED else 20)  # there it can list its own folder alone
 
 
 @pytest.mark.levels(*WHOLE_VIEW)
-def test_guest_sees_no_process_but_its_own(house):
-    *pids, own, parent = house.python(
+def test_guest_sees_no_process_but_its_own(harness):
+    *pids, own, parent = harness.python(
         "tell(sorted(int(n) for n in os.listdir('/proc') if n.isdigit()) + [os.getpid(), os.getppid()])"
     ).told
     assert pids == [1, own]  # init, itself
     # In a slot its parent is outside, and has no number here.
-    assert parent == (1 if house.in_container else 0)
-    assert house.in_container or own == 2
+    assert parent == (1 if harness.in_container else 0)
+    assert harness.in_container or own == 2
 
 
-def test_guest_cannot_look_into_other_processes(house, host):
+def test_guest_cannot_look_into_other_processes(harness, host):
     server, victim = os.getpid(), host.victim.pid
-    seen = house.python(f"""
+    seen = harness.python(f"""
         answers = {{}}
         for pid in (1, os.getppid(), {server}, {victim}):
             for part in ("environ", "mem", "maps", "io", "syscall", "stack", "pagemap", "auxv"):
@@ -169,8 +171,8 @@ def test_guest_cannot_look_into_other_processes(house, host):
     assert {what: answer for what, answer in seen.items() if answer not in ("EACCES", "EPERM", "ENOENT")} == {}
 
 
-def test_guest_is_not_told_the_servers_paths_by_its_own_process(house, host):
-    seen = house.python("""
+def test_guest_is_not_told_the_servers_paths_by_its_own_process(harness, host):
+    seen = harness.python("""
         print(sys.path, sys.argv, sys.executable, sys.orig_argv, os.getcwd(), sorted(sys.modules))
         if attempt(open, "/proc/self/cgroup") == "done": print(open("/proc/self/cgroup").read())
     """)
@@ -180,6 +182,6 @@ def test_guest_is_not_told_the_servers_paths_by_its_own_process(house, host):
     assert f"codex-server-{os.getpid()}" not in seen.stdout
 
 
-def test_guest_streams_are_pipes_of_its_own(house):
-    seen = house.python("import stat; tell([stat.S_ISFIFO(os.fstat(n).st_mode) for n in (0, 1, 2)])").told
+def test_guest_streams_are_pipes_of_its_own(harness):
+    seen = harness.python("import stat; tell([stat.S_ISFIFO(os.fstat(n).st_mode) for n in (0, 1, 2)])").told
     assert seen == [True, True, True]

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from codex_server.sandboxes import syscalls
+from codex_server.sandboxes.seccomp import syscalls
 
 REFUSED = {
     "mount": (b"none\0", b"/tmp\0", b"tmpfs\0", 0, 0),
@@ -62,16 +62,16 @@ REFUSED = {
 ONLY_X86 = {"modify_ldt": (1, b"\0" * 16, 16), "iopl": (3,), "ioperm": (0, 1, 1)}
 
 
-def test_guest_is_refused_every_call_that_leads_out(house):
+def test_guest_is_refused_every_call_that_leads_out(harness):
     known = syscalls.numbers(os.uname().machine)
     calls = {name: arguments for name, arguments in (REFUSED | ONLY_X86).items() if name in known}
-    seen = house.python(f"tell({{name: call(name, *arguments) for name, arguments in {calls!r}.items()}})").told
+    seen = harness.python(f"tell({{name: call(name, *arguments) for name, arguments in {calls!r}.items()}})").told
     assert len(seen) >= len(REFUSED) - 2
     assert set(seen.values()) == {"EPERM"}
 
 
 @pytest.mark.parametrize("flag", ["NEWNS", "NEWCGROUP", "NEWUTS", "NEWIPC", "NEWUSER", "NEWPID", "NEWNET"])
-def test_guest_cannot_make_a_namespace_with_clone(house, flag):
+def test_guest_cannot_make_a_namespace_with_clone(harness, flag):
     flags = {
         "NEWNS": 0x20000,
         "NEWCGROUP": 0x2000000,
@@ -81,17 +81,17 @@ def test_guest_cannot_make_a_namespace_with_clone(house, flag):
         "NEWPID": 0x20000000,
         "NEWNET": 0x40000000,
     }
-    seen = house.python(f"""
+    seen = harness.python(f"""
         answer = call("clone", {flags[flag]} | 17, 0, 0, 0, 0)
-        if answer == "done" and os.getpid() != {2 if str(house.level) != "confined" else 0}: os._exit(0)
+        if answer == "done" and os.getpid() != {2 if str(harness.level) != "confined" else 0}: os._exit(0)
         tell(answer)
     """)
     assert seen.told == "EPERM"
 
 
-def test_guest_cannot_make_a_child_of_its_parent(house):
+def test_guest_cannot_make_a_child_of_its_parent(harness):
     """Nobody would wait for it, and the sandbox could never be taken down."""
-    seen = house.python("""
+    seen = harness.python("""
         answer = call("clone", 0x8000 | 17, 0, 0, 0, 0)
         if answer == "done" and os.fork() == 0: os._exit(0)
         tell(answer)
@@ -99,8 +99,8 @@ def test_guest_cannot_make_a_child_of_its_parent(house):
     assert seen.told == "EPERM"
 
 
-def test_guest_cannot_make_a_namespace_with_clone3(house):
-    seen = house.python("""
+def test_guest_cannot_make_a_namespace_with_clone3(harness):
+    seen = harness.python("""
         import struct
         arguments = struct.pack("11Q", 0x10000000, 0, 0, 0, 17, 0, 0, 0, 0, 0, 0)
         tell(call("clone3", arguments, len(arguments)))
@@ -108,8 +108,8 @@ def test_guest_cannot_make_a_namespace_with_clone3(house):
     assert seen.told == "ENOSYS"
 
 
-def test_guest_cannot_become_root_of_a_user_namespace_by_tools(house):
-    seen = house.bash("""
+def test_guest_cannot_become_root_of_a_user_namespace_by_tools(harness):
+    seen = harness.bash("""
         unshare -Ur id -u; echo "unshare $?"
         unshare -m true; echo "mount $?"
         nsenter -t 1 -m true; echo "nsenter $?"
@@ -123,8 +123,8 @@ def test_guest_cannot_become_root_of_a_user_namespace_by_tools(house):
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="only x86_64 has a second and a third set of calls")
-def test_guest_dies_of_a_32_bit_call(house):
-    seen = house.python("""
+def test_guest_dies_of_a_32_bit_call(harness):
+    seen = harness.python("""
         import mmap
         page = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
         page.write(bytes.fromhex("53 b8 14 00 00 00 cd 80 5b c3"))
@@ -135,42 +135,42 @@ def test_guest_dies_of_a_32_bit_call(house):
     assert (seen.stdout, seen.ending.signal, seen.status) == ("asked\n", 31, "signalled")
 
 
-def assert_refused_or_killed(house, seen, answers):
+def assert_refused_or_killed(harness, seen, answers):
     """A container's runtime kills for a number of the x32 kind before our own filter can refuse it."""
-    if house.in_container and seen.ending.signal is not None:
+    if harness.in_container and seen.ending.signal is not None:
         assert seen.ending.signal == signal.SIGSYS
     else:
         assert set(seen.told) == answers
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="only x86_64 has a second and a third set of calls")
-def test_guest_finds_no_x32_calls(house):
-    seen = house.python("tell([call(1 << 30 | number, 0, 0, 0) for number in (0, 1, 39, 57, 272, 512, 547)])")
-    assert_refused_or_killed(house, seen, {"ENOSYS"})
+def test_guest_finds_no_x32_calls(harness):
+    seen = harness.python("tell([call(1 << 30 | number, 0, 0, 0) for number in (0, 1, 39, 57, 272, 512, 547)])")
+    assert_refused_or_killed(harness, seen, {"ENOSYS"})
 
 
-def test_guest_finds_no_call_that_the_policy_does_not_know(house):
-    seen = house.python("tell([call(number, 0, 0, 0) for number in (480, 511, 1000, 100_000, 2**30 - 1)])")
+def test_guest_finds_no_call_that_the_policy_does_not_know(harness):
+    seen = harness.python("tell([call(number, 0, 0, 0) for number in (480, 511, 1000, 100_000, 2**30 - 1)])")
     assert set(seen.told) == {"ENOSYS"}
-    assert house.python("tell(call(470, 0, 0, 0))").told == "EPERM"  # the last but one that it knows, listns
-    assert_refused_or_killed(house, house.python("tell([call(2**31 - 1, 0, 0, 0)])"), {"ENOSYS"})
+    assert harness.python("tell(call(470, 0, 0, 0))").told == "EPERM"  # the last but one that it knows, listns
+    assert_refused_or_killed(harness, harness.python("tell([call(2**31 - 1, 0, 0, 0)])"), {"ENOSYS"})
 
 
-def test_guest_cannot_type_into_a_terminal(house):
-    seen = house.python("""
+def test_guest_cannot_type_into_a_terminal(harness):
+    seen = harness.python("""
         import fcntl
         tell([attempt(fcntl.ioctl, 0, number, b"x") for number in (0x5412, 0x541C, 0x5423)])
     """)
     assert seen.told == ["EPERM"] * 3
 
 
-def test_guest_cannot_switch_off_address_randomisation(house):
-    seen = house.bash("setarch -R true; echo $?")
+def test_guest_cannot_switch_off_address_randomisation(harness):
+    seen = harness.bash("setarch -R true; echo $?")
     assert seen.stdout.strip() != "0"
 
 
-def test_guest_still_has_what_programs_need(house):
-    seen = house.python("""
+def test_guest_still_has_what_programs_need(harness):
+    seen = harness.python("""
         import subprocess, threading, tempfile
         threads = [threading.Thread(target=sum, args=([1],)) for _ in range(4)]
         [thread.start() for thread in threads], [thread.join() for thread in threads]
@@ -181,8 +181,8 @@ def test_guest_still_has_what_programs_need(house):
 
 
 @pytest.mark.levels("full", "namespaces")  # at level confined /dev/shm is the host's, so there are no named semaphores
-def test_guest_still_has_pools_of_processes(house):
-    seen = house.python("""
+def test_guest_still_has_pools_of_processes(harness):
+    seen = harness.python("""
         import multiprocessing
         with multiprocessing.get_context("fork").Pool(2) as pool: tell(pool.map(abs, [-1, -2]))
     """)

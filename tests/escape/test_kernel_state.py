@@ -17,16 +17,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.escape.guesthouse import PRELUDE, Sink
+from tests.escape.sandbox_harness import PRELUDE, Sink
 from tests.tiers import sampled
 from tests.waiting import until
 
 IN_A_ROOM = ("full", "namespaces")
 
 
-def test_a_guest_cannot_change_its_limit_on_cores(house):
+def test_a_guest_cannot_change_its_limit_on_cores(harness):
     """Exactly 1 keeps the kernel from handing a program's memory to a core_pattern that is a program."""
-    seen = house.python("""
+    seen = harness.python("""
         import resource, struct
         def limit(*pair): return attempt(resource.setrlimit, resource.RLIMIT_CORE, pair)
         new = struct.pack("QQ", 0, 1)
@@ -66,8 +66,8 @@ def core_handler():
         Path(CORE_PATTERN).write_text(before)
 
 
-def test_nobody_on_the_host_is_handed_a_guests_memory_when_it_crashes(house, core_handler):
-    seen = house.python("""
+def test_nobody_on_the_host_is_handed_a_guests_memory_when_it_crashes(harness, core_handler):
+    seen = harness.python("""
         import resource, struct
         for pair in ((0, 1), (0, 0)):
             call("setrlimit", 4, struct.pack("QQ", *pair))
@@ -98,8 +98,8 @@ def _allow_cores() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY,) * 2)
 
 
-def test_a_guest_has_no_lease_and_no_watch_by_signal(house):
-    seen = house.python("""
+def test_a_guest_has_no_lease_and_no_watch_by_signal(harness):
+    seen = harness.python("""
         import fcntl
         library = os.open("/usr/bin/env", os.O_RDONLY)
         own = os.open(os.environ["TMPDIR"] + "/own", os.O_RDONLY | os.O_CREAT)
@@ -108,8 +108,8 @@ def test_a_guest_has_no_lease_and_no_watch_by_signal(house):
     assert seen.told == ["EPERM"] * 4
 
 
-def test_a_guest_takes_none_of_the_hosts_places_for_asynchronous_io(house):
-    seen = house.python("""
+def test_a_guest_takes_none_of_the_hosts_places_for_asynchronous_io(harness):
+    seen = harness.python("""
         contexts = [call("io_setup", 1024, ctypes.create_string_buffer(8)) for _ in range(100)]
         tell(sorted(set(contexts)))
     """)
@@ -117,25 +117,25 @@ def test_a_guest_takes_none_of_the_hosts_places_for_asynchronous_io(house):
 
 
 @pytest.mark.parametrize("way", sampled(["mmap", "memfd", "shm"]))
-def test_a_guest_takes_no_huge_page(house, way):
+def test_a_guest_takes_no_huge_page(harness, way):
     asked = {
         "mmap": 'call("mmap", 0, 2 << 20, 3, 0x40022, -1, 0)',
         "memfd": 'call("memfd_create", b"x", 4)',
         "shm": 'call("shmget", 7, 2 << 20, 0o4000 | 0o1600)',
     }
-    assert house.python(f"tell({asked[way]})").told == "EPERM"
+    assert harness.python(f"tell({asked[way]})").told == "EPERM"
 
 
 @pytest.mark.levels("confined")
-def test_a_confined_guest_learns_nothing_of_other_processes_by_descriptors(house, host):
-    seen = house.python(f"tell([call('pidfd_open', pid, 0) for pid in ({host.victim.pid}, {os.getpid()}, 1)])")
+def test_a_confined_guest_learns_nothing_of_other_processes_by_descriptors(harness, host):
+    seen = harness.python(f"tell([call('pidfd_open', pid, 0) for pid in ({host.victim.pid}, {os.getpid()}, 1)])")
     assert seen.told == ["EPERM"] * 3
 
 
-def test_a_guest_has_no_request_to_a_file_that_is_not_listed(house):
+def test_a_guest_has_no_request_to_a_file_that_is_not_listed(harness):
     """Attributes of files, facts of a process, clones of extents."""
     requests = (0x4008_6602, 0x4004_6602, 0x401C_5820, 0x4008_7602, 0x4004_9409, 0xC040_FF0B, 0xFF01)
-    seen = house.python(f"""
+    seen = harness.python(f"""
         import fcntl
         files = [os.open("/usr/bin/env", os.O_RDONLY), os.open("/usr/bin", os.O_RDONLY)]
         tell(sorted({{attempt(fcntl.ioctl, file, request, bytes(64)) for file in files for request in {requests!r}}}))
@@ -144,8 +144,8 @@ def test_a_guest_has_no_request_to_a_file_that_is_not_listed(house):
 
 
 @pytest.mark.levels(*IN_A_ROOM)
-def test_a_guest_makes_no_flow_label(house):
-    seen = house.python("""
+def test_a_guest_makes_no_flow_label(harness):
+    seen = harness.python("""
         import socket, struct
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sender:
             wish = struct.pack("=16sIBBHHHI", socket.inet_pton(socket.AF_INET6, "::1"), 0, 0, 255, 1, 60, 60, 0)
@@ -174,20 +174,20 @@ WATCHER = """
 
 @pytest.mark.levels(*IN_A_ROOM)
 @pytest.mark.embedded
-def test_a_watch_sees_nothing_of_what_the_host_and_other_guests_do(house):
+def test_a_watch_sees_nothing_of_what_the_host_and_other_guests_do(harness):
     """On the host's own inode each opening of a file below it would be told, by its name."""
     code = WATCHER.format(places=(*SHOWN, "/proc/self/exe", "/"))
-    seen = house.disturbed(code, "ready", lambda _: _use_what_is_shown(house))
+    seen = harness.disturbed(code, "ready", lambda _: _use_what_is_shown(harness))
     added, heard, own = json.loads(seen.stdout.splitlines()[-1])
     assert added >= 3
     assert (heard, own) == (0, True)
 
 
-async def _use_what_is_shown(house):
+async def _use_what_is_shown(harness):
     for place in filter(os.path.isdir, SHOWN):
         for name in os.listdir(place)[:5]:
             await asyncio.to_thread(_read, os.path.join(place, name))
-    await house._run("bash", "cat /usr/bin/env > /dev/null; ls / /usr/bin /etc/alternatives", {}, Sink())
+    await harness._run("bash", "cat /usr/bin/env > /dev/null; ls / /usr/bin /etc/alternatives", {}, Sink())
 
 
 def _read(place):
@@ -218,7 +218,7 @@ LOCK = (
 
 
 @pytest.mark.levels(*IN_A_ROOM)
-def test_a_lock_on_a_file_that_is_shown_is_seen_by_nobody_else(house):
+def test_a_lock_on_a_file_that_is_shown_is_seen_by_nobody_else(harness):
     """Neither by the host nor by another guest, however many there are."""
     many = """
     for byte in range(200, 8200, 2): lock(files[library], byte, 1)
@@ -230,11 +230,11 @@ def test_a_lock_on_a_file_that_is_shown_is_seen_by_nobody_else(house):
 
     async def look(_):
         found["host"] = _locks_on_the_host() - before
-        found["guest"] = await house._run(
+        found["guest"] = await harness._run(
             "python", PRELUDE + textwrap.dedent(LOCK + "    tell(sorted(answers))"), {}, Sink()
         )
 
-    seen = house.disturbed(LOCK + many, "ready", look)
+    seen = harness.disturbed(LOCK + many, "ready", look)
     count, answers = json.loads(seen.stdout.splitlines()[-1])
     assert count >= 4
     assert answers == ["done"]
@@ -255,8 +255,8 @@ def _locks_on_the_host():
 
 
 @pytest.mark.levels("confined")
-def test_a_confined_guest_has_no_lock_on_a_whole_file(house):
-    seen = house.python("""
+def test_a_confined_guest_has_no_lock_on_a_whole_file(harness):
+    seen = harness.python("""
         import fcntl
         files = [os.open(place, os.O_RDONLY) for place in ("/usr/bin/env", "/dev/null")]
         tell([attempt(fcntl.flock, file, fcntl.LOCK_EX) for file in files])
@@ -266,9 +266,9 @@ def test_a_confined_guest_has_no_lock_on_a_whole_file(house):
 
 @pytest.mark.levels(*IN_A_ROOM)
 @pytest.mark.embedded
-def test_a_guest_writes_nothing_of_itself_into_proc(house):
+def test_a_guest_writes_nothing_of_itself_into_proc(harness):
     """The peak of its memory is its supervisor's to count, and who dies first for memory the supervisor's to say."""
-    seen = house.python("""
+    seen = harness.python("""
         kept = bytearray(200 << 20); kept[::4096] = b"x" * len(kept[::4096])
         del kept
         def write(name, text):
@@ -282,8 +282,8 @@ def test_a_guest_writes_nothing_of_itself_into_proc(house):
 
 
 @pytest.mark.levels(*IN_A_ROOM)
-def test_a_guest_is_told_nothing_of_the_hosts_hardware_and_boot(house):
-    seen = house.python("""
+def test_a_guest_is_told_nothing_of_the_hosts_hardware_and_boot(harness):
+    seen = harness.python("""
         def inside(place):
             try: return len(os.listdir(place)) if os.path.isdir(place) else len(open(place).read())
             except OSError: return 0
@@ -298,9 +298,9 @@ def test_a_guest_is_told_nothing_of_the_hosts_hardware_and_boot(house):
 
 @pytest.mark.levels(*IN_A_ROOM)
 @pytest.mark.embedded
-def test_a_program_that_looks_for_its_own_file_finds_it_by_its_number(house):
+def test_a_program_that_looks_for_its_own_file_finds_it_by_its_number(harness):
     """V8 does, and copies 2 MiB where it is not found."""
-    seen = house.run(
+    seen = harness.run(
         "javascript",
         """
         const fs = require("fs"), maps = fs.readFileSync("/proc/self/maps", "utf8").split("\\n");
@@ -319,21 +319,21 @@ def test_a_program_that_looks_for_its_own_file_finds_it_by_its_number(house):
 
 @pytest.mark.levels(*IN_A_ROOM)
 @pytest.mark.embedded
-def test_a_guest_is_told_no_path_and_no_size_of_the_hosts_disks(house):
-    seen = house.python("""
+def test_a_guest_is_told_no_path_and_no_size_of_the_hosts_disks(harness):
+    seen = harness.python("""
         mounts = open("/proc/self/mountinfo").read()
         usage = os.statvfs("/usr")
         tell([mounts, usage.f_blocks * usage.f_frsize])
     """)
     mounts, size = seen.told
     assert size != os.statvfs("/usr").f_blocks * os.statvfs("/usr").f_frsize
-    for place in (str(Path(__file__).parents[2]), sys.prefix, *(str(lang.folder) for lang in house.languages)):
+    for place in (str(Path(__file__).parents[2]), sys.prefix, *(str(lang.folder) for lang in harness.languages)):
         assert place not in mounts
 
 
 @pytest.mark.levels(*IN_A_ROOM)
 @pytest.mark.embedded
-def test_what_the_kernel_counts_by_user_is_left_to_the_host_and_to_other_guests(house):
+def test_what_the_kernel_counts_by_user_is_left_to_the_host_and_to_other_guests(harness):
     """Watches and queued signals: a guest that takes all it gets leaves root, the account and its neighbours theirs."""
     greedy = """
         import signal, time
@@ -352,9 +352,9 @@ def test_what_the_kernel_counts_by_user_is_left_to_the_host_and_to_other_guests(
 
     async def look(_):
         found["host"] = await asyncio.to_thread(_take_counted)
-        found["guest"] = await house._run("python", PRELUDE + textwrap.dedent(info + modest), {}, Sink())
+        found["guest"] = await harness._run("python", PRELUDE + textwrap.dedent(info + modest), {}, Sink())
 
-    seen = house.disturbed(info + textwrap.indent(textwrap.dedent(greedy), "    "), "ready", look)
+    seen = harness.disturbed(info + textwrap.indent(textwrap.dedent(greedy), "    "), "ready", look)
     watches, signals = json.loads(seen.stdout.partition("ready")[0])
     assert (watches > 0, signals > 0) == (True, True)
     assert signals < 96_000
@@ -381,12 +381,12 @@ def _take_counted() -> str:
 
 @pytest.mark.levels(*IN_A_ROOM)
 @pytest.mark.embedded
-def test_as_root_guests_are_charged_to_an_id_that_nobody_else_has(house, host):
+def test_as_root_guests_are_charged_to_an_id_that_nobody_else_has(harness, host):
     if os.geteuid() != 0:
         pytest.skip("an account's sandboxes are its own")
 
     async def owner_of_the_room() -> int:
-        sandbox = await house.arm("python")
+        sandbox = await harness.arm("python")
         try:
             pid = _pid_behind(sandbox.slot.pidfd)
             namespace = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY)
@@ -397,8 +397,8 @@ def test_as_root_guests_are_charged_to_an_id_that_nobody_else_has(house, host):
         finally:
             await sandbox.destroy()
 
-    first = int(house.settings.guest_ids.partition(":")[0])
-    assert house.wait(owner_of_the_room()) == first
+    first = int(harness.settings.guest_ids.partition(":")[0])
+    assert harness.wait(owner_of_the_room()) == first
 
 
 def _pid_behind(pidfd: int) -> int:
@@ -406,12 +406,12 @@ def _pid_behind(pidfd: int) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("Pid:"))
 
 
-def test_two_guests_are_given_different_random_bytes_by_the_kernel(house):
+def test_two_guests_are_given_different_random_bytes_by_the_kernel(harness):
     code = """
         libc.getauxval.restype = ctypes.c_ulong
         tell(ctypes.string_at(libc.getauxval(25), 16).hex())
     """
-    assert house.python(code).told != house.python(code).told
+    assert harness.python(code).told != harness.python(code).told
 
 
 FILL_SOCKETS = """
@@ -432,8 +432,8 @@ FILL_SOCKETS = """
 
 
 @pytest.mark.levels(*IN_A_ROOM)
-def test_memory_in_sockets_that_nobody_reads_is_bounded_and_told(house):
-    seen = house.python(FILL_SOCKETS, memory_bytes=96 << 20, wall_seconds=10)
+def test_memory_in_sockets_that_nobody_reads_is_bounded_and_told(harness):
+    seen = harness.python(FILL_SOCKETS, memory_bytes=96 << 20, wall_seconds=10)
     if seen.status == "succeeded":  # the kernel took no more
         assert int(seen.stdout) < 160 << 20
         assert seen.ending.peak_memory_bytes > 48 << 20
@@ -443,25 +443,25 @@ def test_memory_in_sockets_that_nobody_reads_is_bounded_and_told(house):
 
 @pytest.mark.levels(*IN_A_ROOM)
 @pytest.mark.embedded
-def test_a_network_in_which_a_socket_was_made_is_replaced_whatever_it_counted(house):
+def test_a_network_in_which_a_socket_was_made_is_replaced_whatever_it_counted(harness):
     """A socket that was only made leaves no count behind, and yet could have left state."""
     name = "tell(os.readlink('/proc/self/ns/net'))"
-    first = house.python(name).told
-    assert house.python(name).told == first
+    first = harness.python(name).told
+    assert harness.python(name).told == first
     for family in ("AF_INET", "AF_INET6", "AF_NETLINK"):
         made = f"import socket; socket.socket(socket.{family}, socket.SOCK_DGRAM); {name}"
-        before = house.python(made).told
-        slot = house.last_slot
-        assert house.python(name).told != before
-        assert house.last_slot is slot
-    local = house.python(f"import socket; socket.socketpair(); socket.socket(socket.AF_UNIX); {name}").told
-    assert house.python(name).told == local
+        before = harness.python(made).told
+        slot = harness.last_slot
+        assert harness.python(name).told != before
+        assert harness.last_slot is slot
+    local = harness.python(f"import socket; socket.socketpair(); socket.socket(socket.AF_UNIX); {name}").told
+    assert harness.python(name).told == local
 
 
 @pytest.mark.levels(*IN_A_ROOM)
-def test_what_waits_in_sockets_of_the_routing_table_is_bounded(house):
+def test_what_waits_in_sockets_of_the_routing_table_is_bounded(harness):
     """The kernel charges it to nobody: init bounds the number of sockets; in a container it looks at what waits."""
-    seen = house.python(
+    seen = harness.python(
         """
         import socket, struct, time
         ask = struct.pack("=IHHIIBxHiII", 32, 18, 0x301, 1, 0, 0, 0, 0, 0, 0)  # all links
@@ -479,7 +479,7 @@ def test_what_waits_in_sockets_of_the_routing_table_is_bounded(house):
         memory_bytes=96 << 20,
         wall_seconds=10,
     )
-    if house.in_container:
+    if harness.in_container:
         assert seen.status in ("memory_exceeded", "timed_out")
     else:
         assert seen.stdout.startswith("EMFILE 32\n")
@@ -488,18 +488,18 @@ def test_what_waits_in_sockets_of_the_routing_table_is_bounded(house):
 
 @pytest.mark.levels("full")
 @pytest.mark.embedded
-def test_each_guest_has_a_group_of_the_scheduler_however_many_sessions_it_has(house):
+def test_each_guest_has_a_group_of_the_scheduler_however_many_sessions_it_has(harness):
     """The scheduler gives each session a share of its own, unless a group holds them all."""
 
     async def groups() -> list[str]:
-        sandboxes = [await house.arm("python") for _ in range(2)]
+        sandboxes = [await harness.arm("python") for _ in range(2)]
         try:
             return [_processor_group(_pid_behind(sandbox.slot.pidfd)) for sandbox in sandboxes]
         finally:
             for sandbox in sandboxes:
                 await sandbox.destroy()
 
-    found = house.wait(groups())
+    found = harness.wait(groups())
     if not _processor_group(os.getpid()):
         pytest.skip("this host has no controller of the processors")
     assert all("/codex-server-" in group and "/slot-" in group for group in found)
@@ -514,14 +514,14 @@ def _processor_group(pid: int) -> str:
 
 
 @pytest.mark.levels("confined")
-def test_a_confined_guests_locks_keep_its_own_processes_apart_and_lie_on_no_file(house):
+def test_a_confined_guests_locks_keep_its_own_processes_apart_and_lie_on_no_file(harness):
     before = _locks_on_the_host()
     found = {}
 
     async def look(_):
         found["host"] = _locks_on_the_host() - before
 
-    seen = house.disturbed(CONFINED_LOCKS, "ready", look)
+    seen = harness.disturbed(CONFINED_LOCKS, "ready", look)
     assert json.loads(seen.stdout.splitlines()[-1]) == {
         "own": ["done", "done"],
         "library": ["done", "EBADF"],
@@ -593,20 +593,20 @@ FOLDERS_IN_MEMORY = """
 
 
 @pytest.mark.levels("confined")
-def test_a_confined_guest_finds_the_folder_of_no_other_guest_in_its_memory(house):
+def test_a_confined_guest_finds_the_folder_of_no_other_guest_in_its_memory(harness):
     """Their names are what keeps guests off files whose uid they all share."""
-    house.python("print(1)")
-    seen = house.together(FOLDERS_IN_MEMORY, FOLDERS_IN_MEMORY, "print(2)")
+    harness.python("print(1)")
+    seen = harness.together(FOLDERS_IN_MEMORY, FOLDERS_IN_MEMORY, "print(2)")
     assert [one.told for one in seen[:2]] == [[True, 0]] * 2
 
 
 @pytest.mark.levels("confined")
-def test_a_confined_guest_sets_modes_and_times_of_its_own_files_alone(house):
+def test_a_confined_guest_sets_modes_and_times_of_its_own_files_alone(harness):
     """Tried on a file with the server's uid, which the guest may read: by path, by links, by descriptor."""
-    prefix = house.python("tell(sys.prefix)").told
+    prefix = harness.python("tell(sys.prefix)").told
     target = next(path for path in Path(prefix).rglob("*") if path.is_file() and not path.is_symlink())
     before = target.stat()
-    seen = house.python(f"""
+    seen = harness.python(f"""
         target = {str(target)!r}
         import shutil
         os.mkdir("folder"); open("folder/own", "w").close()
@@ -644,8 +644,8 @@ def test_a_confined_guest_sets_modes_and_times_of_its_own_files_alone(house):
 
 
 @pytest.mark.levels("confined")
-def test_a_confined_guest_that_asks_for_locks_with_rubbish_gets_an_errno(house):
-    seen = house.python("""
+def test_a_confined_guest_that_asks_for_locks_with_rubbish_gets_an_errno(harness):
+    seen = harness.python("""
         import mmap, struct
         page = mmap.mmap(-1, 4096)
         last = ctypes.addressof(ctypes.c_char.from_buffer(page)) + 4090  # the answer would go beyond the page

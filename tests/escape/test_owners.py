@@ -114,20 +114,20 @@ def test_every_kind_that_is_not_the_whole_hosts_is_touched_here():
 
 
 @pytest.fixture
-def seen_first(house):
+def seen_first(harness):
     """What a guest finds where nobody was before it."""
-    house.settle()
-    return [house.python(look).told for look in LOOKS]
+    harness.settle()
+    return [harness.python(look).told for look in LOOKS]
 
 
 @settings(max_examples=examples(6), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kinds=st.lists(st.sampled_from(sorted(TOUCHES)), min_size=1, max_size=8, unique=True))
-def test_the_next_guest_finds_what_the_first_one_found_whatever_was_touched(house, seen_first, kinds):
+def test_the_next_guest_finds_what_the_first_one_found_whatever_was_touched(harness, seen_first, kinds):
     body = "".join(f"\nif True:\n{_indented(TOUCHES[kind])}" for kind in kinds)
     for look, first in zip(LOOKS, seen_first, strict=True):
-        touched = house.python(PRELUDE + body + "\nprint('touched', flush=True)\nos._exit(0)\n")
+        touched = harness.python(PRELUDE + body + "\nprint('touched', flush=True)\nos._exit(0)\n")
         assert (touched.stdout, touched.ending.exit_code) == ("touched\n", 0), (kinds, touched.stderr)
-        assert json.loads(house.python(look).stdout) == first, kinds
+        assert json.loads(harness.python(look).stdout) == first, kinds
 
 
 def _indented(code: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from codex_server.sandboxes.base import IsolationLevel
-from tests.census import GUEST_IDS, descendants
+from tests.host_snapshot import GUEST_IDS, descendants
 
 STATUS = """
     fields = {}
@@ -20,19 +20,19 @@ IN_A_ROOM = ("full", "namespaces")
 
 
 @pytest.mark.levels(*IN_A_ROOM)
-def test_guest_has_no_capability_and_can_gain_none(house):
-    fields = house.python(STATUS).told
+def test_guest_has_no_capability_and_can_gain_none(harness):
+    fields = harness.python(STATUS).told
     assert {fields[f"Cap{which}"][0] for which in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {"0" * 16}
 
 
 @pytest.mark.levels(*IN_A_ROOM)
-def test_guest_is_filtered_and_gets_no_new_privileges(house):
-    fields = house.python(STATUS).told
+def test_guest_is_filtered_and_gets_no_new_privileges(harness):
+    fields = harness.python(STATUS).told
     assert (fields["Seccomp"], fields["NoNewPrivs"]) == (["2"], ["1"])
 
 
-def test_guest_cannot_take_off_no_new_privileges_nor_get_a_capability(house):
-    seen = house.python("""
+def test_guest_cannot_take_off_no_new_privileges_nor_get_a_capability(harness):
+    seen = harness.python("""
         tell({
             "no_new_privs": libc.prctl(39, 0, 0, 0, 0),
             "unset": libc.prctl(38, 0, 0, 0, 0),
@@ -52,8 +52,8 @@ def test_guest_cannot_take_off_no_new_privileges_nor_get_a_capability(house):
     }
 
 
-def test_guest_is_not_root_and_cannot_become_anybody_else(house):
-    seen = house.python("""
+def test_guest_is_not_root_and_cannot_become_anybody_else(harness):
+    seen = harness.python("""
         def refusal(map, number):
             try: rows = [[int(word) for word in line.split()] for line in open(f"/proc/self/{map}")]
             except PermissionError: rows = [[0, 0, 1 << 32]]  # nothing of /proc, and the host's user namespace
@@ -70,16 +70,16 @@ def test_guest_is_not_root_and_cannot_become_anybody_else(house):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user cannot leave its groups")
-def test_guest_has_none_of_the_groups_of_its_server(house):
+def test_guest_has_none_of_the_groups_of_its_server(harness):
     assert os.getgroups()
-    groups, own = house.python("tell([os.getgroups(), os.getresgid()])").told
+    groups, own = harness.python("tell([os.getgroups(), os.getresgid()])").told
     assert set(groups) <= set(own)
 
 
 @pytest.mark.levels(*IN_A_ROOM)
 @pytest.mark.embedded
 @pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user cannot leave its groups")
-def test_nobody_in_a_room_has_the_groups_of_the_server(house):
+def test_nobody_in_a_room_has_the_groups_of_the_server(harness):
     found = {}
 
     def look(sandbox):
@@ -87,21 +87,21 @@ def test_nobody_in_a_room_has_the_groups_of_the_server(house):
         room = [init, parent_of(init), *members_of(init)]
         found.update({pid: groups_of(pid) for pid in room})
 
-    house.disturbed("print('ready', flush=True); sys.stdin.read()", "ready", look, stdin=b"x" * 2**20)
+    harness.disturbed("print('ready', flush=True); sys.stdin.read()", "ready", look, stdin=b"x" * 2**20)
     assert len(found) == 3
     assert set(found.values()) == {()}
 
 
 @pytest.mark.embedded
 @pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's sandboxes without newuidmap have its own uid")
-def test_guest_has_a_host_uid_that_nobody_else_has(house):
+def test_guest_has_a_host_uid_that_nobody_else_has(harness):
     found = []
 
     def look(sandbox):
         found.extend(os.stat(f"/proc/{pid}").st_uid for pid in members_of(pid_of(sandbox.slot.pidfd)))
 
-    house.disturbed("print('ready', flush=True); sys.stdin.read()", "ready", look, stdin=b"x" * 2**20)
-    house.together(*["import time; time.sleep(0.1)"] * 2)
+    harness.disturbed("print('ready', flush=True); sys.stdin.read()", "ready", look, stdin=b"x" * 2**20)
+    harness.together(*["import time; time.sleep(0.1)"] * 2)
     assert found
     assert all(uid in GUEST_IDS for uid in found)
 
@@ -135,8 +135,8 @@ def _pid_namespace(pid: int) -> str | None:
         return None
 
 
-def test_setuid_programs_give_nothing(house):
-    seen = house.python("""
+def test_setuid_programs_give_nothing(harness):
+    seen = harness.python("""
         import glob, stat, subprocess
         found = [path for folder in ("/usr/bin", "/usr/sbin", "/bin", "/usr/lib/*") for path in glob.glob(folder + "/*")
                  if os.path.isfile(path) and os.stat(path).st_mode & (stat.S_ISUID | stat.S_ISGID)]
@@ -154,8 +154,8 @@ def test_setuid_programs_give_nothing(house):
     assert [name for name, won in seen.told[1] if won] == []
 
 
-def test_a_setuid_file_of_its_own_gives_nothing(house):
-    seen = house.python("""
+def test_a_setuid_file_of_its_own_gives_nothing(harness):
+    seen = harness.python("""
         import shutil, subprocess
         shutil.copyfile("/bin/sleep", "mine")
         answers = [attempt(os.chmod, "mine", 0o4755), attempt(os.chown, "mine", 0, 0), attempt(os.setxattr, "mine", "security.capability", b"\\1\\0\\0\\2" + b"\\xff" * 16)]
@@ -164,8 +164,8 @@ def test_a_setuid_file_of_its_own_gives_nothing(house):
     assert seen[1:] in (["EPERM", "EPERM"], ["EINVAL", "EPERM"])
 
 
-def test_guest_cannot_write_outside_its_own_folders(house):
-    seen = house.python("""
+def test_guest_cannot_write_outside_its_own_folders(harness):
+    seen = harness.python("""
         tried = {}
         for folder in "/ /usr /usr/bin /usr/lib /bin /lib /etc /opt /opt/codex /opt/runners /proc /sys /run /dev /var /home /root /mnt".split():
             tried[folder] = attempt(open, folder + "/made-by-a-guest", "w")
@@ -180,8 +180,8 @@ def test_guest_cannot_write_outside_its_own_folders(house):
     assert {what: answer for what, answer in seen.items() if answer not in allowed} == {}
 
 
-def test_guest_can_write_its_workspace_and_temporary_folder(house):
-    seen = house.python("""
+def test_guest_can_write_its_workspace_and_temporary_folder(harness):
+    seen = harness.python("""
         import tempfile
         open("here", "w").write("x"); open(os.path.join(tempfile.gettempdir(), "there"), "w").write("y")
         tell([os.listdir(), os.listdir(tempfile.gettempdir())])
@@ -190,8 +190,8 @@ def test_guest_can_write_its_workspace_and_temporary_folder(house):
     assert "there" in seen[1]
 
 
-def test_guest_cannot_change_the_kernels_settings(house):
-    seen = house.python("""
+def test_guest_cannot_change_the_kernels_settings(harness):
+    seen = harness.python("""
         tried = {}
         for file in "kernel/core_pattern kernel/sysrq kernel/hostname kernel/modprobe kernel/randomize_va_space vm/drop_caches vm/overcommit_memory net/ipv4/ip_forward user/max_user_namespaces fs/file-max kernel/shmmax".split():
             def write():
@@ -206,23 +206,23 @@ def test_guest_cannot_change_the_kernels_settings(house):
     assert {what: answer for what, answer in seen.items() if answer == "done"} == {}
 
 
-def test_guest_cannot_make_devices(house):
-    seen = house.python("""
+def test_guest_cannot_make_devices(harness):
+    seen = harness.python("""
         import stat
         tell([attempt(os.mknod, "disk", stat.S_IFBLK | 0o666, os.makedev(8, 0)), attempt(os.mknod, "mem", stat.S_IFCHR | 0o666, os.makedev(1, 1)),
               attempt(os.mknod, "/dev/shm/null", stat.S_IFCHR | 0o666, os.makedev(1, 3))])
     """).told
-    assert seen == ["EACCES" if house.level is IsolationLevel.CONFINED else "EPERM"] * 3
+    assert seen == ["EACCES" if harness.level is IsolationLevel.CONFINED else "EPERM"] * 3
 
 
 @pytest.mark.levels(*IN_A_ROOM)
-def test_guest_is_the_first_to_die_for_memory(house):
-    assert house.python("print(open('/proc/self/oom_score_adj').read())").stdout.split() == ["1000"]
+def test_guest_is_the_first_to_die_for_memory(harness):
+    assert harness.python("print(open('/proc/self/oom_score_adj').read())").stdout.split() == ["1000"]
 
 
-def test_guest_cannot_lower_its_claim_to_die_first_below_the_hosts(house):
+def test_guest_cannot_lower_its_claim_to_die_first_below_the_hosts(harness):
     lowest = int(Path("/proc/self/oom_score_adj").read_text()) - 1
-    seen = house.python(f"""
+    seen = harness.python(f"""
         def write():
             with open("/proc/self/oom_score_adj", "w") as file: file.write("{lowest}")
         tell(attempt(write))
@@ -230,8 +230,8 @@ def test_guest_cannot_lower_its_claim_to_die_first_below_the_hosts(house):
     assert seen in ("EACCES", "EROFS")
 
 
-def test_guest_cannot_raise_its_limits(house):
-    seen = house.python("""
+def test_guest_cannot_raise_its_limits(harness):
+    seen = harness.python("""
         import resource
         answers = {}
         for name in ("NPROC", "NOFILE", "FSIZE", "CPU", "CORE", "MEMLOCK", "STACK"):
@@ -247,8 +247,8 @@ def test_guest_cannot_raise_its_limits(house):
 
 
 @pytest.mark.levels(*IN_A_ROOM)
-def test_a_guest_cannot_slow_down_its_init(house):
-    seen = house.python("""
+def test_a_guest_cannot_slow_down_its_init(harness):
+    seen = harness.python("""
         tell([
             attempt(os.setpriority, os.PRIO_PROCESS, 1, 19),
             attempt(os.sched_setscheduler, 1, os.SCHED_IDLE, os.sched_param(0)),
@@ -259,8 +259,8 @@ def test_a_guest_cannot_slow_down_its_init(house):
     assert seen.told == ["EPERM"] * 4
 
 
-def test_guest_cannot_touch_cgroups(house):
-    seen = house.python("""
+def test_guest_cannot_touch_cgroups(harness):
+    seen = harness.python("""
         tried = [attempt(open, path, "w") for path in ("/sys/fs/cgroup/cgroup.procs", "/sys/fs/cgroup/memory/tasks", "/sys/fs/cgroup/pids/cgroup.procs", "/sys/fs/cgroup/memory/release_agent")]
         tell([tried, attempt(os.mkdir, "/sys/fs/cgroup/mine")])
     """).told
@@ -268,43 +268,43 @@ def test_guest_cannot_touch_cgroups(house):
 
 
 @pytest.mark.levels(*IN_A_ROOM)
-def test_guest_sees_only_its_own_cgroup(house):
-    lines = house.python("print(open('/proc/self/cgroup').read())").stdout.split()
+def test_guest_sees_only_its_own_cgroup(harness):
+    lines = harness.python("print(open('/proc/self/cgroup').read())").stdout.split()
     own = {line.rsplit(":", 1)[1] for line in lines}
-    assert own == {"/"} or house.level is IsolationLevel.NAMESPACES
+    assert own == {"/"} or harness.level is IsolationLevel.NAMESPACES
 
 
 @pytest.mark.levels(*IN_A_ROOM)
-def test_every_mount_that_a_guest_sees_is_read_only_or_its_own(house):
-    seen = house.python("""
+def test_every_mount_that_a_guest_sees_is_read_only_or_its_own(harness):
+    seen = harness.python("""
         rows = [line.split() for line in open("/proc/self/mounts")]
         tell([[target, options.split(","), os.access(target, os.W_OK)] for _, target, _, options, *_ in rows])
     """).told
-    own = {"/workspace", "/tmp", "/dev/shm", "/proc"} | ({"/dev/mqueue"} if house.in_container else set())
+    own = {"/workspace", "/tmp", "/dev/shm", "/proc"} | ({"/dev/mqueue"} if harness.in_container else set())
     for target, options, writable in seen:
         # A container's root has neither: no-new-privileges and the lack of every capability do what they would.
-        engines = house.in_container and (target in ("/", "/dev") or target.startswith(("/etc/", "/proc/", "/sys")))
+        engines = harness.in_container and (target in ("/", "/dev") or target.startswith(("/etc/", "/proc/", "/sys")))
         assert "nosuid" in options or engines, target
-        kept = "ro" in options or (house.in_container and not writable)
+        kept = "ro" in options or (harness.in_container and not writable)
         assert kept or target in own or target.startswith("/proc/"), target
         assert "nodev" in options or engines or target.startswith(("/dev/", "/proc/")), target
 
 
 @pytest.mark.embedded
 @pytest.mark.parametrize("language", ["python", "javascript"])
-def test_a_worker_is_confined_before_it_is_given_a_program(house, language):
+def test_a_worker_is_confined_before_it_is_given_a_program(harness, language):
     """Looked at from the host, while it waits for the first byte."""
-    if house.languages.find(language).interpreter is None:
+    if harness.languages.find(language).interpreter is None:
         pytest.skip(f"{language} is not installed here")
 
     async def armed() -> list[dict[str, str]]:
-        sandbox = await house.arm(language)
+        sandbox = await harness.arm(language)
         try:
             return [_facts_of(pid) for pid in _workers_of(sandbox.slot.pidfd)]
         finally:
             await sandbox.destroy()
 
-    found = house.wait(armed())
+    found = harness.wait(armed())
     assert len(found) == 1
     (worker,) = found
     assert (worker["Seccomp"], worker["NoNewPrivs"]) == ("2", "1")
@@ -315,7 +315,7 @@ def test_a_worker_is_confined_before_it_is_given_a_program(house, language):
     if os.geteuid() == 0:
         assert "0" not in worker["Uid"].split()
         assert worker["Groups"] == ""
-    if str(house.level) != "confined":
+    if str(harness.level) != "confined":
         own = {kind: os.readlink(f"/proc/self/ns/{kind}") for kind in ("mnt", "net", "pid", "ipc", "uts", "user")}
         assert [kind for kind in own if own[kind] in worker["namespaces"]] == []
 

@@ -55,34 +55,34 @@ MESS = """
 """
 
 
-def same_slot(house, first, second):
+def same_slot(harness, first, second):
     """What ``second`` did in the slot in which ``first`` ran before it."""
-    before = house.python(first)
-    slot = house.last_slot
-    after = house.python(second)
-    assert house.last_slot is slot, (before, after)
+    before = harness.python(first)
+    slot = harness.last_slot
+    after = harness.python(second)
+    assert harness.last_slot is slot, (before, after)
     return after
 
 
-def test_a_slot_whose_guest_came_to_its_own_end_serves_the_next_one(house):
-    assert same_slot(house, "sys.exit(3)", "print(1)").stdout == "1\n"
-    assert same_slot(house, "os.kill(os.getpid(), 11)", "print(2)").stdout == "2\n"
+def test_a_slot_whose_guest_came_to_its_own_end_serves_the_next_one(harness):
+    assert same_slot(harness, "sys.exit(3)", "print(1)").stdout == "1\n"
+    assert same_slot(harness, "os.kill(os.getpid(), 11)", "print(2)").stdout == "2\n"
 
 
-def test_a_slot_whose_guest_had_to_be_stopped_serves_nobody_any_more(house):
-    house.python("while True: pass", wall_seconds=0.3)
-    slot = house.last_slot
-    house.python("print(1)")
-    assert house.last_slot is not slot
+def test_a_slot_whose_guest_had_to_be_stopped_serves_nobody_any_more(harness):
+    harness.python("while True: pass", wall_seconds=0.3)
+    slot = harness.last_slot
+    harness.python("print(1)")
+    assert harness.last_slot is not slot
 
 
-def test_a_guest_finds_the_world_as_the_one_before_found_it(house):
-    first = house.python(WORLD).told
-    assert same_slot(house, MESS, WORLD).told == first
+def test_a_guest_finds_the_world_as_the_one_before_found_it(harness):
+    first = harness.python(WORLD).told
+    assert same_slot(harness, MESS, WORLD).told == first
 
 
-def test_a_guest_finds_no_byte_of_the_one_before_in_its_own_memory(house):
-    sung = house.run(
+def test_a_guest_finds_no_byte_of_the_one_before_in_its_own_memory(harness):
+    sung = harness.run(
         "python",
         f"import sys\nprint({CANARY!r}, sys.argv, sys.stdin.read())\nopen({CANARY!r}, 'w').write({CANARY!r} * 1000)",
         args=(CANARY,),
@@ -90,16 +90,16 @@ def test_a_guest_finds_no_byte_of_the_one_before_in_its_own_memory(house):
         stdin=CANARY.encode(),
         files={f"in-{CANARY}": CANARY.encode() * 100},
     )
-    slot = house.last_slot
+    slot = harness.last_slot
     assert sung.stdout.count(CANARY) == 3
     assert [file.path for file in sung.ending.files] == [CANARY]
-    assert house.python(SEARCH).told == []
-    assert house.last_slot is slot
-    assert house.python(SEARCH + f"    song = {CANARY!r}").told, "the search finds nothing at all"
+    assert harness.python(SEARCH).told == []
+    assert harness.last_slot is slot
+    assert harness.python(SEARCH + f"    song = {CANARY!r}").told, "the search finds nothing at all"
 
 
-def test_a_network_that_was_used_is_replaced(house):
-    first = house.python(NETWORK).told
+def test_a_network_that_was_used_is_replaced(harness):
+    first = harness.python(NETWORK).told
     used = """
         import socket
         server = socket.create_server(("127.0.0.1", 8099))
@@ -108,38 +108,38 @@ def test_a_network_that_was_used_is_replaced(house):
         for end in (other, caller, server): end.close()  # the side that closes first lingers in TIME_WAIT
         tell(len(open("/proc/net/tcp").readlines()))
     """
-    assert house.python(used).told > 1
+    assert harness.python(used).told > 1
     again = "import socket; server = socket.socket(); server.bind(('127.0.0.1', 8099)); server.listen(); tell(1)"
-    assert same_slot(house, used, again).told == 1
-    assert same_slot(house, used, NETWORK).told == first
+    assert same_slot(harness, used, again).told == 1
+    assert same_slot(harness, used, NETWORK).told == first
 
 
-def test_a_network_where_only_a_refusal_was_counted_is_replaced_too(house):
-    first = house.python(NETWORK).told
+def test_a_network_where_only_a_refusal_was_counted_is_replaced_too(harness):
+    first = harness.python(NETWORK).told
     refused = "import socket; attempt(socket.create_connection, ('192.0.2.1', 80), 1)"
-    assert same_slot(house, refused, NETWORK).told == first
+    assert same_slot(harness, refused, NETWORK).told == first
 
 
-def test_message_queues_do_not_outlive_their_guest(house):
+def test_message_queues_do_not_outlive_their_guest(harness):
     made = "tell(call('msgget', 78, 0o1600))"  # IPC_CREAT
     found = "tell(call('msgget', 78, 0o600))"
-    assert house.python(made).told == "done"
-    assert same_slot(house, made, found).told == "ENOENT"
+    assert harness.python(made).told == "done"
+    assert same_slot(harness, made, found).told == "ENOENT"
 
 
-def test_what_the_one_before_used_is_not_counted_for_the_next(house):
-    used = house.python("kept = bytearray(150 << 20)\nfor _ in range(3_000_000): pass\nkept[::4096] = kept[::4096]")
+def test_what_the_one_before_used_is_not_counted_for_the_next(harness):
+    used = harness.python("kept = bytearray(150 << 20)\nfor _ in range(3_000_000): pass\nkept[::4096] = kept[::4096]")
     assert used.ending.peak_memory_bytes > 150 << 20
-    after = same_slot(house, "kept = bytearray(150 << 20); sum(range(3_000_000))", "print(1)")
+    after = same_slot(harness, "kept = bytearray(150 << 20); sum(range(3_000_000))", "print(1)")
     assert after.ending.peak_memory_bytes < 60 << 20
     assert after.ending.cpu_seconds < used.ending.cpu_seconds + 1
     assert after.ending.oom_kills == 0
 
 
-def test_tighter_limits_of_the_one_before_do_not_bind_the_next(house):
-    house.python("print(1)", memory_bytes=64 << 20, processes=5, file_bytes=1000, cpu_seconds=2)
-    slot = house.last_slot
-    seen = house.python("""
+def test_tighter_limits_of_the_one_before_do_not_bind_the_next(harness):
+    harness.python("print(1)", memory_bytes=64 << 20, processes=5, file_bytes=1000, cpu_seconds=2)
+    slot = harness.last_slot
+    seen = harness.python("""
         import threading, time
         kept = bytearray(150 << 20)
         threads = [threading.Thread(target=time.sleep, args=(0.2,)) for _ in range(20)]
@@ -148,30 +148,30 @@ def test_tighter_limits_of_the_one_before_do_not_bind_the_next(house):
         tell(len(threads))
     """)
     assert seen.told == 20
-    assert house.last_slot is slot
+    assert harness.last_slot is slot
 
 
 @pytest.mark.levels("full")
-def test_tighter_limits_hold_in_a_slot_that_served_looser_ones(house):
-    house.python("kept = bytearray(150 << 20)")
-    slot = house.last_slot
-    assert house.python("kept = bytearray(150 << 20)", memory_bytes=64 << 20).status == "memory_exceeded"
-    assert house.last_slot is slot
-    house.python("print(1)")
-    assert house.last_slot is not slot
+def test_tighter_limits_hold_in_a_slot_that_served_looser_ones(harness):
+    harness.python("kept = bytearray(150 << 20)")
+    slot = harness.last_slot
+    assert harness.python("kept = bytearray(150 << 20)", memory_bytes=64 << 20).status == "memory_exceeded"
+    assert harness.last_slot is slot
+    harness.python("print(1)")
+    assert harness.last_slot is not slot
 
 
-def test_guests_of_other_languages_come_into_the_same_slot(house):
-    house.python("open('/tmp/left', 'w')")
-    slot = house.last_slot
-    assert house.bash("ls -A /tmp /dev/shm; echo $$").stdout.split() == ["/dev/shm:", "/tmp:", "2"]
-    assert house.last_slot is slot
+def test_guests_of_other_languages_come_into_the_same_slot(harness):
+    harness.python("open('/tmp/left', 'w')")
+    slot = harness.last_slot
+    assert harness.bash("ls -A /tmp /dev/shm; echo $$").stdout.split() == ["/dev/shm:", "/tmp:", "2"]
+    assert harness.last_slot is slot
 
 
-def test_a_node_program_finds_nothing_of_the_one_before(house):
-    house.run("javascript", "0")  # the first one shows what a slot with Node.js in it uses
-    house.run("javascript", "require('fs').writeFileSync('/tmp/left', process.env.HOME = 'left')")
-    slot = house.last_slot
+def test_a_node_program_finds_nothing_of_the_one_before(harness):
+    harness.run("javascript", "0")  # the first one shows what a slot with Node.js in it uses
+    harness.run("javascript", "require('fs').writeFileSync('/tmp/left', process.env.HOME = 'left')")
+    slot = harness.last_slot
     look = "console.log(process.pid, process.env.HOME, require('fs').readdirSync('/tmp'))"
-    assert house.run("javascript", look).stdout == "2 /tmp []\n"
-    assert house.last_slot is slot
+    assert harness.run("javascript", look).stdout == "2 /tmp []\n"
+    assert harness.last_slot is slot

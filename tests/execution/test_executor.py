@@ -19,8 +19,8 @@ from codex_server.execution.events import Event, FileLeft, Finished, Output, Pro
 from codex_server.execution.executor import Executor
 from codex_server.execution.run import Run
 from codex_server.limits import Limits
-from codex_server.model import Census, Execution, Outcome, Status
-from codex_server.sandboxes.fake import FakeBackend, fake_languages
+from codex_server.model import Execution, ExecutorStats, Outcome, Status
+from codex_server.sandboxes.testing.fake import FakeBackend, fake_languages
 from codex_server.settings import Settings
 from tests.execution.virtualtime import in_virtual_time, now, settle
 
@@ -69,7 +69,7 @@ def on_a_bench(test: Callable[[Bench], Awaitable[None]], **settings: object) -> 
             finally:
                 await executor.close()
                 assert backend.living == []
-                assert executor.census() == Census(0, 0, {})
+                assert executor.stats() == ExecutorStats(0, 0, {})
 
     in_virtual_time(main)
 
@@ -86,7 +86,7 @@ def test_an_execution_has_its_outcome() -> None:
 
 def test_only_available_languages_are_made_ready_and_kin_share_a_pool() -> None:
     async def test(bench: Bench) -> None:
-        assert bench.executor.census() == Census(0, 0, {"python": 3, "javascript": 1})
+        assert bench.executor.stats() == ExecutorStats(0, 0, {"python": 3, "javascript": 1})
         assert bench.executor.not_ready() == []
 
     on_a_bench(test, pool_sizes={"python": 3})
@@ -100,10 +100,10 @@ def test_a_program_is_sent_to_the_pool_that_serves_it_fastest() -> None:
             executor = Executor(backend, fake_languages(), settings)
             await executor.start()
             await settle()
-            assert executor.census().armed == {"python": 2, "large": 1, "javascript": 0}
+            assert executor.stats().armed == {"python": 2, "large": 1, "javascript": 0}
             held = asyncio.ensure_future(executor.execute(Execution("exe_1", "python", "print large\nwait end")))
             await settle()
-            assert executor.census().armed == {"python": 2, "large": 0, "javascript": 0}
+            assert executor.stats().armed == {"python": 2, "large": 0, "javascript": 0}
             backend.event("end").set()
             assert (await held).stdout.text == "large\n"
             await executor.close()
@@ -191,7 +191,7 @@ def test_what_was_lost_after_it_began_is_never_run_again() -> None:
             await bench.run("print begun\ndie")
         assert len(bench.backend.executions) == 1
         assert bench.book.executions == [], "nobody knows how it ended"
-        assert bench.executor.census().running == 0
+        assert bench.executor.stats().running == 0
 
     on_a_bench(test)
 
@@ -200,8 +200,8 @@ def test_beyond_the_places_executions_wait_and_beyond_the_room_they_are_refused(
     async def test(bench: Bench) -> None:
         runs = [bench.run("wait go") for _ in range(4)]
         await settle()
-        census = bench.executor.census()
-        assert (census.running, census.queued) == (2, 2)
+        stats = bench.executor.stats()
+        assert (stats.running, stats.queued) == (2, 2)
         with pytest.raises(Busy):
             await bench.run("print")
         bench.backend.event("go").set()
@@ -245,7 +245,7 @@ def test_cancelling_the_caller_kills_the_program_and_frees_its_place() -> None:
             await run
         await settle()
         assert bench.backend.armed[0].destroyed
-        assert bench.executor.census().running == 0
+        assert bench.executor.stats().running == 0
         assert bench.book.executions == [("python", Status.CANCELLED, None)]
 
     on_a_bench(test)
@@ -258,7 +258,7 @@ def test_cancelling_a_caller_who_waits_is_no_execution() -> None:
         await settle()
         waiting.cancel()
         await settle()
-        assert bench.executor.census().queued == 0
+        assert bench.executor.stats().queued == 0
         bench.backend.event("go").set()
         await asyncio.gather(*held)
         assert len(bench.book.executions) == 2
@@ -431,6 +431,6 @@ def test_a_thousand_executions_with_every_kind_of_luck_leak_nothing() -> None:
             await settle()
             runs[number % 8].cancel()
             await asyncio.gather(*runs, return_exceptions=True)
-        assert bench.executor.census().running == 0
+        assert bench.executor.stats().running == 0
 
     on_a_bench(test, max_concurrency=4, queue_length=8, max_flood=2**20)

@@ -9,7 +9,7 @@ import pytest
 from codex_server.errors import SandboxUnavailable
 from codex_server.execution import pool as pools
 from codex_server.execution.pool import Pool
-from codex_server.sandboxes.fake import FakeBackend, FakeSandbox, fake_languages
+from codex_server.sandboxes.testing.fake import FakeBackend, FakeSandbox, fake_languages
 from tests.execution.virtualtime import in_virtual_time, now, settle
 
 PYTHON = fake_languages().find("python")

@@ -21,8 +21,8 @@ import requests
 from codex_server.languages import Languages
 from codex_server.sandboxes.docker.container import OWNER_LABEL
 from codex_server.sandboxes.docker.images import image_name
-from tests.census import alive
 from tests.engine import HOST, built_images
+from tests.host_snapshot import alive
 from tests.levels import out_of_reach
 from tests.waiting import until
 

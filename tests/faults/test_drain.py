@@ -6,7 +6,7 @@ import signal
 import httpx2
 import pytest
 
-from tests.faults.house import ECHOES, Heard, house
+from tests.faults.running_server import ECHOES, Heard, running_server
 
 pytestmark = [pytest.mark.anyio, pytest.mark.tier("change")]
 
@@ -14,7 +14,7 @@ CLIENTS = 16
 
 
 async def test_under_load_every_accepted_request_is_answered_and_the_exit_code_is_0(level: str):
-    async with house(level) as here:
+    async with running_server(level) as here:
         heard: list[Heard] = []
         draining = asyncio.Event()
 
@@ -45,7 +45,7 @@ async def test_under_load_every_accepted_request_is_answered_and_the_exit_code_i
 
 
 async def test_what_waits_for_a_place_when_the_signal_comes_is_run_too(level: str):
-    async with house(level, CODEX_MAX_CONCURRENCY="1") as here:
+    async with running_server(level, CODEX_MAX_CONCURRENCY="1") as here:
         # The first holds the place until the others have come, on a busy machine too.
         asking = [asyncio.ensure_future(here.echo("python", pause=4.0))]
         await here.busy("running", 1)

@@ -25,10 +25,10 @@ from codex_server.sandboxes.docker import sandbox as sandbox_module
 from codex_server.sandboxes.docker import sweeper as sweeper_module
 from codex_server.sandboxes.docker.backend import DockerBackend
 from codex_server.sandboxes.docker.container import INSTANCE_LABEL
-from codex_server.sandboxes.docker.images import ROOM_LABEL, image_name
+from codex_server.sandboxes.docker.images import PROTOCOL_LABEL, image_name
 from codex_server.settings import Settings
 from tests.faults.dockerd import Dockerd, private_engine
-from tests.faults.house import BEARER, TOKEN, Heard
+from tests.faults.running_server import BEARER, TOKEN, Heard
 from tests.waiting import becomes, until
 
 pytestmark = [pytest.mark.tier("change"), pytest.mark.anyio, pytest.mark.timeout(300)]
@@ -427,7 +427,7 @@ async def test_an_image_that_is_missing_is_told_with_the_command_that_builds_it(
 async def test_an_image_of_another_version_says_to_build_it_anew(engine, settings, python):
     name = settings["docker_image"].format(runner="python", version="old")
     with engine.client() as client:
-        commit(client, settings["docker_image"], name, f"LABEL {ROOM_LABEL}=0")
+        commit(client, settings["docker_image"], name, f"LABEL {PROTOCOL_LABEL}=0")
     told = await refusal(settings, python, docker_image=settings["docker_image"].replace("{version}", "old"))
     assert f"the image {name} is another version's: `codex-server runners build python` builds it anew" in told
 

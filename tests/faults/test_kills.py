@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from tests.faults.house import Crowd, Heard, House, house, victims
+from tests.faults.running_server import Heard, LoadClients, RunningServer, running_server, victims
 from tests.tiers import by_tier
 
 pytestmark = [pytest.mark.anyio, pytest.mark.tier("change")]
@@ -29,7 +29,7 @@ def judge(heard: Heard) -> str:
     return "signalled"
 
 
-async def kill_one(here: House, role: str) -> bool:
+async def kill_one(here: RunningServer, role: str) -> bool:
     """Kill one of ``role``; False where none is there at the moment."""
     found = victims(here.family(), role)
     if not found:
@@ -44,8 +44,8 @@ async def kill_one(here: House, role: str) -> bool:
 @pytest.mark.timeout(180 + 20 * KILLS)
 @pytest.mark.parametrize("role", ["worker", "init", "zygote", "launcher"])
 async def test_whoever_is_killed_no_answer_is_wrong_or_mixed_up_and_the_server_heals(level: str, role: str):
-    async with house(level) as here:
-        crowd = Crowd(here, judge)
+    async with running_server(level) as here:
+        crowd = LoadClients(here, judge)
         async with crowd.asking(CLIENTS):
             killed = 0
             while killed < KILLS:

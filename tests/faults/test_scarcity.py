@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from benchmarks.processes import Process
-from tests.faults.house import Crowd, Heard, House, house
+from tests.faults.running_server import Heard, LoadClients, RunningServer, running_server
 from tests.faults.scarcity import SmallDisk, corner, forbid_forks, small_disk
 
 pytestmark = [pytest.mark.anyio, pytest.mark.tier("change")]
@@ -26,13 +26,13 @@ def judge(heard: Heard) -> str:
     return problem
 
 
-async def until_refused(crowd: Crowd) -> None:
+async def until_refused(crowd: LoadClients) -> None:
     """Return when somebody was refused: what stood ready is then used up."""
     while not sum(count for word, count in crowd.heard.items() if word != "right"):
         await crowd.answers(1)
 
 
-async def assert_scarce_then_well(here: House, crowd: Crowd) -> None:
+async def assert_scarce_then_well(here: RunningServer, crowd: LoadClients) -> None:
     assert crowd.heard["sandbox-unavailable"] > 0, crowd.heard
     await here.assert_well()
     assert here.defects() == []
@@ -40,8 +40,8 @@ async def assert_scarce_then_well(here: House, crowd: Crowd) -> None:
 
 
 async def test_when_no_process_can_be_forked_for_sandboxes_callers_are_told_and_it_recovers(level: str):
-    async with house(level) as here:
-        crowd = Crowd(here, judge)
+    async with running_server(level) as here:
+        crowd = LoadClients(here, judge)
         async with crowd.asking(CLIENTS):
             await crowd.answers(CLIENTS)
             while not crowd.heard["sandbox-unavailable"]:
@@ -57,8 +57,8 @@ async def test_when_no_process_can_be_forked_for_sandboxes_callers_are_told_and_
 
 async def test_when_the_host_has_no_process_left_callers_are_told_and_it_recovers(level: str):
     with corner("pids", "pids.max", "pids.max") as place:
-        async with house(level, *place.entrance) as here:
-            crowd = Crowd(here, judge)
+        async with running_server(level, *place.entrance) as here:
+            crowd = LoadClients(here, judge)
             async with crowd.asking(CLIENTS):
                 await crowd.answers(CLIENTS)
                 place.limit(1)  # those that are there live on
@@ -72,10 +72,10 @@ async def test_when_the_host_has_no_process_left_callers_are_told_and_it_recover
 async def test_when_the_host_has_no_memory_left_no_answer_is_wrong_and_it_recovers(level: str):
     hungry = "kept = []\nwhile True: kept.append(bytes(b'x' * (1 << 20)))"
     with corner("memory", "memory.limit_in_bytes", "memory.max") as place:
-        async with house(level, *place.entrance) as here:
+        async with running_server(level, *place.entrance) as here:
             used = place.read("memory.usage_in_bytes" if "in_bytes" in place._limit else "memory.current")
             place.limit(used + 200 * MIB)
-            crowd = Crowd(here, judge_short_of_memory)
+            crowd = LoadClients(here, judge_short_of_memory)
             async with crowd.asking(CLIENTS):
                 for _ in range(3):
                     answers = await asyncio.gather(*(here.execute(code=hungry, timeout=5) for _ in range(2)))
@@ -104,7 +104,7 @@ def judge_short_of_memory(heard: Heard) -> str:
 
 async def test_a_full_state_disk_stops_no_execution_and_a_new_token_is_refused_with_the_cause(level: str):
     with small_disk() as disk:
-        async with house(level, *disk.entrance, CODEX_STATE_DIR=str(disk.folder)) as here:
+        async with running_server(level, *disk.entrance, CODEX_STATE_DIR=str(disk.folder)) as here:
             disk.fill()
             await here.assert_well()
             refused = codex_server(disk, "token", "create", "another")
@@ -125,8 +125,8 @@ def test_a_server_that_cannot_keep_its_first_token_does_not_start_and_says_why()
 
 async def test_when_the_disk_of_temporary_files_is_full_callers_are_told_and_it_recovers(level: str):
     with small_disk() as disk:
-        async with house(level, *disk.entrance, TMPDIR=str(disk.folder)) as here:
-            crowd = Crowd(here, judge)
+        async with running_server(level, *disk.entrance, TMPDIR=str(disk.folder)) as here:
+            crowd = LoadClients(here, judge)
             async with crowd.asking(CLIENTS):
                 while not crowd.heard["sandbox-unavailable"]:
                     kill_all(here.family().zygotes)  # a new one needs a file for what it says

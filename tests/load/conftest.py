@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.census import Census, assert_clean_since
+from tests.host_snapshot import HostSnapshot, assert_clean_since
 from tests.levels import LEVELS
 from tests.tiers import in_tier, tier_of_load
 
@@ -23,7 +23,7 @@ def clean_host(tmp_path: Path) -> Iterator[Path]:
     folder.chmod(0o711)
     before, tempfile.tempdir = tempfile.tempdir, str(folder)
     try:
-        counted = Census.take()
+        counted = HostSnapshot.take()
         yield tmp_path / "state"
         assert_clean_since(counted)
     finally:

@@ -19,7 +19,7 @@ from codex_server.languages import load_languages
 from codex_server.sandboxes.base import IsolationLevel
 from codex_server.sandboxes.embedded.backend import EmbeddedBackend
 from codex_server.settings import Settings
-from tests.census import next_guest_ids
+from tests.host_snapshot import next_guest_ids
 from tests.levels import out_of_reach
 from tests.waiting import becomes
 

@@ -16,7 +16,7 @@ from blockbuster import BlockBuster
 
 from benchmarks.processes import family_of
 from codex_server.access.tokens import TokenStore
-from tests.census import alive
+from tests.host_snapshot import alive
 from tests.load.programs import KINDS
 from tests.load.site import BEARER, Site, site
 from tests.waiting import becomes, until

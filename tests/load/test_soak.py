@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.processes import NotReadable, family_of, memory_of
-from tests.census import Census
+from tests.host_snapshot import HostSnapshot
 from tests.load.programs import Kind, mix
 from tests.load.site import PLACES, Site, site
 from tests.tiers import by_tier
@@ -41,8 +41,8 @@ class Holding:
     def take(cls) -> "Holding":
         """Count and weigh."""
         gc.collect()
-        census, family = Census.take(), family_of(os.getpid())
-        counts = {name: len(getattr(census, name)) for name in Census.__dataclass_fields__}
+        snapshot, family = HostSnapshot.take(), family_of(os.getpid())
+        counts = {name: len(getattr(snapshot, name)) for name in HostSnapshot.__dataclass_fields__}
         resident: dict[str, int] = {}
         for process in (family.server, *family.launchers, *family.zygotes):
             with contextlib.suppress(NotReadable):

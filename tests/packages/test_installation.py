@@ -10,8 +10,8 @@ import pytest
 from codex_server.errors import InstallationFailed
 from codex_server.interpreters import Interpreter
 from codex_server.packages.installation import install_packages
-from codex_server.packages.process import Say
-from codex_server.packages.sets import InstalledPackages, Package, PackageSet, in_use
+from codex_server.packages.package_set import InstalledPackages, Package, PackageSet, in_use
+from codex_server.packages.process import ProgressCallback
 
 pytestmark = pytest.mark.unprivileged
 
@@ -26,7 +26,7 @@ class Recorder:
         self.calls = 0
         self.failure = failure
 
-    def __call__(self, folder: Path, wanted: PackageSet, say: Say) -> tuple[Package, ...]:
+    def __call__(self, folder: Path, wanted: PackageSet, say: ProgressCallback) -> tuple[Package, ...]:
         self.calls += 1
         say("half")
         (folder / "module.py").write_text("x = 1\n")
@@ -124,7 +124,7 @@ def test_two_at_once_install_once(tmp_path: Path) -> None:
     begun, go = threading.Event(), threading.Event()
 
     class Slow(Recorder):
-        def __call__(self, folder: Path, wanted: PackageSet, say: Say) -> tuple[Package, ...]:
+        def __call__(self, folder: Path, wanted: PackageSet, say: ProgressCallback) -> tuple[Package, ...]:
             begun.set()
             assert go.wait(30)
             return super().__call__(folder, wanted, say)

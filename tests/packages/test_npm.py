@@ -19,7 +19,7 @@ from codex_server.errors import InstallationFailed
 from codex_server.interpreters import Interpreter, find_interpreter
 from codex_server.packages.installation import install_packages
 from codex_server.packages.npm import Steps, explain_npm, find_npm
-from codex_server.packages.sets import Package, PackageSet
+from codex_server.packages.package_set import Package, PackageSet
 from tests.levels import out_of_reach
 
 RUNNERS = Path(__file__).parents[2] / "runners"

@@ -12,8 +12,8 @@ from codex_server.errors import InstallationFailed
 from codex_server.interpreters import Interpreter, find_interpreter
 from codex_server.packages import pip
 from codex_server.packages.installation import install_packages
+from codex_server.packages.package_set import Package, PackageSet
 from codex_server.packages.pip import Steps, explain_pip, has_pip_for_others, inventory
-from codex_server.packages.sets import Package, PackageSet
 
 PYTHON = find_interpreter("python")
 FINISH = """

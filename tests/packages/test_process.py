@@ -4,14 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from codex_server.packages.process import CommandFailed, Say, command_environment, quote_end, run_command
+from codex_server.packages.process import CommandFailed, ProgressCallback, command_environment, quote_end, run_command
 
 
 def run(program: str, folder: Path) -> tuple[list[str], list[str], str]:
     said: list[str] = []
     log = io.StringIO()
     kept = run_command(
-        [sys.executable, "-c", program], Say(said.append, log), lambda line: line.upper() or None, folder=folder
+        [sys.executable, "-c", program],
+        ProgressCallback(said.append, log),
+        lambda line: line.upper() or None,
+        folder=folder,
     )
     return kept, said, log.getvalue()
 
@@ -39,7 +42,7 @@ def test_a_line_is_told_while_the_program_still_runs(tmp_path: Path) -> None:
     def say(line: str) -> None:
         (tmp_path / "seen").write_text(line)
 
-    said = Say(say, io.StringIO())
+    said = ProgressCallback(say, io.StringIO())
     assert run_command([sys.executable, "-c", program], said, str, folder=tmp_path) == ["begun", "ended"]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from codex_server.interpreters import SYSTEM_PATH, find_interpreter
-from codex_server.sandboxes.room import notices
+from codex_server.sandboxes.guest import notices
 from tests.runners import beyond_plain_node as beyond
 from tests.runners.comparison import Program, Result, lay_out, run_armed_node, run_bare
 from tests.runners.javascript_programs import ENDINGS, PROGRAMS, TYPESCRIPT

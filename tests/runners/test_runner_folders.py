@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from codex_server.languages import Language, Start, load_languages
-from codex_server.sandboxes.room import notices
+from codex_server.sandboxes.guest import notices
 from tests.levels import out_of_reach
 from tests.runners.comparison import RUNNERS, Program, Result, WarmPython, lay_out, run_armed_node, run_bare
 

@@ -22,7 +22,7 @@ def become(agent, request, descriptors):
         os.dup2(descriptor, target)
     os.closerange(3, 256)
     os.chdir(request["cwd"])
-    agent.rehearse()
+    agent.warm_up()
     agent.run(request["file"], request["args"], request["env"])
 
 

@@ -8,11 +8,11 @@ from codex_server.languages import Language, Start
 from codex_server.limits import Limits
 from codex_server.model import Execution, InputFile, Stream
 from codex_server.sandboxes.base import OutputSink
-from codex_server.sandboxes.payload import Terms
+from codex_server.sandboxes.protocol.payload import BackendDefaults
 
 CEILINGS = Limits()
 LIMITS = replace(CEILINGS, wall_seconds=30, cpu_seconds=7.5, processes=5, file_bytes=2**20)
-TERMS = Terms(CEILINGS, inline_bytes=1000, inline_total_bytes=5000)
+DEFAULTS = BackendDefaults(CEILINGS, inline_bytes=1000, inline_total_bytes=5000)
 ENVIRONMENT = {"PATH": "/usr/bin", "LANG": "C.UTF-8"}
 PYTHON = Language(
     name="python",

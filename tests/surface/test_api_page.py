@@ -6,8 +6,8 @@ from typing import get_args
 
 import pytest
 
-from codex_server.api.door import build_door
-from codex_server.api.intake import MAX_ARGS
+from codex_server.api.application import build_api
+from codex_server.api.request_parsing import MAX_ARGS
 from codex_server.api.schemas import ExecuteAnswer, ExecuteRequest, HealthAnswer, LanguageAnswer, RequestLimits, Usage
 from codex_server.model import Status
 from codex_server.observe.metrics import Metrics
@@ -19,7 +19,7 @@ WORDS = set(re.findall(r"[a-z_]+", " ".join(re.findall(r"`([^`]+)`", _PROSE))))
 
 
 def test_every_route_is_named():
-    app = build_door(Settings.model_construct(), Metrics())
+    app = build_api(Settings.model_construct(), Metrics())
     for path in app.openapi()["paths"]:
         assert re.search(rf"(GET|POST) {path}[`\n]", TEXT), path
 

@@ -21,7 +21,7 @@ def test_every_module_imports_only_from_floors_below_its_own():
 def test_the_server_loads_no_program_of_the_far_side() -> None:
     program = "import sys, codex_server.sandboxes.embedded.backend; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60)
-    programs = {f"codex_server.sandboxes.room.{name}" for name in ("launcher", "building", "zygote", "init", "worker")}
+    programs = {f"codex_server.sandboxes.guest.{name}" for name in ("launcher", "building", "zygote", "init", "worker")}
     assert not programs & set(done.stdout.split())
 
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from openapi_spec_validator import validate
 
-from codex_server.api.intake import read_request
+from codex_server.api.request_parsing import read_request
 from codex_server.api.route_docs import EXECUTE_REQUESTS
 from codex_server.cli.openapi import render_document
 

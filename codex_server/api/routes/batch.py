@@ -11,15 +11,15 @@ from codex_server.api.batch import Batch, Ran, Result, shares
 from codex_server.api.callers import ExecutingCaller, count_against_rate, within_rate
 from codex_server.api.disconnect import while_connected
 from codex_server.api.exception_handlers import problem_details
-from codex_server.api.exchange import exchange_of
-from codex_server.api.fitting import encode, fitted_answer
-from codex_server.api.intake import read_batch
 from codex_server.api.protocol import half_close_callbacks
 from codex_server.api.repeating import IdempotencyKey, answer_once
+from codex_server.api.request_context import context_of
+from codex_server.api.request_parsing import read_batch
 from codex_server.api.route_docs import BATCH
 from codex_server.api.running import take_object
 from codex_server.api.services import Services, TheServices
 from codex_server.api.stream import HEADERS, NDJSON, NDJSON_PING, PING_SECONDS
+from codex_server.api.truncation import encode, fitted_answer
 from codex_server.errors import InvalidRequest
 
 router = APIRouter()
@@ -38,7 +38,7 @@ async def execute_batch(
         raise InvalidRequest("a stream is not kept, so it cannot be repeated; leave Idempotency-Key or Accept out")
     if len(wanted.items) > 1:
         count_against_rate(request, caller, services, cost=len(wanted.items) - 1)
-    exchange_of(request).facts["items"] = len(wanted.items)
+    context_of(request).log_fields["items"] = len(wanted.items)
     batch = Batch(wanted, services)
     if lines:
         return StreamingResponse(_lines(request, services, batch), media_type=NDJSON, headers=HEADERS)

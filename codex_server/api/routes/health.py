@@ -35,7 +35,7 @@ async def liveness() -> LiveAnswer:
 async def readiness(services: TheServices, response: Response) -> ReadyAnswer:
     """Whether every pool got its first sandbox and can get more: 503 with the reasons while not, or while stopping."""
     reasons = services.executor.not_ready()
-    census = services.executor.census()
+    stats = services.executor.stats()
     response.headers["Cache-Control"] = "no-store"
     if reasons:
         response.status_code = 503
@@ -44,9 +44,9 @@ async def readiness(services: TheServices, response: Response) -> ReadyAnswer:
         status="not_ready" if reasons else "ready",
         reasons=reasons,
         isolation=isolation_of(services),
-        running=census.running,
-        queued=census.queued,
-        armed=dict(census.armed),
+        running=stats.running,
+        queued=stats.queued,
+        armed=dict(stats.armed),
     )
 
 

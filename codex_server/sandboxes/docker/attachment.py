@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from codex_server.sandboxes.arming import is_silent
-from codex_server.sandboxes.room import stream, wire
+from codex_server.sandboxes.protocol import frames, stream
 
 _STDOUT, _STDERR = 1, 2
 _HEADER = struct.Struct(">B3xI")
@@ -31,12 +31,12 @@ class Demultiplexer:
         self._bytes = bytearray()
 
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """Every piece that ``data`` completes, with its stream's number. Raises ``wire.BadFrame``."""
+        """Every piece that ``data`` completes, with its stream's number. Raises ``frames.BadFrame``."""
         self._bytes += data
         while len(self._bytes) >= _HEADER.size:
             number, length = _HEADER.unpack_from(self._bytes)
             if number not in (_STDOUT, _STDERR) or length > _MOST_IN_PIECE:
-                raise wire.BadFrame(f"the engine sent {length} bytes of stream {number}")
+                raise frames.BadFrame(f"the engine sent {length} bytes of stream {number}")
             end = _HEADER.size + length
             if len(self._bytes) < end:
                 return
@@ -76,14 +76,14 @@ class Attachment(asyncio.Protocol):
         """What PID 1 wrote to stderr, the beginning of it."""
         return self._errors.decode("utf-8", "replace").strip()
 
-    def send(self, kind: wire.Kind, body: dict[str, Any], content: bytes = b"") -> None:
-        """Send one frame, without waiting. Raises ``wire.Closed`` when the other side is gone."""
+    def send(self, kind: frames.Kind, body: dict[str, Any], content: bytes = b"") -> None:
+        """Send one frame, without waiting. Raises ``frames.Closed`` when the other side is gone."""
         if self._transport is None or self._failure is not None or self._transport.is_closing():
-            raise wire.Closed
+            raise frames.Closed
         self._transport.write(stream.pack(kind, body, content))
 
     async def receive(self) -> stream.Frame:
-        """The next frame. Raises ``wire.Closed`` at the end, ``wire.BadFrame`` for rubbish."""
+        """The next frame. Raises ``frames.Closed`` at the end, ``frames.BadFrame`` for rubbish."""
         while not self._frames:
             if self._failure is not None:
                 raise self._failure
@@ -113,7 +113,7 @@ class Attachment(asyncio.Protocol):
                     self._frames.extend(self._unpacker.feed(piece))
                 else:
                     self._errors += piece[: _MOST_ERRORS - len(self._errors)]
-        except wire.BadFrame as error:
+        except frames.BadFrame as error:
             self._end(error)
             self.close()
         self._news.set()
@@ -122,7 +122,7 @@ class Attachment(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See ``asyncio.Protocol``."""
-        self._end(wire.Closed())
+        self._end(frames.Closed())
 
     def _end(self, failure: Exception) -> None:
         self._failure = self._failure or failure

@@ -24,8 +24,9 @@ from codex_server.sandboxes.docker.container import (
 )
 from codex_server.sandboxes.docker.engine import Engine, EngineError, EngineFacts, EngineRefused, NoSuchImage
 from codex_server.sandboxes.docker.images import (
-    ROOM_LABEL,
-    ROOM_PARENT,
+    GUEST_CODE,
+    GUEST_IMPORT_PATH,
+    PROTOCOL_LABEL,
     RUNNERS,
     as_answered,
     command_in_image,
@@ -37,10 +38,10 @@ from codex_server.sandboxes.docker.ownership import Ownership
 from codex_server.sandboxes.docker.sandbox import Container, DockerSandbox
 from codex_server.sandboxes.docker.sweeper import Sweeper
 from codex_server.sandboxes.environment import ABSENT, guest_environment, packages_environment
-from codex_server.sandboxes.payload import Terms
-from codex_server.sandboxes.policy import CONTAINER, ROOM_SHARED_UID
-from codex_server.sandboxes.room import stream, wire
-from codex_server.sandboxes.seccomp import compile_filter, docker_profile
+from codex_server.sandboxes.protocol import frames, stream
+from codex_server.sandboxes.protocol.payload import BackendDefaults
+from codex_server.sandboxes.seccomp.compiler import compile_filter, docker_profile
+from codex_server.sandboxes.seccomp.policy import CONTAINER, NAMESPACES_SHARED_UID
 from codex_server.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ class DockerBackend(Backend):
         first = secrets.randbelow(len(_UIDS))
         self._free_uids = deque((*_UIDS[first:], *_UIDS[:first])[:places])
         self._arming = Arming()
-        self._terms = Terms(settings.ceilings, settings.max_inline_file, 2 * settings.max_response)
+        self._defaults = BackendDefaults(settings.ceilings, settings.max_inline_file, 2 * settings.max_response)
 
     async def start(self) -> None:
         """See ``Backend.start``. Each image is started and asked: only what was seen to work is promised."""
@@ -106,7 +107,7 @@ class DockerBackend(Backend):
 
     async def _look_at_engine(self) -> None:
         facts = await self._engine.connect()
-        self._filter = compile_filter(ROOM_SHARED_UID, facts.machine).hex()
+        self._filter = compile_filter(NAMESPACES_SHARED_UID, facts.machine).hex()
         runtime = self._settings.docker_runtime
         if runtime and runtime not in facts.runtimes:
             known = ", ".join(sorted(facts.runtimes))
@@ -152,7 +153,7 @@ class DockerBackend(Backend):
         except NoSuchImage:
             self._leave_out(runner, f"the image {name} is missing: `codex-server runners build {runner}` builds it")
             return False
-        if image.labels.get(ROOM_LABEL) != str(wire.VERSION):
+        if image.labels.get(PROTOCOL_LABEL) != str(frames.VERSION):
             self._leave_out(
                 runner, f"the image {name} is another version's: `codex-server runners build {runner}` builds it anew"
             )
@@ -176,7 +177,7 @@ class DockerBackend(Backend):
         self._shortfall.append(f"{runner} is left out: {reason}")
 
     async def _ask(self, runner: str) -> dict[str, Any]:
-        container = await self._launch(runner, wire.Kind.PROBE, {"questions": questions(runner, self._languages)})
+        container = await self._launch(runner, frames.Kind.PROBE, {"questions": questions(runner, self._languages)})
         try:
             _, body, _ = await _hear_ready(container.attachment)
             return body
@@ -237,13 +238,13 @@ class DockerBackend(Backend):
             "env": environment,
         }
         own = OWN_MEMORY_BYTES_PRELOADED if preload else OWN_MEMORY_BYTES
-        container = await self._launch(language.image, wire.Kind.LAUNCH, {"setup": setup, "slot": slot}, own)
+        container = await self._launch(language.image, frames.Kind.LAUNCH, {"setup": setup, "slot": slot}, own)
         async with _removed_on_failure(container):
             await _hear_ready(container.attachment)
-        return DockerSandbox(self._engine, container, environment, self._terms)
+        return DockerSandbox(self._engine, container, environment, self._defaults)
 
     async def _launch(
-        self, runner: str, kind: wire.Kind, body: dict[str, Any], own_memory_bytes: int = OWN_MEMORY_BYTES
+        self, runner: str, kind: frames.Kind, body: dict[str, Any], own_memory_bytes: int = OWN_MEMORY_BYTES
     ) -> Container:
         """A started container that was told ``body``. Raises ``SandboxUnavailable``, and ``problem`` tells why."""
         if not self._free_uids:
@@ -253,7 +254,7 @@ class DockerBackend(Backend):
             container = await self._start_container(self._plan(runner, uid, own_memory_bytes))
             async with _removed_on_failure(container):
                 container.attachment.send(kind, body)
-        except (EngineError, OSError, wire.Closed) as error:
+        except (EngineError, OSError, frames.Closed) as error:
             self._trouble = str(error) or "the container ended at once"
             self._trouble_until = asyncio.get_running_loop().time() + _TROUBLE_SECONDS
             raise SandboxUnavailable(f"{self._trouble}; try again") from error
@@ -270,7 +271,7 @@ class DockerBackend(Backend):
             self._sweeper.know(identifier)
             undo.push_async_callback(self._sweeper.remove, identifier, gone)
             connection = await self._engine.attach(identifier)
-            attachment = await Attachment.over(connection, self._terms.inline_total_bytes)
+            attachment = await Attachment.over(connection, self._defaults.inline_total_bytes)
             undo.callback(attachment.close)
             await self._engine.start(identifier)
             undo.pop_all()
@@ -282,7 +283,7 @@ class DockerBackend(Backend):
             uid=uid,
             owner=self._ownership.owner,
             instance=self._ownership.instance,
-            ceilings=self._terms.ceilings,
+            ceilings=self._defaults.ceilings,
             workspace_bytes=self._settings.max_workspace,
             shm_bytes=max(self._settings.max_memory, self._settings.max_workspace),
             seccomp=self._profile,
@@ -296,7 +297,7 @@ class DockerBackend(Backend):
             "agent": f"{RUNNERS}/{language.folder.name}/agent.py" if warm else None,
             "preload": language.preload if preload else (),
             "seccomp": self._filter,
-            "import_path": ROOM_PARENT,
+            "import_path": GUEST_IMPORT_PATH,
             "namespaces": False,  # init's own: the engine has made them
             "cgroups": True,
             "uid_per_slot": False,
@@ -310,7 +311,7 @@ class DockerBackend(Backend):
         return runner in self._answers and bool(self._answers[runner]["packages"]["pip"])
 
     def _environment(self, language: Language) -> dict[str, str]:
-        folders = [f"{ROOM_PARENT}/room/{ABSENT}"]
+        folders = [f"{GUEST_CODE}/{ABSENT}"]
         folders += [str(language.interpreter.path.parent)] if language.interpreter else []
         needed = packages_environment(self._settings) if self._has_data_packages(language.image) else {}
         return guest_environment(folders) | needed
@@ -333,10 +334,10 @@ async def _hear_ready(attachment: Attachment) -> stream.Frame:
             kind, body, content = await attachment.receive()
     except TimeoutError:
         raise SandboxUnavailable(f"a container was not ready within {_READY_SECONDS:g} s") from None
-    except (wire.Closed, wire.BadFrame) as error:
+    except (frames.Closed, frames.BadFrame) as error:
         last = attachment.errors.splitlines()[-1:] or ["without a word"]
         raise SandboxUnavailable(f"a container ended before it was ready: {last[0]}") from error
-    if kind is not wire.Kind.READY:
+    if kind is not frames.Kind.READY:
         raise SandboxUnavailable(
             f"a container could not be armed: {body.get('step')}: {body.get('message', kind.name)}"
         )

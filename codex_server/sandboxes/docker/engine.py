@@ -193,7 +193,7 @@ class Engine:
     def _open(self) -> docker.APIClient:
         """The client; made when it is first needed, because that asks the engine for its version."""
         self._check_host()
-        _knock(self.host)
+        _check_connect(self.host)
         with self._making:
             if self._client is None:
                 self._client = docker.APIClient(
@@ -221,7 +221,7 @@ class Engine:
         return f"the Docker engine at {self.host} cannot be reached: start it, or name another one with DOCKER_HOST"
 
 
-def _knock(host: str) -> None:
+def _check_connect(host: str) -> None:
     """Connect and hang up: the SDK leaves its socket open when nobody is there. Raises ``OSError``."""
     if host.startswith("unix://"):
         with socket.socket(socket.AF_UNIX) as visitor:

@@ -1,8 +1,8 @@
 """The runners' images: their names, what is built into them, and what a look into one tells. All pure.
 
-An image is built from a runner's ``Dockerfile`` with a context of three folders: ``room`` (what runs inside every
-sandbox), ``runners`` (the folders of all languages that the image serves) and ``image`` (steps that the Dockerfiles
-share).
+An image is built from a runner's ``Dockerfile`` with a context of four folders: ``guest`` and ``protocol`` (what runs
+inside every sandbox), ``runners`` (the folders of all languages that the image serves) and ``image`` (steps that the
+Dockerfiles share).
 """
 
 import io
@@ -16,18 +16,20 @@ from codex_server import __version__
 from codex_server.errors import SandboxUnavailable
 from codex_server.interpreters import Interpreter
 from codex_server.languages import Language, Languages
-from codex_server.packages.sets import InstalledPackages, Package, guest_folder
-from codex_server.sandboxes.room import wire
+from codex_server.packages.package_set import InstalledPackages, Package, guest_folder
+from codex_server.sandboxes.environment import GUEST_PACKAGES
+from codex_server.sandboxes.protocol import frames
 
-ROOM = Path(wire.__file__).parent
+SANDBOXES = Path(frames.__file__).parent.parent
 STEPS = Path(__file__).parent / "image"
 RUNNERS = "/opt/runners"
 """Where each image has the runners' folders."""
-ROOM_PARENT = "/opt/codex"
-"""Where it has the folder room."""
-ROOM_LABEL = "codex-server.room"
-LABELS = {ROOM_LABEL: str(wire.VERSION)}
-"""What every image is marked with when it is built: how the room in it speaks."""
+GUEST_IMPORT_PATH = "/opt/codex"
+GUEST_CODE = f"{GUEST_IMPORT_PATH}/sandboxes"
+"""Where it has the folders guest and protocol."""
+PROTOCOL_LABEL = "codex-server.protocol"
+LABELS = {PROTOCOL_LABEL: str(frames.VERSION)}
+"""What every image is marked with when it is built: the version of the protocol that it speaks."""
 _LEFT_OUT = ("__pycache__", "examples", "node_modules")
 
 
@@ -47,7 +49,8 @@ def build_context(runner: Language, languages: Iterable[Language]) -> io.BytesIO
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         tar.add(runner.folder / "Dockerfile", "Dockerfile", filter=_plain)
-        tar.add(ROOM, "room", filter=_plain)
+        for name in GUEST_PACKAGES:
+            tar.add(SANDBOXES / name, name, filter=_plain)
         tar.add(STEPS, "image", filter=_plain)
         for folder in sorted(folders):
             tar.add(folder, f"runners/{folder.name}", filter=_plain)

@@ -14,16 +14,16 @@ from codex_server.sandboxes.base import OutputSink, Sandbox
 from codex_server.sandboxes.docker.attachment import Attachment
 from codex_server.sandboxes.docker.engine import Engine, EngineError
 from codex_server.sandboxes.docker.images import command_in_image
-from codex_server.sandboxes.payload import FILE_MARK, Terms, payload, run_body
-from codex_server.sandboxes.report import ending_without_report, read_ending
-from codex_server.sandboxes.room import wire
+from codex_server.sandboxes.protocol import frames
+from codex_server.sandboxes.protocol.payload import FILE_MARK, BackendDefaults, payload, run_body
+from codex_server.sandboxes.protocol.report import ending_without_report, read_ending
 
 _SOFT_STOP_SECONDS = 1.0
 """How long an init may take to kill, reap and report before the engine is asked to kill the container."""
 _HARD_STOP_SECONDS = 30.0
 """How long the engine may take for that before the execution is given up, for nobody knows whether it has begun; the
 container is removed when the engine answers."""
-_STREAMS = {wire.Kind.STDOUT: Stream.STDOUT, wire.Kind.STDERR: Stream.STDERR}
+_STREAMS = {frames.Kind.STDOUT: Stream.STDOUT, frames.Kind.STDERR: Stream.STDERR}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +43,14 @@ class DockerSandbox(Sandbox):
     which no guest can kill, look into or write for; or by the engine, where PID 1 has ended before it could.
     """
 
-    def __init__(self, engine: Engine, container: Container, environment: dict[str, str], terms: Terms) -> None:
+    def __init__(
+        self, engine: Engine, container: Container, environment: dict[str, str], defaults: BackendDefaults
+    ) -> None:
         self._engine = engine
         self._container = container
         self._attachment = container.attachment
         self._environment = environment
-        self._terms = terms
+        self._defaults = defaults
         self._stop: Stop | None = None
         self._over = False
         self._given_up = False
@@ -83,7 +85,7 @@ class DockerSandbox(Sandbox):
 
     async def _tighten(self, limits: Limits) -> None:
         """The kernel bounds memory; nothing of the execution has begun when the engine cannot tell it so."""
-        if limits.memory_bytes >= self._terms.ceilings.memory_bytes:
+        if limits.memory_bytes >= self._defaults.ceilings.memory_bytes:
             return
         try:
             memory_bytes = limits.memory_bytes + self._container.own_memory_bytes
@@ -96,11 +98,11 @@ class DockerSandbox(Sandbox):
         if not self.alive:
             raise SandboxUnavailable("the sandbox died before it was used; try again")
         parts, header_bytes = payload(execution, language, self._environment, _argv(language))
-        body = run_body(execution.limits, language, header_bytes, self._terms)
+        body = run_body(execution.limits, language, header_bytes, self._defaults)
         body["payload_bytes"] = sum(map(len, parts))
         try:
-            self._attachment.send(wire.Kind.RUN, body, b"".join([*parts, execution.stdin]))
-        except wire.Closed as error:
+            self._attachment.send(frames.Kind.RUN, body, b"".join([*parts, execution.stdin]))
+        except frames.Closed as error:
             raise SandboxUnavailable("the sandbox died before it was used; try again") from error
 
     async def _hear_ending(self, output: OutputSink, started_at: datetime) -> Ending | None:
@@ -109,11 +111,11 @@ class DockerSandbox(Sandbox):
         while True:
             try:
                 kind, body, content = await self._attachment.receive()
-            except wire.Closed:
+            except frames.Closed:
                 return None
-            except wire.BadFrame as error:
+            except frames.BadFrame as error:
                 raise ProtocolViolation(f"the sandbox broke the protocol ({error})") from error
-            if kind is wire.Kind.RESULT:
+            if kind is frames.Kind.RESULT:
                 return read_ending(body, content, started_at=started_at, asked=self._stop)
             if kind not in _STREAMS:
                 raise SandboxFault(f"the sandbox failed while it served the program: {body.get('message', kind.name)}")
@@ -126,8 +128,8 @@ class DockerSandbox(Sandbox):
         if self._stop is not None or self._over:
             return
         self._stop = reason
-        with contextlib.suppress(wire.Closed):
-            self._attachment.send(wire.Kind.STOP, {})
+        with contextlib.suppress(frames.Closed):
+            self._attachment.send(frames.Kind.STOP, {})
         self._timers.append(asyncio.get_running_loop().call_later(_SOFT_STOP_SECONDS, self._kill))
 
     def _kill(self) -> None:

@@ -1,4 +1,4 @@
 """Sandboxes made of Linux namespaces, seccomp and cgroups; no daemon, no root, no image.
 
-``sandboxes/room/`` runs on the far side (launcher, zygote, init, worker); everything in this folder runs in the server.
+``sandboxes/guest/`` runs on the guest side (launcher, zygote, init, worker); everything here runs in the server.
 """

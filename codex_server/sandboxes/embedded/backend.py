@@ -15,19 +15,19 @@ from codex_server.interpreters import Interpreter, find_interpreter
 from codex_server.languages import PRELOADED, Language, Languages, Start
 from codex_server.sandboxes.arming import Arming
 from codex_server.sandboxes.base import Backend, Isolation, IsolationLevel, Sandbox
-from codex_server.sandboxes.embedded.causes import closed_to_others, explain, read_host_facts
 from codex_server.sandboxes.embedded.cgroup import CgroupsUnavailable, CgroupTree, SlotCgroup, open_tree
 from codex_server.sandboxes.embedded.channel import close_all
+from codex_server.sandboxes.embedded.diagnose import closed_to_others, explain, read_host_facts
 from codex_server.sandboxes.embedded.environments import make_empty_environment
-from codex_server.sandboxes.embedded.guestids import choose_guest_ids, claim_host_ids, owner_of_rooms
-from codex_server.sandboxes.embedded.nursery import Nursery
+from codex_server.sandboxes.embedded.guestids import choose_guest_ids, claim_host_ids, owner_of_namespaces
 from codex_server.sandboxes.embedded.plans import HostParts, Plans, SlotPlan, empty_environment
 from codex_server.sandboxes.embedded.sandbox import EmbeddedSandbox
 from codex_server.sandboxes.embedded.slot import Slot, SlotParts, program_in
-from codex_server.sandboxes.embedded.zygote import LaunchFailed, Zygote
-from codex_server.sandboxes.payload import Terms
-from codex_server.sandboxes.room import kernel
-from codex_server.sandboxes.room.removal import remove_tree
+from codex_server.sandboxes.embedded.zygote_process import LaunchFailed, Zygote
+from codex_server.sandboxes.embedded.zygote_supervisor import ZygoteSupervisor
+from codex_server.sandboxes.guest import kernel
+from codex_server.sandboxes.guest.removal import remove_tree
+from codex_server.sandboxes.protocol.payload import BackendDefaults
 from codex_server.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -53,13 +53,13 @@ class EmbeddedBackend(Backend):
         self._slots = settings.max_concurrency + sum(settings.pool_sizes.values()) + _SPARE_SLOTS
         self._free_numbers = deque(range(self._slots))  # the one that has been free the longest is taken first
         self._arming = Arming()
-        self._plain: Nursery | None = None
-        self._preloaded: Nursery | None = None
+        self._plain: ZygoteSupervisor | None = None
+        self._preloaded: ZygoteSupervisor | None = None
         self._tree: CgroupTree | None = None
         self._plans: Plans | None = None
         self._isolation: Isolation | None = None
         self._closed = False
-        self._terms = Terms(settings.ceilings, settings.max_inline_file, 2 * settings.max_response)
+        self._defaults = BackendDefaults(settings.ceilings, settings.max_inline_file, 2 * settings.max_response)
         self._home: Path | None = None
         self._claimed_ids: socket.socket | None = None
 
@@ -95,7 +95,7 @@ class EmbeddedBackend(Backend):
         level = IsolationLevel.FULL if self._tree and ids.per_slot else IsolationLevel.NAMESPACES
         if level < self._least:
             return False
-        host = HostParts(python, ids, self._tree, self._slots, owner_of_rooms(ids))
+        host = HostParts(python, ids, self._tree, self._slots, owner_of_namespaces(ids))
         return await self._prove(level, Plans.for_namespaces(self._settings, self._languages, host), shortfall)
 
     def _open_cgroups(self, shortfall: list[str]) -> CgroupTree | None:
@@ -132,7 +132,7 @@ class EmbeddedBackend(Backend):
 
     async def _prove(self, level: IsolationLevel, plans: Plans, shortfall: list[str]) -> bool:
         """Launch and arm for real: only what was seen to work is promised."""
-        self._plans, self._plain = plans, Nursery(plans.launch)
+        self._plans, self._plain = plans, ZygoteSupervisor(plans.launch)
         try:
             zygote = await self._plain.open()
             await (await self._arm(self._plain, agent=None)).destroy()
@@ -144,7 +144,7 @@ class EmbeddedBackend(Backend):
             missing = (*shortfall, *plans.shortfall, *zygote.shortfall)
             self._isolation = Isolation(level, _SUMMARIES[level], missing)
             if plans.preload:
-                self._preloaded = Nursery(partial(plans.launch, plans.preload))
+                self._preloaded = ZygoteSupervisor(partial(plans.launch, plans.preload))
             return True
         await self._plain.close()
         self._plain = None
@@ -153,7 +153,7 @@ class EmbeddedBackend(Backend):
     async def close(self) -> None:
         """See ``Backend.close``."""
         self._closed = True
-        await asyncio.gather(*(nursery.close() for nursery in self._nurseries()))
+        await asyncio.gather(*(supervisor.close() for supervisor in self._supervisors()))
         await self._arming.settle()
         if self._tree:
             await asyncio.to_thread(self._tree.close)
@@ -166,8 +166,8 @@ class EmbeddedBackend(Backend):
                 self._home.rmdir()
             self._home = None
 
-    def _nurseries(self) -> list[Nursery]:
-        return [nursery for nursery in (self._plain, self._preloaded) if nursery is not None]
+    def _supervisors(self) -> list[ZygoteSupervisor]:
+        return [supervisor for supervisor in (self._plain, self._preloaded) if supervisor is not None]
 
     @property
     def isolation(self) -> Isolation:
@@ -178,7 +178,7 @@ class EmbeddedBackend(Backend):
 
     def problem(self) -> str | None:
         """See ``Backend.problem``."""
-        problems = (nursery.problem for nursery in self._nurseries())
+        problems = (supervisor.problem for supervisor in self._supervisors())
         return next((problem for problem in problems if problem is not None), None)
 
     def pool_keys(self, language: Language) -> tuple[str, ...]:
@@ -189,23 +189,23 @@ class EmbeddedBackend(Backend):
 
     async def arm(self, language: Language, pool: str = "") -> Sandbox:
         """See ``Backend.arm``."""
-        nursery = self._preloaded if pool.endswith(PRELOADED) else self._plain
-        if self._closed or nursery is None:
+        supervisor = self._preloaded if pool.endswith(PRELOADED) else self._plain
+        if self._closed or supervisor is None:
             raise SandboxUnavailable("the backend is closed")
-        return await self._arm(nursery, agent=language if language.start is Start.AGENT else None)
+        return await self._arm(supervisor, agent=language if language.start is Start.AGENT else None)
 
-    async def _arm(self, nursery: Nursery, agent: Language | None) -> EmbeddedSandbox:
-        return await self._arming.finish(self._arm_some_slot(nursery, agent))
+    async def _arm(self, supervisor: ZygoteSupervisor, agent: Language | None) -> EmbeddedSandbox:
+        return await self._arming.finish(self._arm_some_slot(supervisor, agent))
 
-    async def _arm_some_slot(self, nursery: Nursery, agent: Language | None) -> EmbeddedSandbox:
+    async def _arm_some_slot(self, supervisor: ZygoteSupervisor, agent: Language | None) -> EmbeddedSandbox:
         """Arm a slot that served before, if one stands empty, else a new one."""
         if self._plans is None:
             raise SandboxUnavailable("the backend is closed")
-        zygote = await nursery.zygote()
-        while slot := nursery.idle.take():
+        zygote = await supervisor.zygote()
+        while slot := supervisor.idle.take():
             try:
                 if slot.cgroup:
-                    slot.cgroup.limit(self._terms.ceilings)
+                    slot.cgroup.limit(self._defaults.ceilings)
                 streams = await slot.arm_again(self._plans.slot(slot.number, agent).body)
             except (SandboxUnavailable, OSError) as error:
                 _log.debug("a slot is not used again: %s", error)
@@ -214,9 +214,9 @@ class EmbeddedBackend(Backend):
                 await slot.end()
                 raise
             else:
-                return EmbeddedSandbox(slot, streams, self._terms, nursery.idle.put)
+                return EmbeddedSandbox(slot, streams, self._defaults, supervisor.idle.put)
         slot, streams = await self._arm_number(zygote, self._plans, agent)
-        return EmbeddedSandbox(slot, streams, self._terms, nursery.idle.put)
+        return EmbeddedSandbox(slot, streams, self._defaults, supervisor.idle.put)
 
     async def _arm_number(self, zygote: Zygote, plans: Plans, agent: Language | None) -> tuple[Slot, list[int]]:
         number, folder = await self._take_number(), None
@@ -241,8 +241,8 @@ class EmbeddedBackend(Backend):
 
     async def _take_number(self) -> int:
         """A free number; an empty slot of another zygote gives up its own. Raises ``SandboxUnavailable``."""
-        for nursery in self._nurseries():
-            while not self._free_numbers and (slot := nursery.idle.take()):
+        for supervisor in self._supervisors():
+            while not self._free_numbers and (slot := supervisor.idle.take()):
                 await slot.end()
         if not self._free_numbers:
             raise SandboxUnavailable("every sandbox of this server is in use; try again")
@@ -267,7 +267,7 @@ class EmbeddedBackend(Backend):
         try:
             cgroup = self._tree.slot()
             undo.push_async_callback(cgroup.remove_soon)
-            cgroup.limit(self._terms.ceilings)
+            cgroup.limit(self._defaults.ceilings)
             return cgroup, cgroup.open_procs()
         except OSError as error:
             raise SandboxUnavailable(f"a sandbox's cgroup cannot be made ({error.strerror}); try again") from error

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codex_server.limits import Limits
-from codex_server.sandboxes.room.removal import remove_cgroups
+from codex_server.sandboxes.guest.removal import remove_cgroups
 
 _PREFIX = "codex-server-"
 _PEAKS = ("memory.peak", "memory.max_usage_in_bytes")

@@ -6,9 +6,9 @@ import socket
 from typing import Any
 
 from codex_server.sandboxes.arming import is_silent
-from codex_server.sandboxes.room import wire
+from codex_server.sandboxes.protocol import frames
 
-Frame = tuple[wire.Kind, dict[str, Any], list[int]]
+Frame = tuple[frames.Kind, dict[str, Any], list[int]]
 
 
 class Channel:
@@ -18,15 +18,15 @@ class Channel:
         endpoint.setblocking(False)
         self._socket = endpoint
 
-    def send(self, kind: wire.Kind, body: dict[str, Any], descriptors: tuple[int, ...] = ()) -> None:
-        """Send one frame at once. Raises ``wire.Closed``; ``BlockingIOError`` when the far side does not read."""
-        wire.send(self._socket, kind, body, descriptors)
+    def send(self, kind: frames.Kind, body: dict[str, Any], descriptors: tuple[int, ...] = ()) -> None:
+        """Send one frame at once. Raises ``frames.Closed``; ``BlockingIOError`` when the far side does not read."""
+        frames.send(self._socket, kind, body, descriptors)
 
     async def receive(self) -> Frame:
-        """The next frame; the caller owns its descriptors. Raises ``wire.Closed`` or ``wire.BadFrame``."""
+        """The next frame; the caller owns its descriptors. Raises ``frames.Closed`` or ``frames.BadFrame``."""
         while True:
             try:
-                return wire.receive(self._socket)
+                return frames.receive(self._socket)
             except BlockingIOError:
                 await _readable(self._socket.fileno())
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from codex_server.interpreters import SYSTEM_PATH
 from codex_server.sandboxes.embedded.rootfs import FIRST_SLOT_ID, SINGLE_ID
 
-_ROOM_IDS = 16_384
+_SLOT_IDS = 16_384
 """The first ids of the range belong to rooms: their zygote (the first) and slots. Blocks begin above them."""
 _BLOCK = 2048
 """Ids in one block: more than any server has slots."""
@@ -47,7 +47,7 @@ class GuestIds:
         return FIRST_SLOT_ID + number if self.per_slot else SINGLE_ID
 
 
-def owner_of_rooms(ids: GuestIds) -> int | None:
+def owner_of_namespaces(ids: GuestIds) -> int | None:
     """The host id that is to own the user namespaces of rooms, so that what guests use is charged to nobody else.
 
     None where this process may not choose: only root of the host, with its rights, can become another id for it.
@@ -82,7 +82,7 @@ def claim_host_ids(wanted: str, slots: int) -> tuple[GuestIds, socket.socket | N
         return _own_id(), None
     first, count = map(int, wanted.split(":"))
     lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    for start in range(first + _ROOM_IDS, first + count - _BLOCK + 1, _BLOCK):
+    for start in range(first + _SLOT_IDS, first + count - _BLOCK + 1, _BLOCK):
         try:
             lock.bind(f"\0codex-server-guest-ids-{start}")
         except OSError as error:

@@ -12,28 +12,28 @@ from typing import Any
 from codex_server.interpreters import Interpreter
 from codex_server.languages import Language, Languages, Start
 from codex_server.sandboxes.embedded import rootfs
-from codex_server.sandboxes.embedded.causes import closed_to_others
 from codex_server.sandboxes.embedded.cgroup import CgroupTree
+from codex_server.sandboxes.embedded.diagnose import closed_to_others
 from codex_server.sandboxes.embedded.guestids import GuestIds
 from codex_server.sandboxes.embedded.sandbox import command_of
 from codex_server.sandboxes.embedded.shares import Shares, shares_of
-from codex_server.sandboxes.embedded.zygote import ROOM_FOLDER, Zygote, boot_argv
+from codex_server.sandboxes.embedded.zygote_process import SANDBOXES_FOLDER, Zygote, boot_argv
 from codex_server.sandboxes.environment import ABSENT, guest_environment, packages_environment
-from codex_server.sandboxes.policy import (
+from codex_server.sandboxes.guest.overlay import LAYERS
+from codex_server.sandboxes.seccomp.compiler import compile_filter
+from codex_server.sandboxes.seccomp.policy import (
     CONFINED,
     CONFINED_OWN_UID,
-    ROOM,
-    ROOM_SHARED_UID,
-    ROOM_WITHOUT_OVERLAY,
-    ROOM_WITHOUT_OVERLAY_SHARED_UID,
+    NAMESPACES,
+    NAMESPACES_SHARED_UID,
+    NAMESPACES_WITHOUT_OVERLAY,
+    NAMESPACES_WITHOUT_OVERLAY_SHARED_UID,
 )
-from codex_server.sandboxes.room.overlay import LAYERS
-from codex_server.sandboxes.rules import Policy
-from codex_server.sandboxes.seccomp import compile_filter
+from codex_server.sandboxes.seccomp.rules import Policy
 from codex_server.settings import Settings
 
 _INODES = 20_000
-_ABSENT = str(ROOM_FOLDER / ABSENT)
+_ABSENT = str(SANDBOXES_FOLDER / ABSENT)
 _SPARE_PROCESSES = 64
 """What an account's own processes may grow by while the server runs, where RLIMIT_NPROC counts them too."""
 
@@ -83,9 +83,9 @@ class Plans:
     def for_namespaces(cls, settings: Settings, languages: Languages, host: "HostParts") -> "Plans":
         """Levels ``full`` and ``namespaces``: a room of our own."""
         python, ids, tree = host.python, host.ids, host.tree
-        folders = [f"{rootfs.ROOM_CODE}/{ABSENT}", *rootfs.program_folders(languages)]
+        folders = [f"{rootfs.GUEST_CODE}/{ABSENT}", *rootfs.program_folders(languages)]
         environment = guest_environment(folders) | _environment_of_packages(settings, languages)
-        entries = rootfs.room_entries(languages, ROOM_FOLDER, host.slots)
+        entries = rootfs.root_entries(languages, SANDBOXES_FOLDER, host.slots)
         shown = rootfs.shown_folders(entries)
         entries += [("folder", f"{LAYERS}{folder}") for folder in shown]
         entries.append(("file", rootfs.BOOT_ID, f"{uuid.uuid4()}\n"))
@@ -96,7 +96,7 @@ class Plans:
             "map_tool": ids.map_tool,
             "uid": ids.zygote,
             "entries": rootfs.with_own_program(entries, rootfs.guest_path(python), python.path),
-            "argv": boot_argv(_warm_program(languages, python), str(Path(rootfs.ROOM_CODE).parent), "zygote"),
+            "argv": boot_argv(_warm_program(languages, python), str(Path(rootfs.GUEST_CODE).parent), "zygote"),
             "env": environment | _environment_of_python(languages),
             "cgroups": [str(folder) for folder in tree.folders] if tree else [],
             "folders": [],
@@ -106,9 +106,9 @@ class Plans:
             "user_limits": host.shares.user_limits,
         }
         setup = _setup(settings, host, namespaces=True, cgroups=tree is not None) | {
-            "import_path": str(Path(rootfs.ROOM_CODE).parent),
+            "import_path": str(Path(rootfs.GUEST_CODE).parent),
             "agent": f"{rootfs.runner_folder(_python(languages))}/agent.py",
-            "seccomp": compile_filter(ROOM if ids.per_slot else ROOM_SHARED_UID, _machine()).hex(),
+            "seccomp": compile_filter(NAMESPACES if ids.per_slot else NAMESPACES_SHARED_UID, _machine()).hex(),
             "seccomp_without_overlay": compile_filter(_without_overlay(ids), _machine()).hex(),
             "masked": rootfs.MASKS,
             "shown": shown,
@@ -130,13 +130,13 @@ class Plans:
         extra = _environment_of_packages(settings, languages, confined=True)
         launch_plan = {
             "uid_map": None,
-            "argv": boot_argv(str(environment / "bin" / "python3"), str(ROOM_FOLDER.parent), "zygote"),
+            "argv": boot_argv(str(environment / "bin" / "python3"), str(SANDBOXES_FOLDER.parent), "zygote"),
             "env": guest_environment([], temp=str(home)) | extra,
             "cgroups": [],
             "folders": [str(home)],
         }
         setup = _setup(settings, host, namespaces=False, cgroups=False) | {
-            "import_path": str(ROOM_FOLDER.parent),
+            "import_path": str(SANDBOXES_FOLDER.parent),
             "agent": str(_python(known).folder / "agent.py"),
             "seccomp": compile_filter(CONFINED_OWN_UID if ids.per_slot else CONFINED, _machine()).hex(),
             "overlay": False,
@@ -269,7 +269,7 @@ def _environment_of_packages(
 
 
 def _without_overlay(ids: GuestIds) -> Policy:
-    return ROOM_WITHOUT_OVERLAY if ids.per_slot else ROOM_WITHOUT_OVERLAY_SHARED_UID
+    return NAMESPACES_WITHOUT_OVERLAY if ids.per_slot else NAMESPACES_WITHOUT_OVERLAY_SHARED_UID
 
 
 def _setup(settings: Settings, host: HostParts, *, namespaces: bool, cgroups: bool) -> dict[str, Any]:

@@ -10,18 +10,19 @@ from pathlib import Path, PurePosixPath
 
 from codex_server.interpreters import Interpreter
 from codex_server.languages import Language, Start
-from codex_server.packages.sets import InstalledPackages, guest_folder
+from codex_server.packages.package_set import InstalledPackages, guest_folder
 from codex_server.paths import WORKSPACE, WORKSPACE_ALIASES
 from codex_server.sandboxes.embedded.environments import CONFIGURATION, configuration, program_names
+from codex_server.sandboxes.environment import GUEST_PACKAGES
+from codex_server.sandboxes.guest import overlay
 from codex_server.sandboxes.hidden import HIDDEN_IN_PROC
-from codex_server.sandboxes.room import overlay
 
 Entry = tuple[str, ...]
 """``("bind", target, source)``, ``("cover", target, source)`` (over a file that is there), ``("folder", target)``,
 ``("device", target, source)``, ``("link", target, to)``, ``("file", target, content)``, ``("copy", target, source)`` or
 ``("over", target, place)`` (a file of the room over one that is there)."""
 
-ROOM_CODE = "/opt/codex/room"
+GUEST_CODE = "/opt/codex/sandboxes"
 OWN_PROGRAM = "/opt/codex/program"
 """The room's own copy of the warm interpreter's program file, which nobody in it may read."""
 BOOT_ID = "/opt/codex/boot-id"
@@ -70,12 +71,12 @@ MASKS: Mapping[str, tuple[str, str]] = {
 """What is laid over a file, or over a folder, of /proc."""
 
 
-def room_entries(languages: Iterable[Language], room_code: Path, slots: int) -> list[Entry]:
+def root_entries(languages: Iterable[Language], sandboxes: Path, slots: int) -> list[Entry]:
     """Everything in the room, in the order in which it is placed; ``slots`` is the number of guest ids to name."""
     known = [language for language in languages if language.interpreter is not None]
     entries = [*_system(), *_etc(slots), *_devices(), *_of_the_slots()]
     entries += [("folder", folder) for folder in _FOLDERS]
-    entries.append(("bind", ROOM_CODE, str(room_code)))
+    entries += [("bind", f"{GUEST_CODE}/{name}", str(sandboxes / name)) for name in GUEST_PACKAGES]
     entries += [("bind", runner_folder(language), str(language.folder)) for language in known]
     roots = {root: target for language in known for root, target in _opt_folder(language.interpreter)}
     entries += [("bind", target, str(root)) for root, target in roots.items()]

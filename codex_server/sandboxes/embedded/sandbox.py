@@ -17,9 +17,9 @@ from codex_server.sandboxes.embedded.channel import close_all
 from codex_server.sandboxes.embedded.pipes import InputPipe, OutputPipe
 from codex_server.sandboxes.embedded.rootfs import guest_path, runner_folder
 from codex_server.sandboxes.embedded.slot import PATIENCE_SECONDS, Slot
-from codex_server.sandboxes.payload import FILE_MARK, Terms, payload, run_body
-from codex_server.sandboxes.report import ending_without_report, read_ending
-from codex_server.sandboxes.room import wire
+from codex_server.sandboxes.protocol import frames
+from codex_server.sandboxes.protocol.payload import FILE_MARK, BackendDefaults, payload, run_body
+from codex_server.sandboxes.protocol.report import ending_without_report, read_ending
 
 _HARD_KILL_SECONDS = 0.25
 """How long an init may take to kill, reap and report before it is killed with everything in it."""
@@ -34,10 +34,12 @@ class EmbeddedSandbox(Sandbox):
     went its usual way; a slot in which anything else happened is ended.
     """
 
-    def __init__(self, slot: Slot, streams: list[int], terms: Terms, on_clean: Callable[[Slot], None]) -> None:
+    def __init__(
+        self, slot: Slot, streams: list[int], defaults: BackendDefaults, on_clean: Callable[[Slot], None]
+    ) -> None:
         self.slot = slot
         self._streams = streams
-        self._terms = terms
+        self._defaults = defaults
         self._on_clean = on_clean
         self._stop: Stop | None = None
         self._over = False
@@ -90,11 +92,11 @@ class EmbeddedSandbox(Sandbox):
             self.slot.cgroup.limit(execution.limits)
         argv = _argv(language, confined=self.slot.folder is not None)
         parts, header_bytes = payload(execution, language, self.slot.environment, argv)
-        body = run_body(execution.limits, language, header_bytes, self._terms)
+        body = run_body(execution.limits, language, header_bytes, self._defaults)
         content = _in_memory(parts)
         try:
-            self.slot.channel.send(wire.Kind.RUN, body, (content,))
-        except (wire.Closed, OSError) as error:
+            self.slot.channel.send(frames.Kind.RUN, body, (content,))
+        except (frames.Closed, OSError) as error:
             raise SandboxUnavailable("the sandbox died before it was used; try again") from error
         finally:
             os.close(content)
@@ -110,8 +112,8 @@ class EmbeddedSandbox(Sandbox):
         if self._stop is not None or self._over:
             return
         self._stop = reason
-        with contextlib.suppress(wire.Closed, OSError):
-            self.slot.channel.send(wire.Kind.STOP, {})
+        with contextlib.suppress(frames.Closed, OSError):
+            self.slot.channel.send(frames.Kind.STOP, {})
         patience = PATIENCE_SECONDS if self.slot.folder else _HARD_KILL_SECONDS
         asyncio.get_running_loop().call_later(patience, self._kill_if_late)
 
@@ -138,12 +140,12 @@ class EmbeddedSandbox(Sandbox):
         """The ending as init reports it, with the kept files' content, or None when it died without a report."""
         try:
             kind, body, descriptors = await self.slot.channel.receive()
-        except wire.Closed:
+        except frames.Closed:
             return None
-        except wire.BadFrame as error:
+        except frames.BadFrame as error:
             raise ProtocolViolation(f"the sandbox broke the protocol ({error})") from error
         try:
-            if kind is not wire.Kind.RESULT:
+            if kind is not frames.Kind.RESULT:
                 raise SandboxFault(f"the sandbox failed while it served the program: {body.get('message', kind.name)}")
             return read_ending(body, self._content(descriptors), started_at=started_at, asked=self._stop)
         finally:
@@ -152,7 +154,7 @@ class EmbeddedSandbox(Sandbox):
     def _content(self, descriptors: list[int]) -> bytes:
         """What is behind the first descriptor, bounded."""
         try:
-            return os.pread(descriptors[0], self._terms.inline_total_bytes + 1, 0) if descriptors else b""
+            return os.pread(descriptors[0], self._defaults.inline_total_bytes + 1, 0) if descriptors else b""
         except OSError as error:
             raise ProtocolViolation(f"the sandbox's report is malformed ({error!r})") from error
 

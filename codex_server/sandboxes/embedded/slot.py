@@ -12,8 +12,8 @@ from typing import Any
 from codex_server.errors import SandboxUnavailable
 from codex_server.sandboxes.embedded.cgroup import SlotCgroup
 from codex_server.sandboxes.embedded.channel import Channel, close_all, wait_for_exit
-from codex_server.sandboxes.room import wire
-from codex_server.sandboxes.room.removal import remove_tree
+from codex_server.sandboxes.guest.removal import remove_tree
+from codex_server.sandboxes.protocol import frames
 
 PATIENCE_SECONDS = 5.0
 """At level ``confined`` an init that is killed takes nobody with it, its zygote must hunt them down: so long it has."""
@@ -72,9 +72,9 @@ class Slot:
         could write; and its cgroup holds no more than when it was new.
         """
         try:
-            self.channel.send(wire.Kind.ARM, body)
+            self.channel.send(frames.Kind.ARM, body)
             streams = await hear_ready(self.channel, 3)
-        except (wire.Closed, OSError) as error:
+        except (frames.Closed, OSError) as error:
             raise SandboxUnavailable("a sandbox could not be armed again") from error
         if self.cgroup is None or self.cgroup.reset(program_in(body)):
             return streams
@@ -126,9 +126,9 @@ async def hear_ready(channel: Channel, count: int) -> list[int]:
     try:
         async with asyncio.timeout(_ARM_SECONDS):
             kind, answer, descriptors = await channel.receive()
-    except (wire.Closed, wire.BadFrame, OSError, TimeoutError) as error:
+    except (frames.Closed, frames.BadFrame, OSError, TimeoutError) as error:
         raise SandboxUnavailable(f"a sandbox could not be armed ({type(error).__name__})") from error
-    if kind is wire.Kind.READY and len(descriptors) == count:
+    if kind is frames.Kind.READY and len(descriptors) == count:
         return descriptors
     close_all(descriptors)
     raise SandboxUnavailable(f"a sandbox could not be armed: {answer.get('message', kind.name)}")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codex_server.sandboxes.docker.attachment import Attachment, Demultiplexer
-from codex_server.sandboxes.room import stream, wire
+from codex_server.sandboxes.protocol import frames, stream
 
 pytestmark = pytest.mark.anyio
 
@@ -45,7 +45,7 @@ def test_any_bytes_are_pieces_of_one_of_two_streams_or_a_bad_frame(parts):
     for part in parts:
         try:
             found = list(demultiplexer.feed(part))
-        except wire.BadFrame as error:
+        except frames.BadFrame as error:
             assert "the engine sent" in str(error)
             return
         assert all(number in (1, 2) and len(content) <= MOST_IN_PIECE for number, content in found)
@@ -53,13 +53,13 @@ def test_any_bytes_are_pieces_of_one_of_two_streams_or_a_bad_frame(parts):
 
 @pytest.mark.parametrize("number", [0, 3, 255])
 def test_a_stream_that_is_neither_stdout_nor_stderr_is_a_bad_frame(number):
-    with pytest.raises(wire.BadFrame, match=f"of stream {number}"):
+    with pytest.raises(frames.BadFrame, match=f"of stream {number}"):
         list(Demultiplexer().feed(piece(b"", number)))
 
 
 def test_a_length_above_the_engines_own_is_refused_before_anything_is_kept():
     assert list(Demultiplexer().feed(struct.pack(">B3xI", 1, MOST_IN_PIECE))) == []
-    with pytest.raises(wire.BadFrame):
+    with pytest.raises(frames.BadFrame):
         list(Demultiplexer().feed(struct.pack(">B3xI", 1, MOST_IN_PIECE + 1)))
 
 
@@ -80,7 +80,7 @@ class Far:
     async def say(self, data: bytes) -> None:
         await self._loop.sock_sendall(self.connection, data)
 
-    async def tell(self, kind: wire.Kind, body: dict[str, Any], content: bytes = b"") -> None:
+    async def tell(self, kind: frames.Kind, body: dict[str, Any], content: bytes = b"") -> None:
         await self.say(piece(stream.pack(kind, body, content)))
 
     async def noticed(self) -> None:
@@ -112,38 +112,38 @@ async def heard(attachment: Attachment) -> stream.Frame:
 
 
 async def test_a_frame_is_heard_in_whatever_pieces_it_comes(far):
-    packed = stream.pack(wire.Kind.RESULT, {"a": 1}, b"beside it")
+    packed = stream.pack(frames.Kind.RESULT, {"a": 1}, b"beside it")
     await far.say(b"".join(piece(packed[at : at + 3]) for at in range(0, len(packed), 3)))
-    assert await heard(far.attachment) == (wire.Kind.RESULT, {"a": 1}, b"beside it")
+    assert await heard(far.attachment) == (frames.Kind.RESULT, {"a": 1}, b"beside it")
 
 
 async def test_a_chunk_of_output_fits_however_little_may_come_back_in_files(far):
     assert MOST < stream.CHUNK
     chunk = bytes(range(256)) * (stream.CHUNK // 256)
     asyncio.get_running_loop().call_soon(
-        asyncio.ensure_future, far.say(piece(stream.pack(wire.Kind.STDOUT, {}, chunk)))
+        asyncio.ensure_future, far.say(piece(stream.pack(frames.Kind.STDOUT, {}, chunk)))
     )
-    assert await heard(far.attachment) == (wire.Kind.STDOUT, {}, chunk)
+    assert await heard(far.attachment) == (frames.Kind.STDOUT, {}, chunk)
 
 
 async def test_many_frames_in_one_piece_come_in_order(far):
-    await far.say(piece(b"".join(stream.pack(wire.Kind.STDOUT, {}, bytes([number])) for number in range(5))))
+    await far.say(piece(b"".join(stream.pack(frames.Kind.STDOUT, {}, bytes([number])) for number in range(5))))
     assert [(await heard(far.attachment))[2] for _ in range(5)] == [b"\0", b"\1", b"\2", b"\3", b"\4"]
 
 
 async def test_what_is_sent_comes_out_of_the_other_end_as_a_frame(far):
-    far.attachment.send(wire.Kind.RUN, {"b": 2}, b"content")
+    far.attachment.send(frames.Kind.RUN, {"b": 2}, b"content")
     data = await asyncio.get_running_loop().sock_recv(far.connection, 1000)
-    assert list(stream.Unpacker(MOST).feed(data)) == [(wire.Kind.RUN, {"b": 2}, b"content")]
+    assert list(stream.Unpacker(MOST).feed(data)) == [(frames.Kind.RUN, {"b": 2}, b"content")]
 
 
 async def test_frames_that_came_before_the_end_are_heard_first(far):
-    await far.tell(wire.Kind.READY, {})
+    await far.tell(frames.Kind.READY, {})
     far.connection.shutdown(socket.SHUT_RDWR)
-    assert (await heard(far.attachment))[0] is wire.Kind.READY
-    with pytest.raises(wire.Closed):
+    assert (await heard(far.attachment))[0] is frames.Kind.READY
+    with pytest.raises(frames.Closed):
         await heard(far.attachment)
-    with pytest.raises(wire.Closed):
+    with pytest.raises(frames.Closed):
         await heard(far.attachment)
 
 
@@ -151,15 +151,15 @@ async def test_the_end_of_the_other_side_ends_a_wait_and_refuses_what_is_sent(fa
     waiting = asyncio.ensure_future(far.attachment.receive())
     await asyncio.sleep(0)
     far.connection.shutdown(socket.SHUT_RDWR)
-    with pytest.raises(wire.Closed):
+    with pytest.raises(frames.Closed):
         await asyncio.wait_for(waiting, 30)
-    with pytest.raises(wire.Closed):
-        far.attachment.send(wire.Kind.STOP, {})
+    with pytest.raises(frames.Closed):
+        far.attachment.send(frames.Kind.STOP, {})
 
 
 async def test_an_armed_attachment_is_silent_until_a_frame_comes_that_is_taken(far):
     assert far.attachment.silent
-    await far.tell(wire.Kind.READY, {})
+    await far.tell(frames.Kind.READY, {})
     await far.noticed()
     await heard(far.attachment)
     assert far.attachment.silent
@@ -182,7 +182,7 @@ async def test_an_end_breaks_the_silence(far):
 
 async def test_of_stderr_only_the_beginning_is_kept(far):
     await far.say(b"".join(piece(bytes([97 + number]) * 1000, 2) for number in range(10)))
-    await far.tell(wire.Kind.READY, {})
+    await far.tell(frames.Kind.READY, {})
     await heard(far.attachment)
     assert far.attachment.errors == "a" * 1000 + "b" * 1000 + "c" * 1000 + "d" * 1000 + "e" * 96
 
@@ -192,40 +192,40 @@ async def test_of_stderr_only_the_beginning_is_kept(far):
     [
         b"HTTP/1.1 500 Internal Server Error\r\n",
         piece(b"hello from a container that is not ours\n"),
-        piece(stream.pack(wire.Kind.RESULT, {}, b"x" * (stream.CHUNK + 1))),
-        piece(struct.pack(">II", wire.MAX_FRAME + 1, 0)),
+        piece(stream.pack(frames.Kind.RESULT, {}, b"x" * (stream.CHUNK + 1))),
+        piece(struct.pack(">II", frames.MAX_FRAME + 1, 0)),
         piece(struct.pack(">II", 4, 0) + b"\xff\xff{}"),
     ],
     ids=["no piece", "no frame", "too much beside it", "too long", "another version"],
 )
 async def test_noise_is_a_bad_frame_and_closes_the_connection(far, noise):
     await far.say(noise)
-    with pytest.raises(wire.BadFrame):
+    with pytest.raises(frames.BadFrame):
         await heard(far.attachment)
-    with pytest.raises(wire.BadFrame):
+    with pytest.raises(frames.BadFrame):
         await heard(far.attachment)
     assert await far.hears_the_end()
     assert not far.attachment.silent
 
 
 async def test_frames_before_the_noise_are_heard(far):
-    await far.say(piece(stream.pack(wire.Kind.READY, {})) + b"\7 no framing")
-    assert (await heard(far.attachment))[0] is wire.Kind.READY
-    with pytest.raises(wire.BadFrame):
+    await far.say(piece(stream.pack(frames.Kind.READY, {})) + b"\7 no framing")
+    assert (await heard(far.attachment))[0] is frames.Kind.READY
+    with pytest.raises(frames.BadFrame):
         await heard(far.attachment)
 
 
 async def test_closing_cuts_the_connection_at_once_though_the_other_side_does_not_read(far):
-    far.attachment.send(wire.Kind.RUN, {}, bytes(8 * 2**20))
+    far.attachment.send(frames.Kind.RUN, {}, bytes(8 * 2**20))
     far.attachment.close()
     far.attachment.close()
     async with asyncio.timeout(30):
         while await asyncio.get_running_loop().sock_recv(far.connection, 2**20):
             pass
-    with pytest.raises(wire.Closed):
+    with pytest.raises(frames.Closed):
         await heard(far.attachment)
-    with pytest.raises(wire.Closed):
-        far.attachment.send(wire.Kind.STOP, {})
+    with pytest.raises(frames.Closed):
+        far.attachment.send(frames.Kind.STOP, {})
 
 
 async def test_a_container_that_prints_faster_than_it_is_heard_must_wait(far):
@@ -234,7 +234,7 @@ async def test_a_container_that_prints_faster_than_it_is_heard_must_wait(far):
     async def print_on() -> None:
         nonlocal printed
         while True:
-            await far.tell(wire.Kind.STDOUT, {}, b"x" * MOST)
+            await far.tell(frames.Kind.STDOUT, {}, b"x" * MOST)
             printed += 1
 
     printing = asyncio.ensure_future(print_on())
@@ -259,12 +259,12 @@ async def test_a_frame_that_stands_before_the_end_of_a_full_queue_is_not_lost(fa
     sending = asyncio.ensure_future(_tell_and_leave(far, 500))
     for number in range(500):
         assert (await heard(far.attachment))[1] == {"n": number}
-    with pytest.raises(wire.Closed):
+    with pytest.raises(frames.Closed):
         await heard(far.attachment)
     await sending
 
 
-async def _tell_and_leave(far: Far, frames: int) -> None:
-    for number in range(frames):
-        await far.tell(wire.Kind.STDOUT, {"n": number}, b"x" * MOST)
+async def _tell_and_leave(far: Far, count: int) -> None:
+    for number in range(count):
+        await far.tell(frames.Kind.STDOUT, {"n": number}, b"x" * MOST)
     far.connection.shutdown(socket.SHUT_RDWR)

@@ -22,8 +22,8 @@ from codex_server.sandboxes.docker.container import (
     OWNER_LABEL,
 )
 from codex_server.sandboxes.docker.engine import EngineError, EngineFacts, EngineRefused, ImageFacts, NoSuchImage
-from codex_server.sandboxes.docker.images import LABELS, ROOM_LABEL
-from codex_server.sandboxes.room import stream, wire
+from codex_server.sandboxes.docker.images import LABELS, PROTOCOL_LABEL
+from codex_server.sandboxes.protocol import frames, stream
 from codex_server.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -40,8 +40,8 @@ def framed(data: bytes, number: int = 1) -> bytes:
     return struct.pack(">B3xI", number, len(data)) + data
 
 
-def ready(kind: wire.Kind) -> bytes:
-    return framed(stream.pack(wire.Kind.READY, ANSWER if kind is wire.Kind.PROBE else {}))
+def ready(kind: frames.Kind) -> bytes:
+    return framed(stream.pack(frames.Kind.READY, ANSWER if kind is frames.Kind.PROBE else {}))
 
 
 @dataclass
@@ -53,7 +53,7 @@ class FakeEngine:
     cannot_limit: frozenset[str] = frozenset()
     living: dict[str, dict[str, Any]] = field(default_factory=dict)
     ends: dict[str, socket.socket] = field(default_factory=dict)
-    says: Callable[[wire.Kind], bytes | None] = ready
+    says: Callable[[frames.Kind], bytes | None] = ready
     refuses: str | None = None
     made: int = 0
     closed: bool = False
@@ -247,7 +247,7 @@ async def test_a_container_that_has_imported_the_data_packages_has_room_for_them
     [
         (None, "ended before it was ready: without a word"),
         (framed(b"Traceback ...\nMemoryError\n", 2) + b"\7" * 8, "ended before it was ready: MemoryError"),
-        (framed(stream.pack(wire.Kind.FAULT, {"step": "worker", "message": "no uid"})), "armed: worker: no uid"),
+        (framed(stream.pack(frames.Kind.FAULT, {"step": "worker", "message": "no uid"})), "armed: worker: no uid"),
         (framed(b"hello, world"), "ended before it was ready"),
     ],
     ids=["nothing", "a word on stderr", "a fault", "noise"],
@@ -362,7 +362,7 @@ async def test_a_start_whose_image_does_not_work_waits_until_every_look_has_clea
 
 async def test_images_that_are_missing_or_of_another_version_leave_their_languages_out(engine, made, caplog):
     languages = Languages(load_languages())
-    engine.images["bash:1"] = ImageFacts(LABELS | {ROOM_LABEL: "0"})
+    engine.images["bash:1"] = ImageFacts(LABELS | {PROTOCOL_LABEL: "0"})
     async with made(languages) as backend:
         bash, javascript = sorted(backend.isolation.shortfall)
         builds = "`codex-server runners build bash` builds it anew"
@@ -389,7 +389,7 @@ async def test_a_container_that_the_engine_keeps_does_not_keep_the_next_server_f
 
 
 async def test_without_any_image_it_does_not_start_and_says_why_of_each(engine, made):
-    engine.images = {"python:1": ImageFacts(LABELS | {ROOM_LABEL: "0"})}
+    engine.images = {"python:1": ImageFacts(LABELS | {PROTOCOL_LABEL: "0"})}
     with pytest.raises(StartupError) as caught:
         await made(Languages(load_languages())).start()
     told = caught.value.detail.splitlines()
@@ -419,7 +419,7 @@ async def test_programs_that_import_data_packages_have_a_pool_of_their_own_where
 
 
 async def test_an_image_without_data_packages_has_one_pool_for_all_python_programs(made, engine):
-    engine.says = lambda kind: framed(stream.pack(wire.Kind.READY, ANSWER | {"packages": {"pip": [], "npm": []}}))
+    engine.says = lambda kind: framed(stream.pack(frames.Kind.READY, ANSWER | {"packages": {"pip": [], "npm": []}}))
     async with made() as backend:
         python = (await backend.survey(backend._languages)).find("python")
         assert backend.pool_keys(python) == ("python",)

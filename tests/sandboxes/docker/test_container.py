@@ -14,8 +14,8 @@ from codex_server.sandboxes.docker.container import (
     ContainerPlan,
     container_config,
 )
-from codex_server.sandboxes.policy import CONTAINER
-from codex_server.sandboxes.seccomp import docker_profile
+from codex_server.sandboxes.seccomp.compiler import docker_profile
+from codex_server.sandboxes.seccomp.policy import CONTAINER
 
 MIB = 2**20
 PROFILE = docker_profile(CONTAINER)

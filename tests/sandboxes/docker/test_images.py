@@ -11,7 +11,7 @@ import pytest
 from codex_server import __version__
 from codex_server.errors import SandboxUnavailable
 from codex_server.languages import Languages, load_languages
-from codex_server.packages.sets import Package
+from codex_server.packages.package_set import Package
 from codex_server.sandboxes.docker.images import (
     as_answered,
     build_context,
@@ -45,7 +45,7 @@ def test_each_runner_with_a_dockerfile_has_an_image_and_its_kin_share_it():
 
 def test_a_context_has_the_dockerfile_the_room_the_steps_and_the_runner():
     names = set(contents(build_context(runner("python"), SHIPPED)))
-    assert {"Dockerfile", "room/container.py", "room/worker.py", "image/prepare"} <= names
+    assert {"Dockerfile", "guest/container_init.py", "guest/worker.py", "image/prepare"} <= names
     assert {"runners/python/agent.py", "runners/python/runner.yaml"} <= names
     assert not any(name.startswith("runners/bash") for name in names)
 

@@ -21,22 +21,22 @@ from codex_server.sandboxes.docker.attachment import Attachment
 from codex_server.sandboxes.docker.container import OWN_MEMORY_BYTES
 from codex_server.sandboxes.docker.engine import EndState, EngineError
 from codex_server.sandboxes.docker.sandbox import Container, DockerSandbox
-from codex_server.sandboxes.payload import payload, run_body
-from codex_server.sandboxes.report import read_ending
-from codex_server.sandboxes.room import stream, wire
+from codex_server.sandboxes.protocol import frames, stream
+from codex_server.sandboxes.protocol.payload import payload, run_body
+from codex_server.sandboxes.protocol.report import read_ending
 from tests.sandboxes.executions import (
     AGENT,
     BASH,
     CEILINGS,
     CODE,
     CONTENT,
+    DEFAULTS,
     ENVIRONMENT,
     EVERYTHING,
     KILLED,
     LIMITS,
     PYTHON,
     REPORT,
-    TERMS,
     WITH_FILES,
     sink_into,
 )
@@ -83,7 +83,7 @@ class Init:
         self.attachment = attachment
         self.removed = 0
         container = Container("c1", attachment, OWN_MEMORY_BYTES, self._remove)
-        self.sandbox = DockerSandbox(self.engine, container, ENVIRONMENT, TERMS)  # type: ignore[arg-type]
+        self.sandbox = DockerSandbox(self.engine, container, ENVIRONMENT, DEFAULTS)  # type: ignore[arg-type]
         self.output: list[tuple[Stream, bytes]] = []
         self.runs: list[asyncio.Future[Ending]] = []
         self._frames = stream.Unpacker(2**24)
@@ -113,10 +113,12 @@ class Init:
         framed = struct.pack(">B3xI", number, len(data)) + data
         await asyncio.get_running_loop().sock_sendall(self.connection, framed)
 
-    async def tell(self, kind: wire.Kind, body: dict[str, Any], content: bytes = b"") -> None:
+    async def tell(self, kind: frames.Kind, body: dict[str, Any], content: bytes = b"") -> None:
         await self.say(stream.pack(kind, body, content))
 
-    async def answered(self, body: dict[str, Any], content: bytes = b"", kind: wire.Kind = wire.Kind.RESULT) -> Ending:
+    async def answered(
+        self, body: dict[str, Any], content: bytes = b"", kind: frames.Kind = frames.Kind.RESULT
+    ) -> Ending:
         """What the server makes of ``body``."""
         run = self.start()
         await self.hear()
@@ -136,7 +138,7 @@ async def init() -> Any:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     theirs.setblocking(False)
-    init = Init(await Attachment.over(ours, TERMS.inline_total_bytes), theirs)
+    init = Init(await Attachment.over(ours, DEFAULTS.inline_total_bytes), theirs)
     yield init
     for run in init.runs:
         run.cancel()
@@ -159,10 +161,10 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_an_execution_is_handed_over_whole_with_its_limits_and_behind_it_the_input(init, language):
     init.start(EVERYTHING, language)
     kind, body, content = await init.hear()
-    assert kind is wire.Kind.RUN
+    assert kind is frames.Kind.RUN
     parts, header_bytes = payload(EVERYTHING, language, ENVIRONMENT, [])
     size = sum(map(len, parts))
-    assert body == run_body(LIMITS, language, header_bytes, TERMS) | {"payload_bytes": size}
+    assert body == run_body(LIMITS, language, header_bytes, DEFAULTS) | {"payload_bytes": size}
     assert content == b"".join([*parts, b"for the program"])
 
 
@@ -241,7 +243,7 @@ async def test_what_is_no_framing_of_the_engines_is_a_violation(init):
         await asyncio.wait_for(run, 30)
 
 
-@pytest.mark.parametrize("kind", [wire.Kind.FAULT, wire.Kind.READY, wire.Kind.RUN])
+@pytest.mark.parametrize("kind", [frames.Kind.FAULT, frames.Kind.READY, frames.Kind.RUN])
 async def test_a_fault_or_any_other_frame_is_a_fault_of_the_sandbox(init, kind):
     with pytest.raises(SandboxFault, match="while it served the program: the step that failed") as caught:
         await init.answered({"message": "the step that failed"}, kind=kind)
@@ -251,13 +253,13 @@ async def test_a_fault_or_any_other_frame_is_a_fault_of_the_sandbox(init, kind):
 async def test_output_passes_while_it_runs_and_what_pid_1_writes_to_stderr_is_no_output(init):
     run = init.start()
     await init.hear()
-    await init.tell(wire.Kind.STDOUT, {}, b"out")
-    await init.tell(wire.Kind.STDERR, {}, b"err")
+    await init.tell(frames.Kind.STDOUT, {}, b"out")
+    await init.tell(frames.Kind.STDERR, {}, b"err")
     await init.say(b"a warning of PID 1", number=2)
     while len(init.output) < 2:
         await asyncio.sleep(0)
     assert not run.done()
-    await init.tell(wire.Kind.RESULT, REPORT)
+    await init.tell(frames.Kind.RESULT, REPORT)
     assert (await asyncio.wait_for(run, 30)).status is Status.SUCCEEDED
     assert init.output == [(Stream.STDOUT, b"out"), (Stream.STDERR, b"err")]
 
@@ -266,9 +268,9 @@ async def test_a_flood_is_stopped_once_and_no_more_of_it_is_passed_on(init):
     run = init.start(keeps=False)
     await init.hear()
     for _ in range(3):
-        await init.tell(wire.Kind.STDOUT, {}, b"flood")
-    assert (await init.hear())[:2] == (wire.Kind.STOP, {})
-    await init.tell(wire.Kind.RESULT, KILLED | {"stop": "asked"})
+        await init.tell(frames.Kind.STDOUT, {}, b"flood")
+    assert (await init.hear())[:2] == (frames.Kind.STOP, {})
+    await init.tell(frames.Kind.RESULT, KILLED | {"stop": "asked"})
     assert (await asyncio.wait_for(run, 30)).status is Status.OUTPUT_EXCEEDED
     assert init.output == [(Stream.STDOUT, b"flood")]
     await init.sandbox.destroy()
@@ -278,9 +280,9 @@ async def test_a_flood_is_stopped_once_and_no_more_of_it_is_passed_on(init):
 async def test_a_program_that_ended_by_itself_as_it_was_stopped_keeps_its_own_end(init):
     run = init.start(keeps=False)
     await init.hear()
-    await init.tell(wire.Kind.STDOUT, {}, b"flood")
+    await init.tell(frames.Kind.STDOUT, {}, b"flood")
     await init.hear()
-    await init.tell(wire.Kind.RESULT, REPORT | {"exit_code": 3})
+    await init.tell(frames.Kind.RESULT, REPORT | {"exit_code": 3})
     ending = await asyncio.wait_for(run, 30)
     assert (ending.status, ending.stop) == (Status.FAILED, None)
 
@@ -288,8 +290,8 @@ async def test_a_program_that_ended_by_itself_as_it_was_stopped_keeps_its_own_en
 async def test_the_wall_time_is_told_to_an_init_that_listens_and_the_engine_is_not_needed(init):
     run = init.start(replace(CODE, limits=replace(LIMITS, wall_seconds=0)))
     await init.hear()
-    assert (await init.hear())[0] is wire.Kind.STOP
-    await init.tell(wire.Kind.RESULT, KILLED | {"stop": "asked"})
+    assert (await init.hear())[0] is frames.Kind.STOP
+    await init.tell(frames.Kind.RESULT, KILLED | {"stop": "asked"})
     assert (await asyncio.wait_for(run, 30)).stop is Stop.WALL_TIME
     assert init.engine.kills == 0
 
@@ -385,7 +387,7 @@ async def test_nothing_is_sent_to_one_that_died_although_the_loop_has_not_looked
 
 @pytest.mark.parametrize("number", [1, 2], ids=["stdout", "stderr"])
 async def test_a_container_that_speaks_before_its_turn_is_dead_and_is_told_nothing(init, number):
-    await init.say(stream.pack(wire.Kind.FAULT, {"message": "x"}), number)
+    await init.say(stream.pack(frames.Kind.FAULT, {"message": "x"}), number)
     while init.sandbox.alive:
         await asyncio.sleep(0)
     with pytest.raises(SandboxUnavailable):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from codex_server.sandboxes.embedded.channel import Channel, close_all, wait_for_exit
-from codex_server.sandboxes.room import wire
+from codex_server.sandboxes.protocol import frames
 
 pytestmark = [pytest.mark.anyio, pytest.mark.unprivileged]
 
@@ -30,14 +30,14 @@ async def test_a_frame_that_comes_later_is_waited_for_while_the_loop_goes_on(end
     waiting = asyncio.ensure_future(channel.receive())
     await asyncio.sleep(0)
     assert not waiting.done()
-    wire.send(theirs, wire.Kind.READY, {"a": 1})
-    assert await asyncio.wait_for(waiting, 30) == (wire.Kind.READY, {"a": 1}, [])
+    frames.send(theirs, frames.Kind.READY, {"a": 1})
+    assert await asyncio.wait_for(waiting, 30) == (frames.Kind.READY, {"a": 1}, [])
 
 
 async def test_frames_that_wait_already_come_in_order(ends):
     channel, theirs = ends
     for number in range(3):
-        wire.send(theirs, wire.Kind.READY, {"n": number})
+        frames.send(theirs, frames.Kind.READY, {"n": number})
     assert [(await channel.receive())[1]["n"] for _ in range(3)] == [0, 1, 2]
 
 
@@ -46,14 +46,14 @@ async def test_the_end_of_the_other_side_ends_the_wait(ends):
     waiting = asyncio.ensure_future(channel.receive())
     await asyncio.sleep(0)
     theirs.close()
-    with pytest.raises(wire.Closed):
+    with pytest.raises(frames.Closed):
         await asyncio.wait_for(waiting, 30)
 
 
 async def test_noise_is_a_bad_frame(ends):
     channel, theirs = ends
     theirs.send(b"what is this")
-    with pytest.raises(wire.BadFrame):
+    with pytest.raises(frames.BadFrame):
         await channel.receive()
 
 
@@ -61,11 +61,11 @@ async def test_a_wait_that_is_cancelled_loses_no_frame(ends):
     channel, theirs = ends
     waiting = asyncio.ensure_future(channel.receive())
     await asyncio.sleep(0)
-    wire.send(theirs, wire.Kind.READY, {})
+    frames.send(theirs, frames.Kind.READY, {})
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    assert (await channel.receive())[0] is wire.Kind.READY
+    assert (await channel.receive())[0] is frames.Kind.READY
 
 
 async def test_sending_to_one_who_does_not_read_is_refused_rather_than_waited_for(ends):
@@ -73,22 +73,22 @@ async def test_sending_to_one_who_does_not_read_is_refused_rather_than_waited_fo
     body = {"x": "x" * 60_000}
     with pytest.raises(BlockingIOError):
         for _ in range(1000):
-            channel.send(wire.Kind.RUN, body)
+            channel.send(frames.Kind.RUN, body)
 
 
 async def test_sending_to_one_who_is_gone_says_so(ends):
     channel, theirs = ends
     theirs.close()
-    with pytest.raises(wire.Closed):
-        channel.send(wire.Kind.STOP, {})
+    with pytest.raises(frames.Closed):
+        channel.send(frames.Kind.STOP, {})
 
 
 async def test_only_an_open_channel_without_a_word_is_silent(ends):
     channel, theirs = ends
     assert channel.is_silent()
-    wire.send(theirs, wire.Kind.FAULT, {})
+    frames.send(theirs, frames.Kind.FAULT, {})
     assert not channel.is_silent()
-    assert (await channel.receive())[0] is wire.Kind.FAULT  # looking takes nothing away
+    assert (await channel.receive())[0] is frames.Kind.FAULT  # looking takes nothing away
     assert channel.is_silent()
     theirs.close()
     assert not channel.is_silent()
@@ -99,7 +99,7 @@ async def test_only_an_open_channel_without_a_word_is_silent(ends):
 
 async def test_one_who_died_with_our_words_unread_is_not_silent(ends):
     channel, theirs = ends
-    channel.send(wire.Kind.STOP, {})
+    channel.send(frames.Kind.STOP, {})
     theirs.close()
     assert not channel.is_silent()
 

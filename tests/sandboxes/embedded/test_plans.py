@@ -10,11 +10,11 @@ import pytest
 
 from codex_server.interpreters import find_interpreter
 from codex_server.languages import Languages, load_languages
-from codex_server.packages.sets import InstalledPackages
+from codex_server.packages.package_set import InstalledPackages
 from codex_server.sandboxes.embedded.environments import make_empty_environment
 from codex_server.sandboxes.embedded.guestids import GuestIds
 from codex_server.sandboxes.embedded.plans import HostParts, Plans, empty_environment
-from codex_server.sandboxes.embedded.zygote import ROOM_FOLDER
+from codex_server.sandboxes.embedded.zygote_process import SANDBOXES_FOLDER
 from codex_server.settings import Settings
 
 pytestmark = pytest.mark.unprivileged
@@ -50,14 +50,14 @@ def confined(languages: Languages, *, own_ids: bool = False, **settings: object)
 def test_in_a_room_the_zygote_is_the_environment_s_python(open_folder: Path) -> None:
     plans = Plans.for_namespaces(Settings(), languages_with(open_folder), host(own_ids=True))
     assert plans.launch_plan["argv"][0] == "/opt/python-packages/bin/python3"
-    assert plans.launch_plan["env"]["PATH"].startswith("/opt/codex/room/absent:/opt/python-packages/bin:")
+    assert plans.launch_plan["env"]["PATH"].startswith("/opt/codex/sandboxes/guest/absent:/opt/python-packages/bin:")
     assert str(open_folder) not in str(plans.launch_plan["env"])
 
 
 def test_without_packages_the_zygote_is_the_python_of_an_empty_environment() -> None:
     plans = Plans.for_namespaces(Settings(), load_languages(), host(own_ids=True))
     assert plans.launch_plan["argv"][0] == "/opt/python-packages/bin/python3"
-    assert plans.launch_plan["env"]["PATH"].startswith("/opt/codex/room/absent:/opt/python-packages/bin:")
+    assert plans.launch_plan["env"]["PATH"].startswith("/opt/codex/sandboxes/guest/absent:/opt/python-packages/bin:")
     placed = [entry[1] for entry in plans.launch_plan["entries"]]
     assert "/opt/python-packages/pyvenv.cfg" in placed
     assert not [target for target in placed if target.startswith("/opt/python-packages/lib")]
@@ -78,7 +78,7 @@ def test_without_packages_a_confined_guest_has_an_empty_environment_beside_the_s
     assert plans.launch_plan["argv"][0] == str(environment / "bin" / "python3")
     assert str(environment) in plans.setup["readable"]
     assert str(open_folder) not in plans.setup["readable"]
-    assert plans.slot(0, None).environment["PATH"].startswith(f"{ROOM_FOLDER}/absent:{environment}/bin:")
+    assert plans.slot(0, None).environment["PATH"].startswith(f"{SANDBOXES_FOLDER}/guest/absent:{environment}/bin:")
 
 
 @pytest.mark.parametrize("own_ids", [False, True])
@@ -98,7 +98,7 @@ def test_a_confined_guest_may_open_what_the_policy_names_and_no_more(
         *("/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/terminfo"),
         *("/etc/group", "/etc/hosts", "/etc/nsswitch.conf", "/etc/passwd"),
         str(empty_environment(HOME)),
-        str(ROOM_FOLDER / "absent"),
+        str(SANDBOXES_FOLDER / "guest/absent"),
     }
     assert set(plans.setup["writable_devices"]) == {
         f"/dev/{name}" for name in ("full", "null", "random", "urandom", "zero")

@@ -14,8 +14,8 @@ from codex_server.languages import Languages
 from codex_server.sandboxes.embedded import slot
 from codex_server.sandboxes.embedded.backend import EmbeddedBackend
 from codex_server.sandboxes.embedded.channel import Channel
-from codex_server.sandboxes.embedded.nursery import Nursery
 from codex_server.sandboxes.embedded.plans import SlotPlan
+from codex_server.sandboxes.embedded.zygote_supervisor import ZygoteSupervisor
 from codex_server.settings import Settings
 
 pytestmark = [pytest.mark.anyio, pytest.mark.unprivileged]
@@ -78,7 +78,7 @@ async def processes() -> AsyncIterator[Processes]:
 async def backend(processes: Processes, languages: Languages) -> AsyncIterator[EmbeddedBackend]:
     backend = EmbeddedBackend(Settings(max_concurrency=1, pool_sizes={"python": 1}), languages)
     backend._plans = processes  # type: ignore[assignment]
-    backend._plain = Nursery(processes.launch)  # type: ignore[arg-type]
+    backend._plain = ZygoteSupervisor(processes.launch)  # type: ignore[arg-type]
     yield backend
     await backend.close()
 

@@ -9,20 +9,20 @@ import pytest
 
 from codex_server.interpreters import Interpreter
 from codex_server.languages import Language, Start
-from codex_server.packages.sets import InstalledPackages
+from codex_server.packages.package_set import InstalledPackages
 from codex_server.sandboxes.embedded import rootfs
 from codex_server.sandboxes.embedded.rootfs import (
     FIRST_SLOT_ID,
     SINGLE_ID,
-    room_entries,
+    root_entries,
     with_private_libraries,
 )
 from codex_server.sandboxes.environment import guest_environment
-from codex_server.sandboxes.room.overlay import LAYERS
+from codex_server.sandboxes.guest.overlay import LAYERS
 
 pytestmark = pytest.mark.unprivileged
 
-ROOM_CODE = Path("/srv/codex/room")
+SANDBOXES = Path("/srv/codex/sandboxes")
 SYSTEM = Language(
     name="bash",
     title="Bash",
@@ -49,18 +49,18 @@ ALLOWED_SOURCES = {
     *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"),
     *("/etc/alternatives", "/etc/fonts", "/etc/ld.so.cache", "/etc/localtime", "/etc/mime.types", "/etc/perl"),
     *("/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/terminfo"),
-    *map(str, (ROOM_CODE, OWN.folder, SYSTEM.folder, "/root/py")),
+    *map(str, (SANDBOXES / "guest", SANDBOXES / "protocol", OWN.folder, SYSTEM.folder, "/root/py")),
 }
 
 
 def entries(kind: str, slots: int = 3) -> list[tuple[str, ...]]:
-    return [entry for entry in room_entries(LANGUAGES, ROOM_CODE, slots) if entry[0] == kind]
+    return [entry for entry in root_entries(LANGUAGES, SANDBOXES, slots) if entry[0] == kind]
 
 
 def test_only_what_the_policy_names_is_bound():
     sources = {source for _, _, source in entries("bind")}
     assert sources <= ALLOWED_SOURCES
-    assert {str(ROOM_CODE), "/root/py", "/usr", "/srv/runners/bash", "/srv/runners/python"} <= sources
+    assert {str(SANDBOXES / "guest"), "/root/py", "/usr", "/srv/runners/bash", "/srv/runners/python"} <= sources
 
 
 def test_a_file_of_the_host_is_copied_so_that_its_inode_is_not_shown():
@@ -79,7 +79,7 @@ def test_the_warm_interpreter_runs_a_copy_of_its_program_that_nobody_may_read():
 
 
 def test_an_overlay_lies_over_each_folder_that_is_bound_and_over_nothing_else():
-    assert rootfs.shown_folders(room_entries(LANGUAGES, ROOM_CODE, 1)) == [target for _, target, _ in entries("bind")]
+    assert rootfs.shown_folders(root_entries(LANGUAGES, SANDBOXES, 1)) == [target for _, target, _ in entries("bind")]
 
 
 def test_no_home_and_no_state_of_the_host_is_bound():
@@ -113,7 +113,7 @@ def test_an_interpreter_of_the_system_needs_no_bind_and_a_missing_one_no_runner(
 
 def test_an_interpreter_that_two_languages_share_is_bound_once():
     twin = replace(OWN, name="python-too")
-    binds = [entry[1] for entry in room_entries((OWN, twin), ROOM_CODE, 1) if entry[0] == "bind"]
+    binds = [entry[1] for entry in root_entries((OWN, twin), SANDBOXES, 1) if entry[0] == "bind"]
     assert binds.count("/opt/python3") == 1
     assert len(binds) == len(set(binds))
 
@@ -150,7 +150,7 @@ def test_every_slots_id_has_a_name_and_a_group(slots):
 
 
 def test_no_bind_hides_what_was_placed_before_it():
-    plan = room_entries(LANGUAGES, ROOM_CODE, 1)
+    plan = root_entries(LANGUAGES, SANDBOXES, 1)
     for earlier, later in itertools.combinations(plan, 2):
         assert later[0] != "bind" or Path(later[1]) not in Path(earlier[1]).parents, (earlier, later)
 
@@ -161,7 +161,7 @@ def test_links_of_a_merged_usr_stay_links_and_absent_folders_stay_absent(monkeyp
     places = [str(tmp_path / name) for name in ("usr", "lib", "lib32")]
     monkeypatch.setattr(rootfs, "_SYSTEM", places)
     usr, lib, _ = places
-    found = [entry for entry in room_entries([], ROOM_CODE, 1) if entry[1].startswith(str(tmp_path))]
+    found = [entry for entry in root_entries([], SANDBOXES, 1) if entry[1].startswith(str(tmp_path))]
     assert found == [("bind", usr, usr), ("link", lib, "usr/lib")]
 
 
@@ -225,7 +225,7 @@ def test_a_library_that_the_system_lacks_gets_a_link_where_the_loader_looks(libr
 
 
 def test_without_private_libraries_the_plan_stays_as_it_is(library_roots):
-    plain = room_entries(LANGUAGES, ROOM_CODE, 1)
+    plain = root_entries(LANGUAGES, SANDBOXES, 1)
     assert with_private_libraries(plain, {}, "/opt/python3/lib") == plain
 
 
@@ -234,12 +234,12 @@ WITH_PACKAGES = replace(OWN, packages=PACKAGES)
 
 
 def entries_with_packages() -> list[tuple[str, ...]]:
-    bare = room_entries(LANGUAGES, ROOM_CODE, 3)
-    return [entry for entry in room_entries((WITH_PACKAGES, SYSTEM), ROOM_CODE, 3) if entry not in bare]
+    bare = root_entries(LANGUAGES, SANDBOXES, 3)
+    return [entry for entry in root_entries((WITH_PACKAGES, SYSTEM), SANDBOXES, 3) if entry not in bare]
 
 
 def test_python_programs_have_a_virtual_environment_of_the_room_s_own_making():
-    assert [entry for entry in room_entries(LANGUAGES, ROOM_CODE, 3) if entry[1].startswith("/opt/python3-")] == [
+    assert [entry for entry in root_entries(LANGUAGES, SANDBOXES, 3) if entry[1].startswith("/opt/python3-")] == [
         ("file", "/opt/python3-packages/pyvenv.cfg", "home = /opt/python3/bin\ninclude-system-site-packages = false\n"),
         ("link", "/opt/python3-packages/bin/python3", "/opt/python3/bin/python3"),
         ("link", "/opt/python3-packages/bin/python", "/opt/python3/bin/python3"),
@@ -260,7 +260,7 @@ def test_only_the_bind_of_the_packages_names_the_host():
 
 def test_a_set_that_two_languages_share_is_there_once():
     second = replace(WITH_PACKAGES, name="other", folder=Path("/srv/runners/other"))
-    targets = [entry[1] for entry in room_entries((WITH_PACKAGES, second), ROOM_CODE, 3)]
+    targets = [entry[1] for entry in root_entries((WITH_PACKAGES, second), SANDBOXES, 3)]
     assert len(targets) == len(set(targets))
     assert "/opt/python3-packages/lib" in targets
 
@@ -278,7 +278,7 @@ def test_the_system_s_python_is_found_in_its_environment_too():
     assert guest_environment(rootfs.program_folders((system,)))["PATH"].startswith(
         "/opt/python-packages/bin:/usr/local/bin:"
     )
-    links = {entry[1:] for entry in room_entries((system,), ROOM_CODE, 3) if entry[0] == "link"}
+    links = {entry[1:] for entry in root_entries((system,), SANDBOXES, 3) if entry[0] == "link"}
     assert ("/opt/python-packages/bin/python3.11", "/usr/bin/python3.11") in links
 
 

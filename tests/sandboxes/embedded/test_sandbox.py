@@ -22,21 +22,21 @@ from codex_server.sandboxes.embedded.cgroup import CgroupUsage
 from codex_server.sandboxes.embedded.channel import Channel
 from codex_server.sandboxes.embedded.sandbox import EmbeddedSandbox
 from codex_server.sandboxes.embedded.slot import Slot, SlotParts
-from codex_server.sandboxes.payload import payload, run_body
-from codex_server.sandboxes.report import read_ending
-from codex_server.sandboxes.room import wire
+from codex_server.sandboxes.protocol import frames
+from codex_server.sandboxes.protocol.payload import payload, run_body
+from codex_server.sandboxes.protocol.report import read_ending
 from tests.sandboxes.executions import (
     AGENT,
     BASH,
     CODE,
     CONTENT,
+    DEFAULTS,
     ENVIRONMENT,
     EVERYTHING,
     KILLED,
     LIMITS,
     PYTHON,
     REPORT,
-    TERMS,
     WITH_FILES,
     sink_into,
 )
@@ -67,7 +67,7 @@ class Init:
         self.slot = Slot(
             SlotParts(3, Channel(ours), os.pidfd_open(self.process.pid), ENVIRONMENT, None, None), self.freed.append
         )
-        self.sandbox = EmbeddedSandbox(self.slot, [stdin, *readers], TERMS, self.clean.append)
+        self.sandbox = EmbeddedSandbox(self.slot, [stdin, *readers], DEFAULTS, self.clean.append)
         self.output: list[tuple[Stream, bytes]] = []
         self.run: asyncio.Future[Ending] | None = None
 
@@ -75,26 +75,26 @@ class Init:
         self.run = asyncio.ensure_future(self.sandbox.run(execution, language, sink_into(self.output, **keeps)))
         return self.run
 
-    async def hear(self) -> tuple[wire.Kind, dict[str, Any], list[int]]:
+    async def hear(self) -> tuple[frames.Kind, dict[str, Any], list[int]]:
         while True:
             try:
-                return wire.receive(self.channel)
+                return frames.receive(self.channel)
             except BlockingIOError:
                 await asyncio.sleep(0)
 
     async def hear_payload(self) -> tuple[dict[str, Any], bytes]:
         """The body of the RUN frame and the payload."""
         kind, body, (payload,) = await self.hear()
-        assert kind is wire.Kind.RUN
+        assert kind is frames.Kind.RUN
         content = os.pread(payload, 2**24, 0)
         os.close(payload)
         return body, content
 
-    async def answered(self, body: dict[str, Any], *descriptors: int, kind: wire.Kind = wire.Kind.RESULT) -> Ending:
+    async def answered(self, body: dict[str, Any], *descriptors: int, kind: frames.Kind = frames.Kind.RESULT) -> Ending:
         """What the server makes of ``body``."""
         run = self.start()
         await self.hear_payload()
-        wire.send(self.channel, kind, body, descriptors)
+        frames.send(self.channel, kind, body, descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
         return await asyncio.wait_for(run, 30)
@@ -133,7 +133,7 @@ async def test_an_execution_is_handed_over_whole_and_with_its_limits(init, langu
     init.start(EVERYTHING, language)
     body, content = await init.hear_payload()
     parts, header_bytes = payload(EVERYTHING, language, ENVIRONMENT, [])
-    assert body == run_body(LIMITS, language, header_bytes, TERMS)
+    assert body == run_body(LIMITS, language, header_bytes, DEFAULTS)
     assert content == b"".join(parts)
 
 
@@ -191,7 +191,7 @@ async def test_bytes_that_are_no_frame_are_a_violation(init):
         await run
 
 
-@pytest.mark.parametrize("kind", [wire.Kind.FAULT, wire.Kind.READY, wire.Kind.RUN])
+@pytest.mark.parametrize("kind", [frames.Kind.FAULT, frames.Kind.READY, frames.Kind.RUN])
 async def test_a_fault_or_any_other_frame_is_a_fault_of_the_sandbox(init, kind):
     with pytest.raises(SandboxFault, match="while it served the program: the step that failed") as caught:
         await init.answered({"message": "the step that failed"}, kind=kind)
@@ -215,7 +215,7 @@ async def test_a_death_before_the_run_leaves_the_execution_unbegun(init):
 
 
 async def test_a_word_before_the_run_means_that_it_died(init):
-    wire.send(init.channel, wire.Kind.FAULT, {"message": "x"})
+    frames.send(init.channel, frames.Kind.FAULT, {"message": "x"})
     assert not init.sandbox.alive
     with pytest.raises(SandboxUnavailable):
         await init.start()
@@ -228,7 +228,7 @@ async def test_output_and_input_pass_while_it_runs_and_what_came_last_is_kept(in
     assert os.read(init.stdin, 100) == b""
     os.write(init.writers[Stream.STDOUT], b"out")
     os.write(init.writers[Stream.STDERR], b"err")
-    wire.send(init.channel, wire.Kind.RESULT, REPORT)
+    frames.send(init.channel, frames.Kind.RESULT, REPORT)
     assert (await run).status is Status.SUCCEEDED
     assert sorted(init.output) == [(Stream.STDERR, b"err"), (Stream.STDOUT, b"out")]
 
@@ -237,8 +237,8 @@ async def test_a_flood_is_stopped_and_the_report_tells_why(init):
     run = init.start(keeps=False)
     await init.hear_payload()
     os.write(init.writers[Stream.STDOUT], b"flood")
-    assert (await init.hear())[:2] == (wire.Kind.STOP, {})
-    wire.send(init.channel, wire.Kind.RESULT, KILLED | {"stop": "asked"})
+    assert (await init.hear())[:2] == (frames.Kind.STOP, {})
+    frames.send(init.channel, frames.Kind.RESULT, KILLED | {"stop": "asked"})
     assert (await run).status is Status.OUTPUT_EXCEEDED
 
 
@@ -247,7 +247,7 @@ async def test_a_program_that_ended_by_itself_as_it_was_stopped_keeps_its_own_en
     await init.hear_payload()
     os.write(init.writers[Stream.STDOUT], b"flood")
     await init.hear()
-    wire.send(init.channel, wire.Kind.RESULT, REPORT | {"exit_code": 3})
+    frames.send(init.channel, frames.Kind.RESULT, REPORT | {"exit_code": 3})
     ending = await run
     assert (ending.status, ending.stop) == (Status.FAILED, None)
 
@@ -255,8 +255,8 @@ async def test_a_program_that_ended_by_itself_as_it_was_stopped_keeps_its_own_en
 async def test_the_wall_time_is_told_to_an_init_that_listens(init):
     run = init.start(replace(CODE, limits=replace(LIMITS, wall_seconds=0)))
     await init.hear_payload()
-    assert (await init.hear())[0] is wire.Kind.STOP
-    wire.send(init.channel, wire.Kind.RESULT, KILLED | {"stop": "asked"})
+    assert (await init.hear())[0] is frames.Kind.STOP
+    frames.send(init.channel, frames.Kind.RESULT, KILLED | {"stop": "asked"})
     assert (await run).stop is Stop.WALL_TIME
 
 
@@ -317,10 +317,10 @@ async def test_processor_time_is_looked_at_when_all_of_it_can_be_used_up_and_not
     assert init.slot.cgroup.limits == [LIMITS]
     for _ in range(3):
         init.sandbox._look_at_processor(LIMITS.cpu_seconds)
-    assert (await init.hear())[0] is wire.Kind.STOP
+    assert (await init.hear())[0] is frames.Kind.STOP
     looks = [delay for delay, *args in asked if args == [LIMITS.cpu_seconds]]
     assert looks == [7.5 / 4, 1.0, 0.1]
-    wire.send(init.channel, wire.Kind.RESULT, KILLED | {"stop": "asked"})
+    frames.send(init.channel, frames.Kind.RESULT, KILLED | {"stop": "asked"})
     assert (await run).stop is Stop.CPU_TIME
 
 
@@ -370,7 +370,7 @@ async def test_a_slot_whose_program_was_stopped_is_ended(init):
     await init.hear_payload()
     os.write(init.writers[Stream.STDOUT], b"flood")
     await init.hear()
-    wire.send(init.channel, wire.Kind.RESULT, REPORT)
+    frames.send(init.channel, frames.Kind.RESULT, REPORT)
     await run
     await init.sandbox.destroy()
     assert init.clean == []

@@ -13,7 +13,7 @@ from codex_server.sandboxes.embedded import idle
 from codex_server.sandboxes.embedded.channel import Channel
 from codex_server.sandboxes.embedded.idle import IdleSlots
 from codex_server.sandboxes.embedded.slot import Slot, SlotParts
-from codex_server.sandboxes.room import wire
+from codex_server.sandboxes.protocol import frames
 from tests.sandboxes.timers import timers_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.unprivileged]
@@ -44,9 +44,9 @@ class Far:
         parts = SlotParts(number, Channel(ours), os.pidfd_open(self.process.pid), {}, cgroup, None)  # type: ignore[arg-type]
         self.slot = Slot(parts, self.freed.append)
 
-    def answer(self, kind: wire.Kind, descriptors: int, body: dict[str, Any] | None = None) -> None:
+    def answer(self, kind: frames.Kind, descriptors: int, body: dict[str, Any] | None = None) -> None:
         pipes = [os.pipe() for _ in range(descriptors)]
-        wire.send(self.channel, kind, body or {}, tuple(reader for reader, _ in pipes))
+        frames.send(self.channel, kind, body or {}, tuple(reader for reader, _ in pipes))
         for descriptor in (end for pipe in pipes for end in pipe):
             os.close(descriptor)
 
@@ -76,9 +76,9 @@ async def test_a_slot_that_is_armed_again_hands_over_new_streams(fars):
     far = fars(Cgroup())
     arming = asyncio.ensure_future(far.slot.arm_again({"uid": 7, "agent": None}))
     await asyncio.sleep(0)
-    kind, body, _ = wire.receive(far.channel)
-    assert (kind, body) == (wire.Kind.ARM, {"uid": 7, "agent": None})
-    far.answer(wire.Kind.READY, 3)
+    kind, body, _ = frames.receive(far.channel)
+    assert (kind, body) == (frames.Kind.ARM, {"uid": 7, "agent": None})
+    far.answer(frames.Kind.READY, 3)
     streams = await arming
     assert len(streams) == 3
     for descriptor in streams:
@@ -87,14 +87,14 @@ async def test_a_slot_that_is_armed_again_hands_over_new_streams(fars):
 
 async def test_a_slot_that_kept_memory_of_the_program_before_is_not_used_again(fars):
     far = fars(Cgroup(empty=False))
-    far.answer(wire.Kind.READY, 3)
+    far.answer(frames.Kind.READY, 3)
     with pytest.raises(SandboxUnavailable, match="kept memory"):
         await far.slot.arm_again({"agent": None})
 
 
 async def test_a_fault_while_it_is_armed_again_tells_the_step(fars):
     far = fars()
-    far.answer(wire.Kind.FAULT, 0, {"message": "umount /tmp: Device or resource busy"})
+    far.answer(frames.Kind.FAULT, 0, {"message": "umount /tmp: Device or resource busy"})
     with pytest.raises(SandboxUnavailable, match="resource busy"):
         await far.slot.arm_again({"agent": None})
 
@@ -102,7 +102,7 @@ async def test_a_fault_while_it_is_armed_again_tells_the_step(fars):
 @pytest.mark.parametrize("count", [0, 2, 4])
 async def test_another_number_of_streams_is_refused_and_they_are_closed(fars, count):
     far = fars()
-    far.answer(wire.Kind.READY, count)
+    far.answer(frames.Kind.READY, count)
     with pytest.raises(SandboxUnavailable):
         await far.slot.arm_again({"agent": None})
 

@@ -1,0 +1,194 @@
+"""From a request's JSON to an ``Execution``: every field checked, every refusal with the cure."""
+
+import base64
+import binascii
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from codex_server.api.body import escape_pointer
+from codex_server.api.exception_handlers import FieldsInvalid, LimitsTooLoose
+from codex_server.api.problems import FieldError
+from codex_server.api.schemas import BatchRequest, ExecuteRequest, RequestFile, RequestLimits
+from codex_server.errors import InvalidCode, InvalidRequest
+from codex_server.ids import new_id
+from codex_server.languages import Languages
+from codex_server.limits import Limits
+from codex_server.model import Execution, InputFile
+from codex_server.paths import checked_paths
+from codex_server.settings import Settings
+from codex_server.units import format_sizes
+
+MAX_ARGS = 1024
+MAX_FILES = 1000
+MAX_WORD_BYTES = 2**17 - 1
+"""The longest argument, or variable with its name, that Linux hands to a program (MAX_ARG_STRLEN)."""
+MAX_WORDS_BYTES = 2**20
+"""Arguments and variables together, half of what Linux takes with the usual stack."""
+_MAX_FAULTS = 20
+_Model = TypeVar("_Model", bound=BaseModel)
+_OBJECTS: Mapping[int | str, str] = {
+    "files": '{"path": "data/in.csv", "content": "1,2"}',
+    "limits": '{"memory_bytes": 134217728}',
+    "env": '{"MODE": "test"}',
+}
+
+
+def read_request(content: Mapping[str, object]) -> ExecuteRequest:
+    """The request in ``content``.
+
+    Raises ``FieldsInvalid`` that names every field at fault: unknown ones first, for where a name is misspelt, that is
+    why the right one is missing.
+    """
+    return _validated(ExecuteRequest, content)
+
+
+def read_batch(content: Mapping[str, object]) -> BatchRequest:
+    """The same for a batch, whose items are not looked at."""
+    return _validated(BatchRequest, content)
+
+
+def _validated(model: type[_Model], content: Mapping[str, object]) -> _Model:
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        found = sorted(error.errors(include_url=False), key=lambda each: each["type"] != "extra_forbidden")
+        raise FieldsInvalid([_fault(each, model) for each in found[:_MAX_FAULTS]]) from None
+
+
+def to_execution(request: ExecuteRequest, settings: Settings, languages: Languages) -> Execution:
+    """What to run. Raises a leaf of ``InvalidRequest``, or ``LanguageUnavailable``."""
+    _check_code(request.code, settings.max_code)
+    language = languages.find(request.language)
+    _check_words(request.args, request.env)
+    files = _files(request.files, language.file_name, settings)
+    return Execution(
+        id=new_id("exe"),
+        language=language.name,
+        code=request.code,
+        limits=_limits(request, settings),
+        args=tuple(request.args),
+        env=dict(request.env),
+        stdin=request.stdin.encode(),
+        files=files,
+    )
+
+
+def _check_code(code: str, max_bytes: int) -> None:
+    if not code:
+        raise InvalidCode("the code is empty; send a program", "/code")
+    if "\0" in code:
+        raise InvalidCode("the code carries a NUL character; leave it out", "/code")
+    if (size := len(code.encode())) > max_bytes:
+        shown, cap = format_sizes(size, max_bytes)
+        raise InvalidCode(
+            f"the code is {shown}, above this server's cap of {cap}; send data in `stdin` or `files`",
+            "/code",
+        )
+
+
+def _limits(request: ExecuteRequest, settings: Settings) -> Limits:
+    timeout = request.timeout if "timeout" in request.model_fields_set else settings.default_timeout
+    wanted = {name: value for name, value in request.limits.items() if isinstance(value, int | float)}
+    if field_errors := [
+        *_timeout_field_errors(timeout, settings.max_timeout),
+        *_limit_field_errors(wanted, settings.ceilings),
+    ]:
+        raise LimitsTooLoose(field_errors)
+    return replace(settings.ceilings.tightened(wanted), wall_seconds=timeout)
+
+
+def _timeout_field_errors(timeout: float, ceiling: float) -> list[FieldError]:
+    if timeout <= ceiling:
+        return []
+    said = f"{timeout:.15g} is above this server's ceiling of {ceiling:.15g} seconds; ask for at most {ceiling:.15g}"
+    return [FieldError("/timeout", said)]
+
+
+def _limit_field_errors(wanted: Mapping[str, float], ceilings: Limits) -> list[FieldError]:
+    return [FieldError(f"/limits/{name}", said) for name, said in ceilings.too_loose(wanted).items()]
+
+
+def _check_words(args: list[str], env: Mapping[str, str]) -> None:
+    if len(args) > MAX_ARGS:
+        raise InvalidRequest(f"there are {len(args)} arguments; send at most {MAX_ARGS}", "/args")
+    for index, arg in enumerate(args):
+        _check_word(arg, f"/args/{index}")
+    for name, value in env.items():
+        pointer = f"/env/{escape_pointer(name[:80])}"
+        if not name or "=" in name:
+            raise InvalidRequest("a variable's name is empty or has '='; use letters, digits and '_'", pointer)
+        _check_word(f"{name}={value}", pointer)
+    total = sum(len(word.encode()) + 1 for word in (*args, *env, *env.values()))
+    if total > MAX_WORDS_BYTES:
+        shown, cap = format_sizes(total, MAX_WORDS_BYTES)
+        raise InvalidRequest(
+            f"arguments and variables are {shown} together, above {cap}; send data in `stdin` or `files`", "/args"
+        )
+
+
+def _check_word(word: str, pointer: str) -> None:
+    if "\0" in word:
+        raise InvalidRequest("it carries a NUL character, which no program can be given; leave it out", pointer)
+    if (size := len(word.encode())) > MAX_WORD_BYTES:
+        raise InvalidRequest(
+            f"it is {size} bytes, and a program takes at most {MAX_WORD_BYTES}; send data in `stdin` or `files`",
+            pointer,
+        )
+
+
+def _files(files: list[RequestFile], program: str, settings: Settings) -> tuple[InputFile, ...]:
+    if len(files) > MAX_FILES:
+        raise InvalidRequest(f"there are {len(files)} files; send at most {MAX_FILES}", "/files")
+    paths = checked_paths((file.path for file in files), program)
+    read = tuple(
+        InputFile(path, _content(file, f"/files/{index}/content"))
+        for index, (path, file) in enumerate(zip(paths, files, strict=True))
+    )
+    total = sum(len(file.content) for file in read)
+    if total > settings.max_workspace:
+        shown, room = format_sizes(total, settings.max_workspace)
+        raise InvalidRequest(f"the files are {shown} together, and the workspace holds {room}; send less", "/files")
+    return read
+
+
+def _content(file: RequestFile, pointer: str) -> bytes:
+    if file.encoding == "utf-8":
+        return file.content.encode()
+    try:
+        return base64.b64decode(file.content, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidRequest(f"the content is not base64 ({error}); use the alphabet with + and /", pointer) from None
+
+
+def _fault(error: ErrorDetails, model: type[BaseModel]) -> FieldError:
+    *parents, last = error["loc"] or ("",)
+    pointer = "".join(f"/{escape_pointer(str(step)[:80])}" for step in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return FieldError(pointer, _unknown_field(str(last), _fields_at(parents, model)))
+    if error["input"] is None:
+        return FieldError(pointer, "null is not taken here; leave the field out to get its default")
+    if error["type"] in ("model_type", "dict_type"):
+        return FieldError(pointer, f"must be an object such as {_OBJECTS[error['loc'][0]]}")
+    return FieldError(pointer, error["msg"])
+
+
+def _unknown_field(name: str, known: Iterable[str]) -> str:
+    names = list(known)
+    near = difflib.get_close_matches(name[:80].lower(), names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"the fields here are {', '.join(names)}"
+    return f"there is no field {name[:80]!a}; {hint}"
+
+
+def _fields_at(parents: list[str | int], model: type[BaseModel]) -> Iterable[str]:
+    match parents:
+        case ["files", _]:
+            return RequestFile.model_fields
+        case ["limits"]:
+            return RequestLimits.__annotations__
+        case _:
+            return model.model_fields

@@ -1,0 +1,141 @@
+"""Making an answer fit into so many characters of JSON: files give way first, then the middle of long streams.
+
+Pure. Sizes are characters of the encoded answer, for that is what ChatGPT counts: a control character costs six.
+"""
+
+import json
+from itertools import accumulate
+
+from codex_server.api.hints import hint_for
+from codex_server.api.response import build_answer, explain, join_error
+from codex_server.api.schemas import AnswerFile, ExecuteAnswer, LeftOutFile, Truncated
+from codex_server.execution.capture import mark
+from codex_server.languages import Languages
+from codex_server.model import MANY, Execution, Outcome
+from codex_server.sandboxes.guest.rank import rank
+
+_NO_ROOM = "left out to keep the answer within its size; print what matters, or write less"
+_SLACK = 8
+"""What hangs on the streams may cost so much: two `false` for `true`, a line break in `error`, quotes for null."""
+_LIST_SHARE = 10
+"""The list of files that are left out takes at most a tenth of the answer when room is short."""
+_LIST_SLACK = 300
+"""What its last words, that some are not listed here or in the sandbox, take beyond that."""
+
+
+def fitted_answer(execution: Execution, outcome: Outcome, languages: Languages, max_chars: int) -> ExecuteAnswer:
+    """The answer for ``outcome``, with hints, whose JSON has at most ``max_chars`` characters (10,000 or more)."""
+    return fit(build_answer(outcome), explain(outcome), max_chars, hint_for(execution, outcome, languages))
+
+
+def fit(answer: ExecuteAnswer, reason: str | None, max_chars: int, hint: str | None = None) -> ExecuteAnswer:
+    """``answer``, changed as little as makes its JSON at most ``max_chars`` long (10,000 or more).
+
+    ``reason`` is the part of ``error`` before standard error, ``hint`` the one after; they are never shortened.
+    """
+    answer = _with_streams(answer, _clip(answer.stdout, max_chars), _clip(answer.stderr, max_chars), reason, hint)
+    if encoded_length(answer) <= max_chars:
+        return answer
+    answer = _leave_out_files(answer, max_chars)
+    if encoded_length(answer) <= max_chars:
+        return answer
+    return _shorten_streams(_shorten_list(answer, max_chars // _LIST_SHARE), reason, max_chars, hint)
+
+
+def encode(answer: ExecuteAnswer) -> str:
+    """The JSON that goes out."""
+    return answer.model_dump_json()
+
+
+def encoded_length(answer: ExecuteAnswer) -> int:
+    """Characters of ``answer``'s JSON."""
+    return len(encode(answer))
+
+
+def shorten(text: str, room: int, total_bytes: int) -> str:
+    """``text`` when its JSON costs at most ``room`` characters, else its head and tail with a mark between.
+
+    The mark tells how many of the stream's ``total_bytes`` are left out, here and before.
+    """
+    if len(text) <= room and _cost(text) <= room:
+        return text
+    kept = _most_kept(text, room - _cost(mark(max(total_bytes, len(text)))))
+    head, tail = text[: (kept + 1) // 2], text[len(text) - kept // 2 :]
+    return head + mark(max(1, total_bytes - len(head.encode()) - len(tail.encode()))) + tail
+
+
+def _leave_out_files(answer: ExecuteAnswer, max_chars: int) -> ExecuteAnswer:
+    """As many files as there is room for: figures first, then the shortest; the rest is listed, in order of paths."""
+    room = max_chars - encoded_length(answer.model_copy(update={"files": [], "skipped_files": []})) - _SLACK
+    entries = {index: _left_out(file) for index, file in enumerate(answer.files)}
+    listed = sum(map(_entry_cost, [*answer.skipped_files, *entries.values()]))
+    costs = {index: _entry_cost(file) for index, file in enumerate(answer.files)}
+    for index in sorted(costs, key=lambda index: rank(answer.files[index].path, costs[index])):
+        rest = listed - _entry_cost(entries[index])
+        if costs[index] + min(rest, max_chars // _LIST_SHARE + _LIST_SLACK) <= room:
+            room -= costs[index]
+            listed = rest
+            del entries[index]
+    skipped = sorted([*answer.skipped_files, *entries.values()], key=lambda entry: (entry.path == MANY, entry.path))
+    files = [file for index, file in enumerate(answer.files) if index not in entries]
+    return answer.model_copy(update={"files": files, "skipped_files": skipped})
+
+
+def _left_out(file: AnswerFile) -> LeftOutFile:
+    return LeftOutFile(path=file.path, size=file.size, reason=_NO_ROOM)
+
+
+def _entry_cost(entry: AnswerFile | LeftOutFile) -> int:
+    return len(entry.model_dump_json()) + 1
+
+
+def _shorten_list(answer: ExecuteAnswer, room: int) -> ExecuteAnswer:
+    listed = [entry for entry in answer.skipped_files if entry.path != MANY]
+    kept = sum(used <= room for used in accumulate(map(_entry_cost, listed)))
+    if kept == len(listed):
+        return answer
+    more = len(listed) - kept
+    rest = LeftOutFile(path=MANY, size=None, reason=f"{more} more are not listed, to keep the answer within its size")
+    many = [entry for entry in answer.skipped_files if entry.path == MANY]
+    return answer.model_copy(update={"skipped_files": [*listed[:kept], *many, rest]})
+
+
+def _shorten_streams(answer: ExecuteAnswer, reason: str | None, max_chars: int, hint: str | None) -> ExecuteAnswer:
+    # Each stream is in the answer twice: stdout also as `output`, stderr also in `error`.
+    room = (max_chars - encoded_length(_with_streams(answer, "", "", reason, hint)) - _SLACK) // 2
+    out_cost, err_cost = (_cost(text) if len(text) < room else room for text in (answer.stdout, answer.stderr))
+    stdout = shorten(answer.stdout, max(room // 2, room - err_cost), answer.usage.stdout_bytes)
+    stderr = shorten(answer.stderr, max(room // 2, room - out_cost), answer.usage.stderr_bytes)
+    return _with_streams(answer, stdout, stderr, reason, hint)
+
+
+def _clip(text: str, max_chars: int) -> str:
+    """``text`` without a middle that has no room in any case: what comes after costs by what is left."""
+    return text if len(text) <= 2 * max_chars else text[:max_chars] + text[-max_chars:]
+
+
+def _with_streams(
+    answer: ExecuteAnswer, stdout: str, stderr: str, reason: str | None, hint: str | None
+) -> ExecuteAnswer:
+    truncated = Truncated(
+        stdout=answer.truncated.stdout or stdout != answer.stdout,
+        stderr=answer.truncated.stderr or stderr != answer.stderr,
+    )
+    streams = {"stdout": stdout, "output": stdout, "stderr": stderr, "error": join_error(reason, stderr, hint)}
+    return answer.model_copy(update={**streams, "truncated": truncated})
+
+
+def _most_kept(text: str, room: int) -> int:
+    """How many characters, half from each end, cost at most ``room``."""
+    low, high = 0, min(len(text), max(0, room))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if _cost(text[: (middle + 1) // 2]) + _cost(text[len(text) - middle // 2 :]) <= room:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _cost(text: str) -> int:
+    return len(json.dumps(text, ensure_ascii=False)) - 2

@@ -1,0 +1,364 @@
+"""What stands around a slot, at each isolation level: how to raise it, and how to kill everything inside."""
+
+import contextlib
+import os
+import resource
+import signal
+import socket
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
+
+from . import devices, kernel, landlock, overlay, workspace
+from .procfs import children, parent
+from .step import step
+
+SLOT_NAMESPACES = (
+    kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWCGROUP
+)
+_TMPFS = kernel.MS_NOSUID | kernel.MS_NODEV
+_SHM = "/dev/shm"  # noqa: S108
+_TEMP = "/tmp"  # noqa: S108
+_FOLDERS = ("/workspace", _TEMP, _SHM)
+
+
+class PidNamespace:
+    """What init can do because it is PID 1, whoever made the namespace."""
+
+    workspace = "/workspace"
+
+    def confine_worker(self) -> None:
+        """Nothing more: the namespaces were there before the worker."""
+
+    def limit(self, worker: int, limits: dict[int, tuple[int, int]]) -> None:
+        """Set the worker's resource limits."""
+        _set_limits(worker, limits)
+
+    def kill_everyone(self) -> None:
+        """Kill every other process inside: to PID 1, ``-1`` is all of its namespace."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGKILL)
+
+    def used_temp(self) -> int | None:
+        """The folder for temporary files, opened; None where nothing was made in it."""
+        return workspace.open_folder(_TEMP)
+
+    def members(self) -> Iterator[int]:
+        """The pids inside, without init's."""
+        return (int(name) for name in os.listdir("/proc") if name.isdigit() and name != "1")
+
+
+class NamespaceBoundary(PidNamespace):
+    """Own pid, mount, network, ipc, uts and cgroup namespaces; init is PID 1 in them, and has every privilege there."""
+
+    def __init__(self, setup: dict[str, Any], body: dict[str, Any]) -> None:
+        self._setup = setup
+        self._uid = body["uid"]
+        self._unused: dict[str, tuple[object, ...]] = {}  # folder -> what it looks like when nobody has used it
+        self._internet_used = False
+        self._routes_used = False
+        self._number = body["number"]
+        self._last_pid = -1
+
+    def enter(self) -> None:
+        """Raise the boundary around this process, before anything of the guest exists."""
+        with step("slot-namespaces"):
+            kernel.unshare(SLOT_NAMESPACES)
+        if self._setup["overlay"]:
+            with step("slot-root"):
+                overlay.put_together(self._setup["shown"], self._nodes(), self._setup["program_folders"])
+                self._mount_proc(overlay.NEW_ROOT)  # before: the kernel allows it only where another one is in sight
+                overlay.make_root()
+        else:
+            with step("slot-root"):
+                self._mount_proc("")
+        with step("slot-mounts"):
+            for folder in _FOLDERS:
+                self._mount_tmpfs(folder)
+        with step("slot-network"):
+            kernel.raise_loopback()
+            socket.sethostname("sandbox")
+
+    def renew(self) -> None:
+        """Replace everything that the guest has changed, once nothing of it is alive.
+
+        INVARIANT: all is replaced but what no guest can change: the mounts and overlays (read-only), the host name,
+        the cgroup's place, a folder in which nothing was made or touched, and a network in which the kernel saw no
+        socket of the Internet or of the routing table made. Unmounting fails while anyone still uses a file, and with
+        it the slot: nobody is overlooked. SECURITY.md lists every kind of kernel state, and what resets it.
+        """
+        with step("slot-mounts"):
+            for folder in [folder for folder, look in self._unused.items() if _look_of(folder) != look]:
+                kernel.unmount(folder, 0)
+                self._mount_tmpfs(folder)
+        with step("slot-network"):
+            kernel.unshare(kernel.CLONE_NEWIPC)
+            if self._internet_used:
+                kernel.unshare(kernel.CLONE_NEWNET)
+                kernel.raise_loopback()
+                self._internet_used = self._routes_used = False
+        with step("slot-pids"):
+            if self._last_pid >= 0:
+                os.pwrite(self._last_pid, b"1", 0)  # the next process is number 2 again
+
+    def _nodes(self) -> dict[str, str]:
+        return {device: devices.place_of(device, self._number) for device in self._setup["devices"]}
+
+    def _mount_proc(self, root: str) -> None:
+        """Read-only: what a process may write of itself there (its memory's peak, its score) is the supervisor's."""
+        proc = f"{root}/proc"
+        kernel.mount("proc", proc, "proc", _TMPFS | kernel.MS_NOEXEC)
+        self._loads = os.open(f"{proc}/loadavg", os.O_RDONLY | os.O_CLOEXEC)
+        with contextlib.suppress(FileNotFoundError):  # without CONFIG_CHECKPOINT_RESTORE
+            self._last_pid = os.open(f"{proc}/sys/kernel/ns_last_pid", os.O_WRONLY | os.O_CLOEXEC)
+        kernel.mount(proc, proc, None, kernel.MS_BIND)
+        top = os.open(proc, os.O_PATH | os.O_CLOEXEC)
+        kernel.restrict_mount(top, kernel.MS_RDONLY)
+        os.close(top)
+        for place, (file, folder) in self._setup["masked"].items():
+            if os.path.exists(root + place):
+                kernel.mount(
+                    root + (folder if os.path.isdir(root + place) else file), root + place, None, kernel.MS_BIND
+                )
+
+    def _mount_tmpfs(self, folder: str) -> None:
+        own = f"mode=755,uid={self._uid},gid={self._uid}" if folder == self.workspace else "mode=1777"
+        size, inodes = self._setup["shm_bytes" if folder == _SHM else "workspace_bytes"], self._setup["inodes"]
+        kernel.mount("tmpfs", folder, "tmpfs", _TMPFS, f"size={size},nr_inodes={inodes},{own}")
+        self._unused[folder] = _look_of(folder)
+
+    def used_temp(self) -> int | None:
+        """See ``PidNamespace.used_temp``. INVARIANT: it is a mount point, which no guest can move or replace."""
+        return super().used_temp() if self._unused[_TEMP] != _look_of(_TEMP) else None
+
+    def note_internet(self) -> None:
+        """A guest made a socket of the Internet, or may have: its network is not given to the next one."""
+        self._internet_used = True
+
+    def route_sockets(self) -> int:
+        """How many sockets of the routing table there are; a guest asks for one more."""
+        self._routes_used = True
+        with open("/proc/net/protocols", encoding="ascii") as file:
+            return next((int(line.split()[2]) for line in file if line.startswith("NETLINK ")), 0)
+
+    def newest(self) -> int:
+        """The number of the process or thread that was made last, dead or not: no other has it while it lives."""
+        return int(os.pread(self._loads, 200, 0).split()[-1])
+
+    def uncharged_bytes(self) -> int:
+        """What waits in sockets of the routing table: no cgroup counts it."""
+        return _waiting_routes() if self._routes_used else 0
+
+    def stored_bytes(self) -> int:
+        """Bytes of memory that files hold, and what waits in sockets to be read."""
+        total = _queued_bytes() if self._internet_used else 0
+        for folder in _FOLDERS:
+            status = os.statvfs(folder)
+            total += (status.f_blocks - status.f_bfree) * status.f_frsize
+        return total
+
+
+class LandlockBoundary:
+    """No namespaces: Landlock and seccomp bound what the worker reaches; init adopts and hunts down its processes."""
+
+    def __init__(self, setup: dict[str, Any], body: dict[str, Any]) -> None:
+        self._setup = setup
+        self._uid = body["uid"]
+        self._own_uid = setup["uid_per_slot"]
+        self.folder = body.get("folder", "")  # the zygote, which only ends what is left, is not told it
+        self.workspace = os.path.join(self.folder, "workspace")
+        self._temp = -1
+
+    def enter(self) -> None:
+        """Adopt every orphan of the slot, and make the slot's own folders."""
+        with step("slot-folders"):
+            kernel.adopt_orphans()
+            for folder in (self.workspace, temp := os.path.join(self.folder, "tmp")):
+                os.mkdir(folder, 0o700)
+                os.chown(folder, self._uid, self._uid)
+            os.chown(self.folder, self._uid, self._uid)
+            self._temp = workspace.open_folder(temp)
+
+    def used_temp(self) -> int | None:
+        """See ``PidNamespace.used_temp``. INVARIANT: it was opened before the guest could move it."""
+        return self._temp
+
+    def confine_worker(self) -> None:
+        """In the worker, before its system calls are filtered."""
+        landlock.restrict(read_only=self._setup["readable"], read_write=[self.folder, *self._setup["writable_devices"]])
+
+    def limit(self, worker: int, limits: dict[int, tuple[int, int]]) -> None:
+        """Set the worker's resource limits; a container's root may not do that to another uid, that uid itself may."""
+        if self._own_uid:
+            self._as_guest(lambda: _set_limits(worker, limits))
+        else:
+            _set_limits(worker, limits)
+
+    def kill_everyone(self) -> None:
+        """Kill everything in the slot: what has its uid at one stroke, or else one descendant after the other."""
+        if self._own_uid:
+            self._as_guest(lambda: os.kill(-1, signal.SIGKILL))
+        else:
+            self._kill_tree()
+
+    def _as_guest(self, action: Callable[[], None]) -> None:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                take_uid(self._uid)
+                action()
+            except ProcessLookupError:
+                os._exit(0)
+            except OSError as error:
+                os._exit(error.errno or 1)
+            finally:
+                os._exit(0)
+        failure = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if failure > 0:
+            raise OSError(failure, os.strerror(failure))
+
+    def _kill_tree(self, below: Collection[int] = ()) -> None:
+        """Stop every process and keep it from forking, until no other is found; then kill them all.
+
+        INVARIANT: none is killed before all stand still, or those that still run would fork into the places freed.
+        """
+        still: dict[int, int] = {}  # pid -> pidfd
+        try:
+            while fresh := set(self.members(below)) - still.keys():
+                for pid in fresh:
+                    still[pid] = _hold(pid, fresh | still.keys() | {os.getpid()})
+            for pidfd in still.values():
+                _signal(pidfd, signal.SIGKILL)
+        finally:
+            for pidfd in still.values():
+                if pidfd >= 0:
+                    os.close(pidfd)
+
+    def end_orphans(self, spared: Collection[int]) -> None:
+        """In the zygote, their reaper: end what an init that was killed left behind; ``spared`` are the other inits."""
+        while orphans := [pid for pid in children(os.getpid()) if pid not in spared and self._is_of_this_slot(pid)]:
+            if self._own_uid:
+                self.kill_everyone()
+            else:
+                self._kill_tree(orphans)
+            for pid in orphans:
+                os.waitpid(pid, 0)
+
+    def _is_of_this_slot(self, pid: int) -> bool:
+        return not self._own_uid or os.stat(f"/proc/{pid}").st_uid == self._uid
+
+    def members(self, below: Collection[int] = ()) -> Iterator[int]:
+        """The pids of all descendants, or of those ``below`` some of them with these."""
+        yield from below
+        waiting = list(below) or [os.getpid()]
+        while waiting:
+            for pid in children(waiting.pop()):
+                waiting.append(pid)
+                yield pid
+
+    def note_internet(self) -> None:
+        """Nothing: there are no such sockets here."""
+
+    def route_sockets(self) -> int:
+        """None: there are no such sockets here."""
+        return 0
+
+    def uncharged_bytes(self) -> int:
+        """None: there are no such sockets here."""
+        return 0
+
+    def stored_bytes(self) -> int:
+        """Nothing: files are on the host's disk here."""
+        return 0
+
+
+class ContainerBoundary(PidNamespace):
+    """A container around init, which is PID 1 in it: the engine has raised everything."""
+
+    def enter(self) -> None:
+        """Nothing more: this process was started inside."""
+
+    def note_internet(self) -> None:
+        """Nothing: the container's network is gone with it."""
+
+    def route_sockets(self) -> int:
+        """None that are counted: what waits in them is."""
+        return 0
+
+    def uncharged_bytes(self) -> int:
+        """None beside what is stored."""
+        return 0
+
+    def stored_bytes(self) -> int:
+        """What waits in sockets to be read, which cgroups of version 1 do not count; all else the container's does."""
+        return _queued_bytes()
+
+
+def _hold(pid: int, process_tree: Collection[int]) -> int:
+    """Stop a process and keep it from forking; its pidfd, or -1 when it is gone.
+
+    INVARIANT: a number that was given to somebody else meanwhile is not touched: its parent is not of this tree.
+    """
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return -1
+    if parent(pid) not in process_tree:
+        os.close(pidfd)
+        return -1
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        resource.prlimit(pid, resource.RLIMIT_NPROC, (0, 0))
+    _signal(pidfd, signal.SIGSTOP)
+    return pidfd
+
+
+def _signal(pidfd: int, number: int) -> None:
+    if pidfd >= 0:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            signal.pidfd_send_signal(pidfd, number)
+
+
+Boundary = NamespaceBoundary | LandlockBoundary | ContainerBoundary
+
+
+def boundary_of(setup: dict[str, Any], body: dict[str, Any]) -> NamespaceBoundary | LandlockBoundary:
+    """The boundary that a slot of the embedded back end has."""
+    return NamespaceBoundary(setup, body) if setup["namespaces"] else LandlockBoundary(setup, body)
+
+
+def take_uid(uid: int) -> None:
+    """Become ``uid`` for good, with no group but its own."""
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+
+
+def _look_of(folder: str) -> tuple[object, ...]:
+    """Differs once anything was made, changed or removed in ``folder``, the root of a tmpfs."""
+    status, usage = os.stat(folder), os.statvfs(folder)
+    times = (status.st_atime_ns, status.st_mtime_ns, status.st_ctime_ns)
+    return (*times, status.st_mode, status.st_uid, status.st_nlink, usage.f_bfree, usage.f_ffree)
+
+
+def _queued_bytes() -> int:
+    """What waits in the sockets of this network namespace to be sent or read."""
+    total = 0
+    for name in ("tcp", "tcp6", "udp", "udp6"):
+        with contextlib.suppress(FileNotFoundError), open(f"/proc/net/{name}", encoding="ascii") as file:
+            next(file)
+            for line in file:
+                sent, _, received = line.split()[4].partition(":")
+                total += int(sent, 16) + int(received, 16)
+    return total + _waiting_routes()
+
+
+def _waiting_routes() -> int:
+    """What waits in the sockets of the routing table of this network namespace."""
+    with contextlib.suppress(FileNotFoundError), open("/proc/net/netlink", encoding="ascii") as file:
+        next(file)
+        return sum(sum(map(int, line.split()[4:6])) for line in file)
+    return 0
+
+
+def _set_limits(pid: int, limits: dict[int, tuple[int, int]]) -> None:
+    for limit, value in limits.items():
+        resource.prlimit(pid, limit, value)

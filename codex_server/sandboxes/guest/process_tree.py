@@ -1,0 +1,162 @@
+"""The processes of a slot as its init knows them: the worker, and whatever it leaves behind.
+
+INVARIANT: how the worker ended, and what everyone used, is what ``wait4`` said to the worker's own parent; or, of a
+worker that is held at its farewell, what ``/proc`` says of it.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+from typing import Any
+
+from ..protocol import frames
+from . import worker
+from .boundary import Boundary
+from .procfs import peak_resident_bytes, scheduled_seconds
+from .slot_config import SlotConfig
+from .step import StepFailed
+
+
+class ProcessTree:
+    """Where init is the worker's parent too (level ``confined``)."""
+
+    def __init__(self, boundary: Boundary) -> None:
+        self._boundary = boundary
+        self._wakeups = _wake_on_children()
+        self.watched = [self._wakeups]
+        """Descriptors that become readable when someone may have ended."""
+        self.worker = -1
+        self.status: int | None = None
+        """The worker's wait status, once it has ended."""
+        self.cpu_seconds = 0.0
+        """What those who ended had used, since this worker was started."""
+        self.peak_memory_bytes = 0
+
+    def start_worker(self, config: SlotConfig, descriptors: list[int]) -> None:
+        """Start a worker; ``descriptors`` are what ``worker.main`` takes."""
+        self.worker, self.status = -1, None
+        self.cpu_seconds, self.peak_memory_bytes = 0.0, 0
+        self.worker = self._fork(config, descriptors)
+
+    def _fork(self, config: SlotConfig, descriptors: list[int]) -> int:
+        pid = os.fork()
+        if pid == 0:
+            worker.main(config, descriptors)
+        return pid
+
+    def look(self) -> None:
+        """Note everyone who has ended; never waits."""
+        _drain(self._wakeups)
+        while self._reap(os.WNOHANG):
+            pass
+
+    def note_leaving(self) -> bool:
+        """Note what the worker, which is held at its end, used until now. False when it is dead."""
+        seconds, peak_memory_bytes = scheduled_seconds(self.worker), peak_resident_bytes(self.worker)
+        if not peak_memory_bytes:
+            return False
+        self._note(seconds, peak_memory_bytes)
+        return True
+
+    def end(self) -> None:
+        """Kill everyone and return when nobody is left."""
+        while True:
+            self._boundary.kill_everyone()
+            self._await_worker()
+            if not self._reap(0):
+                return
+            while self._reap(os.WNOHANG):  # all that are dead, before everyone is looked for again
+                pass
+
+    def _await_worker(self) -> None:
+        """A child of init is reaped like any other."""
+
+    def _reap(self, options: int) -> bool:
+        """Collect one dead child. False when there is none."""
+        try:
+            pid, status, usage = os.wait4(-1, options)
+        except ChildProcessError:
+            return False
+        if pid == 0:
+            return False
+        self._note(usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+        if pid == self.worker:
+            self.status = status
+        return True
+
+    def _note(self, cpu_seconds: float, peak_memory_bytes: int) -> None:
+        self.cpu_seconds += cpu_seconds
+        self.peak_memory_bytes = max(self.peak_memory_bytes, peak_memory_bytes)
+
+
+class ReparentedProcessTree(ProcessTree):
+    """Where the zygote forks the worker into init's namespaces, and tells how it ended; its orphans come to init.
+
+    INVARIANT: init reads what guests left, so nothing is ever forked from it: no guest inherits another's bytes.
+    """
+
+    def __init__(self, boundary: Boundary, line: socket.socket) -> None:
+        super().__init__(boundary)
+        self._line = line
+        self.watched.append(line.fileno())
+
+    def _fork(self, config: SlotConfig, descriptors: list[int]) -> int:
+        frames.send(self._line, frames.Kind.FORK, config.body, tuple(descriptors))
+        kind, body, passed = frames.receive(self._line)
+        if kind is not frames.Kind.FORKED:
+            raise StepFailed(body["step"], body["errno"], body["message"])
+        try:
+            return _pid_behind(passed[0])
+        finally:
+            os.close(passed[0])
+
+    def look(self) -> None:
+        """See ``ProcessTree.look``."""
+        with contextlib.suppress(BlockingIOError):
+            self._hear(socket.MSG_DONTWAIT)
+        super().look()
+
+    def _await_worker(self) -> None:
+        """Once the zygote has told the worker's end, all that it leaves behind are init's children."""
+        while self.worker > 0 and self.status is None:
+            self._hear(0)
+
+    def _hear(self, flags: int) -> None:
+        kind, body, _ = frames.receive(self._line, flags)
+        if kind is frames.Kind.ENDED:
+            self._note(body["cpu_seconds"], body["peak_memory_bytes"])
+            self.status = body["status"]
+
+
+def ended(status: int, usage: Any) -> dict[str, Any]:
+    """The body of an ENDED frame."""
+    return {
+        "status": status,
+        "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "peak_memory_bytes": usage.ru_maxrss * 1024,
+    }
+
+
+def _pid_behind(pidfd: int) -> int:
+    """The process's number in this pid namespace, whose ``/proc`` is mounted here."""
+    with open(f"/proc/self/fdinfo/{pidfd}", "rb") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(b"Pid:"))
+
+
+def _wake_on_children() -> int:
+    """A descriptor that becomes readable when a child has ended."""
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.signal(signal.SIGCHLD, _nothing)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    return reader
+
+
+def _nothing(number: int, frame: object) -> None:
+    """A handler, so that the wake-up descriptor is written."""
+
+
+def _drain(descriptor: int) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while os.read(descriptor, 4096):
+            pass

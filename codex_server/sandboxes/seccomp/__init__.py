@@ -1,0 +1,1 @@
+"""System call filters: what a guest may ask of the kernel, as tables and as compiled programs."""

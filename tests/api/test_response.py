@@ -1,0 +1,119 @@
+"""``api/response.py``: what a model is told of an outcome."""
+
+import base64
+from datetime import UTC, datetime
+
+import pytest
+
+from codex_server.api.response import build_answer, explain
+from codex_server.api.truncation import fitted_answer
+from codex_server.limits import Limits
+from codex_server.model import Captured, Ending, Execution, Outcome, OutputFile, SkippedFile, Status, Stop
+from codex_server.sandboxes.testing.fake import fake_languages
+
+
+def outcome(**changes):
+    ending = {
+        "exit_code": 0,
+        "signal": None,
+        "started_at": datetime(2026, 1, 1, tzinfo=UTC),
+        "wall_seconds": 0.1,
+        "cpu_seconds": 0.1,
+        "peak_memory_bytes": None,
+    }
+    streams = {name: changes.pop(name, Captured()) for name in ("stdout", "stderr")}
+    return Outcome("exe_1", Ending(**ending | changes), **streams, queue_seconds=0.0, limits=Limits())
+
+
+KILLED = {"exit_code": None, "signal": 9}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, None),
+        ({"exit_code": 3}, "Exit code 3"),
+        ({"exit_code": None, "signal": 6}, "Killed by SIGABRT (Aborted)"),
+        ({"exit_code": None, "signal": 40}, "Killed by SIG40 (Real-time signal 6)"),
+        (KILLED | {"stop": Stop.WALL_TIME}, "Timed out after 10 s"),
+        (KILLED | {"stop": Stop.CPU_TIME}, "Timed out: the limit of 30 s of processor time was used up"),
+        ({"exit_code": None, "signal": 24}, "Killed by SIGXCPU (CPU time limit exceeded)"),
+        (KILLED | {"oom_kills": 1}, "Out of memory: limit 512 MiB"),
+        (KILLED | {"stop": Stop.MEMORY}, "Out of memory: limit 512 MiB"),
+        (KILLED | {"stop": Stop.CANCELLED}, "Cancelled before it ended"),
+        (
+            {"oom_kills": 1},
+            "Out of memory: one of the program's processes was killed, limit 512 MiB",
+        ),
+        (
+            {"exit_code": 1, "oom_kills": 2},
+            "Exit code 1\nOut of memory: 2 of the program's processes were killed, limit 512 MiB",
+        ),
+    ],
+)
+def test_the_reason_comes_first_and_names_the_limit(changes, reason):
+    assert explain(outcome(**changes)) == reason
+
+
+def test_a_hint_comes_last_for_a_program_that_failed_and_for_no_other():
+    missing = Captured("FileNotFoundError: [Errno 2] No such file or directory: '/mnt/data/in.csv'\n")
+    error = fitted_answer(
+        Execution("exe_1", "python", "open(1)"), outcome(exit_code=1, stderr=missing), fake_languages(), 10_000
+    ).error
+    assert error.split("\n")[0] == "Exit code 1"
+    assert "such as 'in.csv'" in error.split("\n")[-1]
+    assert (
+        fitted_answer(Execution("exe_1", "python", "open(1)"), outcome(stderr=missing), fake_languages(), 10_000).error
+        == missing.text
+    )
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_every_status_but_success_has_a_reason(status):
+    ways = {
+        Status.SUCCEEDED: {},
+        Status.FAILED: {"exit_code": 1},
+        Status.SIGNALLED: {"exit_code": None, "signal": 11},
+        Status.TIMED_OUT: KILLED | {"stop": Stop.WALL_TIME},
+        Status.MEMORY_EXCEEDED: KILLED | {"stop": Stop.MEMORY},
+        Status.OUTPUT_EXCEEDED: KILLED | {"stop": Stop.OUTPUT},
+        Status.CANCELLED: KILLED | {"stop": Stop.CANCELLED},
+    }
+    ended = outcome(**ways[status])
+    assert ended.status is status
+    assert (explain(ended) is None) == (status is Status.SUCCEEDED)
+
+
+def test_binary_files_come_as_base64_and_text_as_text():
+    files = (
+        OutputFile("a.txt", "é\n".encode()),
+        OutputFile("b.bin", b"\x00\xff"),
+        OutputFile("c", b"a\0b"),
+        OutputFile("d.unknown-kind", b"text"),
+        OutputFile("empty", b""),
+    )
+    answer = build_answer(outcome(files=files))
+    assert [(file.media_type, file.encoding) for file in answer.files] == [
+        ("text/plain", "utf-8"),
+        ("application/octet-stream", "base64"),
+        ("application/octet-stream", "base64"),
+        ("text/plain", "utf-8"),
+        ("text/plain", "utf-8"),
+    ]
+    assert base64.b64decode(answer.files[1].content) == b"\x00\xff"
+    assert [file.size for file in answer.files] == [3, 2, 3, 4, 0]
+
+
+def test_names_that_are_no_text_do_not_break_the_answer():
+    ended = outcome(
+        files=(OutputFile("bad\udcff", b"x"),), skipped_files=(SkippedFile("worse\udcfe", None, "odd\udcfd"),)
+    )
+    text = build_answer(ended).model_dump_json()
+    assert '"bad?"' in text
+    assert '"worse?"' in text
+
+
+@pytest.mark.parametrize(("measured", "told"), [(None, None), (0.0, 0.0), (0.12345678, 0.123457)])
+def test_what_could_not_be_measured_is_null_and_never_nothing(measured, told):
+    answer = build_answer(outcome(cpu_seconds=measured))
+    assert answer.usage.cpu_seconds == told
