@@ -86,6 +86,14 @@ class Execution:
 
 
 @dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever asks for something: ``key`` tells callers apart, ``name`` is for the log."""
+
+    key: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ending:
     """What the supervisor knows of a program that has ended; nothing in it was said by the guest.
 

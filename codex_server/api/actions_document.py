@@ -11,8 +11,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from codex_server import __version__
-from codex_server.api.lean import LeanHealth, LeanLanguages, LeanOutcome
 from codex_server.api.openapi import BEARER, REFERENCE, SUMMARY, TITLE, request_schemas
+from codex_server.service.lean import LeanHealth, LeanLanguages, LeanOutcome
 from codex_server.settings import Settings
 
 PATH = "/actions"

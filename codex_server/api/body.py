@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 
 from codex_server.encodings import UTF8_MARK, decode_text
 from codex_server.errors import InvalidCode, InvalidRequest, TooLarge
+from codex_server.service.fields import escape_pointer
 from codex_server.units import format_seconds, format_size
 
 MAX_VALUES = 10_000
@@ -143,8 +144,3 @@ def _has_half_character(text: str) -> bool:
     except UnicodeEncodeError:
         return True
     return False
-
-
-def escape_pointer(name: str) -> str:
-    """One step of a JSON Pointer (RFC 6901)."""
-    return name.replace("~", "~0").replace("/", "~1")

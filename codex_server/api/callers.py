@@ -5,7 +5,6 @@ the function, and the stores behind these belong to the event loop's thread.
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -13,31 +12,24 @@ from fastapi import Depends, Request
 from slowapi.util import get_remote_address
 
 from codex_server.access.ratelimit import Allowance, Window
-from codex_server.access.tokens import Scope, Token
+from codex_server.access.tokens import Scope, Verifier
 from codex_server.api.request_context import context_of
 from codex_server.api.services import Services, TheServices
-from codex_server.errors import Forbidden, RateLimited, Unauthenticated
+from codex_server.errors import Forbidden, Unauthenticated
+from codex_server.model import Caller
+from codex_server.service.callers import anonymous_caller, caller_by_token
+from codex_server.service.rate import rate_refusal
 from codex_server.tokentext import bare_token, decode_field, is_bearer
 
-_UNKNOWN = (
-    "the token is unknown, expired or revoked; send `Authorization: Bearer codex_...` with a token of this server"
-)
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Whoever sent the request: ``key`` tells callers apart, ``name`` is for the log."""
-
-    key: str
-    name: str
 
 
 def caller_with(scope: Scope) -> Callable[[Request, Services], Awaitable[Caller]]:
     """A dependency: the caller, whose token must have ``scope``."""
 
     async def find(request: Request, services: TheServices) -> Caller:
-        caller = _anonymous(request, services) if services.verifier is None else _by_token(request, services, scope)
+        verifier = services.verifier
+        caller = _anonymous(request, services) if verifier is None else _by_token(request, verifier, scope)
         context_of(request).caller = caller.name
         return caller
 
@@ -60,20 +52,8 @@ def count_against_rate(request: Request, caller: Caller, services: Services, cos
     """Count ``cost`` executions. Raises ``RateLimited``, and then none is counted."""
     allowance = services.rate_limit.take(caller.key, cost)
     context_of(request).headers.update(rate_headers(allowance))
-    if allowance.retry_after is None:
-        return
-    if cost > 1:
-        smallest = min(allowance.windows, key=lambda window: window.remaining)
-        raise RateLimited(
-            f"the batch needs {cost} more executions, and {smallest.remaining} are left of {smallest.quota} in "
-            f"{smallest.seconds} s; send fewer items, or wait {allowance.retry_after} s",
-            allowance.retry_after,
-        )
-    policies = " and ".join(f"{w.quota} in {w.seconds} s" for w in allowance.exhausted)
-    raise RateLimited(
-        f"the limit of requests is used up ({policies}); wait {allowance.retry_after} s before the next",
-        allowance.retry_after,
-    )
+    if refusal := rate_refusal(allowance, cost):
+        raise refusal
 
 
 def rate_headers(allowance: Allowance) -> dict[str, str]:
@@ -90,14 +70,11 @@ def _standing(window: Window) -> str:
     return f'"{window.name}";r={window.remaining};t={window.reset}'
 
 
-def _by_token(request: Request, services: Services, scope: Scope) -> Caller:
+def _by_token(request: Request, verifier: Verifier, scope: Scope) -> Caller:
     presented = _presented(request)
-    token: Token | None = services.verifier.verify(presented) if services.verifier and presented else None
-    if token is None:
-        raise Unauthenticated(_UNKNOWN if presented else _missing(request.headers.get("authorization", "")))
-    if scope not in token.scopes:
-        raise Forbidden(f"the token {token.name!r} lacks the scope {scope.value!r}; use one that has it")
-    return Caller(token.id, token.name)
+    if presented is None:
+        raise Unauthenticated(_missing(request.headers.get("authorization", "")))
+    return caller_by_token(verifier, presented, scope)
 
 
 def _missing(authorization: str) -> str:
@@ -127,7 +104,7 @@ def _anonymous(request: Request, services: Services) -> Caller:
     origin = request.headers.get("origin")
     if origin and not _is_own(origin, services.settings.public_url):
         raise Forbidden("this server runs without tokens and takes no calls from pages of other origins; use tokens")
-    return Caller(f"address:{get_remote_address(request)}", "anonymous")
+    return anonymous_caller(get_remote_address(request))
 
 
 def _is_own(origin: str, public_url: str | None) -> bool:

@@ -12,28 +12,15 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from codex_server import errors
-from codex_server.api.problems import FieldError, kind_of_status, problem, public_detail, status_of
+from codex_server.api.problems import kind_of_status, problem, public_detail, status_of
 from codex_server.api.request_context import context_of
+from codex_server.service.fields import FieldError, FieldsInvalid
 
 CLIENT_LEFT = 499
 """The number in the log for a request whose client left; nobody reads the answer."""
 _CURIOSITY = frozenset({404, 405})
 """Not worth counting as a refusal."""
 _log = logging.getLogger("codex_server.http")
-
-
-class FieldsInvalid(errors.InvalidRequest):
-    """One or more fields of the body are wrong; each is a ``FieldError``."""
-
-    def __init__(self, field_errors: Sequence[FieldError]) -> None:
-        first = field_errors[0]
-        more = f" (and {len(field_errors) - 1} more, in `errors`)" if len(field_errors) > 1 else ""
-        super().__init__(f"{first.detail}{more}", first.pointer)
-        self.field_errors = tuple(field_errors)
-
-
-class LimitsTooLoose(FieldsInvalid, errors.LimitTooLoose):
-    """One or more limits are above their ceilings; each is a ``FieldError``."""
 
 
 def install_exception_handlers(app: FastAPI) -> None:

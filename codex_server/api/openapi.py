@@ -8,7 +8,8 @@ from pydantic.json_schema import models_json_schema
 
 from codex_server import __version__
 from codex_server.api.route_docs import BATCH, EXECUTE
-from codex_server.api.schemas import BatchRequest, ExecuteRequest, Problem
+from codex_server.api.schemas import Problem
+from codex_server.service.schemas import BatchRequest, ExecuteRequest
 from codex_server.settings import Settings
 
 TITLE = "Codex Server"

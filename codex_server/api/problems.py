@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from starlette.responses import JSONResponse
 
 from codex_server import errors
+from codex_server.service.fields import FieldError
 
 MEDIA_TYPE = "application/problem+json"
 PAGE = "/problems"
@@ -20,14 +21,6 @@ class Kind:
     title: str
     meaning: str
     cure: str
-
-
-@dataclass(frozen=True, slots=True)
-class FieldError:
-    """One part of the request at fault; ``pointer`` is a JSON Pointer into the body."""
-
-    pointer: str
-    detail: str
 
 
 STATUS_OF: Mapping[type[errors.CodexError], int] = {

@@ -6,15 +6,8 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 
 from codex_server import __version__
 from codex_server.api.problems import MEDIA_TYPE, PAGE, Kind, kinds
-from codex_server.api.schemas import (
-    BatchAnswer,
-    ExecuteAnswer,
-    HealthAnswer,
-    HomeAnswer,
-    LanguagesAnswer,
-    LiveAnswer,
-    ReadyAnswer,
-)
+from codex_server.api.schemas import BatchAnswer, HomeAnswer, LiveAnswer, ReadyAnswer
+from codex_server.service.schemas import ExecuteAnswer, HealthAnswer, LanguagesAnswer
 
 REQUEST_ID = "3f1c9a0e5b7d4c21"
 _BEARER: list[dict[str, list[str]]] = [{"BearerAuth": []}]

@@ -7,9 +7,9 @@ from fastapi import Request
 from codex_server.api.body import check_is_json, parse_object, read_body
 from codex_server.api.disconnect import while_connected
 from codex_server.api.request_context import context_of
-from codex_server.api.request_parsing import read_request, to_execution
 from codex_server.api.services import Services
 from codex_server.model import Execution, Outcome
+from codex_server.service.request_parsing import read_request, to_execution
 
 
 async def take_execution(request: Request, services: Services) -> tuple[Execution, bytes]:

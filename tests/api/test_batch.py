@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codex_server.api.batch import shares
-from codex_server.api.schemas import ExecuteAnswer
+from codex_server.service.batch import shares
+from codex_server.service.schemas import ExecuteAnswer
 from tests.api.conftest import BEARER
 
 pytestmark = pytest.mark.anyio

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from dirty_equals import IsFloat, IsStr
 
-from codex_server.api.schemas import ExecuteAnswer
+from codex_server.service.schemas import ExecuteAnswer
 
 pytestmark = pytest.mark.anyio
 MEBI = 2**20

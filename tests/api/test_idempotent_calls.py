@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from codex_server.access.tokens import TokenStore
-from codex_server.api.schemas import ExecuteRequest, RequestFile, RequestLimits
+from codex_server.service.schemas import ExecuteRequest, RequestFile, RequestLimits
 
 pytestmark = pytest.mark.anyio
 KEY = {"Idempotency-Key": "order-1"}

@@ -7,10 +7,17 @@ from typing import get_args
 import pytest
 
 from codex_server.api.application import build_api
-from codex_server.api.request_parsing import MAX_ARGS
-from codex_server.api.schemas import ExecuteAnswer, ExecuteRequest, HealthAnswer, LanguageAnswer, RequestLimits, Usage
 from codex_server.model import Status
 from codex_server.observe.metrics import Metrics
+from codex_server.service.request_parsing import MAX_ARGS
+from codex_server.service.schemas import (
+    ExecuteAnswer,
+    ExecuteRequest,
+    HealthAnswer,
+    LanguageAnswer,
+    RequestLimits,
+    Usage,
+)
 from codex_server.settings import Settings
 
 TEXT = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")

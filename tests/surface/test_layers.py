@@ -12,7 +12,7 @@ MODULES = sorted((ROOT / "codex_server").rglob("*.py"))
 FORBIDDEN = {"utils", "util", "helpers", "helper", "common", "manager", "managers", "misc"}
 
 
-def test_every_module_imports_only_from_floors_below_its_own():
+def test_every_module_imports_only_from_layers_below_its_own():
     command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -25,11 +25,11 @@ def test_the_server_loads_no_program_of_the_far_side() -> None:
     assert not programs & set(done.stdout.split())
 
 
-def test_the_floors_of_the_architecture_are_those_that_are_checked():
+def test_the_layers_of_the_architecture_are_those_that_are_checked():
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    checked = [set(floor.split(" | ")) for floor in contracts[0]["layers"]]
+    checked = [set(layer.split(" | ")) for layer in contracts[0]["layers"]]
     drawn = re.findall(r"^ ?\d+  (\S+(?:  \S+)*)", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE)
-    assert [{re.sub(r"(/|\.py)$", "", name) for name in floor.split()} for floor in drawn] == checked
+    assert [{re.sub(r"(/|\.py)$", "", name) for name in layer.split()} for layer in drawn] == checked
 
 
 def test_a_module_is_named_after_its_one_noun():

@@ -7,9 +7,9 @@ import pytest
 import yaml
 from openapi_spec_validator import validate
 
-from codex_server.api.request_parsing import read_request
 from codex_server.api.route_docs import EXECUTE_REQUESTS
 from codex_server.cli.openapi import render_document
+from codex_server.service.request_parsing import read_request
 
 FILE = Path(__file__).parents[2] / "openapi.yaml"
 OPERATIONS = {

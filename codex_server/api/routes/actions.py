@@ -8,11 +8,11 @@ from starlette.responses import JSONResponse, Response
 from codex_server import __version__
 from codex_server.api.actions_document import MAX_CHARS, PATH, build_actions_document
 from codex_server.api.callers import ExecutingCaller, within_rate
-from codex_server.api.lean import LeanHealth, encode, tell_languages, tell_outcome
 from codex_server.api.routes.health import isolation_of, status_of
 from codex_server.api.running import run_execution, take_execution
 from codex_server.api.services import TheServices
 from codex_server.errors import NoPublicAddress
+from codex_server.service.lean import LeanHealth, encode, tell_languages, tell_outcome
 from codex_server.settings import Settings
 
 router = APIRouter(prefix=PATH, include_in_schema=False)  # its own document describes it

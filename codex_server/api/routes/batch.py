@@ -7,20 +7,20 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response, StreamingResponse
 
 from codex_server.access.idempotency import StoredAnswer
-from codex_server.api.batch import Batch, Ran, Result, shares
 from codex_server.api.callers import ExecutingCaller, count_against_rate, within_rate
 from codex_server.api.disconnect import while_connected
 from codex_server.api.exception_handlers import problem_details
 from codex_server.api.protocol import half_close_callbacks
 from codex_server.api.repeating import IdempotencyKey, answer_once
 from codex_server.api.request_context import context_of
-from codex_server.api.request_parsing import read_batch
 from codex_server.api.route_docs import BATCH
 from codex_server.api.running import take_object
 from codex_server.api.services import Services, TheServices
 from codex_server.api.stream import HEADERS, NDJSON, NDJSON_PING, PING_SECONDS
-from codex_server.api.truncation import encode, fitted_answer
 from codex_server.errors import InvalidRequest
+from codex_server.service.batch import Batch, Ran, Result, shares
+from codex_server.service.request_parsing import read_batch
+from codex_server.service.truncation import encode, fitted_answer
 
 router = APIRouter()
 _FRAME = len('{"items":[]}')
@@ -39,7 +39,7 @@ async def execute_batch(
     if len(wanted.items) > 1:
         count_against_rate(request, caller, services, cost=len(wanted.items) - 1)
     context_of(request).log_fields["items"] = len(wanted.items)
-    batch = Batch(wanted, services)
+    batch = Batch(wanted, services.executor, services.settings, services.languages)
     if lines:
         return StreamingResponse(_lines(request, services, batch), media_type=NDJSON, headers=HEADERS)
 

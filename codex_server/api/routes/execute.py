@@ -9,7 +9,7 @@ from codex_server.api.repeating import IdempotencyKey, answer_once
 from codex_server.api.route_docs import EXECUTE
 from codex_server.api.running import run_execution, take_execution
 from codex_server.api.services import TheServices
-from codex_server.api.truncation import encode, fitted_answer
+from codex_server.service.truncation import encode, fitted_answer
 
 router = APIRouter()
 

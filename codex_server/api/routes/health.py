@@ -7,8 +7,9 @@ from fastapi import APIRouter, Response
 
 from codex_server import __version__
 from codex_server.api.route_docs import HEALTH, LIVE, READY
-from codex_server.api.schemas import HealthAnswer, LiveAnswer, ReadyAnswer
+from codex_server.api.schemas import LiveAnswer, ReadyAnswer
 from codex_server.api.services import Services, TheServices
+from codex_server.service.schemas import HealthAnswer
 
 router = APIRouter()
 

@@ -3,9 +3,9 @@
 from fastapi import APIRouter
 
 from codex_server.api.route_docs import LANGUAGES
-from codex_server.api.schemas import LanguageAnswer, LanguagesAnswer, PackageAnswer
 from codex_server.api.services import TheServices
 from codex_server.languages import Language
+from codex_server.service.schemas import LanguageAnswer, LanguagesAnswer, PackageAnswer
 
 router = APIRouter()
 

@@ -1,16 +1,16 @@
-"""``api/missing.py``: which programs hear what there is to import, and where."""
+"""``service/missing.py``: which programs hear what there is to import, and where."""
 
 from dataclasses import replace
 
 import pytest
 
-from codex_server.api.missing import advise
-from codex_server.api.response import build_answer, explain
-from codex_server.api.truncation import encoded_length, fit
 from codex_server.languages import Languages, load_languages
 from codex_server.model import Captured, Outcome
 from codex_server.packages.package_set import InstalledPackages
-from tests.api.test_response import outcome
+from codex_server.service.missing import advise
+from codex_server.service.response import build_answer, explain
+from codex_server.service.truncation import encoded_length, fit
+from tests.service.test_response import outcome
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,11 @@
 
 import pytest
 
-from codex_server.api.notebook import hint_for_notebook
-from codex_server.api.truncation import fitted_answer
 from codex_server.model import Captured, Execution
 from codex_server.sandboxes.testing.fake import fake_languages
-from tests.api.test_response import outcome
+from codex_server.service.notebook import hint_for_notebook
+from codex_server.service.truncation import fitted_answer
+from tests.service.test_response import outcome
 
 
 def hinted(code: str, **changes) -> str | None:

@@ -6,13 +6,13 @@ Pure. Sizes are characters of the encoded answer, for that is what ChatGPT count
 import json
 from itertools import accumulate
 
-from codex_server.api.hints import hint_for
-from codex_server.api.response import build_answer, explain, join_error
-from codex_server.api.schemas import AnswerFile, ExecuteAnswer, LeftOutFile, Truncated
 from codex_server.execution.capture import mark
 from codex_server.languages import Languages
 from codex_server.model import MANY, Execution, Outcome
 from codex_server.sandboxes.guest.rank import rank
+from codex_server.service.hints import hint_for
+from codex_server.service.response import build_answer, explain, join_error
+from codex_server.service.schemas import AnswerFile, ExecuteAnswer, LeftOutFile, Truncated
 
 _NO_ROOM = "left out to keep the answer within its size; print what matters, or write less"
 _SLACK = 8

@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 
-from codex_server.api.exception_handlers import FieldsInvalid
-from codex_server.api.problems import FieldError
-from codex_server.api.request_parsing import read_request, to_execution
-from codex_server.api.schemas import BatchRequest
-from codex_server.api.services import Services
 from codex_server.errors import NotRun
+from codex_server.execution.executor import Executor
+from codex_server.languages import Languages
 from codex_server.model import Execution, Outcome, Status
+from codex_server.service.fields import FieldError, FieldsInvalid
+from codex_server.service.request_parsing import read_request, to_execution
+from codex_server.service.schemas import BatchRequest
+from codex_server.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,8 @@ Result = Ran | Exception
 class Batch:
     """Runs the items of ``request``. An item that is refused, or lost, is a result like any other."""
 
-    def __init__(self, request: BatchRequest, services: Services) -> None:
-        self._services = services
+    def __init__(self, request: BatchRequest, executor: Executor, settings: Settings, languages: Languages) -> None:
+        self._executor, self._settings, self._languages = executor, settings, languages
         self._items = list(enumerate(request.items))
         self._stop_on_failure = request.stop_on_failure
         self._workers = min(request.max_parallel, len(self._items))
@@ -80,8 +81,8 @@ class Batch:
             raise NotRun(f"it was not run: item {self._failed} failed before, and `stop_on_failure` is set")
         if not isinstance(item, dict):
             raise FieldsInvalid([FieldError("", 'an item must be an object such as {"code": "print(1)"}')])
-        execution = to_execution(read_request(item), self._services.settings, self._services.languages)
-        return Ran(execution, await self._services.executor.execute(execution))
+        execution = to_execution(read_request(item), self._settings, self._languages)
+        return Ran(execution, await self._executor.execute(execution))
 
 
 def shares(lengths: Sequence[int], total: int) -> list[int]:

@@ -10,16 +10,14 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from codex_server.api.body import escape_pointer
-from codex_server.api.exception_handlers import FieldsInvalid, LimitsTooLoose
-from codex_server.api.problems import FieldError
-from codex_server.api.schemas import BatchRequest, ExecuteRequest, RequestFile, RequestLimits
 from codex_server.errors import InvalidCode, InvalidRequest
 from codex_server.ids import new_id
 from codex_server.languages import Languages
 from codex_server.limits import Limits
 from codex_server.model import Execution, InputFile
 from codex_server.paths import checked_paths
+from codex_server.service.fields import FieldError, FieldsInvalid, LimitsTooLoose, escape_pointer
+from codex_server.service.schemas import BatchRequest, ExecuteRequest, RequestFile, RequestLimits
 from codex_server.settings import Settings
 from codex_server.units import format_sizes
 

@@ -1,8 +1,8 @@
-"""``api/missing_paths.py``: a program that looked for its files at another interpreter's place is told ours."""
+"""``service/missing_paths.py``: a program that looked for its files at another interpreter's place is told ours."""
 
 import pytest
 
-from codex_server.api.missing_paths import hint_for_missing_path
+from codex_server.service.missing_paths import hint_for_missing_path
 
 
 @pytest.mark.parametrize(

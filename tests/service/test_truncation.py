@@ -1,4 +1,4 @@
-"""``api/truncation.py``: an answer within its size, changed as little as that takes."""
+"""``service/truncation.py``: an answer within its size, changed as little as that takes."""
 
 import json
 from datetime import UTC, datetime
@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codex_server.api.response import join_error
-from codex_server.api.schemas import AnswerFile, ExecuteAnswer, LeftOutFile, Truncated, Usage
-from codex_server.api.truncation import encode, encoded_length, fit, shorten
 from codex_server.execution.capture import mark
 from codex_server.model import Status
+from codex_server.service.response import join_error
+from codex_server.service.schemas import AnswerFile, ExecuteAnswer, LeftOutFile, Truncated, Usage
+from codex_server.service.truncation import encode, encoded_length, fit, shorten
 from tests.tiers import examples
 
 ROOM = 10_000

@@ -1,15 +1,15 @@
-"""``api/response.py``: what a model is told of an outcome."""
+"""``service/response.py``: what a model is told of an outcome."""
 
 import base64
 from datetime import UTC, datetime
 
 import pytest
 
-from codex_server.api.response import build_answer, explain
-from codex_server.api.truncation import fitted_answer
 from codex_server.limits import Limits
 from codex_server.model import Captured, Ending, Execution, Outcome, OutputFile, SkippedFile, Status, Stop
 from codex_server.sandboxes.testing.fake import fake_languages
+from codex_server.service.response import build_answer, explain
+from codex_server.service.truncation import fitted_answer
 
 
 def outcome(**changes):

@@ -4,9 +4,9 @@ import base64
 import signal as signals
 from collections.abc import Callable, Mapping
 
-from codex_server.api.schemas import AnswerFile, ExecuteAnswer, LeftOutFile, Truncated, Usage
 from codex_server.mediatypes import media_type
 from codex_server.model import Captured, Ending, Outcome, OutputFile, Status, Stop
+from codex_server.service.schemas import AnswerFile, ExecuteAnswer, LeftOutFile, Truncated, Usage
 from codex_server.units import format_seconds, format_size
 
 

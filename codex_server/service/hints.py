@@ -1,10 +1,10 @@
 """What a program that went wrong could do instead: the last lines of ``error``, for a model to act on."""
 
-from codex_server.api.missing import advise
-from codex_server.api.missing_paths import hint_for_missing_path
-from codex_server.api.notebook import hint_for_notebook
 from codex_server.languages import Languages
 from codex_server.model import Execution, Outcome, Status
+from codex_server.service.missing import advise
+from codex_server.service.missing_paths import hint_for_missing_path
+from codex_server.service.notebook import hint_for_notebook
 
 
 def hint_for(execution: Execution, outcome: Outcome, languages: Languages) -> str | None:

@@ -4,10 +4,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from codex_server.api.schemas import ExecuteAnswer
-from codex_server.api.truncation import fitted_answer
 from codex_server.languages import Languages
 from codex_server.model import Execution, Outcome, Status
+from codex_server.service.schemas import ExecuteAnswer
+from codex_server.service.truncation import fitted_answer
 
 
 class _Lean(BaseModel):
