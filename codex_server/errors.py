@@ -26,6 +26,7 @@
     `- StartupError               at start only; never reaches a client
         |- SettingsInvalid        one or more settings are wrong
         |- IsolationTooWeak       this host cannot give the isolation that CODEX_MIN_ISOLATION asks for
+        |- StoreUnusable          the durable state cannot be read or written
         |- InstallationFailed     a runner's packages cannot be installed
         `- ImageNotBuilt          a runner's container image cannot be built
 
@@ -219,6 +220,13 @@ class IsolationTooWeak(StartupError):
 
     slug = "isolation-too-weak"
     title = "The isolation that is asked for cannot be reached"
+
+
+class StoreUnusable(StartupError):
+    """The durable state cannot be read or written; the file was left as it is. A client sees a fault of the server."""
+
+    slug = "store-unusable"
+    title = "The durable state cannot be used"
 
 
 class InstallationFailed(StartupError):

@@ -1,0 +1,1 @@
+"""Small durable state behind one contract: records and counters that outlive the server's process. No HTTP in here."""
