@@ -19,6 +19,7 @@ from codex_server.packages.package_set import in_use
 from codex_server.sandboxes.base import Backend
 from codex_server.sandboxes.factory import open_backend
 from codex_server.settings import Settings
+from codex_server.store.sqlite import SqliteStore
 
 _log = logging.getLogger("codex_server.app")
 
@@ -41,6 +42,7 @@ def create_app(settings: Settings, *, backend: Backend | None = None, languages:
             known = await chosen.survey(known)
             metrics.backend = chosen.name
             executor = Executor(chosen, known, settings, metrics=metrics)
+            store = SqliteStore(settings.state_dir)
             try:
                 await executor.start()
                 metrics.watch(executor.stats)
@@ -51,13 +53,14 @@ def create_app(settings: Settings, *, backend: Backend | None = None, languages:
                     executor=executor,
                     verifier=verifier,
                     rate_limit=RateLimit(settings.rate_limit),
-                    idempotency=IdempotencyStore(),
+                    idempotency=IdempotencyStore(store),
                     metrics=metrics,
                 )
                 yield
                 await _ended(begin_drain(app))
             finally:
                 await executor.close()
+                await store.close()
 
     return build_api(settings, metrics, lifespan)
 

@@ -12,6 +12,7 @@
     |- Unauthenticated            no valid token
     |- Forbidden                  the token lacks the scope
     |- IdempotencyInFlight        the first request with that Idempotency-Key still runs
+    |- IdempotencyLost            nobody knows what became of the first request with that Idempotency-Key
     |- NotRun                    an item of a batch was not run: an earlier one failed
     |- NoPublicAddress            ChatGPT cannot be told where this server is
     |- TooLarge                   the body is above the server's cap
@@ -114,6 +115,13 @@ class IdempotencyInFlight(CodexError):
 
     slug = "idempotency-in-flight"
     title = "A request with this Idempotency-Key is still running"
+
+
+class IdempotencyLost(CodexError):
+    """The first request with this Idempotency-Key began, and nobody knows what became of it."""
+
+    slug = "idempotency-lost"
+    title = "The result of the first request with this Idempotency-Key is lost"
 
 
 class NoPublicAddress(CodexError):

@@ -31,6 +31,7 @@ STATUS_OF: Mapping[type[errors.CodexError], int] = {
     errors.Unauthenticated: 401,
     errors.Forbidden: 403,
     errors.IdempotencyInFlight: 409,
+    errors.IdempotencyLost: 409,
     errors.NoPublicAddress: 404,
     errors.TooLarge: 413,
     errors.NotRun: 424,
@@ -79,6 +80,11 @@ _GUIDE: Mapping[type[errors.CodexError], tuple[str, str]] = {
     errors.IdempotencyInFlight: (
         "The first request with this `Idempotency-Key` has not ended.",
         "Repeat the request after `Retry-After` seconds to get the first one's answer.",
+    ),
+    errors.IdempotencyLost: (
+        "The first request with this `Idempotency-Key` was running when its server was stopped or killed, or its "
+        "response could not be kept. Whether its program ran is unknown. The key is free again after a day.",
+        "Send the request with a new key if running the program twice does no harm.",
     ),
     errors.NoPublicAddress: (
         "`/actions/openapi.json` names the https address that ChatGPT calls, and this server does not know it: "

@@ -36,13 +36,13 @@ async def answer_once(
     """What ``make`` makes, or with a ``key`` that was used before what the first request got."""
     if key is None:
         return _response(await make())
-    if stored := store.begin(caller, key, hashlib.sha256(body).digest()):
+    if stored := await store.begin(caller, key, hashlib.sha256(body).digest()):
         return _response(stored, {"Idempotency-Replayed": "true"})
     try:
         answer = await make()
-        store.finish(caller, key, answer)
+        await store.finish(caller, key, answer)
     finally:
-        store.abandon(caller, key)  # after `finish` there is nothing to abandon
+        await store.abandon(caller, key)  # after `finish` there is nothing to abandon
     return _response(answer)
 
 

@@ -195,6 +195,7 @@ EXECUTE: dict[str, Any] = {
             "forbidden",
             "request-timeout",
             "idempotency-in-flight",
+            "idempotency-lost",
             "too-large",
             "unsupported-media-type",
             "invalid-request",

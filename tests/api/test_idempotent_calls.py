@@ -157,3 +157,41 @@ async def test_a_key_that_is_none_is_refused(door, key):
     assert answer.json()["detail"] == (
         "/header/Idempotency-Key: must be 1 to 255 printable ASCII characters without spaces"
     )
+
+
+async def test_a_restarted_server_sends_the_first_answer_again(open_door):
+    async with open_door() as door:
+        first = await door.execute("print 1", headers=KEY)
+    async with open_door() as door:
+        again = await door.execute("print 1", headers=KEY)
+        assert (again.text, again.headers["idempotency-replayed"]) == (first.text, "true")
+        assert door.backend.executions == []
+
+
+async def test_a_request_that_was_lost_with_its_server_is_refused_and_says_what_to_do(open_door, tmp_path):
+    async with open_door() as door:
+        call = asyncio.ensure_future(door.execute("wait go\nprint 1", headers=KEY))
+        while not door.backend.executions:
+            await asyncio.sleep(0)
+        async with open_door() as restarted:
+            answer = await restarted.execute("wait go\nprint 1", headers=KEY)
+            assert (answer.status_code, answer.json()["code"]) == (409, "idempotency-lost")
+            assert "with a new key" in answer.json()["detail"]
+            assert "retry-after" not in answer.headers
+            assert restarted.backend.executions == []
+        door.backend.event("go").set()
+        assert (await call).status_code == 200
+
+
+async def test_a_store_that_cannot_be_used_fails_requests_with_a_key_alone_and_runs_nothing(open_door, tmp_path):
+    (tmp_path / "state").write_text("a file, not a folder")
+    async with open_door() as door:
+        assert (await door.execute("print 1", headers=KEY)).status_code == 500
+        assert door.backend.executions == []
+        assert (await door.execute("print 1")).status_code == 200
+
+
+async def test_without_a_key_the_store_is_not_opened(open_door, tmp_path):
+    async with open_door() as door:
+        await door.execute("print 1")
+    assert not (tmp_path / "state").exists()
