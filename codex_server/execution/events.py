@@ -181,6 +181,11 @@ class EventReader:
         return event
 
     @property
+    def cursor(self) -> int:
+        """The number of the last event that was read."""
+        return self._after
+
+    @property
     def ended(self) -> bool:
         """Whether the last event was read."""
         return self._log.closed and self._after >= self._log.last_id

@@ -54,12 +54,7 @@ class Executor:
 
     async def execute(self, execution: Execution) -> Outcome:
         """``submit`` and wait. Cancelling the caller's task kills its sandbox."""
-        run = self.submit(execution)
-        try:
-            return await run.outcome()
-        except asyncio.CancelledError:
-            await run.abandon()
-            raise
+        return await self.submit(execution).outcome_or_abandon()
 
     def submit(self, execution: Execution) -> Run:
         """Take ``execution`` on; it belongs to this executor until it has ended.

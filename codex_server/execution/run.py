@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from signal import SIGKILL
 
@@ -49,14 +49,42 @@ class Run:
             await asyncio.wait([self._task])
             self._task.result()
 
+    async def wait(self, seconds: float) -> bool:
+        """Whether it has ended, now or within ``seconds``."""
+        assert self._task is not None  # noqa: S101 - the executor has started it
+        await asyncio.wait([self._task], timeout=seconds)
+        return self._task.done()
+
     async def outcome(self) -> Outcome:
         """The outcome; leaving does not cancel the run. Raises what ``Executor.execute`` raises."""
         assert self._task is not None  # noqa: S101 - the executor has started it
         return await asyncio.shield(self._task)
 
+    async def outcome_or_abandon(self) -> Outcome:
+        """The outcome. A caller that is cancelled meanwhile takes the run with it."""
+        try:
+            return await self.outcome()
+        except asyncio.CancelledError:
+            await self.abandon()
+            raise
+
     def events(self, after: int = 0) -> EventReader:
         """A reader of the events with a number above ``after``, those to come too, until the last one."""
         return self._log.since(after)
+
+    def on_end(self, callback: Callable[["Run"], None]) -> None:
+        """Have ``callback`` called once it has ended, with this run; soon, where it has ended already."""
+        assert self._task is not None  # noqa: S101 - the executor has started it
+        self._task.add_done_callback(lambda _: callback(self))
+
+    @property
+    def result(self) -> Outcome | Exception:
+        """What became of it, once it has ended: its outcome, or why it has none."""
+        assert self._task is not None  # noqa: S101 - the executor has started it
+        error = stopping() if self._task.cancelled() else self._task.exception()
+        if error is None:
+            return self._task.result()
+        return error if isinstance(error, Exception) else stopping()
 
     def wake_readers(self) -> None:
         """Have whoever waits for the next event look again."""
@@ -67,6 +95,11 @@ class Run:
         self._cancelled = True
         if self._deadline is not None and not self._deadline.expired():
             self._deadline.reschedule(asyncio.get_running_loop().time())
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether it ended because nobody waited for it any more."""
+        return self._task is not None and self._task.cancelled()
 
     async def abandon(self) -> None:
         """Cancel it as one that nobody waits for; return when it has left."""
@@ -126,13 +159,12 @@ class Run:
             limits=self.execution.limits,
         )
 
-    def _close(self, task: asyncio.Task[Outcome]) -> None:
-        error = stopping() if task.cancelled() else task.exception()
-        if error is None:
-            outcome = task.result()
-            self._log.close(Finished(outcome), outcome.ending.files)
+    def _close(self, _: asyncio.Task[Outcome]) -> None:
+        result = self.result
+        if isinstance(result, Outcome):
+            self._log.close(Finished(result), result.ending.files)
         else:
-            self._log.close(Problem(error if isinstance(error, Exception) else stopping()))
+            self._log.close(Problem(result))
         self._admitted.set()
 
 

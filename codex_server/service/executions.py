@@ -1,0 +1,261 @@
+"""Executions that can be followed: found by their id, polled, cancelled, and kept for a while after they ended."""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from codex_server.errors import CodexError, OutcomeGone, Unavailable, UnknownExecution
+from codex_server.execution.run import Run
+from codex_server.model import Execution, Outcome, Status, Stream
+from codex_server.service.history import ExecutionEntry, History
+from codex_server.service.outcomes import KeptOutcome, KeptProblem, Outcomes, Piece, read_pieces, texts_of
+from codex_server.service.schemas import ExecuteAnswer
+
+_log = logging.getLogger(__name__)
+
+QUEUED, RUNNING, REFUSED, LOST = "queued", "running", "refused", "lost"
+_CANCEL_SECONDS = 10.0
+"""How long a cancelled program may take to end before the caller is told its state as it is."""
+_LOST = KeptProblem(
+    slug="sandbox-fault",
+    detail="the server was stopped while the program ran, so its outcome is unknown and it is not run again; "
+    "submit it again if running the program twice does no harm",
+)
+_FAILED = KeptProblem(
+    slug="internal",
+    detail="the server failed while the program ran; whoever runs it finds the cause in its log under the id of the "
+    "execution",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an execution came from: ``owner`` tells callers apart, the rest is for the history."""
+
+    owner: str
+    caller: str
+    request_id: str
+    user_agent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What is new of an execution: the output after a cursor, and the response or problem once it has ended."""
+
+    execution_id: str
+    status: str
+    next: int
+    stdout: str = ""
+    stderr: str = ""
+    response: ExecuteAnswer | None = None
+    problem: KeptProblem | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come."""
+        return self.response is not None or self.problem is not None
+
+
+@dataclass(slots=True, eq=False)
+class _Followed:
+    """A run that has not ended, or whose outcome is not stored yet."""
+
+    run: Run
+    origin: Origin
+    entry: ExecutionEntry
+    kept: KeptOutcome | None = None
+    storing: asyncio.Task[None] | None = None
+
+
+class Executions:
+    """Submits executions, and knows those of each caller by their ids.
+
+    The outcome of one that ``keep`` was called for is stored when it ends. INVARIANT: an execution of another caller is
+    unknown, whatever is asked of it.
+    """
+
+    def __init__(
+        self,
+        submit: Callable[[Execution], Run],
+        history: History,
+        outcomes: Outcomes,
+        describe: Callable[[Execution, Outcome], KeptOutcome],
+        *,
+        max_chars: int,
+        keep_code: bool = False,
+    ) -> None:
+        self._submit, self._history, self._outcomes, self._describe = submit, history, outcomes, describe
+        self._max_chars, self._keep_code = max_chars, keep_code
+        self._live: dict[str, _Followed] = {}
+
+    def submit(self, execution: Execution, origin: Origin) -> Run:
+        """Start it. Raises what ``Executor.submit`` raises."""
+        run = self._submit(execution)
+        self._live[run.id] = _Followed(run, origin, self._new_entry(execution, origin))
+        run.on_end(self._end)
+        return run
+
+    async def keep(self, run: Run) -> None:
+        """Store its outcome when it ends; once this returns a restart cannot make anyone forget the execution.
+
+        Call it right after ``submit``.
+        """
+        followed = self._live[run.id]
+        followed.entry = followed.entry.model_copy(update={"background": True})
+        await self._history.write(followed.origin.owner, followed.entry)
+
+    async def page(self, owner: str, before: int | None, limit: int) -> tuple[list[ExecutionEntry], int | None]:
+        """The executions of ``owner``, newest first: on the first page also those that have not ended."""
+        entries, following = await self._history.page(owner, before, limit)
+        live = {run_id: self._now(each) for run_id, each in self._live.items() if each.origin.owner == owner}
+        known = {entry.execution_id for entry in entries}
+        entries = [live.get(entry.execution_id) or _as_left(entry) for entry in entries]
+        if before is None:
+            entries = [*(entry for key, entry in reversed(live.items()) if key not in known), *entries]
+        return entries, following
+
+    async def progress(self, execution_id: str, owner: str, since: int = 0, seconds: float = 0.0) -> Progress:
+        """What is new after ``since``, as soon as anything is, at the latest after ``seconds``.
+
+        Raises ``UnknownExecution``, or ``OutcomeGone`` when it has ended and its outcome is not kept.
+        """
+        followed = self._find(execution_id, owner)
+        if followed is None:
+            return await self._stored_progress(execution_id, owner, since)
+        if seconds:
+            await followed.run.events(since).wait(seconds)
+        if followed.kept:
+            return _kept_progress(execution_id, followed.kept, since, self._max_chars)
+        pieces, cursor = read_pieces(followed.run.events(since), self._max_chars // 4)
+        return Progress(execution_id, self._now(followed).status, cursor, **_texts(pieces))
+
+    async def cancel(self, execution_id: str, owner: str, since: int = 0) -> Progress:
+        """Kill the program, or take it out of the queue; nothing once it has ended. Returns how it stands then."""
+        if followed := self._find(execution_id, owner):
+            followed.run.cancel()
+            await followed.run.wait(_CANCEL_SECONDS)
+        return await self.progress(execution_id, owner, since)
+
+    async def close(self) -> None:
+        """Store what has ended and is not stored yet. Call it when nothing runs any more."""
+        storing = [each.storing for each in self._live.values() if each.storing]
+        if storing:
+            await asyncio.wait(storing)
+        await self._history.close()
+
+    def _find(self, execution_id: str, owner: str) -> _Followed | None:
+        followed = self._live.get(execution_id)
+        return followed if followed and followed.origin.owner == owner else None
+
+    async def _stored_progress(self, execution_id: str, owner: str, since: int) -> Progress:
+        if kept := await self._outcomes.find(execution_id, owner):
+            return _kept_progress(execution_id, kept, since, self._max_chars)
+        entry = await self._history.find(execution_id, owner)
+        if entry is None:
+            raise UnknownExecution(
+                f"no execution of yours has the id {execution_id[:80]!r}; GET /executions lists those that there are"
+            )
+        if entry.status in (QUEUED, RUNNING):
+            return Progress(execution_id, LOST, since, problem=_LOST)
+        raise OutcomeGone(
+            f"the execution has ended ({entry.status}), and its outcome is not kept: that of a call without "
+            "`wait_seconds` goes to its caller alone, others are kept for a time (see CODEX_OUTCOME_SECONDS)"
+        )
+
+    def _now(self, followed: _Followed) -> ExecutionEntry:
+        status = followed.entry.status if followed.run.ended else RUNNING if followed.run.began else QUEUED
+        return followed.entry.model_copy(update={"status": status})
+
+    def _end(self, run: Run) -> None:
+        followed = self._live[run.id]
+        followed.entry = _ended_entry(followed.entry, run, keep_output=self._keep_code)
+        self._history.note(followed.origin.owner, followed.entry)
+        if followed.entry.background:
+            followed.kept = self._kept(run)
+            followed.storing = asyncio.get_running_loop().create_task(self._store(followed, followed.kept))
+        else:
+            del self._live[run.id]
+
+    async def _store(self, followed: _Followed, kept: KeptOutcome) -> None:
+        run_id = followed.run.id
+        try:
+            await self._outcomes.put(run_id, followed.origin.owner, kept)
+            await self._history.flush()
+        except CodexError as error:  # until a restart it is in memory, for the time that it would have been stored
+            _log.error("the outcome of %s cannot be stored", run_id, extra={"cause": error.detail})
+            asyncio.get_running_loop().call_later(self._outcomes.seconds, self._live.pop, run_id, None)
+        else:
+            del self._live[run_id]
+
+    def _kept(self, run: Run) -> KeptOutcome:
+        pieces, last = read_pieces(run.events())
+        result = run.result
+        if isinstance(result, Outcome):
+            described = self._describe(run.execution, result)
+            return described.model_copy(update={"pieces": tuple(pieces), "last": last})
+        problem = KeptProblem(slug=result.slug, detail=result.detail) if isinstance(result, CodexError) else _FAILED
+        status = _status_without_outcome(run, result)
+        return KeptOutcome(status=status, problem=problem, pieces=tuple(pieces), last=last)
+
+    def _new_entry(self, execution: Execution, origin: Origin) -> ExecutionEntry:
+        code = execution.code.encode()
+        return ExecutionEntry(
+            execution_id=execution.id,
+            status=QUEUED,
+            language=execution.language,
+            submitted_at=datetime.now(UTC),
+            background=False,
+            code_bytes=len(code),
+            code_sha256=hashlib.sha256(code).hexdigest(),
+            caller=origin.caller,
+            user_agent=origin.user_agent,
+            request_id=origin.request_id,
+            code=execution.code if self._keep_code else None,
+        )
+
+
+def _texts(pieces: Iterable[Piece]) -> dict[str, str]:
+    texts = texts_of(pieces)
+    return {"stdout": texts[Stream.STDOUT], "stderr": texts[Stream.STDERR]}
+
+
+def _kept_progress(execution_id: str, kept: KeptOutcome, since: int, max_chars: int) -> Progress:
+    response = kept.since(since, max_chars)
+    cursor = max(since, kept.last)
+    if response is not None:
+        return Progress(execution_id, response.status.value, cursor, response=response)
+    pieces = _texts(piece for piece in kept.pieces if piece.id > since)
+    return Progress(execution_id, kept.status, cursor, **pieces, problem=kept.problem)
+
+
+def _as_left(entry: ExecutionEntry) -> ExecutionEntry:
+    """An entry that nothing follows any more: what it says to be running was lost with its server."""
+    return entry.model_copy(update={"status": LOST}) if entry.status in (QUEUED, RUNNING) else entry
+
+
+def _ended_entry(entry: ExecutionEntry, run: Run, *, keep_output: bool) -> ExecutionEntry:
+    result = run.result
+    if not isinstance(result, Outcome):
+        return entry.model_copy(update={"status": _status_without_outcome(run, result)})
+    ending = result.ending
+    facts: dict[str, object] = {
+        "status": result.status.value,
+        "execution_time": round(ending.wall_seconds, 6),
+        "cpu_seconds": ending.cpu_seconds,
+        "exit_code": result.exit_code,
+        "signal": result.signal,
+        "stdout_bytes": result.stdout.total_bytes,
+        "stderr_bytes": result.stderr.total_bytes,
+    }
+    if keep_output:
+        facts |= {"stdout": result.stdout.text, "stderr": result.stderr.text}
+    return entry.model_copy(update=facts)
+
+
+def _status_without_outcome(run: Run, error: Exception) -> str:
+    if run.abandoned:
+        return Status.CANCELLED.value
+    return REFUSED if isinstance(error, Unavailable) else LOST
