@@ -1,6 +1,6 @@
-"""What can run: each folder ``runners/<name>/`` with a ``runner.yaml`` is a language.
+"""The languages that the server can run: each folder ``runners/<name>/`` with a ``runner.yaml`` is one.
 
-``load_languages`` reads the folders and looks for each interpreter on this machine; ``Languages`` finds one by name.
+``load_languages`` reads the folders and finds each interpreter on this machine; ``Languages`` looks one up by name.
 """
 
 import difflib
@@ -25,46 +25,46 @@ from codex_server.packages.stock import Stock, read_stock
 PACKAGED_RUNNERS = Path(__file__).parent / "runners"
 CHECKOUT_RUNNERS = Path(__file__).parent.parent / "runners"
 SHARED_POOL = "python"
-"""The pool of every language without an agent: an armed warm interpreter can run or start any of them."""
+"""The pool of every language without an agent: its warm interpreter can start any of them."""
 PRELOADED = "-data"
-"""Ends the name of a pool whose sandboxes have imported ``preload`` already."""
+"""The suffix of a pool whose sandboxes have imported ``preload`` already."""
 _VERSION_PROBE_SECONDS = 20
 _Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9+#.-]{0,31}$")]
 
 
 class Start(StrEnum):
-    """How a runner comes to run the user's code."""
+    """How a runner starts the user's code."""
 
     FORK = "fork"
     """In the warm interpreter that the sandbox was forked from (Python)."""
     AGENT = "agent"
-    """By a program that is started while the sandbox is armed and then waits for the code (Node.js)."""
+    """In a program that is started when the sandbox is armed and waits for the code (Node.js)."""
     COMMAND = "command"
-    """By a program that is started when the code arrives (bash, perl, ruby, ...)."""
+    """In a program that is started when the code arrives (bash, perl, ruby, ...)."""
 
 
 class VersionProbe(BaseModel):
-    """How an interpreter is asked for its version, and how the version is found in what it says."""
+    """The arguments that make an interpreter print its version, and the pattern that finds it in the output."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     args: tuple[str, ...] = ("--version",)
     pattern: str = r"(\d+(?:\.\d+)+)"
 
-    def find(self, said: str) -> str | None:
-        """The version in ``said``, or None."""
-        match = re.search(self.pattern, said)
+    def find(self, output: str) -> str | None:
+        """Return the version in ``output``, or None."""
+        match = re.search(self.pattern, output)
         return match[1] if match else None
 
 
 class _PackagesSpec(BaseModel):
-    """Files are relative to the runner's folder; see ``PackageSet``."""
+    """``packages`` of ``runner.yaml``; paths are relative to the runner's folder. See ``PackageSet``."""
 
     model_config = ConfigDict(extra="forbid")
 
     installer: Literal["npm", "pip"]
     manifest: str
-    finish: str | None = None
+    post_install: str | None = None
     parts: tuple[str, ...] = ()
     preload: tuple[str, ...] = ()
     preload_for: tuple[str, ...] = ()
@@ -93,7 +93,7 @@ class _RunnerFile(BaseModel):
     @model_validator(mode="after")
     def _pip_serves_the_warm_python(self) -> Self:
         if self.packages and self.packages.installer == "pip" and self.start is not Start.FORK:
-            raise ValueError("packages: the installer pip is for a runner with start: fork, the Python that is warm")
+            raise ValueError("packages: the installer pip needs a runner with start: fork, the warm Python")
         return self
 
 
@@ -102,14 +102,14 @@ class Language:
     """One runner, with the interpreter that was found for it.
 
     ``command`` is a template: ``{program}`` is the interpreter, ``{runner}`` the runner's folder and ``{file}`` the
-    program's file, each as the guest sees it. ``pool`` names the pool that an agent shares with its kin.
+    program's file, each as the guest sees it. ``pool`` names the pool that it shares with related agents.
 
-    ``image`` names the runner whose container image serves it: its own where its folder has a Dockerfile, else that of
-    its pool. ``program`` and ``probe`` find and ask its interpreter, here or in that image.
+    ``image`` names the runner whose container image it uses: its own if its folder has a Dockerfile, else that of its
+    pool. ``program`` and ``probe`` find its interpreter and its version, on this host or in that image.
 
-    ``wanted`` are the packages that its manifest asks for (None: it has none, or they are switched off), ``packages``
-    those that are there. A warm interpreter may import ``preload`` beforehand, for programs that import a name of
-    ``preload_for`` and speak of none in ``preload_not_for``. ``stock`` tells a program what there is to import.
+    ``wanted`` are the packages of its manifest (None: it has no manifest, or packages are switched off), ``packages``
+    the installed ones. A warm interpreter may import ``preload`` in advance, for programs that import a name of
+    ``preload_for`` and contain no word of ``preload_not_for``. ``stock`` makes hints about missing packages.
     """
 
     name: str
@@ -135,11 +135,11 @@ class Language:
 
     @property
     def available(self) -> bool:
-        """Whether the interpreter is on this machine and told its version."""
+        """Whether the interpreter is installed and its version is known."""
         return self.interpreter is not None and self.version is not None
 
     def render_command(self, *, program: str, runner: str, file: str) -> tuple[str, ...]:
-        """The argv, with the three places of the template filled in."""
+        """Return the argv with the three placeholders filled in."""
         return tuple(part.format(program=program, runner=runner, file=file) for part in self.command)
 
 
@@ -155,7 +155,7 @@ class Languages:
                     files = [str(lang.folder / "runner.yaml") for lang in (self._by_name[name], language)]
                     raise StartupError(
                         f"{' and '.join(files)} both claim the name {name!r}; "
-                        "give one of them another, among its aliases too"
+                        "change it in one of them; aliases must be unique too"
                     )
                 self._by_name[name] = language
 
@@ -163,14 +163,14 @@ class Languages:
         return iter(self._all)
 
     def with_own_pools(self, names: Container[str]) -> "Languages":
-        """The same, where each language with an agent whose name is among ``names`` shares no pool."""
+        """Return a copy in which each language with an agent that ``names`` contains has its own pool."""
         return Languages(
             replace(lang, pool=lang.name) if lang.start is Start.AGENT and lang.name in names else lang for lang in self
         )
 
     @property
     def pools(self) -> list[str]:
-        """Every pool that some backend keeps for these languages, also those that exist only when they are named."""
+        """Every pool that a backend can keep for these languages, including those that exist only when configured."""
         names = [SHARED_POOL]
         for lang in self:
             own = lang.name if lang.start is Start.AGENT else lang.image
@@ -178,13 +178,13 @@ class Languages:
         return list(dict.fromkeys(names))
 
     def get(self, name: str) -> Language | None:
-        """The language with that name or alias, whatever its case, available or not; None when there is none."""
+        """Return the language with that name or alias (case-insensitive), available or not, or None."""
         return self._by_name.get(name.lower())
 
     def find(self, name: str) -> Language:
-        """The language with that name or alias, ready to run.
+        """Return the available language with that name or alias.
 
-        Raises ``UnknownLanguage`` that lists what there is, ``LanguageUnavailable`` when its interpreter is missing.
+        Raises ``UnknownLanguage``, which lists the available ones, or ``LanguageUnavailable`` without an interpreter.
         """
         language = self.get(name)
         if language is None:
@@ -192,7 +192,7 @@ class Languages:
         if not language.available:
             raise LanguageUnavailable(
                 f"{language.title} is known to this server, but its interpreter is not installed on the machine; "
-                "`codex-server doctor` tells how to install it, GET /languages lists what is available",
+                "`codex-server doctor` shows how to install it, GET /languages lists what is available",
                 retry_after=3600,
             )
         return language
@@ -205,22 +205,22 @@ class Languages:
 
 
 def runner_folders(extra: Path | None = None) -> list[Path]:
-    """Every folder with a ``runner.yaml``: the shipped ones, then those of ``extra``.
+    """Return every folder with a ``runner.yaml``: the shipped ones, then those in ``extra``.
 
-    Raises ``StartupError`` when ``extra`` is no folder, or none with runners.
+    Raises ``StartupError`` when ``extra`` is not a folder, or contains no runner.
     """
     shipped = PACKAGED_RUNNERS if PACKAGED_RUNNERS.is_dir() else CHECKOUT_RUNNERS
     return [*_runners_in(shipped), *(_further_runners(extra) if extra else [])]
 
 
 def _runners_in(root: Path) -> list[Path]:
-    """The folders in ``root`` with a ``runner.yaml``, whatever that is: what cannot be read is told, not left out."""
+    """Return the folders in ``root`` with a ``runner.yaml``; unreadable ones are an error, not skipped."""
     try:
         return [place for place in sorted(root.iterdir()) if _is_runner(place)]
     except OSError as error:
         raise StartupError(
             f"{error.filename} cannot be read ({error.strerror}), so a language would be missing; "
-            "give this account the right to read it, or take it away"
+            "give this account the right to read it, or remove it"
         ) from error
 
 
@@ -230,7 +230,7 @@ def _is_runner(place: Path) -> bool:
     except NotADirectoryError:
         return False
     except FileNotFoundError:
-        return place.is_symlink() and not place.exists()  # a link that leads nowhere was meant to be a runner
+        return place.is_symlink() and not place.exists()  # a dangling link was meant to be a runner
     return True
 
 
@@ -252,9 +252,8 @@ def _further_runners(folder: Path) -> list[Path]:
 def load_languages(extra: Path | None = None, packages: Path | None = None, pools: Iterable[str] = ()) -> Languages:
     """Read every runner and probe its interpreter's version (some tens of milliseconds each: call it at start).
 
-    ``packages`` is the folder of their data packages; without it no language has any. ``pools`` are those that the
-    settings name. Raises ``StartupError`` naming the file and the key when a ``runner.yaml`` is wrong, or the pool that
-    there is not.
+    ``packages`` is the folder of the data packages; without it no language has any. ``pools`` are the names in the
+    settings. Raises ``StartupError`` that names the file and key of an invalid ``runner.yaml``, or an unknown pool.
     """
     languages = Languages(_load(folder, packages) for folder in runner_folders(extra))
     for pool in pools:
@@ -300,18 +299,18 @@ def _load(folder: Path, packages: Path | None) -> Language:
 
 
 def _package_set(
-    spec: _RunnerFile, asked: _PackagesSpec, folder: Path, *, root: Path, interpreter: Interpreter, version: str
+    spec: _RunnerFile, declared: _PackagesSpec, folder: Path, *, root: Path, interpreter: Interpreter, version: str
 ) -> PackageSet:
-    manifest = folder / asked.manifest
-    finish = folder / asked.finish if asked.finish else None
-    parts = tuple(folder / part for part in asked.parts)
-    files = [manifest, *([finish] if finish else []), *parts]
+    manifest = folder / declared.manifest
+    post_install = folder / declared.post_install if declared.post_install else None
+    parts = tuple(folder / part for part in declared.parts)
+    files = [manifest, *([post_install] if post_install else []), *parts]
     try:
-        place = locate(root, installer=asked.installer, interpreter=interpreter, version=version, files=files)
+        place = locate(root, installer=declared.installer, interpreter=interpreter, version=version, files=files)
     except OSError as error:
-        told = f"{error.filename} ({error.strerror})"
-        raise StartupError(f"{folder / 'runner.yaml'} names a file that cannot be read: {told}") from error
-    return PackageSet(spec.title, asked.installer, interpreter, manifest, finish, parts, place)
+        problem = f"{error.filename} ({error.strerror})"
+        raise StartupError(f"{folder / 'runner.yaml'} names a file that cannot be read: {problem}") from error
+    return PackageSet(spec.title, declared.installer, interpreter, manifest, post_install, parts, place)
 
 
 def _installed(wanted: PackageSet) -> InstalledPackages | None:
@@ -331,10 +330,10 @@ def _has_file(file: Path) -> bool:
         raise StartupError(f"{file} cannot be read: {error.strerror}") from error
 
 
-def _stock(asked: _PackagesSpec, folder: Path) -> Stock | None:
+def _stock(declared: _PackagesSpec, folder: Path) -> Stock | None:
     try:
-        return read_stock(asked.installer, folder / asked.manifest, asked.imports, asked.instead)
-    except OSError:  # told where the packages are looked for; without packages nobody needs it
+        return read_stock(declared.installer, folder / declared.manifest, declared.imports, declared.instead)
+    except OSError:  # _package_set reports it; without packages there are no hints
         return None
 
 
@@ -364,7 +363,7 @@ def _explain(problem: Any) -> str:
 
 def _probe_version(interpreter: Interpreter, probe: VersionProbe) -> str | None:
     try:
-        answer = subprocess.run(
+        probed = subprocess.run(
             [interpreter.path, *probe.args],
             capture_output=True,
             text=True,
@@ -375,4 +374,4 @@ def _probe_version(interpreter: Interpreter, probe: VersionProbe) -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return probe.find(answer.stdout + answer.stderr)
+    return probe.find(probed.stdout + probed.stderr)

@@ -1,1 +1,1 @@
-"""The packages that programs may import beside their own language: which, where, and how they come there."""
+"""The packages that programs can import in addition to their standard library: which, where, how they are installed."""

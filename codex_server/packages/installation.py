@@ -1,8 +1,8 @@
-"""Installs a runner's packages: whole or not at all, by one process at a time, telling what it does.
+"""Installs a runner's packages atomically, one process at a time, and reports the steps.
 
-``install_packages`` makes a new folder beside the place where the set belongs, lets an installer fill it, writes the
-stamp and renames it: a folder in its place is complete, whatever happened in between. What an earlier attempt left and
-what an older manifest asked for is removed, unless a server still uses it.
+``install_packages`` makes a new folder beside the final one, lets an installer fill it, writes the stamp and renames
+it: a folder with the final name is always complete. Leftovers of an interrupted installation and sets of an older
+manifest are removed, unless a server still uses them.
 """
 
 import errno
@@ -19,31 +19,31 @@ from codex_server.files import open_lock
 from codex_server.packages.npm import install_with_npm
 from codex_server.packages.package_set import InstalledPackages, Package, PackageSet, read_stamp, write_stamp
 from codex_server.packages.pip import install_with_pip
-from codex_server.packages.process import ProgressCallback, Tell, quote_end
+from codex_server.packages.process import ProgressCallback, StepCallback, quote_end
 
 Installer = Callable[[Path, PackageSet, ProgressCallback], tuple[Package, ...]]
-"""Fills a new, empty folder with what a set asks for, and tells what that was. The folder is renamed afterwards, so
+"""Installs a package set into a new, empty folder and returns what it installed. The folder is renamed afterwards, so
 nothing in it may depend on its path. Raises ``InstallationFailed``."""
 
 INSTALLERS: Mapping[str, Installer] = {"npm": install_with_npm, "pip": install_with_pip}
-"""By the name that ``runner.yaml`` gives."""
+"""Keyed by ``installer`` of ``runner.yaml``."""
 
 _SCRATCH = ".new-"
 
 
 def install_packages(
-    wanted: PackageSet, tell: Tell, installers: Mapping[str, Installer] = INSTALLERS
+    wanted: PackageSet, report: StepCallback, installers: Mapping[str, Installer] = INSTALLERS
 ) -> InstalledPackages:
-    """Install ``wanted``, or find that it is there already; takes minutes and needs the registry.
+    """Install ``wanted`` unless it is installed already; takes minutes and needs the registry.
 
-    ``tell`` is told the steps; all that the installer's programs say goes into a log beside the set. Raises
-    ``InstallationFailed`` with the cause, its cure and the end of that log; nothing else is left behind.
+    ``report`` receives the steps; the commands' whole output goes into a log beside the set. Raises
+    ``InstallationFailed`` with the cause, the remedy and the end of that log; a failure leaves nothing else behind.
     """
     root = wanted.folder.parent
     try:
         root.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with _alone(root, tell):
-            found = wanted.installed() or _install_logged(wanted, installers[wanted.installer], tell)
+        with _alone(root, report):
+            found = wanted.installed() or _install_logged(wanted, installers[wanted.installer], report)
             _remove_older(found, root)
             return found
     except OSError as error:
@@ -51,54 +51,56 @@ def install_packages(
 
 
 def log_of(wanted: PackageSet) -> Path:
-    """Where all is written that was said when ``wanted`` was installed last, or could not be."""
+    """The log of the last installation of ``wanted``, successful or not."""
     return wanted.folder.parent / f"install-{wanted.interpreter.name}.log"
 
 
-def _install_logged(wanted: PackageSet, installer: Installer, tell: Tell) -> InstalledPackages:
+def _install_logged(wanted: PackageSet, installer: Installer, report: StepCallback) -> InstalledPackages:
     file = log_of(wanted)
-    # An address of a registry may be in it, with a password: it is for its owner alone.
+    # It may contain a registry's address with a password, so only its owner may read it.
     with open(file, "w", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600)) as log:
         try:
-            return _install(wanted, installer, ProgressCallback(tell, log))
+            return _install(wanted, installer, ProgressCallback(report, log))
         except InstallationFailed as failure:
             if not log.tell():
-                raise  # nothing was begun
+                raise  # no command was started
             raise InstallationFailed(f"{failure.detail}.\n{quote_end(file)}") from failure
 
 
-def _install(wanted: PackageSet, installer: Installer, say: ProgressCallback) -> InstalledPackages:
+def _install(wanted: PackageSet, installer: Installer, progress: ProgressCallback) -> InstalledPackages:
     root = wanted.folder.parent
     _remove_scratch(root)
     scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=root))
     try:
         scratch.chmod(0o755)
-        packages = installer(scratch, wanted, say)
+        packages = installer(scratch, wanted, progress)
         installed = InstalledPackages(
             scratch, wanted.installer, str(wanted.interpreter.path), packages, _size_of(scratch)
         )
         write_stamp(installed)
-        os.sync()  # the new name must not outlive a power cut that the files do not
-        shutil.rmtree(wanted.folder, ignore_errors=True)  # one without a stamp is nothing that we made whole
+        os.sync()  # after a power failure the new name must not exist without the files
+        shutil.rmtree(wanted.folder, ignore_errors=True)  # a folder without a stamp is incomplete
         scratch.rename(wanted.folder)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
     stamped = wanted.installed()
     if stamped is None:
-        raise InstallationFailed(f"{wanted.folder} was changed by somebody else meanwhile; install once more")
+        raise InstallationFailed(
+            f"{wanted.folder} was changed by another process meanwhile; run the installation again"
+        )
     return stamped
 
 
 @contextmanager
-def _alone(root: Path, tell: Tell) -> Iterator[None]:
-    """One installation at a time below ``root``; another process's is waited for."""
+def _alone(root: Path, report: StepCallback) -> Iterator[None]:
+    """Hold the lock of ``root``, so that one process installs there at a time; waits for it."""
     lock = open_lock(root / ".lock")
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            tell("another process installs packages there; waiting for it")
+            report("another process installs packages there; waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
     finally:
@@ -106,18 +108,18 @@ def _alone(root: Path, tell: Tell) -> Iterator[None]:
 
 
 def _remove_scratch(root: Path) -> None:
-    """What a killed installation left; whoever holds the lock is the only one."""
+    """Remove what a killed installation left; the caller holds the lock."""
     for left in root.glob(_SCRATCH + "*"):
         shutil.rmtree(left, ignore_errors=True)
 
 
 def _remove_older(current: InstalledPackages, root: Path) -> None:
-    """Other sets of the same installer and interpreter, unless a server uses them (``sets.in_use``)."""
+    """Remove other sets of the same installer and interpreter, unless a server uses them (``package_set.in_use``)."""
     for folder in [path for path in root.iterdir() if path.is_dir() and path != current.folder]:
         try:
             other = read_stamp(folder)
         except OSError:
-            continue  # nothing that this program made, and so nothing to remove
+            continue  # not made by this program, so not removed
         if other and (other.installer, other.interpreter) == (current.installer, current.interpreter):
             _remove_unused(folder)
 
@@ -134,7 +136,7 @@ def _remove_unused(folder: Path) -> None:
 
 
 def _size_of(folder: Path) -> int:
-    """Bytes on disk of everything below ``folder``."""
+    """Return the bytes on disk of everything below ``folder``."""
     return sum(
         os.lstat(os.path.join(place, name)).st_blocks * 512  # noqa: PTH118 - tens of thousands of files
         for place, _, names in os.walk(folder)

@@ -1,7 +1,7 @@
-"""Installs JavaScript packages with npm, exactly as the lock file beside the manifest says, by the guests' Node.js.
+"""Installs JavaScript packages with npm and the guests' Node.js, in the exact versions of the lock file.
 
-No script of a package is run. What no program can use (type declarations, source maps, builds for browsers: a fifth of
-it all) and what names a registry is taken out again: a guest has no network to install from.
+No script of a package is run. Files that no program can use (type declarations, source maps, browser builds: a fifth of
+the size) and files that name a registry are removed again: a guest has no network to install from.
 """
 
 import json
@@ -35,18 +35,18 @@ _NO_SPACE = re.compile(r"ENOSPC|EDQUOT")
 _NOT_AS_LOCKED = re.compile(r"code EUSAGE|code EINTEGRITY|code ETARGET|code E404\b")
 
 
-def install_with_npm(folder: Path, wanted: PackageSet, say: ProgressCallback) -> tuple[Package, ...]:
-    """Fill ``folder/node_modules`` with what ``wanted.manifest`` (a package.json) and the lock file in ``wanted.parts``
-    name; what that came to. Raises ``InstallationFailed``.
+def install_with_npm(folder: Path, wanted: PackageSet, progress: ProgressCallback) -> tuple[Package, ...]:
+    """Fill ``folder/node_modules`` from ``wanted.manifest`` (a package.json) and the lock file in ``wanted.parts``;
+    return what was installed. Raises ``InstallationFailed``.
     """
     node = wanted.interpreter.path
     npm = find_npm(wanted.interpreter)
     for file in (wanted.manifest, *wanted.parts):
         shutil.copyfile(file, folder / file.name)
     try:
-        run_command([node, npm, *_INSTALL], say, Steps(_locked(wanted.parts)), folder=folder)
-        if wanted.finish:
-            run_command([node, wanted.finish.resolve(), folder], say, str, folder=folder)
+        run_command([node, npm, *_INSTALL], progress, Steps(_locked(wanted.parts)), folder=folder)
+        if wanted.post_install:
+            run_command([node, wanted.post_install.resolve(), folder], progress, str, folder=folder)
     except CommandFailed as failure:
         raise InstallationFailed(f"npm could not install them: {explain_npm(failure.lines)}") from failure
     packages = inventory(folder / FOLDER)
@@ -68,20 +68,20 @@ def find_npm(node: Interpreter) -> Path:
 
 
 def inventory(modules: Path) -> tuple[Package, ...]:
-    """What npm says to have put into a ``node_modules`` folder, by name; one that is there twice is told once."""
+    """Return the packages that npm lists for a ``node_modules`` folder, sorted by name, without duplicates."""
     listed = json.loads((modules / _INVENTORY).read_text(encoding="utf-8"))["packages"]
     found = {(path.rpartition("node_modules/")[2], str(facts["version"])) for path, facts in listed.items()}
     return tuple(Package(*row) for row in sorted(found))
 
 
 class Steps:
-    """What a person wants to read of npm's talk: how many of the ``total`` packages are there."""
+    """Turns npm's output into steps: how many of the ``total`` packages are downloaded."""
 
     def __init__(self, total: int) -> None:
         self._total, self._done = total, 0
 
     def __call__(self, line: str) -> str | None:
-        """The step that a line tells of; None for nothing new."""
+        """Return the step that a line reports; None for no new step."""
         fetched = _FETCHED.match(line)
         if fetched is None:
             return None
@@ -90,31 +90,31 @@ class Steps:
 
 
 def _locked(parts: Iterable[Path]) -> int:
-    """How many packages the lock file among ``parts`` names."""
+    """Count the packages in the lock file among ``parts``."""
     [lock] = [part for part in parts if part.name == _LOCK]
     return sum(1 for path in json.loads(lock.read_text(encoding="utf-8"))["packages"] if path)
 
 
 def explain_npm(lines: Iterable[str]) -> str:
-    """Cause and cure from what npm said last."""
-    said = [line for line in lines if line.strip()]
-    errors = [line for line in said if line.startswith("npm error")] or said or ["nothing"]
+    """Return cause and remedy from the end of npm's output."""
+    output = [line for line in lines if line.strip()]
+    errors = [line for line in output if line.startswith("npm error")] or output or ["nothing"]
     text = "\n".join(errors)
-    told = next((line for line in errors if not _FACT.match(line)), errors[0]).removeprefix("npm error").strip()
+    message = next((line for line in errors if not _FACT.match(line)), errors[0]).removeprefix("npm error").strip()
     if _NO_SPACE.search(text):
         return "the disk is full. Free some 200 MiB, or name a folder on another disk with CODEX_PACKAGES_DIR"
     if _UNREACHABLE.search(text):
         return (
             "the package registry cannot be reached. Look at the network, and at npm's own settings when you need a "
-            f"proxy, a mirror or a certificate (`npm config list`). npm said: {told}"
+            f"proxy, a mirror or a certificate (`npm config list`). npm said: {message}"
         )
     if _NOT_AS_LOCKED.search(text):
-        return f"the registry does not have what package-lock.json names. npm said: {told}"
-    return f"npm said: {told}"
+        return f"the registry does not have what package-lock.json names. npm said: {message}"
+    return f"npm said: {message}"
 
 
 def _remove_needless(folder: Path) -> None:
-    """What no program needs. TypeScript is among it: Node.js strips no types below ``node_modules``."""
+    """Remove what no program needs; TypeScript sources too: Node.js strips no types below ``node_modules``."""
     shutil.rmtree(folder / _CACHE, ignore_errors=True)
     shutil.rmtree(folder / FOLDER / ".bin", ignore_errors=True)
     (folder / FOLDER / _INVENTORY).unlink()

@@ -1,9 +1,9 @@
-"""The packages that a runner's programs may import: which ones are asked for, and whether they are there.
+"""The packages that a runner's programs may import: which ones its manifest names, and whether they are installed.
 
-They live apart from the server's own, below one folder, a folder for each set: ``python-3.11-4f0c9a1be2d7``. The last
-part is a hash of all that decides what is in it, so a changed manifest, another interpreter and another machine each
-get a folder of their own. A folder is there only when it is complete (``installation.py`` renames it into place), and
-then has a stamp that tells what is in it: looking costs one small file.
+They are kept apart from the server's own packages, one folder for each set: ``python-3.11-4f0c9a1be2d7``. The last part
+is a hash of everything that determines the content, so a changed manifest, another interpreter and another machine
+each get their own folder. A folder with this name is always complete (``installation.py`` renames it into place) and
+has a stamp that lists its content, so a check reads one small file.
 """
 
 import errno
@@ -22,7 +22,7 @@ from codex_server.interpreters import Interpreter
 
 STAMP = "installed.json"
 _LAYOUT = "2"
-"""Part of the hash: raise it when an installer begins to lay out its folder otherwise."""
+"""Part of the hash: increase it when an installer changes the layout of its folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class InstalledPackages:
-    """A complete set on disk. ``folder`` is laid out as its installer does; ``size`` in bytes."""
+    """A complete set on disk. The installer determines the layout of ``folder``; ``size`` in bytes."""
 
     folder: Path
     installer: str
@@ -46,33 +46,33 @@ class InstalledPackages:
 
 @dataclass(frozen=True, slots=True)
 class PackageSet:
-    """What a runner's manifest asks for, for one interpreter: present in ``folder`` or not.
+    """The packages that a runner's manifest names for one interpreter: installed in ``folder`` or not.
 
-    ``installer`` is the kind that fills the folder (``npm`` or ``pip``). ``finish`` is a script of the runner that is
-    run in the new folder with its interpreter, before it counts as complete; ``parts`` are further files that the
-    installer (a lock file) or this script uses.
+    ``installer`` is ``npm`` or ``pip``. ``post_install`` is a script of the runner; its interpreter runs it in the new
+    folder as the last step of the installation. ``parts`` are further files that the installer (a lock file) or this
+    script uses.
     """
 
     title: str
     installer: str
     interpreter: Interpreter
     manifest: Path
-    finish: Path | None
+    post_install: Path | None
     parts: tuple[Path, ...]
     folder: Path
 
     def installed(self) -> InstalledPackages | None:
-        """What is there, or None. Raises ``OSError`` as ``read_stamp`` does."""
+        """Return what is installed, or None. Raises ``OSError`` as ``read_stamp`` does."""
         return read_stamp(self.folder)
 
 
 def guest_folder(interpreter: Interpreter) -> str:
-    """Where a guest sees the packages of ``interpreter``, in a room of its own."""
+    """The path of the packages of ``interpreter`` in a guest root."""
     return f"/opt/{interpreter.name}-packages"
 
 
 def locate(root: Path, *, installer: str, interpreter: Interpreter, version: str, files: Iterable[Path]) -> Path:
-    """The folder below ``root`` for what ``files`` (the manifest first) ask for; a pure function of their content."""
+    """The folder below ``root`` for the set that ``files`` (the manifest first) define, by their content alone."""
     release = ".".join(version.split(".")[:2])
     parts = [_LAYOUT, installer, str(interpreter.path), platform.machine()]
     digest = hashlib.sha256("\0".join(parts).encode())
@@ -85,9 +85,9 @@ def locate(root: Path, *, installer: str, interpreter: Interpreter, version: str
 
 
 def read_stamp(folder: Path) -> InstalledPackages | None:
-    """The set that ``folder`` holds; None when there is none, or no whole one.
+    """Return the set in ``folder``; None when there is none, or an incomplete one.
 
-    Raises ``OSError`` when what is there cannot be read, or is no folder with a file in it.
+    Raises ``OSError`` when the stamp cannot be read, or is not a regular file.
     """
     stamp = read_file(folder / STAMP)
     if stamp is None:
@@ -102,7 +102,7 @@ def read_stamp(folder: Path) -> InstalledPackages | None:
 
 
 def write_stamp(installed: InstalledPackages) -> None:
-    """Tell in the folder what is in it; the last thing that is written there."""
+    """StepCallback in the folder what is in it; the last thing that is written there."""
     content = {
         "installer": installed.installer,
         "interpreter": installed.interpreter,
@@ -114,7 +114,7 @@ def write_stamp(installed: InstalledPackages) -> None:
 
 @contextmanager
 def in_use(folders: Iterable[Path]) -> Iterator[None]:
-    """While it lasts no installation removes ``folders``, though newer ones stand beside them."""
+    """Keep installations from removing ``folders``, even when newer sets exist."""
     held = [os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for folder in folders]
     try:
         for descriptor in held:

@@ -1,8 +1,8 @@
-"""Installs Python packages with pip into a virtual environment of their own, as wheels only.
+"""Installs Python packages with pip into a separate virtual environment, from wheels only.
 
-The environment is made by the guests' interpreter. The pip that installs is the server's own where there is one: to
-bring one into the environment and take it out again costs about 4 seconds. Scripts, packages' own tests (40 percent
-of it all) and what only a compiler reads are taken out: a guest has neither a network to install from nor a compiler.
+The guests' interpreter makes the environment. The server's own pip installs into it if there is one: to install pip
+there and remove it again takes about 4 seconds. Scripts, the packages' own tests (40 percent of the size) and files for
+compilers are removed: a guest has neither a network to install from nor a compiler.
 """
 
 import importlib.metadata
@@ -20,9 +20,9 @@ from codex_server.packages.process import CommandFailed, ProgressCallback, run_c
 _TOOLS = ("pip", "setuptools")
 _PIP = ("-I", "-m", "pip", "--disable-pip-version-check", "--no-input")
 _FIRST_PIP_FOR_OTHERS = (22, 3)
-"""The first pip that installs for another interpreter (``--python``)."""
+"""The first version of pip that can install for another interpreter (``--python``)."""
 _INSTALL = ("install", "--only-binary", ":all:", "--no-compile", "--progress-bar", "off", "--retries", "3")
-"""Only with retries does pip say that a registry cannot be reached; else it takes it for an empty one."""
+"""Without retries pip treats an unreachable registry as an empty one and reports the wrong error."""
 _FOUND = re.compile(r"(?:Collecting|Obtaining|Processing) (?:\S*/)?([^/\s]+)")
 _LOADED = re.compile(r"(?:Downloading|Using cached) (?:\S*/)?([^/\s]+?)-\S*\.(?:whl|tar\.gz) (\(.*\))")
 _UNPACKED = re.compile(r"Installing collected packages: (.*)")
@@ -36,33 +36,33 @@ _NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded")
 _NOT_FOUND = re.compile(r"No matching distribution found for (\S+)")
 
 
-def install_with_pip(folder: Path, wanted: PackageSet, say: ProgressCallback) -> tuple[Package, ...]:
-    """Make ``folder`` an environment with what ``wanted.manifest`` (a requirements file) names; what that came to.
+def install_with_pip(folder: Path, wanted: PackageSet, progress: ProgressCallback) -> tuple[Package, ...]:
+    """Make ``folder`` an environment with the packages of ``wanted.manifest`` (a requirements file); return them.
 
     ``folder`` may be renamed afterwards. Raises ``InstallationFailed``.
     """
     shared = has_pip_for_others()
-    _make_environment(folder, wanted, say, with_pip=not shared)
+    _make_environment(folder, wanted, progress, with_pip=not shared)
     python = folder / "bin" / "python3"
     pip: list[str | Path] = [sys.executable, *_PIP, "--python", python] if shared else [python, *_PIP]
     try:
-        run_command([*pip, *_INSTALL, "--requirement", wanted.manifest.resolve()], say, Steps(), folder=folder)
+        run_command([*pip, *_INSTALL, "--requirement", wanted.manifest.resolve()], progress, Steps(), folder=folder)
         if not shared:
-            run_command([*pip, "uninstall", "--yes", *_TOOLS], say, _silently, folder=folder)
+            run_command([*pip, "uninstall", "--yes", *_TOOLS], progress, _no_step, folder=folder)
     except CommandFailed as failure:
         raise InstallationFailed(f"pip could not install them: {explain_pip(failure.lines)}") from failure
     library = next((folder / "lib").glob("python3*")) / "site-packages"
     _remove_needless(folder, library)
-    if wanted.finish:
-        _finish(python, wanted.finish, folder, say)
+    if wanted.post_install:
+        _post_install(python, wanted.post_install, folder, progress)
     packages = inventory(library)
-    say(f"compiling {len(packages)}")
-    _compile(python, folder, guest_folder(wanted.interpreter), say)
+    progress(f"compiling {len(packages)}")
+    _compile(python, folder, guest_folder(wanted.interpreter), progress)
     return packages
 
 
 def has_pip_for_others() -> bool:
-    """Whether the server's own environment has a pip that installs into another one."""
+    """Return whether the server's own environment has a pip that can install into another one."""
     if importlib.util.find_spec("pip") is None:
         return False
     version = importlib.metadata.version("pip").split(".")
@@ -70,22 +70,22 @@ def has_pip_for_others() -> bool:
 
 
 def inventory(library: Path) -> tuple[Package, ...]:
-    """What is installed in a ``site-packages`` folder, by name."""
+    """Return what is installed in a ``site-packages`` folder, sorted by name."""
     found = {(dist.metadata["Name"], dist.version) for dist in importlib.metadata.distributions(path=[str(library)])}
     return tuple(Package(*row) for row in sorted(found, key=lambda row: row[0].lower()))
 
 
 class Steps:
-    """What a person wants to read of pip's talk: how far it is. ``packages`` are those that it found so far.
+    """Turns pip's output into steps. ``packages`` counts those that it found so far.
 
-    It does not know how many there will be before it has looked at each.
+    pip knows the total only after it has resolved every package.
     """
 
     def __init__(self) -> None:
         self.packages = 0
 
     def __call__(self, line: str) -> str | None:
-        """The step that a line tells of; None for nothing new."""
+        """Return the step that a line reports; None for no new step."""
         line = line.strip()
         if found := _FOUND.match(line):
             self.packages += 1
@@ -99,40 +99,40 @@ class Steps:
 
 
 def explain_pip(lines: Iterable[str]) -> str:
-    """Cause and cure from what pip said last."""
-    said = [line for line in lines if line.strip()]
-    text = "\n".join(said)
+    """Return cause and remedy from the end of pip's output."""
+    output = [line for line in lines if line.strip()]
+    text = "\n".join(output)
     if _NO_SPACE.search(text):
         return "the disk is full. Free some 2 GiB, or name a folder on another disk with CODEX_PACKAGES_DIR"
-    if is_unreachable(said):
+    if is_unreachable(output):
         return (
             "the package registry cannot be reached. Look at the network, and at pip's own settings when you need a "
-            f"proxy, a mirror or a certificate (`pip config list`). pip said: {last_error(said)}"
+            f"proxy, a mirror or a certificate (`pip config list`). pip said: {last_error(output)}"
         )
     if missing := _NOT_FOUND.search(text):
         return (
             f"the registry has no wheel of {missing[1]} for this Python and machine. Use another Python (3.11 to 3.14 "
             "have them), or take the package out of requirements.txt"
         )
-    return f"pip said: {last_error(said)}"
+    return f"pip said: {last_error(output)}"
 
 
 def is_unreachable(lines: Iterable[str]) -> bool:
-    """Whether pip said that it cannot reach the registry."""
+    """Return whether pip reported that it cannot reach the registry."""
     return _UNREACHABLE.search("\n".join(lines)) is not None
 
 
-def last_error(said: Sequence[str]) -> str:
-    """The last line of pip's that tells of an error, else its last one."""
-    errors = [line for line in said if line.lower().startswith("error")]
-    return (errors or said or ["nothing"])[-1].strip()
+def last_error(output: Sequence[str]) -> str:
+    """Return pip's last line that reports an error, else its last line."""
+    errors = [line for line in output if line.lower().startswith("error")]
+    return (errors or output or ["nothing"])[-1].strip()
 
 
-def _make_environment(folder: Path, wanted: PackageSet, say: ProgressCallback, *, with_pip: bool) -> None:
+def _make_environment(folder: Path, wanted: PackageSet, progress: ProgressCallback, *, with_pip: bool) -> None:
     python = wanted.interpreter.path
     options = ["--symlinks", *([] if with_pip else ["--without-pip"])]
     try:
-        run_command([python, "-I", "-m", "venv", *options, folder], say, _silently, folder=folder)
+        run_command([python, "-I", "-m", "venv", *options, folder], progress, _no_step, folder=folder)
     except CommandFailed as failure:
         if re.search(r"ensurepip|No module named (venv|pip)", failure.text):
             raise InstallationFailed(
@@ -141,17 +141,17 @@ def _make_environment(folder: Path, wanted: PackageSet, say: ProgressCallback, *
             ) from failure
         if _NO_SPACE.search(failure.text):
             raise InstallationFailed(explain_pip(failure.lines)) from failure
-        said = last_error(list(failure.lines))
-        raise InstallationFailed(f"no virtual environment could be made: {said}") from failure
+        reason = last_error(list(failure.lines))
+        raise InstallationFailed(f"the virtual environment could not be created: {reason}") from failure
 
 
 def _remove_needless(folder: Path, library: Path) -> None:
-    """What no program needs, and what names the folder's own path: it is about to change."""
+    """Remove what no program needs, and what contains the folder's path, which is about to change."""
     for file in (folder / "bin").iterdir():
         if not file.name.startswith("python"):
             file.unlink()
     for tests in [path for path in library.rglob("tests") if path.is_dir()]:
-        shutil.rmtree(tests, ignore_errors=True)  # one may lie within another
+        shutil.rmtree(tests, ignore_errors=True)  # one may be inside another
     for source in [path for path in library.rglob("*") if path.suffix in _FOR_COMPILERS]:
         source.unlink()
     for needless in ("include", "share", "etc"):
@@ -162,27 +162,27 @@ def _remove_needless(folder: Path, library: Path) -> None:
     config.write_text("\n".join([*kept, ""]), encoding="utf-8")
 
 
-def _finish(python: Path, script: Path, folder: Path, say: ProgressCallback) -> None:
+def _post_install(python: Path, script: Path, folder: Path, progress: ProgressCallback) -> None:
     try:
-        run_command([python, "-IB", script.resolve(), folder], say, str, folder=folder)
+        run_command([python, "-IB", script.resolve(), folder], progress, str, folder=folder)
     except CommandFailed as failure:
         raise InstallationFailed(
-            f"{script.name}, which completes the installation, failed; a package may have changed what it relies on. "
+            f"the post-install script {script.name} failed; a package may have changed what it relies on. "
             f"It said: {last_error(list(failure.lines))}"
         ) from failure
 
 
-def _compile(python: Path, folder: Path, seen_as: str, say: ProgressCallback) -> None:
-    """Compile everything, under the path at which a guest sees it: no path of the host is left in the bytecode."""
+def _compile(python: Path, folder: Path, seen_as: str, progress: ProgressCallback) -> None:
+    """Compile everything for the path at which a guest sees it, so that no path of the host is in the bytecode."""
     options = ("-qq", "-f", "-j", "0", "-s", str(folder), "-p", seen_as)
     argv = [str(python), "-I", "-m", "compileall", *options, str(folder / "lib")]
     try:
-        run_command(argv, say, _silently, folder=folder)
+        run_command(argv, progress, _no_step, folder=folder)
     except CommandFailed as failure:
         if _NO_SPACE.search(failure.text) or failure.code != 1:
             raise InstallationFailed(f"the packages could not be compiled: {explain_pip(failure.lines)}") from failure
-        # 1: some file is no Python of this version, such as a template; whoever imports it is told so then.
+        # 1: some file is not Python of this version, for example a template; importing it raises SyntaxError.
 
 
-def _silently(line: str) -> None:
-    """Says nothing."""
+def _no_step(line: str) -> None:
+    """Show no line as a step."""

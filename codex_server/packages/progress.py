@@ -1,8 +1,7 @@
-"""One line for each step of an installation: what is installed, how far it is, how long it takes.
+"""One line for each part of an installation: what is installed, how far it is, how long it takes.
 
-On a terminal the line changes in place; elsewhere (a pipe, a log) there is one when the step begins, one when it ends,
-and one now and then between, without control codes. Standard library only: `make serve` shows its first steps with it,
-before anything else is there.
+On a terminal the line changes in place. Elsewhere (a pipe, a log) a line is written at the begin, at the end and every
+15 seconds, without control codes. Standard library only: `make serve` uses it before any package is installed.
 """
 
 import contextlib
@@ -17,18 +16,18 @@ from typing import Self, TextIO
 _CLEAR = "\r\x1b[K"
 _TICK_SECONDS = 1.0
 _PLAIN_SECONDS = 15.0
-"""So often a line tells where there is no terminal that something is going on."""
+"""The interval of the lines where there is no terminal."""
 
 
 class Progress:
-    """A step under way. It ends with ``done``; an error on the way ends its line."""
+    """Progress of one task. ``done`` ends it; so does an exception."""
 
     def __init__(self, begin: str, title: str, stream: TextIO | None = None) -> None:
-        """``begin`` tells what is about to be done, ``title`` stands before how far it is."""
+        """``begin`` is the first line; ``title`` is the prefix of each later one."""
         self._stream = stream or sys.stdout
         self._begin, self._title, self._step = begin, title, ""
         self._live = self._stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-        self._begun = self._told = time.monotonic()
+        self._begun = self._reported = time.monotonic()
         self._ended = threading.Event()
         self._ticker = threading.Thread(target=self._tick, name="progress", daemon=True)
         self._lock = threading.Lock()
@@ -49,14 +48,14 @@ class Progress:
             self._write("\n")
 
     def __call__(self, step: str) -> None:
-        """Tell how far it is: shown at once on a terminal, elsewhere when it is time for a line."""
+        """StepCallback how far it is: shown at once on a terminal, elsewhere when it is time for a line."""
         with self._lock:
             self._step = step
             if self._live:
                 self._show(self._line())
 
     def done(self, outcome: str) -> None:
-        """The last line: what came of it, and the seconds."""
+        """Write the last line: the result and the seconds."""
         self._stop()
         self._write(f"{_CLEAR if self._live else ''}{self._title}: {outcome}, {self._seconds():.0f} s\n")
 
@@ -65,8 +64,8 @@ class Progress:
             with self._lock:
                 if self._live:
                     self._show(self._line())
-                elif time.monotonic() - self._told >= _PLAIN_SECONDS:
-                    self._told = time.monotonic()
+                elif time.monotonic() - self._reported >= _PLAIN_SECONDS:
+                    self._reported = time.monotonic()
                     self._write(f"{self._line()}\n")
 
     def _stop(self) -> None:
@@ -82,10 +81,10 @@ class Progress:
         return time.monotonic() - self._begun
 
     def _show(self, line: str) -> None:
-        width = shutil.get_terminal_size().columns - 1  # a line that wraps cannot be taken back
+        width = shutil.get_terminal_size().columns - 1  # a line that wraps cannot be erased
         self._write(_CLEAR + (line if len(line) <= width else line[: max(1, width - 1)] + "…"))
 
     def _write(self, text: str) -> None:
-        with contextlib.suppress(BrokenPipeError):  # whoever watched has left; the installation goes on
+        with contextlib.suppress(BrokenPipeError):  # the reader has closed the pipe; the installation goes on
             self._stream.write(text)
             self._stream.flush()

@@ -1,6 +1,6 @@
-"""What to tell a program that asked for a package that is not there: the ones that are, and what to take instead.
+"""Hints for a program that imports a missing package: the installed ones, and an alternative.
 
-Pure but for ``read_stock``, which reads a manifest.
+Pure functions, except ``read_stock``, which reads a manifest.
 """
 
 import difflib
@@ -19,17 +19,17 @@ _MISSING = {
     ),
     "npm": re.compile(r"^(?:.*?Error\b[^\n:]*: )?Cannot find (?:module|package) '([^'./][^']*)'", re.MULTILINE),
 }
-"""What an interpreter writes when there is no such package, by the installer of its packages."""
+"""An interpreter's error message for a missing package, keyed by the installer of its packages."""
 _READ = 20_000
-"""Characters of standard error that are looked at, from its end: what ended a program stands there."""
+"""The number of last characters of standard error that are searched: the final error is there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """The packages that a manifest names, as ``installer`` knows them; what they need beside is left out.
+    """The packages that a manifest names, by their names for ``installer``, without their dependencies.
 
-    ``imports`` tells the name by which a program imports one, where that differs; ``instead`` what serves for one that
-    is not there.
+    ``imports`` maps a package to its import name where that differs; ``instead`` maps a missing package to an
+    alternative.
     """
 
     installer: str
@@ -38,28 +38,28 @@ class Stock:
     instead: Mapping[str, str]
 
     def missed(self, stderr: str) -> str | None:
-        """The package or module whose absence ``stderr`` tells of last; None when it tells of none."""
+        """Return the missing package or module that ``stderr`` reports last, or None."""
         matches = list(_MISSING[self.installer].finditer(stderr[-_READ:]))
         return next(filter(None, matches[-1].groups())) if matches else None
 
     def advise(self, missed: str, *, installed: bool) -> str:
-        """What a program can do that has missed ``missed``; ``installed``: whether the packages are there at all."""
+        """Return a hint for a program without ``missed``; ``installed``: whether any packages are installed."""
         top = self._package_of(missed)
         if not installed:
-            return f"Hint: {top!r} is not here; this server runs programs with each language's own library alone."
+            return f"Hint: {top!r} is not installed; programs here have only their language's standard library."
         by_import = {self.imports.get(name, name): name for name in self.names}
         if top in by_import:
-            return f"Hint: {by_import[top]} is installed, but has no {missed!r}; GET /languages tells its version."
-        said = [f"Hint: {top!r} is not installed, and programs cannot install packages: they have no network."]
+            return f"Hint: {by_import[top]} is installed, but has no {missed!r}; GET /languages shows its version."
+        parts = [f"Hint: {top!r} is not installed, and programs cannot install packages: they have no network."]
         if instead := self.instead.get(top.lower()):
-            said.append(f"Instead: {instead}.")
+            parts.append(f"Instead: {instead}.")
         elif near := difflib.get_close_matches(top.lower(), {*by_import, *self.names}, n=1, cutoff=0.75):
-            said.append(f"Did you mean {near[0]!r}?")
-        said.append(f"Installed: {', '.join(map(self._named, self.names))}.")
-        said.append(
+            parts.append(f"Did you mean {near[0]!r}?")
+        parts.append(f"Installed: {', '.join(map(self._named, self.names))}.")
+        parts.append(
             "GET /languages (`codex-server languages`) lists them with versions; send your own modules in `files`."
         )
-        return " ".join(said)
+        return " ".join(parts)
 
     def _package_of(self, module: str) -> str:
         """``sklearn`` of ``sklearn.svm``, ``@scope/name`` of ``@scope/name/part``."""
@@ -73,7 +73,7 @@ class Stock:
 
 
 def read_stock(installer: str, manifest: Path, imports: Mapping[str, str], instead: Mapping[str, str]) -> Stock:
-    """The stock of a requirements file or a ``package.json``. Raises ``OSError``."""
+    """Read the stock of a requirements file or a ``package.json``. Raises ``OSError``."""
     text = manifest.read_text(encoding="utf-8")
     names = list(json.loads(text).get("dependencies", {})) if installer == "npm" else _REQUIREMENT.findall(text)
     hidden = {name for name, imported in imports.items() if not imported}

@@ -26,9 +26,9 @@ class Recorder:
         self.calls = 0
         self.failure = failure
 
-    def __call__(self, folder: Path, wanted: PackageSet, say: ProgressCallback) -> tuple[Package, ...]:
+    def __call__(self, folder: Path, wanted: PackageSet, progress: ProgressCallback) -> tuple[Package, ...]:
         self.calls += 1
-        say("half")
+        progress("half")
         (folder / "module.py").write_text("x = 1\n")
         if self.failure:
             raise self.failure
@@ -39,9 +39,11 @@ def wanted(root: Path, name: str = "python-3.11-aaa", interpreter: Interpreter =
     return PackageSet("Python", "pip", interpreter, root / "requirements.txt", None, (), root / name)
 
 
-def install(asked: PackageSet, installer: Recorder | None = None, said: list[str] | None = None) -> InstalledPackages:
-    say = (said if said is not None else []).append
-    return install_packages(asked, say, {"pip": installer or Recorder()})
+def install(
+    package_set: PackageSet, installer: Recorder | None = None, steps: list[str] | None = None
+) -> InstalledPackages:
+    report = (steps if steps is not None else []).append
+    return install_packages(package_set, report, {"pip": installer or Recorder()})
 
 
 def contents(root: Path) -> set[str]:
@@ -49,14 +51,14 @@ def contents(root: Path) -> set[str]:
 
 
 def test_an_installed_set_is_in_its_place_and_says_what_it_holds(tmp_path: Path) -> None:
-    said: list[str] = []
-    asked = wanted(tmp_path / "new" / "root")
-    installed = install(asked, said=said)
-    assert installed == asked.installed()
+    steps: list[str] = []
+    package_set = wanted(tmp_path / "new" / "root")
+    installed = install(package_set, steps=steps)
+    assert installed == package_set.installed()
     assert installed.packages == CONTENT
     assert installed.size > 0
-    assert said == ["half"]
-    assert (asked.folder / "module.py").is_file()
+    assert steps == ["half"]
+    assert (package_set.folder / "module.py").is_file()
 
 
 def test_everyone_may_read_it(tmp_path: Path) -> None:
@@ -124,10 +126,10 @@ def test_two_at_once_install_once(tmp_path: Path) -> None:
     begun, go = threading.Event(), threading.Event()
 
     class Slow(Recorder):
-        def __call__(self, folder: Path, wanted: PackageSet, say: ProgressCallback) -> tuple[Package, ...]:
+        def __call__(self, folder: Path, wanted: PackageSet, progress: ProgressCallback) -> tuple[Package, ...]:
             begun.set()
             assert go.wait(30)
-            return super().__call__(folder, wanted, say)
+            return super().__call__(folder, wanted, progress)
 
     class Release(list[str]):
         """What the second says: as soon as it waits, the first may go on."""
@@ -136,14 +138,14 @@ def test_two_at_once_install_once(tmp_path: Path) -> None:
             super().append(line)
             go.set()
 
-    slow, second, said = Slow(), Recorder(), Release()
+    slow, second, steps = Slow(), Recorder(), Release()
     thread = threading.Thread(target=install, args=(wanted(tmp_path), slow))
     thread.start()
     assert begun.wait(30)
-    install(wanted(tmp_path), second, said)
+    install(wanted(tmp_path), second, steps)
     thread.join(30)
     assert (slow.calls, second.calls) == (1, 0)
-    assert said == ["another process installs packages there; waiting for it"]
+    assert steps == ["another process installs packages there; waiting for it"]
 
 
 @pytest.mark.parametrize(

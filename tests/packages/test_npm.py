@@ -43,12 +43,12 @@ MANIFEST = {
 class Registry:
     """Knows the package ``answer``."""
 
-    asked: list[str] = field(default_factory=list)
+    requested: list[str] = field(default_factory=list)
     address: str = ""
     tarball: bytes = b""
 
     def answer(self, path: str) -> bytes | None:
-        self.asked.append(path)
+        self.requested.append(path)
         if path.endswith(".tgz"):
             return self.tarball
         if path != "/answer":
@@ -116,26 +116,26 @@ def node() -> Interpreter:
     return found
 
 
-def wanted(folder: Path, node: Interpreter, *, locked: str, finish: Path | None = None) -> PackageSet:
+def wanted(folder: Path, node: Interpreter, *, locked: str, post_install: Path | None = None) -> PackageSet:
     folder.mkdir(exist_ok=True)
-    asked = {"dependencies": {"answer": "1.2.3"}}
+    package_set = {"dependencies": {"answer": "1.2.3"}}
     answer = {"version": "1.2.3", "integrity": locked, "hasInstallScript": True, "bin": {"answer": "cli.js"}}
-    lock = {"lockfileVersion": 3, "requires": True, "packages": {"": asked, "node_modules/answer": answer}}
+    lock = {"lockfileVersion": 3, "requires": True, "packages": {"": package_set, "node_modules/answer": answer}}
     manifest, lock_file = folder / "package.json", folder / "package-lock.json"
-    manifest.write_text(json.dumps(asked))
+    manifest.write_text(json.dumps(package_set))
     lock_file.write_text(json.dumps(lock))
-    return PackageSet("JavaScript", "npm", node, manifest, finish, (lock_file,), folder / "sets" / "node-24-aaa")
+    return PackageSet("JavaScript", "npm", node, manifest, post_install, (lock_file,), folder / "sets" / "node-24-aaa")
 
 
 @pytest.mark.tier("change")
 def test_what_the_lock_names_is_installed_without_running_anything_of_it(
     tmp_path: Path, node: Interpreter, registry: Registry
 ) -> None:
-    said: list[str] = []
-    asked = wanted(tmp_path / "runner", node, locked=integrity(registry.tarball))
-    installed = install_packages(asked, said.append)
+    steps: list[str] = []
+    package_set = wanted(tmp_path / "runner", node, locked=integrity(registry.tarball))
+    installed = install_packages(package_set, steps.append)
     assert installed.packages == (Package("answer", "1.2.3"),)
-    assert said == ["1 of 1, downloaded answer-1.2.3.tgz"]
+    assert steps == ["1 of 1, downloaded answer-1.2.3.tgz"]
     package = installed.folder / "node_modules" / "answer"
     assert {path.name for path in package.iterdir()} == {"LICENSE", "cli.js", "index.js", "package.json"}
     assert [path.name for path in package.parent.iterdir()] == ["answer"]
@@ -143,40 +143,40 @@ def test_what_the_lock_names_is_installed_without_running_anything_of_it(
 
 @pytest.mark.tier("change")
 def test_nothing_installed_names_the_registry(tmp_path: Path, node: Interpreter, registry: Registry) -> None:
-    asked = wanted(tmp_path / "runner", node, locked=integrity(registry.tarball))
-    folder = install_packages(asked, lambda _: None).folder
+    package_set = wanted(tmp_path / "runner", node, locked=integrity(registry.tarball))
+    folder = install_packages(package_set, lambda _: None).folder
     content = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
     assert b"127.0.0.1" not in content
-    assert any(path.endswith(".tgz") for path in registry.asked)
+    assert any(path.endswith(".tgz") for path in registry.requested)
 
 
 @pytest.mark.tier("change")
 def test_a_package_that_is_not_what_the_lock_says_is_refused(
     tmp_path: Path, node: Interpreter, registry: Registry
 ) -> None:
-    asked = wanted(tmp_path / "runner", node, locked=integrity(b"another"))
+    package_set = wanted(tmp_path / "runner", node, locked=integrity(b"another"))
     with pytest.raises(InstallationFailed, match=r"does not have what package-lock\.json names"):
-        install_packages(asked, lambda _: None)
-    assert asked.installed() is None
+        install_packages(package_set, lambda _: None)
+    assert package_set.installed() is None
 
 
 def test_a_registry_that_is_away_is_told_with_the_cure(
     tmp_path: Path, node: Interpreter, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9")
-    asked = wanted(tmp_path / "runner", node, locked=integrity(registry.tarball))
+    package_set = wanted(tmp_path / "runner", node, locked=integrity(registry.tarball))
     with pytest.raises(InstallationFailed, match=r"cannot be reached.*npm config list.*ECONNREFUSED"):
-        install_packages(asked, lambda _: None)
+        install_packages(package_set, lambda _: None)
 
 
 @pytest.mark.tier("change")
 def test_the_runners_own_script_completes_the_installation(
     tmp_path: Path, node: Interpreter, registry: Registry
 ) -> None:
-    finish = tmp_path / "finish.js"
-    finish.write_text("require('fs').writeFileSync(process.argv[2] + '/node_modules/answer/more.js', '')\n")
-    asked = wanted(tmp_path / "runner", node, locked=integrity(registry.tarball), finish=finish)
-    assert (install_packages(asked, lambda _: None).folder / "node_modules" / "answer" / "more.js").exists()
+    post_install = tmp_path / "post_install.js"
+    post_install.write_text("require('fs').writeFileSync(process.argv[2] + '/node_modules/answer/more.js', '')\n")
+    package_set = wanted(tmp_path / "runner", node, locked=integrity(registry.tarball), post_install=post_install)
+    assert (install_packages(package_set, lambda _: None).folder / "node_modules" / "answer" / "more.js").exists()
 
 
 def test_node_without_npm_is_told_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +186,7 @@ def test_node_without_npm_is_told_how_to_get_it(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    ("said", "cause"),
+    ("output", "cause"),
     [
         ("npm error code ENOSPC\nnpm error nospc no space left on device", "the disk is full"),
         ("npm error code E503\nnpm error 503 Service Unavailable", "cannot be reached.*503 Service"),
@@ -197,9 +197,9 @@ def test_node_without_npm_is_told_how_to_get_it(tmp_path: Path, monkeypatch: pyt
         ("", "npm said: nothing"),
     ],
 )
-def test_npms_words_become_cause_and_cure(said: str, cause: str) -> None:
+def test_npms_words_become_cause_and_remedy(output: str, cause: str) -> None:
     with pytest.raises(AssertionError, match=cause):
-        raise AssertionError(explain_npm(said.splitlines()))
+        raise AssertionError(explain_npm(output.splitlines()))
 
 
 def test_only_downloads_are_told_with_how_many_there_will_be() -> None:
@@ -215,9 +215,9 @@ def test_the_shipped_lock_is_whole_and_names_no_registry() -> None:
     folder = RUNNERS / "javascript"
     text = (folder / "package-lock.json").read_text()
     lock = json.loads(text)["packages"]
-    asked = json.loads((folder / "package.json").read_text())["dependencies"]
-    assert lock[""]["dependencies"] == asked
-    assert {name: lock[f"node_modules/{name}"]["version"] for name in asked} == asked
+    package_set = json.loads((folder / "package.json").read_text())["dependencies"]
+    assert lock[""]["dependencies"] == package_set
+    assert {name: lock[f"node_modules/{name}"]["version"] for name in package_set} == package_set
     assert "resolved" not in text
     assert "://" not in text
     for place, facts in lock.items():

@@ -39,14 +39,14 @@ def test_a_folder_is_named_after_interpreter_release_and_content(manifest: Path)
 
 
 def test_whatever_decides_what_is_installed_changes_the_folder(manifest: Path, tmp_path: Path) -> None:
-    finish = tmp_path / "furnish.py"
-    finish.write_text("1")
-    found = {place(manifest), place(manifest, finish), place(manifest, version="3.12.0")}
+    post_install = tmp_path / "furnish.py"
+    post_install.write_text("1")
+    found = {place(manifest), place(manifest, post_install), place(manifest, version="3.12.0")}
     found.add(place(manifest, interpreter=Interpreter("python", Path("/opt/python3"))))
     manifest.write_text("numpy<3\n")
     found.add(place(manifest))
-    finish.write_text("2")
-    found.add(place(manifest, finish))
+    post_install.write_text("2")
+    found.add(place(manifest, post_install))
     assert len(found) == 6
 
 

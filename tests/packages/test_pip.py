@@ -1,4 +1,4 @@
-"""The installation with pip, from a folder of wheels that the test makes: no registry is asked."""
+"""The installation with pip, from a folder of wheels that the test makes: no registry is contacted."""
 
 import base64
 import hashlib
@@ -60,13 +60,17 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def wanted(folder: Path, asked: str, finish: str | None = None, python: Interpreter | None = PYTHON) -> PackageSet:
+def wanted(
+    folder: Path, requirements: str, post_install: str | None = None, python: Interpreter | None = PYTHON
+) -> PackageSet:
     manifest = folder / "requirements.txt"
-    manifest.write_text(asked)
-    script = folder / "finish.py"
-    script.write_text(finish or "")
+    manifest.write_text(requirements)
+    script = folder / "post_install.py"
+    script.write_text(post_install or "")
     assert python
-    return PackageSet("Python", "pip", python, manifest, script if finish else None, (), folder / "root" / "python-x")
+    return PackageSet(
+        "Python", "pip", python, manifest, script if post_install else None, (), folder / "root" / "python-x"
+    )
 
 
 @pytest.mark.tier("change")
@@ -76,11 +80,11 @@ def test_what_is_asked_for_is_installed_finished_and_told(
 ) -> None:
     """With the server's pip, and with one that comes into the environment and leaves it again."""
     monkeypatch.setattr(pip, "has_pip_for_others", lambda: own_pip)
-    said: list[str] = []
-    installed = install_packages(wanted(tmp_path, "apple==1.2\n", FINISH), said.append)
+    steps: list[str] = []
+    installed = install_packages(wanted(tmp_path, "apple==1.2\n", FINISH), steps.append)
     assert installed.packages == (Package("apple", "1.2"),)
-    assert said[-2:] == ["finishing", "compiling 1"]
-    assert any("apple" in line for line in said)
+    assert steps[-2:] == ["finishing", "compiling 1"]
+    assert any("apple" in line for line in steps)
     assert (installed.folder / "lib" / "extra").is_file()
     library = next((installed.folder / "lib").glob("python3*")) / "site-packages"
     assert inventory(library) == installed.packages
@@ -124,7 +128,7 @@ def test_a_registry_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.tier("change")
 def test_a_finish_that_fails_takes_everything_back(wheels: Path, tmp_path: Path) -> None:
-    with pytest.raises(InstallationFailed, match=r"finish.py.*no fonts"):
+    with pytest.raises(InstallationFailed, match=r"post_install.py.*no fonts"):
         install_packages(wanted(tmp_path, "apple\n", "import sys; sys.exit('no fonts')"), lambda line: None)
     assert {path.name for path in (tmp_path / "root").iterdir()} == {".lock", "install-python.log"}
 
@@ -157,7 +161,7 @@ def test_without_a_pip_of_ones_own_there_is_none_for_others(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    ("said", "cause"),
+    ("output", "cause"),
     [
         (
             ["ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"],
@@ -176,8 +180,8 @@ def test_without_a_pip_of_ones_own_there_is_none_for_others(monkeypatch: pytest.
         ([], "pip said: nothing"),
     ],
 )
-def test_what_pip_says_becomes_cause_and_cure(said: list[str], cause: str) -> None:
-    assert cause in explain_pip(said)
+def test_what_pip_says_becomes_cause_and_remedy(output: list[str], cause: str) -> None:
+    assert cause in explain_pip(output)
 
 
 def test_of_pip_s_talk_a_person_sees_how_far_it_is() -> None:

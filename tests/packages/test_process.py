@@ -8,21 +8,21 @@ from codex_server.packages.process import CommandFailed, ProgressCallback, comma
 
 
 def run(program: str, folder: Path) -> tuple[list[str], list[str], str]:
-    said: list[str] = []
+    steps: list[str] = []
     log = io.StringIO()
     kept = run_command(
         [sys.executable, "-c", program],
-        ProgressCallback(said.append, log),
+        ProgressCallback(steps.append, log),
         lambda line: line.upper() or None,
         folder=folder,
     )
-    return kept, said, log.getvalue()
+    return kept, steps, log.getvalue()
 
 
 def test_a_program_says_each_line_as_it_is_shortened_and_hands_all_back(tmp_path: Path) -> None:
-    kept, said, log = run("print('one', flush=True); print(); import sys; sys.stderr.write('two\\n')", tmp_path)
+    kept, steps, log = run("print('one', flush=True); print(); import sys; sys.stderr.write('two\\n')", tmp_path)
     assert kept == ["one", "", "two"]
-    assert said == ["ONE", "TWO"]
+    assert steps == ["ONE", "TWO"]
     command, *rest = log.splitlines()
     assert command.startswith(f"$ {sys.executable} -c ")
     assert rest == ["one", "== ONE", "", "two", "== TWO"]
@@ -39,11 +39,11 @@ def test_the_end_of_a_log_is_quoted_with_its_place(tmp_path: Path) -> None:
 def test_a_line_is_told_while_the_program_still_runs(tmp_path: Path) -> None:
     program = "import os\nprint('begun')\nwhile not os.path.exists('seen'): pass\nprint('ended')"
 
-    def say(line: str) -> None:
+    def report(line: str) -> None:
         (tmp_path / "seen").write_text(line)
 
-    said = ProgressCallback(say, io.StringIO())
-    assert run_command([sys.executable, "-c", program], said, str, folder=tmp_path) == ["begun", "ended"]
+    steps = ProgressCallback(report, io.StringIO())
+    assert run_command([sys.executable, "-c", program], steps, str, folder=tmp_path) == ["begun", "ended"]
 
 
 def test_a_program_that_fails_tells_code_and_last_words(tmp_path: Path) -> None:

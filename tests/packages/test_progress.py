@@ -28,10 +28,10 @@ def test_on_a_terminal_a_step_is_one_line_that_changes_and_fits(monkeypatch: pyt
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "40")
     stream = Terminal()
-    with Progress("Installing the packages of Python", "Packages of Python", stream) as told:
-        told("12 found, downloading a-package-with-a-long-name")
+    with Progress("Installing the packages of Python", "Packages of Python", stream) as bar:
+        bar("12 found, downloading a-package-with-a-long-name")
         middle = stream.getvalue()
-        told.done("47 installed")
+        bar.done("47 installed")
     assert shown(middle) == ["Packages of Python: 12 found, download…"]
     assert re.fullmatch(r"Packages of Python: 47 installed, \d+ s", *shown(stream.getvalue()))
 
@@ -50,10 +50,10 @@ def test_elsewhere_there_is_a_line_at_each_end_and_no_control_code(
 ) -> None:
     monkeypatch.setenv("TERM", terminal or "xterm")
     stream = Terminal() if terminal else io.StringIO()
-    with Progress("Begin", "Title", stream) as told:
+    with Progress("Begin", "Title", stream) as bar:
         for number in range(150):
-            told(f"{number} of 150")
-        told.done("150 installed")
+            bar(f"{number} of 150")
+        bar.done("150 installed")
     assert re.fullmatch(r"Begin\nTitle: 150 installed, \d+ s\n", stream.getvalue())
 
 
@@ -61,8 +61,8 @@ def test_elsewhere_a_long_step_tells_now_and_then_how_far_it_is(monkeypatch: pyt
     monkeypatch.setattr(progress, "_TICK_SECONDS", 0.01)
     monkeypatch.setattr(progress, "_PLAIN_SECONDS", 0.0)
     stream = io.StringIO()
-    with Progress("Begin", "Title", stream) as told:
-        told("half")
+    with Progress("Begin", "Title", stream) as bar:
+        bar("half")
         assert until(lambda: "Title: half, " in stream.getvalue())
     assert "\x1b" not in stream.getvalue()
 

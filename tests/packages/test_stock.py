@@ -1,4 +1,4 @@
-"""``packages/stock.py``: what a program hears that asked for a package that is not there."""
+"""``packages/stock.py``: hints for a program that imports a missing package."""
 
 from pathlib import Path
 
