@@ -1,4 +1,4 @@
-"""``codex.toml`` in the current folder: the settings that are written down."""
+"""Reads ``codex.toml`` in the current folder."""
 
 import tomllib
 from pathlib import Path
@@ -11,9 +11,9 @@ CONFIG_FILE = "codex.toml"
 
 
 def read_config() -> dict[str, Any]:
-    """What the file sets; nothing when there is no file.
+    """Return the settings in the file; empty when there is no file.
 
-    A byte order mark, which some editors put in front, is no part of it. Raises ``OSError`` when it cannot be read,
+    A byte order mark at the begin, which some editors write, is ignored. Raises ``OSError`` when it cannot be read,
     ``ValueError`` when it is not TOML in UTF-8.
     """
     return tomllib.loads(decode_text(read_file(Path(CONFIG_FILE)) or b""))

@@ -1,4 +1,4 @@
-"""Which encoding a text has that should be UTF-8: editors and tools write others without a word."""
+"""Detects the encoding of a text that should be UTF-8: some editors and tools write others silently."""
 
 import codecs
 
@@ -15,12 +15,12 @@ _ZEROS: dict[tuple[bool, ...], str] = {
     (False, True, False, True): "UTF-16",
     (True, False, True, False): "UTF-16",
 }
-"""Where the zero bytes are in the first two or four characters of a text that begins in ASCII."""
+"""The zero bytes among the first four bytes of a text that begins with ASCII characters."""
 _OTHERS = {b"\x1f\x8b": "compressed with gzip", b"\x28\xb5\x2f\xfd": "compressed with zstd"}
 
 
 def decode_text(data: bytes) -> str:
-    """The text, without a byte order mark in front. Raises ``ValueError`` that says what it is instead of UTF-8."""
+    """Return the text without a leading byte order mark. Raises ``ValueError``, which names the actual encoding."""
     if what := name_encoding(data):
         raise ValueError(f"it is {what}, not UTF-8")
     try:
@@ -30,6 +30,6 @@ def decode_text(data: bytes) -> str:
 
 
 def name_encoding(data: bytes) -> str | None:
-    """What ``data`` is where its first bytes tell that it is no UTF-8, else None."""
+    """Return the encoding that the first bytes of ``data`` show, or None when it may be UTF-8."""
     known = next((name for mark, name in (_MARKS | _OTHERS).items() if data.startswith(mark)), None)
     return known or _ZEROS.get(tuple(byte == 0 for byte in data[:4]))

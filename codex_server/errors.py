@@ -1,29 +1,29 @@
-"""Every way in which we or the caller can fail; a user's program that fails is an outcome, not an error.
+"""The errors of the server and of its callers; a user's program that fails is an outcome, not an error.
 
 ::
 
     CodexError
     |- InvalidRequest             the request cannot be carried out as it stands
-    |   |- InvalidCode            the code is empty, too long, or no text that a program can be
+    |   |- InvalidCode            the code is empty, too long, or contains what no program can
     |   |- UnknownLanguage        no runner has that name
     |   |- LimitTooLoose          a limit above the server's ceiling
     |   |- IllegalPath            a file's path would leave the workspace, or is given twice
     |   `- IdempotencyMismatch    the Idempotency-Key was used with another body
     |- Unauthenticated            no valid token
     |- Forbidden                  the token lacks the scope
-    |- IdempotencyInFlight        the first request with that Idempotency-Key still runs
+    |- IdempotencyInFlight        the first request with that Idempotency-Key is still running
     |- IdempotencyLost            nobody knows what became of the first request with that Idempotency-Key
-    |- NotRun                    an item of a batch was not run: an earlier one failed
-    |- NoPublicAddress            ChatGPT cannot be told where this server is
-    |- TooLarge                   the body is above the server's cap
-    |- RateLimited                this caller, by policy
-    |- Unavailable                this server, now
-    |   |- Busy                   the waiting room is full
+    |- NotRun                     an item of a batch was not run: an earlier one failed
+    |- NoPublicAddress            the server's https address, which ChatGPT needs, is not known
+    |- TooLarge                   the body is above the server's limit
+    |- RateLimited                this caller sends too many requests
+    |- Unavailable                this server cannot take the request now
+    |   |- Busy                   the queue is full, or the wait was too long
     |   |- Draining               the server is stopping
     |   |- LanguageUnavailable    the language's interpreter is not on this machine
     |   `- SandboxUnavailable     no sandbox could be made
-    |- SandboxFault               ours, after the program may have begun: its outcome is unknown
-    |   `- ProtocolViolation      a frame from the sandbox's side breaks the wire's rules
+    |- SandboxFault               the sandbox was lost after the program may have begun: outcome unknown
+    |   `- ProtocolViolation      a frame from the guest side breaks the protocol
     `- StartupError               at start only; never reaches a client
         |- SettingsInvalid        one or more settings are wrong
         |- IsolationTooWeak       this host cannot give the isolation that CODEX_MIN_ISOLATION asks for
@@ -31,15 +31,15 @@
         |- InstallationFailed     a runner's packages cannot be installed
         `- ImageNotBuilt          a runner's container image cannot be built
 
-Each class has a ``slug`` (the ``code`` in a problem) and a ``title``; each message carries the cure.
-HTTP numbers are in ``api/problems.py``.
+Each class has a ``slug`` (the ``code`` in a problem) and a ``title``; each message says what to do next.
+HTTP status codes are in ``api/problems.py``.
 """
 
 from typing import ClassVar
 
 
 class CodexError(Exception):
-    """Root of the tree; never raised itself."""
+    """The base class; never raised itself."""
 
     slug: ClassVar[str] = "error"
     title: ClassVar[str] = "Error"
@@ -62,7 +62,7 @@ class InvalidRequest(CodexError):
 
 
 class InvalidCode(InvalidRequest):
-    """The code is empty, above the server's cap, or carries what no program can: NUL or half a character."""
+    """The code is empty, above the server's limit, or contains NUL or an unpaired surrogate."""
 
     slug = "invalid-code"
     title = "The code cannot be run"
@@ -111,7 +111,7 @@ class Forbidden(CodexError):
 
 
 class IdempotencyInFlight(CodexError):
-    """The first request with this Idempotency-Key has not ended."""
+    """The first request with this Idempotency-Key is still running."""
 
     slug = "idempotency-in-flight"
     title = "A request with this Idempotency-Key is still running"
@@ -125,14 +125,14 @@ class IdempotencyLost(CodexError):
 
 
 class NoPublicAddress(CodexError):
-    """The document for ChatGPT cannot be made: this server does not know an https address of its own."""
+    """The document for ChatGPT cannot be made: the server's own https address is not known."""
 
     slug = "no-public-address"
     title = "This server's public https address is not known"
 
 
 class NotRun(CodexError):
-    """An item of a batch that was not run, because an earlier one failed and the caller wanted to stop there."""
+    """An item of a batch was not run, because an earlier one failed and the caller asked to stop there."""
 
     slug = "not-run"
     title = "The item was not run"
@@ -168,14 +168,14 @@ class Unavailable(CodexError):
 
 
 class Busy(Unavailable):
-    """Every sandbox is in use and the waiting room is full, or the wait was too long."""
+    """Every sandbox is in use and the queue is full, or the wait was too long."""
 
     slug = "busy"
     title = "The server is full"
 
 
 class Draining(Unavailable):
-    """The server is stopping: running executions finish, new ones are refused."""
+    """The server is stopping: running executions finish, new ones are rejected."""
 
     slug = "draining"
     title = "The server is stopping"
@@ -196,14 +196,14 @@ class SandboxUnavailable(Unavailable):
 
 
 class SandboxFault(CodexError):
-    """A sandbox died by our fault after the program may have begun: its outcome is unknown, and it is not run again."""
+    """The server lost a sandbox after the program may have begun: the outcome is unknown, and it is not run again."""
 
     slug = "sandbox-fault"
     title = "The sandbox was lost"
 
 
 class ProtocolViolation(SandboxFault):
-    """A frame from the sandbox's side breaks the wire's rules; the sandbox is destroyed."""
+    """A frame from the guest side breaks the protocol; the sandbox is destroyed."""
 
     slug = "protocol-violation"
     title = "The sandbox broke the protocol"
@@ -224,7 +224,7 @@ class SettingsInvalid(StartupError):
 
 
 class IsolationTooWeak(StartupError):
-    """This host cannot give the isolation that is asked for; the message names the cause and its cure."""
+    """This host cannot give the required isolation; the message names the cause and the remedy."""
 
     slug = "isolation-too-weak"
     title = "The isolation that is asked for cannot be reached"
@@ -238,14 +238,14 @@ class StoreUnusable(StartupError):
 
 
 class InstallationFailed(StartupError):
-    """A runner's packages cannot be installed; the message names the cause and its cure, and nothing is left behind."""
+    """A runner's packages cannot be installed; the message names cause and remedy. No partial installation remains."""
 
     slug = "installation-failed"
     title = "A runner's packages cannot be installed"
 
 
 class ImageNotBuilt(StartupError):
-    """A runner's container image could not be built; what was there before is unchanged."""
+    """A runner's container image could not be built; an existing image is unchanged."""
 
     slug = "image-not-built"
     title = "The image was not built"

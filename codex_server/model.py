@@ -1,6 +1,6 @@
-"""The words of the house: an execution goes in, a sandbox ends it, an outcome comes out.
+"""The data that travels through the server.
 
-``Execution`` (what to run) -> ``Ending`` (what the kernel says became of it) -> ``Outcome`` (what the caller is told).
+``Execution`` (what to run) -> ``Ending`` (how it ended, from the kernel) -> ``Outcome`` (what the caller gets).
 Everything here is frozen and imports only the standard library.
 """
 
@@ -14,7 +14,7 @@ from codex_server.limits import Limits
 
 
 class Status(StrEnum):
-    """What became of an execution: a closed set."""
+    """The result of an execution in one word: a closed set."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -26,7 +26,7 @@ class Status(StrEnum):
 
 
 class Stop(StrEnum):
-    """Why the supervisor ended a program that had not ended by itself."""
+    """Why the supervisor stopped a program."""
 
     WALL_TIME = "wall_time"
     CPU_TIME = "cpu_time"
@@ -44,7 +44,7 @@ class Stream(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """A file to write into the workspace before the run; ``path`` is relative and was checked."""
+    """A file to write into the workspace before the run; ``path`` is relative and already validated."""
 
     path: str
     content: bytes
@@ -59,12 +59,12 @@ class OutputFile:
 
 
 MANY = "*"
-"""The path that stands for skipped files that are not listed."""
+"""The path of the entry that summarises skipped files which are not listed."""
 
 
 @dataclass(frozen=True, slots=True)
 class SkippedFile:
-    """Something that the program left and that is not handed back, and why (``reason`` is a sentence)."""
+    """Something that the program left and that is not returned, and why (``reason`` is a sentence)."""
 
     path: str
     size: int | None
@@ -73,7 +73,7 @@ class SkippedFile:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """One run of one piece of code: it travels the whole path unchanged."""
+    """One run of one piece of code; the same object travels through the whole server."""
 
     id: str
     language: str
@@ -95,10 +95,10 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """What the supervisor knows of a program that has ended; nothing in it was said by the guest.
+    """How a program ended, measured by supervisor and kernel; nothing in it comes from the guest.
 
     Exactly one of ``exit_code`` (0 to 255) and ``signal`` (1 to 64) is set. ``oom_kills`` counts processes that the
-    kernel killed for memory. ``cpu_seconds`` and ``peak_memory_bytes`` are None where nobody could measure them.
+    kernel killed for memory. ``cpu_seconds`` and ``peak_memory_bytes`` are None where they could not be measured.
     """
 
     exit_code: int | None
@@ -114,7 +114,7 @@ class Ending:
 
     @property
     def status(self) -> Status:
-        """The one word for this ending; a stop by the supervisor outranks how the processes died."""
+        """The status of this ending; a stop by the supervisor takes precedence over exit code and signal."""
         if self.stop is not None:
             return _STATUS_OF_STOP[self.stop]
         if self.signal == signals.SIGKILL and self.oom_kills:
@@ -150,7 +150,7 @@ _STATUS_OF_STOP = {
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """What was kept of one output stream: valid text, whether bytes are missing from it, and how many there were."""
+    """What was kept of one output stream: valid text, whether bytes are missing, and their total number."""
 
     text: str = ""
     truncated: bool = False
@@ -159,7 +159,7 @@ class Captured:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an execution, as the caller is told it."""
+    """The result of an execution, as the caller gets it."""
 
     execution_id: str
     ending: Ending
@@ -170,7 +170,7 @@ class Outcome:
 
     @property
     def status(self) -> Status:
-        """One word of the closed set."""
+        """See ``Ending.status``."""
         return self.ending.status
 
     @property
@@ -186,7 +186,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class ExecutorStats:
-    """How many executions run and wait, and how many sandboxes stand ready in each pool."""
+    """How many executions run and wait, and how many armed sandboxes each pool has."""
 
     running: int
     queued: int

@@ -1,4 +1,4 @@
-"""Addresses and networks as an operator writes them, and hosts to listen on."""
+"""Parses addresses and networks as an operator writes them, and hosts to listen on."""
 
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -7,12 +7,12 @@ Network = IPv4Network | IPv6Network
 
 
 def parse_networks(text: str) -> tuple[Network, ...]:
-    """Addresses and networks in a text with commas. Raises ``ValueError``."""
+    """Parse addresses and networks separated by commas. Raises ``ValueError``."""
     return tuple(ip_network(word.strip()) for word in text.split(",") if word.strip())
 
 
 def with_mapped(networks: Iterable[Network]) -> tuple[Network, ...]:
-    """``networks``, and the IPv4 ones in IPv6 too: so their addresses look to a server that listens on ``::``."""
+    """Return ``networks`` plus the IPv4-mapped form of each: a server that listens on ``::`` sees IPv4 callers so."""
     found: list[Network] = []
     for network in networks:
         found.append(network)
@@ -22,6 +22,6 @@ def with_mapped(networks: Iterable[Network]) -> tuple[Network, ...]:
 
 
 def bare_host(host: str) -> str:
-    """An address without the brackets that it has in a URL: ``::1`` for ``[::1]``."""
+    """Return an address without the brackets that it has in a URL: ``::1`` for ``[::1]``."""
     host = host.strip()
     return host[1:-1] if host.startswith("[") and host.endswith("]") else host

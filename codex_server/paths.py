@@ -1,6 +1,6 @@
-"""Where a client's files may go: inside the workspace, however the path is written, and nowhere else.
+"""Validates and normalises a client's paths: they must stay inside the workspace.
 
-Only text is looked at here, never the disk: whoever writes the files must still not follow a link out of the workspace.
+This module looks only at the text, never at the disk: code that writes the files must still not follow links.
 """
 
 from collections.abc import Iterable
@@ -9,28 +9,28 @@ from codex_server.errors import IllegalPath
 
 WORKSPACE = "/workspace"
 WORKSPACE_ALIASES = ("/mnt/data", "/home/user")
-"""Folders that models take for their own: links to the workspace, in every sandbox with a root of its own."""
+"""Folders that models expect: links to the workspace in every sandbox with its own root."""
 MAX_PATH_BYTES = 1024
 MAX_WRITTEN_BYTES = 4 * MAX_PATH_BYTES
-"""The longest path as it is written, before it is normalised: PATH_MAX."""
+"""The longest path before normalisation: PATH_MAX."""
 MAX_NAME_BYTES = 255
-"""The longest file name that Linux takes."""
+"""The longest file name on Linux."""
 MAX_PARTS = 32
-"""Nothing deeper would be looked at for the answer's files."""
+"""The search for the response's files does not go deeper."""
 MAX_ENTRIES = 10_000
-"""Files and folders of one request together: half of what a workspace has places for."""
+"""Files and folders of one request together: half of a workspace's inodes."""
 _LINK_SCHEME = "sandbox:"
 """How models write links to their files: ``sandbox:/mnt/data/x.csv``."""
 
 
 def checked_path(path: str, pointer: str = "") -> str:
-    """The file of the workspace that ``path`` names, in the one way to write it: ``x.csv`` for ``./data/../x.csv``.
+    """Return the normalised path in the workspace: ``x.csv`` for ``./data/../x.csv``.
 
-    INVARIANT: what is returned has one or more parts; none is empty, ``.`` or ``..``; it does not begin with ``/``; it
-    carries neither NUL nor any other control character, and no part is longer than the file system takes. A path that
-    leaves the workspace on its way is refused, though it came back.
+    INVARIANT: the result has one or more parts; none is empty, ``.`` or ``..``; it does not begin with ``/``; it has no
+    control character, NUL included, and no part is longer than a file name may be. A path that leaves the workspace and
+    returns to it is rejected.
 
-    Raises ``IllegalPath`` that says which rule is broken.
+    Raises ``IllegalPath``, which names the broken rule.
     """
     try:
         return _normalized(path)
@@ -39,10 +39,10 @@ def checked_path(path: str, pointer: str = "") -> str:
 
 
 def checked_paths(written: Iterable[str], program: str) -> list[str]:
-    """The files that ``written`` names, as ``checked_path`` tells them; ``program`` is the code's own file.
+    """Return the normalised paths of all files of a request; ``program`` is the file of the code itself.
 
-    INVARIANT: no two of them collide: none is given twice, takes the program's place, or is both a file and a folder;
-    all with their folders are no more than ``MAX_ENTRIES``.
+    INVARIANT: they do not collide: none appears twice, replaces the program, or is both a file and a folder. With their
+    folders they are at most ``MAX_ENTRIES``.
 
     Raises ``IllegalPath`` whose pointer is ``/files/<index>/path``.
     """
@@ -68,7 +68,7 @@ def checked_paths(written: Iterable[str], program: str) -> list[str]:
 
 
 def _normalized(path: str) -> str:
-    """``path`` without what does not matter in it. Raises ``ValueError`` with what is wrong, to follow the path."""
+    """Return the normalised path. Raises ``ValueError`` with a message that continues a sentence after the path."""
     _check_text(path)
     pieces = _below_workspace(path)
     parts: list[str] = []
@@ -80,9 +80,9 @@ def _normalized(path: str) -> str:
         else:
             raise ValueError("climbs out of the workspace with '..'")
     if not parts:
-        raise ValueError("names the workspace itself, and no file in it")
+        raise ValueError("names the workspace itself, not a file in it")
     if path.rpartition("/")[2] in ("", ".", ".."):
-        raise ValueError("names a folder, and no file")
+        raise ValueError("names a folder, not a file")
     _check_size(parts)
     return "/".join(parts)
 
@@ -91,15 +91,15 @@ def _check_text(path: str) -> None:
     if not path:
         raise ValueError("is empty")
     if any("\ud800" <= char <= "\udfff" for char in path):
-        raise ValueError("carries an unpaired surrogate")
+        raise ValueError("contains an unpaired surrogate")
     if any(char < " " or char == "\x7f" for char in path):
-        raise ValueError("carries a control character")
+        raise ValueError("contains a control character")
     if len(path.encode()) > MAX_WRITTEN_BYTES:
         raise ValueError(f"is longer than {MAX_PATH_BYTES} bytes")
 
 
 def _below_workspace(path: str) -> list[str]:
-    """The pieces of ``path`` from the workspace on, without those that are empty or ``.``."""
+    """Return the parts of ``path`` below the workspace, without empty ones and ``.``."""
     place = path.removeprefix(_LINK_SCHEME) if path.startswith(f"{_LINK_SCHEME}/") else path
     pieces = [piece for piece in place.split("/") if piece not in ("", ".")]
     if not place.startswith("/"):
@@ -108,7 +108,7 @@ def _below_workspace(path: str) -> list[str]:
         above = folder.split("/")[1:]
         if pieces[: len(above)] == above:
             return pieces[len(above) :]
-    raise ValueError(f"is absolute, and not below {WORKSPACE_ALIASES[0]}")
+    raise ValueError(f"is absolute and not below {WORKSPACE_ALIASES[0]}")
 
 
 def _check_size(parts: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""The settings: read once, from flags, then the environment, then ``codex.toml``, then the defaults; then frozen.
+"""The settings: read once from flags, the environment, ``codex.toml`` and the defaults, in this order; then frozen.
 
 Each field is one row of the table in ``docs/settings.md`` (a test compares them); ``CODEX_`` and the field's name in
 capitals is its environment variable, the name itself its key in ``codex.toml``.
@@ -40,10 +40,10 @@ from codex_server.units import format_size, parse_size
 
 ENV_PREFIX = "CODEX_"
 _FIRST_FREE_ID = 1000
-"""Below are the system's accounts, host root among them."""
+"""Lower ids belong to system accounts, host root among them."""
 _FEWEST_GUEST_IDS = 20_000
 _A_CONSEQUENCE = "default_factory_not_called"
-"""Pydantic's word for a default that rests on a setting which is wrong itself."""
+"""Pydantic's error type for a default that depends on another invalid setting."""
 _IN_WORDS = {
     "greater_than": "it must be above {gt}",
     "greater_than_equal": "it must be at least {ge}",
@@ -57,7 +57,7 @@ _IN_WORDS = {
     "bool_type": "it must be true or false",
     "literal_error": "it must be {expected}",
 }
-"""What a person is told for pydantic's kinds of problems; the others' own messages will do."""
+"""Messages for pydantic's error types; the others keep pydantic's own message."""
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -70,7 +70,7 @@ def default_state_dir() -> Path:
 
 
 def _default_timeout(settings: dict[str, Any]) -> float:
-    """Not above ``max_timeout``, which is validated before."""
+    """Return 10 s or ``max_timeout``, which is validated earlier, whichever is lower."""
     return float(min(10.0, settings.get("max_timeout", 10.0)))
 
 
@@ -84,7 +84,7 @@ def _parse_pool_sizes(value: Any) -> Any:
 
 
 class Settings(BaseSettings):
-    """Everything an operator can set; each description is what ``codex-server config`` and the documents show."""
+    """Everything an operator can set; ``codex-server config`` and the documents show each description."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -95,14 +95,14 @@ class Settings(BaseSettings):
     )
     allow_no_auth: bool = Field(False, description="Serve without any token; refused unless the address is loopback")
     state_dir: Path = Field(
-        default_factory=default_state_dir, description="Folder for what outlives a restart: tokens, data packages"
+        default_factory=default_state_dir, description="Folder for what must survive a restart: tokens, data packages"
     )
     public_url: str | None = Field(
         None, description="Address that callers use, for the start message and the OpenAPI document's servers"
     )
 
     backend: Literal["auto", "embedded", "docker"] = Field(
-        "auto", description="Builder of sandboxes; auto: embedded where this host allows it, else docker"
+        "auto", description="Sandbox backend; auto: embedded where this host allows it, else docker"
     )
     min_isolation: Literal["confined", "namespaces", "full"] = Field(
         "namespaces", description="Refuse to start below this isolation level"
@@ -121,7 +121,7 @@ class Settings(BaseSettings):
     docker_image: str = Field(
         "codex-runner-{runner}:{version}", description="docker: name and tag of the runners' images"
     )
-    runners_dir: Path | None = Field(None, description="Folder with further runners, beside the shipped ones")
+    runners_dir: Path | None = Field(None, description="Folder with additional runners")
     data_packages: bool = Field(
         True, description="Give programs the packages that their runner names (numpy, pandas, ...); see the README"
     )
@@ -129,31 +129,29 @@ class Settings(BaseSettings):
         None, description="Folder that the data packages are installed in; by default packages in state_dir"
     )
     save_figures: bool = Field(
-        True, description="Hand back the matplotlib figures that a Python program shows, or leaves open at its end"
+        True, description="Return the matplotlib figures that a Python program shows or leaves open at its end"
     )
 
     trusted_proxies: str = Field(
-        "",
-        description="Addresses or networks of reverse proxies, with commas, whose X-Forwarded-For is believed; by "
-        "default nobody's",
+        "", description="Reverse proxies (addresses or networks, with commas) whose X-Forwarded-For is trusted"
     )
     rate_limit: str = Field(
         "60/minute",
-        description="Requests to /execute for each token, refused and replayed ones included, in slowapi's syntax; "
+        description="Requests to /execute for each token, rejected and replayed ones included, in slowapi's syntax; "
         "empty for no limit",
     )
     max_concurrency: int = Field(
         default_factory=lambda: max(4, 2 * len(os.sched_getaffinity(0))),
         ge=1,
         le=1000,
-        description="Executions at once; by default twice the processors, at least 4",
+        description="Executions at once; by default twice the number of CPUs, at least 4",
     )
     queue_length: int = Field(64, ge=0, le=100_000, description="Executions that may wait for a place; then 503")
     queue_seconds: float = Field(10.0, gt=0, description="Longest wait for a place; then 503")
     pool_sizes: Annotated[dict[str, int], NoDecode] = Field(
         default_factory=lambda: {"python": 4, "python-data": 2, "javascript": 2},
         description="Armed sandboxes kept ready in each pool; a pool that is not named gets 1, 0 switches it off "
-        "(each sandbox is then made when it is asked for); python serves every language without an agent, "
+        "(each sandbox is then made on demand); python serves every language without an agent, "
         "python-data Python programs that import data packages, javascript TypeScript too unless typescript is named",
     )
     drain_seconds: float = Field(30.0, ge=0, description="On SIGTERM: how long running executions may take to finish")
@@ -166,12 +164,12 @@ class Settings(BaseSettings):
         ge=1,
         description="Wall seconds of a program when the request names none; by default 10, or a lower max_timeout",
     )
-    max_cpu_seconds: float = Field(30.0, gt=0, description="Processor seconds of a program, all its processes together")
-    max_memory: Size = Field(512 * 2**20, ge=16 * 2**20, description="Memory of a program with its files")
+    max_cpu_seconds: float = Field(30.0, gt=0, description="CPU seconds of a program, all its processes together")
+    max_memory: Size = Field(512 * 2**20, ge=16 * 2**20, description="Memory of a program, its files included")
     max_processes: int = Field(64, ge=1, le=4096, description="Processes and threads of a program")
     max_output: Size = Field(64 * 2**10, ge=64, description="Bytes kept of each output stream, head and tail")
     max_flood: Size = Field(
-        64 * 2**20, ge=2**16, description="Bytes that a program may print in all before it is stopped"
+        64 * 2**20, ge=2**16, description="Bytes that a program may print in total before it is stopped"
     )
     max_workspace: Size = Field(64 * 2**20, ge=2**20, description="Size of the workspace, and of /tmp")
     max_file_size: Size = Field(
@@ -189,15 +187,17 @@ class Settings(BaseSettings):
         75.0, gt=0, le=86_400, description="How long an idle connection is kept; a proxy should close its own sooner"
     )
     max_response: int = Field(
-        100_000, ge=10_000, description="Largest answer to /execute, in characters (ChatGPT refuses more than 100,000)"
+        100_000,
+        ge=10_000,
+        description="Largest response to /execute, in characters (ChatGPT refuses more than 100,000)",
     )
     max_inline_file: Size = Field(
-        32 * 2**10, ge=0, description="Largest file of the workspace that is handed back in the answer"
+        32 * 2**10, ge=0, description="Largest file of the workspace that is returned in the response"
     )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least serious level to log")
     log_format: Literal["auto", "json", "console"] = Field(
-        "auto", description="json: one object a line; console: for eyes; auto: console on a terminal"
+        "auto", description="json: one object a line; console: for people; auto: console on a terminal"
     )
 
     @field_validator("guest_ids")
@@ -206,7 +206,7 @@ class Settings(BaseSettings):
         first, count = map(int, value.split(":"))
         if first < _FIRST_FREE_ID or count < _FEWEST_GUEST_IDS or first + count > 2**32 - 1:
             raise ValueError(
-                f"{value!r} is no range for guests: write first:count with at least {_FEWEST_GUEST_IDS} ids "
+                f"{value!r} is not a range for guests: write first:count with at least {_FEWEST_GUEST_IDS} ids "
                 f"from {_FIRST_FREE_ID} up, such as 1048576:65536"
             )
         return value
@@ -244,7 +244,7 @@ class Settings(BaseSettings):
         except (LookupError, ValueError):
             named = ""
         if "{runner}" not in value or not re.fullmatch(r"[a-z0-9][\w./:-]*", named):
-            raise ValueError(f"{value!r} is no name of images; write for example codex-runner-{{runner}}:{{version}}")
+            raise ValueError(f"{value!r} is not an image name; write for example codex-runner-{{runner}}:{{version}}")
         return value
 
     @field_validator("public_url")
@@ -286,7 +286,7 @@ class Settings(BaseSettings):
         if value is None:
             return None
         if len(token := bare_token(value.get_secret_value())) < 16:
-            raise ValueError("a token needs at least 16 characters; leave it unset and one is made at the first start")
+            raise ValueError("a token needs at least 16 characters; leave it unset and the first start makes one")
         return SecretStr(token)
 
     @model_validator(mode="after")
@@ -319,7 +319,7 @@ class Settings(BaseSettings):
 
     @property
     def ceilings(self) -> Limits:
-        """The limits that a request may only tighten; its wall time has a default below its ceiling."""
+        """The limits that a request can only tighten; the default of its wall time is below the ceiling."""
         return Limits(
             wall_seconds=self.max_timeout,
             cpu_seconds=self.max_cpu_seconds,
@@ -331,10 +331,10 @@ class Settings(BaseSettings):
 
 
 def load_settings(flags: Mapping[str, object] | None = None, written: Mapping[str, str] | None = None) -> Settings:
-    """The effective settings; ``flags`` (from the command line) win over everything else.
+    """Return the effective settings; ``flags`` (from the command line) take precedence over everything else.
 
-    ``written`` tells of flags how they were written, ``--port`` for example; of others it was ``--set``. Raises
-    ``SettingsInvalid`` with one message that names every setting that is wrong, by where its value comes from.
+    ``written`` maps a setting to its own flag, ``--port`` for example; the others came by ``--set``. Raises
+    ``SettingsInvalid`` with one message that names every invalid setting by the source of its value.
     """
     given = {name: f"--set {name}" for name in flags or {}} | dict(written or {})
     try:
@@ -344,23 +344,23 @@ def load_settings(flags: Mapping[str, object] | None = None, written: Mapping[st
         lines = [f"  {_explain(problem, given)}" for problem in problems]
         raise SettingsInvalid("\n".join(["these settings are wrong:", *lines])) from None
     except OSError as error:
-        cure = "put a file there that this account may read, or remove it; without it the defaults hold"
-        raise SettingsInvalid(f"{CONFIG_FILE} cannot be read ({error.strerror}): {cure}") from None
+        remedy = "put a file there that this account may read, or remove it; without it the defaults hold"
+        raise SettingsInvalid(f"{CONFIG_FILE} cannot be read ({error.strerror}): {remedy}") from None
     except ValueError as error:
         raise SettingsInvalid(f"{CONFIG_FILE} cannot be read: {error}") from None
 
 
 def suggest_settings(name: str, prefix: str = "") -> str:
-    """What to do about ``name``, which is no setting: the nearest ones, as variables where ``prefix`` is given."""
+    """Return a hint for the unknown setting ``name``: the nearest ones, as variables when ``prefix`` is given."""
     last_word = name.rpartition("_")[2]
-    kin = [known for known in Settings.model_fields if last_word in known.split("_")]
+    related = [known for known in Settings.model_fields if last_word in known.split("_")]
     very_near, near = (difflib.get_close_matches(name, Settings.model_fields, 1, cutoff) for cutoff in (0.8, 0.6))
-    shown = [prefix + known.upper() if prefix else known for known in very_near or kin[:2] or near]
+    shown = [prefix + known.upper() if prefix else known for known in very_near or related[:2] or near]
     return f"did you mean {' or '.join(shown)}?" if shown else "`codex-server config` lists them"
 
 
 def is_size(field: FieldInfo) -> bool:
-    """Whether the setting is a number of bytes that may be written as ``64MiB``."""
+    """Return whether the setting is a number of bytes that may be written as ``64MiB``."""
     return any(part in Size.__metadata__ for part in field.metadata)  # type: ignore[attr-defined]
 
 
@@ -374,9 +374,9 @@ def _explain(problem: Any, given: Mapping[str, str]) -> str:
 
 
 def _where(name: str, given: Mapping[str, str], problem: Any) -> str:
-    """The flag, variable or line of the file that the value comes from; with the value, unless the problem tells it."""
-    told = problem["type"] == "value_error" or name == "api_token" or len(problem["loc"]) > 1
-    value = "" if told else _shown(name, problem["input"])
+    """Return the flag, variable or file key that the value comes from, with the value unless the message has it."""
+    in_message = problem["type"] == "value_error" or name == "api_token" or len(problem["loc"]) > 1
+    value = "" if in_message else _shown(name, problem["input"])
     variable = ENV_PREFIX + name.upper()
     if name in given:
         sign = "=" if given[name].startswith("--set ") else " "

@@ -1,4 +1,4 @@
-"""A token as it is written in a header, a variable or a file: with what comes along when it is copied."""
+"""Cleans a token from a header, a variable or a file of what people copy along with it."""
 
 import re
 
@@ -7,13 +7,13 @@ _BEARER = re.compile(r"bearer(?:[\s:]+|$)", re.IGNORECASE)
 _AROUND = " \t\r\n\v\f\0\ufeff\u200b\u00a0"
 
 _LAYERS = 8
-"""More than anybody wraps a token into by mistake; the cost of a header that is all quotes stays small."""
+"""More than a copied token ever has; it bounds the cost of a header that is all quotes."""
 
 
 def bare_token(text: str) -> str:
-    """``text`` without white space, a byte order mark, quotes and the word ``Bearer`` around the token.
+    """Return ``text`` without white space, a byte order mark, quotes and the word ``Bearer`` around the token.
 
-    Every place that reads a token uses it, so that a token is the same wherever it was written.
+    Every place that reads a token uses this function, so a token is the same wherever it was written.
     """
     for _ in range(_LAYERS):
         bare = text.strip(_AROUND)
@@ -28,12 +28,12 @@ def bare_token(text: str) -> str:
 
 
 def is_bearer(field: str) -> bool:
-    """Whether an ``Authorization`` field is of the scheme ``Bearer``, quotes or not."""
+    """Return whether an ``Authorization`` field has the scheme ``Bearer``, in quotes or not."""
     return bool(_BEARER.match(field.strip(_AROUND + "".join(_PAIRS))))
 
 
 def decode_field(value: str) -> str:
-    """A header's value, which reaches us as Latin-1, as the UTF-8 that clients send."""
+    """Decode a header's value, which arrives as Latin-1, as the UTF-8 that clients send."""
     try:
         return value.encode("latin-1").decode("utf-8")
     except UnicodeError:

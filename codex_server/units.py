@@ -1,4 +1,4 @@
-"""Sizes as people write them, and as numbers: ``"64MiB"`` is 67_108_864 bytes."""
+"""Converts between sizes as people write them and numbers: ``"64MiB"`` is 67_108_864 bytes."""
 
 import re
 
@@ -8,9 +8,9 @@ _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 
 
 def parse_size(text: str) -> int:
-    """Bytes in ``text``: ``"64MiB"``, ``"1 GiB"``, ``"500kB"`` (decimal) or ``"4096"``.
+    """Return the bytes that ``text`` means: ``"64MiB"``, ``"1 GiB"``, ``"500kB"`` (decimal) or ``"4096"``.
 
-    Raises ``ValueError`` that names the accepted forms.
+    Raises ``ValueError``, which names the accepted forms.
     """
     match = _SIZE.fullmatch(text)
     factor = {**_FACTORS, **_DECIMAL}.get(match[2].upper()) if match else None
@@ -20,7 +20,7 @@ def parse_size(text: str) -> int:
 
 
 def format_size(count: int) -> str:
-    """``count`` bytes in the largest binary unit that keeps it short: 268435456 is ``"256 MiB"``."""
+    """Format ``count`` bytes in the largest binary unit that is not above it: 268435456 is ``"256 MiB"``."""
     size = float(count)
     for unit in ("bytes", "KiB", "MiB"):
         if size < 1024:
@@ -30,7 +30,7 @@ def format_size(count: int) -> str:
 
 
 def format_sizes(size: int, cap: int) -> tuple[str, str]:
-    """Two sizes that a person is to compare: in bytes where their short forms say the same."""
+    """Format two sizes for comparison: in bytes when their short forms are equal."""
     short, short_cap = format_size(size), format_size(cap)
     if size != cap and short.replace(".0 ", " ") == short_cap.replace(".0 ", " "):
         return f"{size} bytes", f"{cap} bytes"
@@ -38,5 +38,5 @@ def format_sizes(size: int, cap: int) -> tuple[str, str]:
 
 
 def format_seconds(seconds: float) -> str:
-    """Seconds without needless digits: 10.0 is ``"10 s"``, 0.5 is ``"0.5 s"``."""
+    """Format seconds without trailing zeros: 10.0 is ``"10 s"``, 0.5 is ``"0.5 s"``."""
     return f"{seconds:g} s"

@@ -33,7 +33,7 @@ SHOWN_DEFAULTS = {
     "default_timeout": "`10`",
     "max_file_size": "`64MiB`",
     "state_dir": "`~/.local/state/codex-server`",
-    "max_concurrency": "twice the processors, at least 4",
+    "max_concurrency": "twice the number of CPUs, at least 4",
 }
 """Defaults that depend on the machine, in words."""
 WRITTEN = "This page is written by `make docs` from the code; a test compares them.\n"

@@ -23,7 +23,7 @@ name: hello
 title: Hello
 file: main.hello
 program: node
-packages: {installer: npm, manifest: package.json, finish: finish.mjs, parts: [package-lock.json]}
+packages: {installer: npm, manifest: package.json, post_install: finish.mjs, parts: [package-lock.json]}
 """
 
 

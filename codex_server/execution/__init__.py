@@ -1,1 +1,1 @@
-"""From an execution to its outcome: admission, pools of armed sandboxes, captured output. Begin at ``executor``."""
+"""Runs executions: admission, pools of armed sandboxes, captured output. Start reading at ``executor``."""

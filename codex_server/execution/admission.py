@@ -1,4 +1,4 @@
-"""How many executions run at once, and how many may wait for a place; the rest are ``Busy`` at once."""
+"""Limits how many executions run at once and how many wait; the others get ``Busy`` at once."""
 
 import asyncio
 import math
@@ -11,14 +11,14 @@ from codex_server.errors import Busy
 
 _FIRST_GUESS_SECONDS = 1.0
 _WEIGHT = 0.1
-"""Of the newest run in the moving average: about the last twenty runs count."""
+"""The weight of the newest run in the moving average: about the last twenty runs count."""
 _LONGEST_ADVICE_SECONDS = 60
 
 
 class Admission:
-    """Places for ``places`` executions, and a waiting room for ``queue_length`` more, served in order of arrival.
+    """Places for ``places`` executions, and a queue for ``queue_length`` more, first in, first out.
 
-    A place is never lost: whoever is cancelled or loses patience at the moment a place is handed over passes it on.
+    A place is never lost: if a waiter is cancelled or times out while it receives a place, the next one gets it.
     """
 
     def __init__(
@@ -34,23 +34,23 @@ class Admission:
 
     @property
     def running(self) -> int:
-        """Places that are taken."""
+        """Places in use."""
         return self._running
 
     @property
     def queued(self) -> int:
-        """Executions in the waiting room."""
+        """Executions in the queue."""
         return len(self._waiting)
 
     @property
     def retry_after(self) -> int:
-        """Whole seconds until a newcomer would get a place, by the moving average of run times: 1 to 60."""
+        """Estimated whole seconds until a new execution gets a place, by the moving average of run times: 1 to 60."""
         waves = (len(self._waiting) + 1) / self._places
         return max(1, min(_LONGEST_ADVICE_SECONDS, math.ceil(waves * self._typical_seconds)))
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
-        """A place, for as long as the context lasts. Raises ``Busy`` at once, or after ``queue_seconds``."""
+        """Hold a place while the context lasts. Raises ``Busy`` at once, or after ``queue_seconds``."""
         await self._enter()
         began = self._clock()
         try:
@@ -60,28 +60,28 @@ class Admission:
             self._leave()
 
     async def _enter(self) -> None:
-        if self._running < self._places:  # then nobody waits: a place that is left goes to the waiting first
+        if self._running < self._places:  # then the queue is empty: a free place goes to the queue first
             self._running += 1
         elif len(self._waiting) >= self._queue_length:
-            raise self._busy("every sandbox is in use and the waiting room is full")
+            raise self._busy("every sandbox is in use and the queue is full")
         elif not await self._wait():
             raise self._busy(f"no sandbox became free within {self._queue_seconds:g} s")
 
     async def _wait(self) -> bool:
-        """Whether a place was handed over; False when patience ended first."""
+        """Wait for a place; return False after ``queue_seconds``."""
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[bool] = loop.create_future()
         self._waiting[turn] = None
-        patience = loop.call_later(self._queue_seconds, self._give_up, turn)
+        timeout = loop.call_later(self._queue_seconds, self._give_up, turn)
         try:
             return await turn
         except asyncio.CancelledError:
             self._waiting.pop(turn, None)
-            if not turn.cancelled() and turn.result():  # handed over, and cancelled before it could be used
+            if not turn.cancelled() and turn.result():  # received a place, but was cancelled before it could use it
                 self._leave()
             raise
         finally:
-            patience.cancel()
+            timeout.cancel()
 
     def _give_up(self, turn: asyncio.Future[bool]) -> None:
         self._waiting.pop(turn, None)
@@ -89,7 +89,7 @@ class Admission:
             turn.set_result(False)
 
     def _leave(self) -> None:
-        """Hand the place to the first who still waits, or free it."""
+        """Give the place to the first waiter, or free it."""
         while self._waiting:
             turn, _ = self._waiting.popitem(last=False)
             if not turn.done():

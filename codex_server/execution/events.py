@@ -1,4 +1,4 @@
-"""What happens in an execution, as numbered events: kept in bounded memory, read by anyone who follows it."""
+"""The numbered events of an execution, kept in bounded memory for any number of readers."""
 
 import asyncio
 import codecs
@@ -10,7 +10,7 @@ from datetime import datetime
 from codex_server.model import Outcome, OutputFile, Stream
 
 _EVENT_BYTES = 200
-"""What an event costs beside its text, so that many small ones are bounded too."""
+"""The cost of an event in addition to its text, so that many small ones are bounded too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Text that the program wrote; ``end`` counts the bytes of its stream up to here."""
+    """Text that the program wrote; ``end`` is the offset in bytes where it ends in its stream."""
 
     stream: Stream
     text: str
@@ -32,7 +32,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Output of ``size`` bytes that is no longer kept: the reader was slower than the program."""
+    """``size`` bytes of output that are no longer kept: the reader was slower than the program."""
 
     stream: Stream
     size: int
@@ -47,14 +47,14 @@ class FileLeft:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The execution has its outcome: the last event, unless ``Problem`` is."""
+    """The execution has an outcome. The last event is this or ``Problem``."""
 
     outcome: Outcome
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """The execution has no outcome, for this reason: the last event, unless ``Finished`` is."""
+    """The execution has no outcome; ``error`` is why. The last event is this or ``Finished``."""
 
     error: Exception
 
@@ -73,14 +73,14 @@ class Event:
 class EventLog:
     """The events of one execution.
 
-    Of its output the first half of ``limit_bytes`` is kept, and the last half (each with one chunk more at most); what
-    was between is reported as a ``Gap``. A reader never slows the program: whoever comes late reads what is kept.
+    It keeps ``limit_bytes`` of the output, half from the head and half from the tail (each may exceed its half by one
+    chunk); a ``Gap`` stands for what was between. A slow reader never slows the program: it reads what is still kept.
     """
 
     def __init__(self, limit_bytes: int) -> None:
         self.head: list[Event] = []
         self.tail: deque[Event] = deque()
-        self._head_room = self._tail_room = limit_bytes // 2
+        self._head_left = self._tail_left = limit_bytes // 2
         self.last_id = self.dropped_id = 0
         self._decoders = {stream: codecs.getincrementaldecoder("utf-8")("replace") for stream in Stream}
         self._ends = dict.fromkeys(Stream, 0)
@@ -89,18 +89,18 @@ class EventLog:
         self._waiting: set[asyncio.Future[None]] = set()
 
     def write(self, stream: Stream, chunk: bytes) -> None:
-        """Add output. A character whose bytes are not all there waits for the next chunk."""
+        """Add output. An incomplete character at the end waits for the next chunk."""
         self._ends[stream] += len(chunk)
         if text := self._decoders[stream].decode(chunk):
             self._add_output(stream, text)
 
     def start(self, fact: Started) -> None:
-        """Add the first event, once: another sandbox may take the place of one that was lost before it began."""
+        """Add the first event, only once: a second sandbox may replace one lost before the program began."""
         if not self.last_id:
             self._append(fact, self.head)
 
     def close(self, fact: Finished | Problem, files: Iterable[OutputFile] = ()) -> None:
-        """Add the last event, after what the streams still hold and the ``files``."""
+        """Add the last event, after the streams' remaining text and the ``files``."""
         for stream, decoder in self._decoders.items():
             if text := decoder.decode(b"", final=True):
                 self._add_output(stream, text)
@@ -110,21 +110,21 @@ class EventLog:
         self._append(fact, self.tail)
 
     def since(self, after: int = 0) -> "EventReader":
-        """A reader of the events with a number above ``after``."""
+        """Return a reader of the events with a number above ``after``."""
         return EventReader(self, after)
 
     def _add_output(self, stream: Stream, text: str) -> None:
         fact = Output(stream, text, self._ends[stream])
-        if not self.tail and self._head_room > 0:
-            self._head_room -= _cost(fact)
+        if not self.tail and self._head_left > 0:
+            self._head_left -= _cost(fact)
             self._append(fact, self.head)
             return
-        self._tail_room -= _cost(fact)
+        self._tail_left -= _cost(fact)
         self._append(fact, self.tail)
-        while self._tail_room < 0 and len(self.tail) > 1:
+        while self._tail_left < 0 and len(self.tail) > 1:
             dropped = self.tail.popleft()
             if isinstance(dropped.fact, Output):
-                self._tail_room += _cost(dropped.fact)
+                self._tail_left += _cost(dropped.fact)
                 self.dropped_ends[dropped.fact.stream] = dropped.fact.end
             self.dropped_id = dropped.id
 
@@ -134,7 +134,7 @@ class EventLog:
         self.wake()
 
     def wake(self) -> None:
-        """Have every reader that waits look again."""
+        """Wake every waiting reader."""
         for waiting in self._waiting:
             if not waiting.done():
                 waiting.set_result(None)
@@ -152,8 +152,8 @@ class EventLog:
 class EventReader:
     """Reads a log at its own pace, to its end.
 
-    A gap has the number of an event that it stands for. Its size is exact, unless reading began after an event that was
-    no longer kept: then it counts what is before that too.
+    A gap has the number of an event that it replaces. Its size is exact, unless reading began after an event that was
+    no longer kept: then it includes the output before that event.
     """
 
     def __init__(self, log: EventLog, after: int) -> None:
@@ -174,7 +174,7 @@ class EventReader:
             await self.wait()
 
     def next(self) -> Event | None:
-        """The next event; None when there is none by now."""
+        """Return the next event, or None when there is none yet."""
         event = self._find()
         if event:
             self._note(event)
@@ -187,11 +187,11 @@ class EventReader:
 
     @property
     def ended(self) -> bool:
-        """Whether the last event was read."""
+        """Whether the last event has been read."""
         return self._log.closed and self._after >= self._log.last_id
 
     async def wait(self, seconds: float | None = None) -> bool:
-        """Whether there is more to read, now, within ``seconds``, or until somebody calls ``EventLog.wake``."""
+        """Wait for more events, at most ``seconds`` or until ``EventLog.wake``; return whether there are any."""
         if self.ended:
             return False
         if self._after >= self._log.last_id:

@@ -1,4 +1,4 @@
-"""The way of an execution: find its language, be admitted, check a sandbox out, run, tell the outcome."""
+"""Runs an execution: find the language, admit, check out a sandbox, run, return the outcome."""
 
 import asyncio
 import logging
@@ -17,26 +17,26 @@ from codex_server.settings import Settings
 _log = logging.getLogger(__name__)
 
 _MOST_READ = 32_000
-"""Bytes of a module beside the program that are looked at."""
+"""Bytes of an input module that are searched for imports."""
 _TRIES = 3
-"""Sandboxes that one execution may lose before its code begins."""
+"""Sandboxes that are tried for one execution while its code has not begun."""
 _RETRY_SECONDS = 10.0
-"""After which no other is tried for it: an engine that hangs says no after 20 s, and the caller is still waiting."""
+"""After this time no other sandbox is tried: a hanging engine fails after 20 s, and the caller is waiting."""
 _CANCEL_SECONDS = 10.0
-"""How long cancelled executions may take to leave."""
+"""How long cancelled executions may take to end."""
 
 
 class ExecutionObserver(Protocol):
-    """Whoever counts executions."""
+    """Receives the figures of each execution."""
 
     def executed(
         self, language: str, status: Status, queue_seconds: float, wall_seconds: float, cpu_seconds: float | None
     ) -> None:
-        """An execution that began has ended; ``language`` is a runner's name."""
+        """Record an execution that began and has ended; ``language`` is a runner's name."""
 
 
 class Executor:
-    """Runs executions on ``backend``, which the caller starts before this and closes after it."""
+    """Runs executions on ``backend``, which the caller starts before the executor and closes after it."""
 
     def __init__(
         self, backend: Backend, languages: Languages, settings: Settings, *, metrics: ExecutionObserver | None = None
@@ -53,14 +53,14 @@ class Executor:
         self._draining = False
 
     async def execute(self, execution: Execution) -> Outcome:
-        """``submit`` and wait. Cancelling the caller's task kills its sandbox."""
+        """Submit and wait for the outcome. Cancelling the caller's task kills the sandbox."""
         return await self.submit(execution).outcome_or_abandon()
 
     def submit(self, execution: Execution) -> Run:
-        """Take ``execution`` on; it belongs to this executor until it has ended.
+        """Start ``execution``; it belongs to this executor until it has ended.
 
         Raises ``UnknownLanguage``, ``LanguageUnavailable`` or ``Draining``. ``Run.admitted`` and ``Run.outcome`` raise
-        ``Busy``, ``Draining`` or ``SandboxUnavailable`` when nothing of it has begun, ``Run.outcome`` also
+        ``Busy``, ``Draining`` or ``SandboxUnavailable`` when the program has not begun. ``Run.outcome`` also raises
         ``SandboxFault`` when its sandbox was lost later (it is not run again).
         """
         if self._draining:
@@ -80,16 +80,16 @@ class Executor:
                 self._idle.set()
 
     async def _ending(self, run: Run) -> Ending:
-        """The ending of ``run``. A sandbox that is lost before the code begins is replaced, and nobody notices."""
+        """Return the ending of ``run``. A sandbox that is lost before the code begins is replaced without notice."""
         deadline = run.deadline()
         try:
             async with deadline, self._admission.place():
-                patience_ends = asyncio.get_running_loop().time() + _RETRY_SECONDS
+                retry_until = asyncio.get_running_loop().time() + _RETRY_SECONDS
                 for _ in range(_TRIES - 1):
                     try:
                         return await self._try(run)
                     except SandboxUnavailable as error:
-                        if asyncio.get_running_loop().time() > patience_ends:
+                        if asyncio.get_running_loop().time() > retry_until:
                             raise
                         run.take_back()
                         _log.warning("another sandbox for %s: %s", run.id, error)
@@ -104,7 +104,7 @@ class Executor:
             raise
 
     async def _try(self, run: Run) -> Ending:
-        pool = self._pools[self._backend.pool_key(run.language, run.execution.code, _given(run.execution))]
+        pool = self._pools[self._backend.pool_key(run.language, run.execution.code, _texts(run.execution))]
         async with pool.checkout(run.language) as sandbox:
             run.begin()
             return await sandbox.run(run.execution, run.language, run.write_output)
@@ -118,7 +118,7 @@ class Executor:
         return outcome
 
     async def start(self) -> None:
-        """Begin to fill one pool for each kind of sandbox that an available language needs."""
+        """Create and start one pool for each kind of sandbox that an available language needs."""
         for language in self._languages:
             for key in self._backend.pool_keys(language) if language.available else ():
                 if key not in self._pools:
@@ -127,17 +127,17 @@ class Executor:
                     self._pools[key].start()
 
     async def drain(self, seconds: float) -> None:
-        """Refuse new executions, give those that run or wait ``seconds`` to end, then cancel what is left.
+        """Reject new executions, wait ``seconds`` for running and queued ones to end, then cancel the rest.
 
-        What is cancelled while it runs has the outcome ``cancelled``, with its output so far; what still waits is
-        refused with ``Draining``.
+        A cancelled running execution has the outcome ``cancelled`` with its output so far; a queued one raises
+        ``Draining``.
         """
         self._draining = True
-        if not await self._quiet(seconds):
+        if not await self._wait_until_idle(seconds):
             await self._cancel_all()
 
     async def close(self) -> None:
-        """End every execution and destroy every sandbox."""
+        """Cancel every execution and destroy every sandbox."""
         self._draining = True
         await self._cancel_all()
         pools, self._pools = list(self._pools.values()), {}
@@ -146,11 +146,11 @@ class Executor:
     async def _cancel_all(self) -> None:
         for run in self._runs:
             run.cancel()
-        if not await self._quiet(_CANCEL_SECONDS):
+        if not await self._wait_until_idle(_CANCEL_SECONDS):
             _log.error("%d executions did not end within %g s of being cancelled", len(self._runs), _CANCEL_SECONDS)
 
-    async def _quiet(self, seconds: float) -> bool:
-        """Whether nothing runs or waits any more, at the latest after ``seconds``."""
+    async def _wait_until_idle(self, seconds: float) -> bool:
+        """Wait until nothing runs or waits, at most ``seconds``; return whether that happened."""
         try:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
@@ -160,23 +160,23 @@ class Executor:
 
     @property
     def draining(self) -> bool:
-        """Whether new executions are refused because the server is stopping."""
+        """Whether new executions are rejected because the server is stopping."""
         return self._draining
 
     def stats(self) -> ExecutorStats:
-        """How many executions run and wait, and what stands ready."""
+        """Return how many executions run and wait, and how many sandboxes are armed."""
         armed = {key: pool.armed for key, pool in self._pools.items()}
         return ExecutorStats(self._admission.running, self._admission.queued, armed)
 
     def not_ready(self) -> list[str]:
-        """What keeps this from serving, a sentence each; empty when it is ready."""
+        """Return the reasons why this cannot serve, a sentence each; empty when it is ready."""
         stopping = "the server is stopping" if self._draining else None
         reasons = [stopping, self._backend.problem(), *(pool.problem for pool in self._pools.values())]
         return [reason for reason in reasons if reason]
 
 
-def _given(execution: Execution) -> Iterator[str]:
-    """What comes with a program: names of variables and files, and the text of modules (their beginning)."""
+def _texts(execution: Execution) -> Iterator[str]:
+    """Yield the texts that accompany a program: names of variables and files, and the beginning of modules."""
     yield from execution.env
     for file in execution.files:
         yield file.path

@@ -1,4 +1,4 @@
-"""Sandboxes made ready before they are asked for: one pool for every kind that the backend tells apart."""
+"""Pools of armed sandboxes: one pool for each kind that the backend distinguishes."""
 
 import asyncio
 import contextlib
@@ -16,23 +16,23 @@ _log = logging.getLogger(__name__)
 _ARM_SECONDS = 30.0
 """Longest time that arming one sandbox may take."""
 _PRECEDENCE_SECONDS = 0.05
-"""How long a refill lets the execution that took a sandbox have the processors for itself."""
-_ANSWER_SECONDS = 0.002
-"""How long the clearing up after an execution lets its answer go first."""
-_LOOK_SECONDS = 2.0
-"""How often an idle pool looks whether its sandboxes still live: they die with a zygote that was killed."""
+"""How long a refill waits, so that the execution which took a sandbox has the CPUs for itself."""
+_RESPONSE_SECONDS = 0.002
+"""How long the cleanup after an execution waits, so that the response is sent first."""
+_CHECK_SECONDS = 2.0
+"""How often an idle pool checks that its sandboxes are alive: they die with their zygote."""
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 30.0
 _CLOSE_SECONDS = 10.0
 _MOST_BEING_DESTROYED = 8
-"""Above this many, a checkout first waits: making sandboxes must not outrun destroying them."""
+"""With this many, a checkout waits first: creation of sandboxes must not outrun their destruction."""
 
 
 class Pool:
     """Keeps ``size`` armed sandboxes of one kind; ``language`` is the one they are armed for.
 
-    A checkout takes an armed sandbox, or arms one when there is none. The refill runs behind, one sandbox at a time,
-    and starts when the execution that made the gap has ended or has run for ``precedence`` seconds.
+    A checkout takes an armed sandbox, or arms one when there is none. The refill runs in the background, one sandbox at
+    a time. It starts when the execution that took a sandbox has ended or has run for ``precedence`` seconds.
     """
 
     def __init__(
@@ -60,23 +60,23 @@ class Pool:
 
     @property
     def armed(self) -> int:
-        """Sandboxes that stand ready."""
+        """The number of armed sandboxes."""
         return sum(sandbox.alive for sandbox in self._armed)
 
     @property
     def problem(self) -> str | None:
-        """What keeps the pool from being ready, as a sentence, or None. A pool that is merely used up is ready."""
+        """Why the pool is not ready, as a sentence, or None. A pool that is only used up is ready."""
         if self._trouble is not None:
             return f"the pool {self.name} cannot be filled: {self._trouble}"
-        return None if self._filled_once else f"no sandbox of the pool {self.name} stands ready yet"
+        return None if self._filled_once else f"no sandbox of the pool {self.name} is ready yet"
 
     def start(self) -> None:
-        """Begin to fill, in the background."""
+        """Start to fill the pool in the background."""
         self._gap.set()
         self._refiller = asyncio.create_task(self._keep_filled(), name=f"refill {self.name}")
 
     async def close(self) -> None:
-        """Destroy every sandbox and wait until they are gone."""
+        """Destroy every sandbox and wait until they are destroyed."""
         if self._refiller is not None:
             self._refiller.cancel()
             await asyncio.wait([self._refiller])
@@ -85,11 +85,11 @@ class Pool:
         if self._being_destroyed:
             _, pending = await asyncio.wait(self._being_destroyed, timeout=_CLOSE_SECONDS)
             if pending:
-                _log.error("%d sandboxes of the pool %s would not be destroyed", len(pending), self.name)
+                _log.error("%d sandboxes of the pool %s could not be destroyed", len(pending), self.name)
 
     @asynccontextmanager
     async def checkout(self, language: Language) -> AsyncIterator[Sandbox]:
-        """A living sandbox for ``language``; destroyed afterwards, in the background. Raises ``SandboxUnavailable``."""
+        """Yield a live sandbox for ``language``, then destroy it in the background. Raises ``SandboxUnavailable``."""
         while len(self._being_destroyed) >= _MOST_BEING_DESTROYED:
             await asyncio.wait(self._being_destroyed, return_when=asyncio.FIRST_COMPLETED)
         sandbox = self._take() or await self._arm(language)
@@ -101,13 +101,13 @@ class Pool:
             self._discard(sandbox)  # at once: its program may still run
             raise
         else:
-            self._discard(sandbox, after=_ANSWER_SECONDS)
+            self._discard(sandbox, after=_RESPONSE_SECONDS)
         finally:
             precedence.cancel()
-            loop.call_later(_ANSWER_SECONDS, self._gap.set)
+            loop.call_later(_RESPONSE_SECONDS, self._gap.set)
 
     def _take(self) -> Sandbox | None:
-        """The oldest armed sandbox that is alive."""
+        """Remove and return the oldest armed sandbox that is alive."""
         while self._armed:
             sandbox = self._armed.popleft()
             if sandbox.alive:
@@ -133,7 +133,7 @@ class Pool:
         failures = 0
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_SECONDS):
+                async with asyncio.timeout(_CHECK_SECONDS):
                     await self._gap.wait()
             self._gap.clear()
             while self._short():
@@ -144,7 +144,7 @@ class Pool:
                     failures = min(failures + 1, 16)
 
     def _short(self) -> bool:
-        """Whether a sandbox is missing; throws the dead ones out first."""
+        """Discard dead sandboxes, then return whether one is missing."""
         for sandbox in [sandbox for sandbox in self._armed if not sandbox.alive]:
             self._armed.remove(sandbox)
             self._discard(sandbox)
@@ -157,8 +157,8 @@ class Pool:
             self._trouble = error.detail
             _log.warning("the pool %s cannot be filled: %s", self.name, error)
             return False
-        except Exception:  # the refiller must outlive a defect in a backend, and say so
-            self._trouble = "an internal error; the server's log has it"
+        except Exception:  # the refill must survive a defect in a backend, and report it
+            self._trouble = "an internal error; see the server's log"
             _log.exception("the pool %s cannot be filled", self.name)
             return False
         self._trouble = None
@@ -170,5 +170,5 @@ async def _destroy(sandbox: Sandbox, pool: str, after: float) -> None:
     try:
         await asyncio.sleep(after)
         await sandbox.destroy()
-    except Exception:  # nobody awaits this task: the log is the only place to tell it
+    except Exception:  # nobody awaits this task: it can only be logged
         _log.exception("a sandbox of the pool %s could not be destroyed", pool)

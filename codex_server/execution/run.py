@@ -14,7 +14,7 @@ from codex_server.model import Ending, Execution, Outcome, Stop, Stream
 
 
 class Run:
-    """An execution that an executor has taken on; it belongs to the executor, not to whoever waits for it.
+    """An execution that an executor has started; it belongs to the executor, not to the waiting caller.
 
     ``began`` (monotonic) is None until the program is handed to a sandbox.
     """
@@ -39,11 +39,11 @@ class Run:
 
     @property
     def ended(self) -> bool:
-        """Whether there is an outcome, or a reason why there is none."""
+        """Whether there is an outcome, or an error in its place."""
         return self._task is not None and self._task.done()
 
     async def admitted(self) -> None:
-        """Return once the program was handed to a sandbox. Raises the refusal, and nothing of it has begun then."""
+        """Return once a sandbox has the program. Raises when it was rejected; then the program has not begun."""
         await self._admitted.wait()
         if self.began is None and self._task is not None:
             await asyncio.wait([self._task])
@@ -56,7 +56,7 @@ class Run:
         return self._task.done()
 
     async def outcome(self) -> Outcome:
-        """The outcome; leaving does not cancel the run. Raises what ``Executor.execute`` raises."""
+        """Return the outcome; cancelling the wait does not cancel the run. Raises as ``Executor.execute`` does."""
         assert self._task is not None  # noqa: S101 - the executor has started it
         return await asyncio.shield(self._task)
 
@@ -69,7 +69,7 @@ class Run:
             raise
 
     def events(self, after: int = 0) -> EventReader:
-        """A reader of the events with a number above ``after``, those to come too, until the last one."""
+        """Return a reader of the events with a number above ``after``, until the last one."""
         return self._log.since(after)
 
     def on_end(self, callback: Callable[["Run"], None]) -> None:
@@ -87,11 +87,11 @@ class Run:
         return error if isinstance(error, Exception) else stopping()
 
     def wake_readers(self) -> None:
-        """Have whoever waits for the next event look again."""
+        """Wake every reader that waits for the next event."""
         self._log.wake()
 
     def cancel(self) -> None:
-        """Kill the program, or take it out of the queue; nothing once it has ended."""
+        """Kill the program, or remove it from the queue; no effect once it has ended."""
         self._cancelled = True
         if self._deadline is not None and not self._deadline.expired():
             self._deadline.reschedule(asyncio.get_running_loop().time())
@@ -102,31 +102,31 @@ class Run:
         return self._task is not None and self._task.cancelled()
 
     async def abandon(self) -> None:
-        """Cancel it as one that nobody waits for; return when it has left."""
+        """Cancel the run because nobody waits for it; return when it has ended."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
 
     def start(self, work: Coroutine[None, None, Outcome]) -> None:
-        """For the executor: have ``work`` done, which ends with the outcome."""
+        """For the executor: run ``work``, which returns the outcome."""
         self._task = asyncio.get_running_loop().create_task(work)
         self._task.add_done_callback(self._close)
 
     def deadline(self) -> asyncio.Timeout:
-        """For the executor: the context in which the work can be cancelled. Raises ``Draining`` when it was already."""
+        """For the executor: return the context in which ``cancel`` works. Raises ``Draining`` if already cancelled."""
         if self._cancelled:
             raise stopping()
         self._deadline = asyncio.timeout(None)
         return self._deadline
 
     def begin(self) -> None:
-        """For the executor: note the hand-off to a sandbox."""
+        """For the executor: record that a sandbox has the program."""
         self.began, self._started_at = time.monotonic(), datetime.now(UTC)
         self._log.start(Started(self.id, self._started_at))
         self._admitted.set()
 
     def take_back(self) -> None:
-        """For the executor: the sandbox was lost before anything of the program began."""
+        """For the executor: record that the sandbox was lost before the program began."""
         self.began = None
 
     def write_output(self, stream: Stream, chunk: bytes) -> bool:
@@ -135,7 +135,7 @@ class Run:
         return self._recorder(stream, chunk)
 
     def ending_of_the_cancelled(self) -> Ending:
-        """The ending of a program that was killed because nobody waits for it. Raises ``Draining`` before it began."""
+        """Return the ending of a program that was cancelled while running. Raises ``Draining`` before it began."""
         if self.began is None or self._started_at is None:
             raise stopping()
         return Ending(
@@ -149,7 +149,7 @@ class Run:
         )
 
     def outcome_with(self, ending: Ending) -> Outcome:
-        """The outcome of a program that ended so."""
+        """Return the outcome for ``ending``."""
         return Outcome(
             execution_id=self.id,
             ending=ending,
@@ -169,5 +169,5 @@ class Run:
 
 
 def stopping() -> Draining:
-    """The refusal of a server that stops."""
+    """Return the error for a server that stops."""
     return Draining("the server is stopping; nothing was run, try again when it is back", retry_after=5)

@@ -1,1 +1,1 @@
-"""What an operator sees of the server: log lines and metrics. Neither ever carries code, output or a token."""
+"""Logs and metrics. Neither ever contains code, output or a token."""

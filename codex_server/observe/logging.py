@@ -1,7 +1,7 @@
-"""Log lines: one JSON object each, or coloured columns for eyes.
+"""Log lines: one JSON object each, or coloured columns for people.
 
 Every module logs through the standard library (``logging.getLogger("codex_server...")``, facts in ``extra``), so
-nothing is set up at import; ``configure_logging`` gives every line, uvicorn's too, one shape.
+nothing is set up at import; ``configure_logging`` gives every line, uvicorn's too, one format.
 """
 
 import logging
@@ -16,13 +16,13 @@ _SECRET = re.compile(r"codex_[A-Za-z0-9_-]{43}|(?i:bearer)\s+[^\s\"',]+")
 
 
 _REQUEST = ("method", "route", "status", "seconds", "language", "outcome", "problem")
-"""What a line for eyes tells of a request, in this order."""
+"""The fields of a request that a console line shows, in this order."""
 
 Shape = Literal["auto", "json", "console"]
 
 
 def configure_logging(*, level: str, shape: Shape, stream: TextIO | None = None) -> None:
-    """Send every log line from ``level`` up to ``stream`` (standard error) in ``shape``. For ``serve``, once."""
+    """Send log lines of ``level`` and above to ``stream`` (standard error) in ``shape``. ``serve`` calls it once."""
     stream = stream or sys.stderr
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_formatter(_resolve(shape, stream), colours=stream.isatty()))
@@ -31,7 +31,7 @@ def configure_logging(*, level: str, shape: Shape, stream: TextIO | None = None)
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level.upper())
-    # uvicorn's own access line would carry the query string and none of our facts; the middleware writes a better one.
+    # uvicorn's access line would contain the query string and none of our fields; the middleware writes its own.
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)
         logger.handlers.clear()
@@ -39,9 +39,9 @@ def configure_logging(*, level: str, shape: Shape, stream: TextIO | None = None)
 
 
 def mask_secrets(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
-    """Put ``***`` in place of anything that looks like a token.
+    """Replace anything that looks like a token with ``***``.
 
-    INVARIANT: the last step before a line is written, over every text in it, tracebacks included.
+    INVARIANT: this is the last step before a line is written and covers every text in it, tracebacks included.
     """
     for key, value in event.items():
         if isinstance(value, str):
@@ -50,7 +50,7 @@ def mask_secrets(_logger: WrappedLogger, _name: str, event: EventDict) -> EventD
 
 
 def shorten_request(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
-    """Of a request's many facts those that fit into one line of a terminal; JSON has them all."""
+    """Reduce a request's fields to those that fit into one terminal line; JSON has them all."""
     if (event.get("logger"), event.get("event")) != ("codex_server.http", "request"):
         return event
     known = [(key, event[key]) for key in _REQUEST if event.get(key) is not None]
@@ -65,12 +65,12 @@ def _resolve(shape: Shape, stream: TextIO) -> Literal["json", "console"]:
 
 
 def _formatter(shape: Literal["json", "console"], *, colours: bool) -> logging.Formatter:
-    # The masks come last, whatever the shape.
+    # Masking is the last step in every format.
     shaped: list[Processor] = [mask_secrets, structlog.processors.JSONRenderer(ensure_ascii=False)]
     time_format = "iso"
     if shape == "console":
-        for_eyes = structlog.dev.ConsoleRenderer(colors=colours, timestamp_key="time", pad_event_to=0, sort_keys=False)
-        shaped = [shorten_request, mask_secrets, for_eyes]
+        console = structlog.dev.ConsoleRenderer(colors=colours, timestamp_key="time", pad_event_to=0, sort_keys=False)
+        shaped = [shorten_request, mask_secrets, console]
         time_format = "%Y-%m-%dT%H:%M:%SZ"
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[

@@ -1,4 +1,4 @@
-"""Numbers for Prometheus. Every label comes from a closed set: nothing that a caller chooses becomes one."""
+"""Metrics for Prometheus. Every label comes from a closed set, never from a caller's input."""
 
 from collections.abc import Callable, Iterable
 
@@ -16,11 +16,11 @@ _SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 
 
 
 class Metrics:
-    """The server's numbers in a registry of its own; it takes the executor's reports as they come."""
+    """The server's metrics in their own registry; an ``ExecutionObserver`` of the executor."""
 
     def __init__(self) -> None:
         self.backend = ""
-        """The name of the one that runs the executions, once it is chosen."""
+        """The name of the backend, once it is chosen."""
         self._registry = registry = CollectorRegistry()
         self._executions = Counter(
             "codex_executions", "Executions that ended", ["language", "backend", "status"], registry=registry
@@ -32,14 +32,14 @@ class Metrics:
             "codex_phase_seconds", "Time by phase of an execution", ["phase"], buckets=_SECONDS, registry=registry
         )
         self._cpu_seconds = Counter(
-            "codex_guest_cpu_seconds", "Processor time that programs used", ["language"], registry=registry
+            "codex_guest_cpu_seconds", "CPU time that programs used", ["language"], registry=registry
         )
         self._rejections = Counter(
-            "codex_rejections", "Requests that were refused, by the problem's code", ["reason"], registry=registry
+            "codex_rejections", "Requests that were rejected, by the problem's code", ["reason"], registry=registry
         )
         self._http_seconds = Histogram(
             "codex_http_request_seconds",
-            "Time from a request's header to the end of its answer",
+            "Time from a request's header to the end of its response",
             ["route", "method", "status"],
             buckets=_SECONDS,
             registry=registry,
@@ -47,13 +47,13 @@ class Metrics:
         Gauge("codex_build_info", "The version, in a label", ["version"], registry=registry).labels(__version__).set(1)
 
     def watch(self, stats: Callable[[], ExecutorStats]) -> None:
-        """Ask ``stats`` at each scrape for what runs, waits and stands ready."""
-        self._registry.register(_CensusCollector(stats))
+        """Call ``stats`` at each scrape for what runs, waits and is armed."""
+        self._registry.register(_StatsCollector(stats))
 
     def executed(
         self, language: str, status: Status, queue_seconds: float, wall_seconds: float, cpu_seconds: float | None
     ) -> None:
-        """An execution ended; ``language`` is a runner's name, never what the caller wrote."""
+        """Record an execution that ended; ``language`` is a runner's name, never the caller's text."""
         self._executions.labels(language, self.backend, status.value).inc()
         self._execution_seconds.labels(language).observe(wall_seconds)
         self._phase_seconds.labels("queue").observe(queue_seconds)
@@ -61,27 +61,27 @@ class Metrics:
         self._cpu_seconds.labels(language).inc(max(0.0, cpu_seconds or 0.0))
 
     def rejected(self, reason: str) -> None:
-        """A request was refused; ``reason`` is the slug of a problem."""
+        """Record a rejected request; ``reason`` is the slug of a problem."""
         self._rejections.labels(reason).inc()
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
-        """A request was answered; ``route`` is a template such as ``/execute``, or ``unmatched``."""
+        """Record a response; ``route`` is a template such as ``/execute``, or ``unmatched``."""
         self._http_seconds.labels(route, method if method in _METHODS else "other", str(status)).observe(seconds)
 
     def exposition(self) -> bytes:
-        """Everything in Prometheus's text format."""
+        """Return all metrics in Prometheus's text format."""
         return generate_latest(self._registry)
 
 
-class _CensusCollector(Collector):
+class _StatsCollector(Collector):
     def __init__(self, stats: Callable[[], ExecutorStats]) -> None:
-        self._census = stats
+        self._stats = stats
 
     def collect(self) -> Iterable[Metric]:
-        stats = self._census()
+        stats = self._stats()
         yield GaugeMetricFamily("codex_executions_running", "Executions in a sandbox", value=stats.running)
         yield GaugeMetricFamily("codex_queue_depth", "Executions that wait for a place", value=stats.queued)
-        pools = GaugeMetricFamily("codex_pool_sandboxes", "Sandboxes that stand ready", labels=["pool", "state"])
+        pools = GaugeMetricFamily("codex_pool_sandboxes", "Sandboxes that are armed", labels=["pool", "state"])
         for pool, count in sorted(stats.armed.items()):
             pools.add_metric([pool, "armed"], count)
         yield pools

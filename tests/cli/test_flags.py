@@ -41,6 +41,6 @@ def test_a_wrong_value_is_blamed_on_the_flag_that_brought_it():
         settings_from_flags(gather_flags(["max_memory=1MiB"], port=80000, api_token="short"))
     assert refusal.value.detail.splitlines()[1:] == [
         "  --port 80000: it must be at most 65535",
-        "  --token: a token needs at least 16 characters; leave it unset and one is made at the first start",
+        "  --token: a token needs at least 16 characters; leave it unset and the first start makes one",
         "  --set max_memory=1MiB: it must be at least 16MiB",
     ]

@@ -1,4 +1,4 @@
-"""Promises of the waiting room: bounded, first come first served, honest, and no place is ever lost."""
+"""The queue is bounded and first in, first out; no place is ever lost."""
 
 import asyncio
 import itertools
@@ -76,7 +76,7 @@ def test_a_full_waiting_room_refuses_at_once() -> None:
         clients = [Client(admission, inside), Client(admission, inside)]
         await settle()
         began = now()
-        with pytest.raises(Busy, match="waiting room is full; nothing was run, try again in"):
+        with pytest.raises(Busy, match="queue is full; nothing was run, try again in"):
             async with admission.place():
                 raise AssertionError("there was no place")
         assert now() == began

@@ -335,8 +335,8 @@ def test_a_pool_that_has_never_been_filled_is_not_ready() -> None:
         executor = Executor(FakeBackend(), fake_languages(), Settings())
         await executor.start()
         assert executor.not_ready() == [
-            "no sandbox of the pool python stands ready yet",
-            "no sandbox of the pool javascript stands ready yet",
+            "no sandbox of the pool python is ready yet",
+            "no sandbox of the pool javascript is ready yet",
         ]
         await executor.close()
 

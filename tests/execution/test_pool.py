@@ -26,7 +26,7 @@ def test_a_started_pool_fills_itself_and_is_then_ready() -> None:
     async def main() -> None:
         backend = FakeBackend()
         pool = Pool("python", 3, backend, PYTHON)
-        assert pool.problem == "no sandbox of the pool python stands ready yet"
+        assert pool.problem == "no sandbox of the pool python is ready yet"
         pool.start()
         await settle()
         assert (pool.armed, pool.problem) == (3, None)
@@ -186,7 +186,7 @@ def test_the_refill_survives_a_defect_in_the_backend(caplog: pytest.LogCaptureFi
         pool = Pool("python", 1, backend, PYTHON)
         pool.start()
         await settle()
-        assert pool.problem == "the pool python cannot be filled: an internal error; the server's log has it"
+        assert pool.problem == "the pool python cannot be filled: an internal error; see the server's log"
         await asyncio.sleep(1)
         assert (pool.armed, pool.problem) == (1, None)
         await pool.close()
@@ -271,7 +271,7 @@ def test_a_sandbox_that_will_not_die_does_not_hold_the_close_up_and_is_told_of(
         assert now() == 10
 
     in_virtual_time(main)
-    assert "2 sandboxes of the pool python would not be destroyed" in caplog.text
+    assert "2 sandboxes of the pool python could not be destroyed" in caplog.text
 
 
 def test_a_failure_to_destroy_is_logged(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
