@@ -1,1 +1,1 @@
-"""Commands for people: each file is one command, and imports what is heavy only when it runs."""
+"""The command line: each file is one command, and imports heavy modules only when it runs."""

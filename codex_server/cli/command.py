@@ -1,4 +1,4 @@
-"""How ``codex-server`` is called from here: in a checkout the command is not on the search path."""
+"""How to call ``codex-server`` here: in a checkout the command is not on the search path."""
 
 import os
 import re
@@ -10,7 +10,7 @@ _NAMED = re.compile(r"`codex-server (?=[a-z])")
 
 
 def own_command(executable: Path, folder: Path, path: str | None) -> str:
-    """``codex-server`` when it is on the search ``path``, else where it is, seen from ``folder``."""
+    """Return ``codex-server`` when it is on the search ``path``, else its path relative to ``folder``."""
     beside = executable.parent / "codex-server"
     found = shutil.which("codex-server", path=path)
     if found and Path(found).resolve() == beside.resolve():
@@ -19,12 +19,12 @@ def own_command(executable: Path, folder: Path, path: str | None) -> str:
 
 
 def command_here() -> str:
-    """``own_command`` of this process."""
+    """Return ``own_command`` of this process."""
     return own_command(Path(sys.executable), Path.cwd(), os.environ.get("PATH"))
 
 
 def as_called_here(text: str, command: str | None = None) -> str:
-    """A message for the terminal with each quoted call, such as `` `codex-server token list` ``, as it works here."""
+    """Return a message with each quoted command, such as `` `codex-server token list` ``, as it works here."""
     if not _NAMED.search(text):
         return text
     here = command or command_here()

@@ -1,4 +1,4 @@
-"""``codex-server config``: every setting, its effective value, and where that comes from."""
+"""``codex-server config``: every setting, its effective value and its source."""
 
 import json
 import os
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 MASK = "********"
 _OF_OTHERS = (
-    *("CODEX_FAULTS", "CODEX_REQUIRE_LEVELS", "CODEX_SOAK", "CODEX_TEST_"),  # of this project's suite
-    *("CODEX_HOME", "CODEX_SANDBOX"),  # of the Codex command line, another program
+    *("CODEX_FAULTS", "CODEX_REQUIRE_LEVELS", "CODEX_SOAK", "CODEX_TEST_"),  # this project's test suite
+    *("CODEX_HOME", "CODEX_SANDBOX"),  # the Codex command line, another program
 )
-"""How variables begin that look like settings and are meant for somebody else."""
+"""Prefixes of variables that look like settings but belong to other programs."""
 
 
 @dataclass(frozen=True, slots=True)
 class SettingRow:
-    """One setting as it is in force; ``shown`` is its value as a person writes it.
+    """One effective setting; ``shown`` is its value as a person writes it.
 
     ``source`` is ``flag``, the name of its variable, ``codex.toml`` or ``default``.
     """
@@ -41,7 +41,7 @@ class SettingRow:
 def explain_settings(
     settings: "Settings", *, flags: Iterable[str], environ: Mapping[str, str], file_keys: Iterable[str]
 ) -> list[SettingRow]:
-    """Each setting with its value and source; a secret that is set shows as a mask."""
+    """Return each setting with its value and source; a secret that is set is masked."""
     from pydantic import SecretStr
 
     from codex_server.settings import ENV_PREFIX, is_size
@@ -60,7 +60,7 @@ def explain_settings(
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    """A warning for each ``CODEX_`` variable that is no setting: it has no effect, and was perhaps meant to."""
+    """Return a warning for each ``CODEX_`` variable that is not a setting and so has no effect."""
     from codex_server.settings import ENV_PREFIX, Settings, suggest_settings
 
     warnings = []
@@ -74,9 +74,10 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
 
 
 def config(assignments: SetFlags = None, as_json: JsonFlag = False) -> None:
-    """Print every setting, its value in force and where that comes from; secrets are masked.
+    """Print every setting with its effective value and the source of it; secrets are masked.
 
-    A flag wins over the environment, the environment over codex.toml in the current folder, and that over the default.
+    A flag takes precedence over the environment, the environment over codex.toml in the current folder, and that over
+    the default.
     """
     from codex_server.configfile import read_config
 
@@ -93,12 +94,12 @@ def config(assignments: SetFlags = None, as_json: JsonFlag = False) -> None:
 
 
 def show_size(count: int) -> str:
-    """Bytes as the settings accept them: ``512MiB``."""
+    """Format bytes as the settings accept them: ``512MiB``."""
     return format_size(count).replace(" ", "")
 
 
 def show_value(value: Any) -> str:
-    """A setting's value as it would be written in the environment."""
+    """Format a setting's value as the environment would have it."""
     if value is None or value == "":
         return "(none)"
     if isinstance(value, bool):

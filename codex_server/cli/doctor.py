@@ -1,4 +1,4 @@
-"""``codex-server doctor``: what this machine offers, what is missing, and the cure."""
+"""``codex-server doctor``: what this machine offers, what is missing, and the remedy."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _WIDTH = 110
 _NAME_WIDTH = len("javascript packages")
-"""The longest name of those that are always there: with it the groups line up with one another."""
+"""The longest of the names that are always shown: it aligns the groups with each other."""
 _MARKS = {"ok": "ok  ", "note": "note", "lack": "LACK"}
 
 
@@ -31,11 +31,11 @@ def doctor(
     assignments: SetFlags = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Print what this machine offers for sandboxes, the isolation level that one reaches when it is made now, and the
-    interpreters, the state folder and the address; for each missing thing what that means and how to mend it.
+    """Print what this machine offers for sandboxes, the isolation level that a new sandbox reaches now, and the
+    interpreters, the state folder and the address; for each missing thing its effect and the remedy.
 
-    It writes nothing. The exit code is 0 when `codex-server serve` would start with these settings or runs with them
-    already, else 1.
+    It writes nothing. The exit code is 0 when `codex-server serve` would start with these settings or already runs
+    with them, else 1.
     """
     from codex_server.cli.host_checks import examine_docker, examine_host, examine_languages, examine_level, read_host
     from codex_server.cli.server_checks import examine_address, examine_state_folder
@@ -48,9 +48,9 @@ def doctor(
     languages = load(settings)
     lenient = settings.model_copy(update={"min_isolation": "confined"})
     reached, refusal = reach(lambda: EmbeddedBackend(lenient, languages))
-    with tempfile.TemporaryDirectory() as folder:  # where this one keeps its mark: a diagnosis leaves nothing behind
-        passing = settings.model_copy(update={"state_dir": Path(folder)})
-        container, trouble = reach(lambda: DockerBackend(passing, languages))
+    with tempfile.TemporaryDirectory() as folder:  # for the backend's files: a diagnosis must leave nothing behind
+        temporary = settings.model_copy(update={"state_dir": Path(folder)})
+        container, trouble = reach(lambda: DockerBackend(temporary, languages))
     host = examine_host(read_host(), reached.level if reached else None)
     found = [*examine_languages(languages), examine_docker(container, trouble, settings.backend)]
     if settings.backend == "docker":
@@ -70,7 +70,7 @@ def doctor(
 
 
 def reach(make: "Callable[[], Backend]") -> "tuple[Isolation | None, str | None]":
-    """What the backend gives when one is started for real, or None and why it cannot."""
+    """Start the backend and return its isolation, or None and the reason why it cannot start."""
 
     async def started() -> "Isolation":
         async with make() as backend:
@@ -83,7 +83,7 @@ def reach(make: "Callable[[], Backend]") -> "tuple[Isolation | None, str | None]
 
 
 def render_findings(findings: "Iterable[Finding]") -> str:
-    """One line for each, and below it what its lack means and the cure."""
+    """Return one line for each finding, and below it the effect of what is missing and the remedy."""
     shown = list(findings)
     width = max([_NAME_WIDTH, *(len(finding.name) for finding in shown)])
     margin = " " * len(f"LACK  {'':{width}}  ")
@@ -93,7 +93,7 @@ def render_findings(findings: "Iterable[Finding]") -> str:
         if finding.consequence:
             lines += _indented(margin, "so: ", finding.consequence)
         if finding.cure:
-            lines += _indented(margin, "cure: ", finding.cure)
+            lines += _indented(margin, "remedy: ", finding.cure)
     return "\n".join(lines)
 
 
@@ -105,5 +105,5 @@ def _indented(margin: str, label: str, text: str) -> list[str]:
         subsequent_indent=" " * len(label),
         break_on_hyphens=False,
         break_long_words=False,
-    )  # a path stays in one piece, to be copied
+    )  # a path stays in one piece, so that it can be copied
     return [margin + line for line in [*lines, *(" " * len(label) + line for line in more)]]

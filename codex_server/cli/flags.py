@@ -1,6 +1,6 @@
-"""Flags that set settings: those every command shares, and how they become one mapping.
+"""The flags that set settings: those that commands share, and how they become one mapping.
 
-A flag wins over the environment, which wins over ``codex.toml``.
+A flag takes precedence over the environment, which takes precedence over ``codex.toml``.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from codex_server.settings import Settings
 
 _SHORTER = {"api_token": "--token", "data_packages": "--no-data"}
-"""The flags that are not called like their setting."""
+"""The flags that have another name than their setting."""
 
 SetFlags = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Any setting of `codex-server config`; may be given many times"),
+    typer.Option("--set", metavar="NAME=VALUE", help="Any setting of `codex-server config`; repeatable"),
 ]
 StateDirFlag = Annotated[
     Path | None,
-    typer.Option("--state-dir", metavar="FOLDER", help="Folder for what outlives a restart: tokens, packages"),
+    typer.Option("--state-dir", metavar="FOLDER", help="Folder for what must survive a restart: tokens, packages"),
 ]
 MinIsolationFlag = Annotated[
     str | None,
@@ -35,7 +35,7 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON object, for pro
 
 
 class Flags(dict[str, object]):
-    """The settings that flags set; ``written`` are the flags of those that have one of their own."""
+    """The settings that flags set; ``written`` maps those with their own flag to it."""
 
     def __init__(self, settings: Mapping[str, object], written: Mapping[str, str]) -> None:
         super().__init__(settings)
@@ -43,14 +43,14 @@ class Flags(dict[str, object]):
 
 
 def gather_flags(assignments: Iterable[str] | None, **named: object) -> Flags:
-    """The settings that flags set: the ``named`` ones that were given, over those of ``--set``."""
+    """Return the settings that flags set; the ``named`` ones take precedence over those of ``--set``."""
     given = {name: value for name, value in named.items() if value is not None}
     written = {name: _SHORTER.get(name, f"--{name.replace('_', '-')}") for name in given}
     return Flags({**dict(map(_parse_assignment, assignments or ())), **given}, written)
 
 
 def settings_from_flags(flags: Flags) -> "Settings":
-    """The effective settings. Raises ``SettingsInvalid`` that names every wrong one."""
+    """Return the effective settings. Raises ``SettingsInvalid``, which names every invalid one."""
     from codex_server.settings import load_settings
 
     return load_settings(flags, flags.written)

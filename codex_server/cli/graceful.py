@@ -1,4 +1,4 @@
-"""uvicorn with our own way to stop: drain on the first signal while it still answers, stop at once on the second."""
+"""uvicorn with a graceful stop: the first signal drains while it still responds, the second stops at once."""
 
 import asyncio
 import contextlib
@@ -19,17 +19,17 @@ from codex_server.networks import Network, with_mapped
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LINGER_SECONDS = 2
-"""For connections that are still open when the drain is over."""
-_LOOK_SECONDS = 0.01
-"""Between two looks at whether somebody still connected without a request."""
+"""The time for connections that are still open after the drain."""
+_CHECK_SECONDS = 0.01
+"""The interval of the check for connections without a request."""
 _log = logging.getLogger(__name__)
 
 
 class GracefulServer(uvicorn.Server):
     """Serves ``app``, whose lifespan the caller runs around it, on a socket that the caller bound.
 
-    ``begin_drain`` makes the app refuse new executions; its task ends when none runs any more. What the addresses of
-    ``trusted_proxies`` say of whom they speak for (``X-Forwarded-For``) is believed; of nobody else.
+    ``begin_drain`` makes the app reject new executions; its task ends when none is running. ``X-Forwarded-For`` is
+    trusted from the addresses in ``trusted_proxies`` only.
     """
 
     def __init__(
@@ -48,27 +48,27 @@ class GracefulServer(uvicorn.Server):
                 app,
                 http=guarded(receive_seconds, connections),  # type: ignore[arg-type]  # uvicorn calls it, as it would a class
                 ws="none",
-                lifespan="off",  # the caller runs it: an error at start then reaches the caller as it is
+                lifespan="off",  # the caller runs it, so that it gets an error at the start unchanged
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                # INVARIANT: who a caller is does not depend on a header that anybody may send.
+                # INVARIANT: a caller's identity does not depend on a header that anybody can send.
                 proxy_headers=bool(trusted_proxies),
                 forwarded_allow_ips=[str(network) for network in trusted_proxies],
                 timeout_keep_alive=keep_alive_seconds,  # type: ignore[arg-type]  # it goes to `call_later`
                 timeout_graceful_shutdown=_LINGER_SECONDS,
             )
         )
-        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # its banner: ours says more
+        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # without its start message: ours has more
         self._begin_drain = begin_drain
         self._starting: asyncio.Task[Any] | None = None
         self._draining: asyncio.Task[None] | None = None
 
     @contextlib.contextmanager
     def signals_handled(self) -> Generator[None]:
-        """Signals end the server by its rules in this block: before its start, while it serves, while it closes.
+        """In this block signals stop the server gracefully: while it starts, serves and closes.
 
-        A signal while it starts, or a second one, cancels what the block does; the block then ends without an error.
+        A signal during the start, or a second one, cancels the block, which then ends without an error.
         """
         loop = asyncio.get_running_loop()
         self._starting = asyncio.current_task()
@@ -86,7 +86,7 @@ class GracefulServer(uvicorn.Server):
     async def serve_until_signal(
         self, listener: socket.socket, state: Mapping[str, Any], on_ready: Callable[[], None]
     ) -> None:
-        """Accept connections on ``listener`` and return once every one is closed; ``on_ready`` runs when it accepts."""
+        """Accept connections on ``listener``; return once all are closed. ``on_ready`` runs when it accepts."""
         self.config.load()
         self.lifespan = self.config.lifespan_class(self.config)
         self.lifespan.state.update(state)
@@ -94,22 +94,22 @@ class GracefulServer(uvicorn.Server):
         self._starting = None
         on_ready()
         await self.main_loop()
-        await self._hear_the_last()
+        await self._wait_for_first_requests()
         await self.shutdown(sockets=[listener])
 
-    async def _hear_the_last(self) -> None:
-        """Accept no more, but wait for the first request of whoever connected just before: it is refused, not cut off.
+    async def _wait_for_first_requests(self) -> None:
+        """Accept no more connections, but wait for the first request of each new one: it gets a response.
 
-        A new connection is often made for a request that is on its way; uvicorn would close it unheard.
+        A new connection often exists for a request that is on its way; uvicorn would close it without a response.
         """
-        await asyncio.sleep(_LOOK_SECONDS)  # the loop takes in whoever waits already; closing would cut them off
+        await asyncio.sleep(_CHECK_SECONDS)  # let the loop accept pending connections; closing would reset them
         for server in self.servers:
             server.close()
         deadline = time.monotonic() + _LINGER_SECONDS
-        while self._is_one_unheard() and not self.force_exit and time.monotonic() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(_LOOK_SECONDS)
+        while self._has_unused_connection() and not self.force_exit and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(_CHECK_SECONDS)
 
-    def _is_one_unheard(self) -> bool:
+    def _has_unused_connection(self) -> bool:
         known = self.server_state.connections
         return any(isinstance(connection, GuardedProtocol) and not connection.heard for connection in known)
 
@@ -121,7 +121,7 @@ class GracefulServer(uvicorn.Server):
             self._draining = self._begin_drain()
             self._draining.add_done_callback(self._stop)
         else:
-            _log.warning("stopping at once: a second signal came")
+            _log.warning("stopping at once after a second signal")
             self.force_exit = True
             self._draining.cancel()
             for request in self.server_state.tasks:

@@ -1,4 +1,4 @@
-"""What ``codex-server serve`` says once it answers: where, how strongly isolated, and how to make the first call."""
+"""The start message of ``codex-server serve``: address, isolation, and an example of the first call."""
 
 import json
 import shlex
@@ -22,18 +22,18 @@ _MARGIN = " " * 13
 
 
 class TokenSource(StrEnum):
-    """Where the tokens are that the server accepts."""
+    """Where the accepted tokens come from."""
 
     STORE = "store"
     """In the state folder."""
     SETTING = "setting"
     """The one of ``CODEX_API_TOKEN``."""
     NONE = "none"
-    """No token is asked for (``allow_no_auth``)."""
+    """No token is required (``allow_no_auth``)."""
 
     @classmethod
     def of(cls, settings: "Settings") -> Self:
-        """As ``settings`` say."""
+        """Return the source that ``settings`` define."""
         if settings.api_token is not None:
             return cls("setting")
         return cls("none") if settings.allow_no_auth else cls("store")
@@ -41,12 +41,12 @@ class TokenSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """The facts of the start message. ``token`` is None unless this start made it: it is shown this once."""
+    """The content of the start message. ``token`` is set only by the start that made it: it is shown once."""
 
     url: str
     public_url: str | None
     backend: str
-    """The builder of sandboxes (``describe_backend``)."""
+    """The backend (``describe_backend``)."""
     isolation: Isolation
     token: str | None
     token_source: TokenSource
@@ -55,40 +55,40 @@ class Greeting:
     command: str
     """How this person calls ``codex-server``."""
     packages: str
-    """Which packages programs may import (``describe_packages``)."""
+    """The packages that programs can import (``describe_packages``)."""
     state_dir_option: str = ""
-    """What the token commands need behind them to find the same state folder (``state_dir_option``)."""
+    """The option with which the token commands use the same state folder (``state_dir_option``)."""
 
 
 def state_dir_option(folder: Path, default: Path) -> str:
-    """`` --state-dir FOLDER``, from wherever it is called; nothing where ``folder`` is the default one."""
+    """Return `` --state-dir FOLDER`` with an absolute path, or nothing for the default folder."""
     return "" if folder == default else f" --state-dir {shlex.quote(str(folder.absolute()))}"
 
 
 def describe_backend(backend: Backend) -> str:
-    """Its name, and where nobody asked for it why it is this one."""
+    """Return the backend's name, and the reason when it replaces the embedded one."""
     if backend.in_place_of is None:
         return backend.name
     causes = " ".join(line.strip(" -") for line in backend.in_place_of.splitlines())
-    return f"{backend.name}, because the embedded one cannot be had here: {causes}"
+    return f"{backend.name}, because the embedded backend cannot start here: {causes}"
 
 
 def describe_packages(languages: Iterable[Language], *, switched_on: bool) -> str:
-    """Which packages of their own programs find, by language; which ones are missing, and how to get them."""
+    """Describe the installed packages by language; for missing ones, how to install them."""
     if not switched_on:
-        return "none but each language's own: switched off (data_packages)"
+        return "standard libraries only: switched off (data_packages)"
     with_packages = [language for language in languages if language.wanted or language.packages]
-    return "; ".join(map(_packages_of, with_packages)) or "none but each language's own"
+    return "; ".join(map(_packages_of, with_packages)) or "standard libraries only"
 
 
 def _packages_of(language: Language) -> str:
     if language.packages is None:
-        return f"{language.title} without any, they are not installed: `codex-server runners install {language.name}`"
+        return f"{language.title} not installed: `codex-server runners install {language.name}`"
     return f"{language.title} with {len(language.packages.packages)}"
 
 
 def render_greeting(greeting: Greeting) -> str:
-    """The whole message; its ``curl`` line works when pasted, where the token is not known with it in ``$TOKEN``."""
+    """Return the whole message; its ``curl`` line works when pasted (with a token in ``$TOKEN`` if it is not known)."""
     known = greeting.token is not None or greeting.token_source is TokenSource.NONE
     lines = [
         f"Codex Server {__version__} answers at {greeting.url} after {greeting.seconds:.1f} s",
@@ -110,7 +110,7 @@ def render_greeting(greeting: Greeting) -> str:
 
 
 def curl_line(greeting: Greeting) -> str:
-    """One call to ``/execute``."""
+    """Return one call of ``/execute``."""
     call = f"curl -sS {shlex.quote(f'{greeting.url}/execute')}"
     if greeting.token_source is not TokenSource.NONE:
         call += f' -H "Authorization: Bearer {greeting.token or "$TOKEN"}"'
@@ -130,13 +130,13 @@ def _wrapped(text: str) -> list[str]:
 
 def _token_lines(greeting: Greeting) -> list[str]:
     if greeting.token_source is TokenSource.NONE:
-        return ["  token      none is asked for: whoever reaches this address runs code here"]
+        return ["  token      not required: anyone who reaches this address can run code"]
     if greeting.token_source is TokenSource.SETTING:
         return ["  token      the one in CODEX_API_TOKEN"]
     if greeting.token:
-        return [f"  token      {greeting.token}", "             shown this once: only its hash is kept"]
+        return [f"  token      {greeting.token}", "             shown only once: the server keeps its hash"]
     where = greeting.state_dir_option
     return [
-        f"  token      made before, in {greeting.state_dir}: `codex-server token list{where}` shows the names,",
+        f"  token      stored in {greeting.state_dir}: `codex-server token list{where}` shows the names,",
         f"             `codex-server token create NAME{where}` makes another",
     ]

@@ -1,4 +1,4 @@
-"""What ``codex-server doctor`` looks at on this host; each finding says what its lack means and how to mend it."""
+"""The checks of this host for ``codex-server doctor``; a finding has the effect of what is missing and the remedy."""
 
 import os
 import platform
@@ -42,7 +42,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What the kernel says, read once; None where it has no such file."""
+    """The kernel's facts, read once; None where it has no such file."""
 
     release: str
     machine: str
@@ -57,7 +57,7 @@ class Host:
 
 
 def read_host() -> Host:
-    """The facts of this host, now."""
+    """Read the facts of this host."""
     return Host(
         release=platform.release(),
         machine=platform.machine(),
@@ -73,7 +73,7 @@ def read_host() -> Host:
 
 
 def examine_host(host: Host, reached: IsolationLevel | None) -> list[Finding]:
-    """The kernel and the four things that the embedded sandbox is made of; ``reached`` is what they gave just now."""
+    """Check the kernel and its features for the embedded sandbox; ``reached`` is the level of a sandbox made now."""
     return [
         _kernel(host),
         _user_namespaces(host, reached),
@@ -85,7 +85,7 @@ def examine_host(host: Host, reached: IsolationLevel | None) -> list[Finding]:
 
 
 def examine_languages(languages: Iterable[Language]) -> list[Finding]:
-    """Each language's interpreter and its version, and the packages of those that name some."""
+    """Check each language's interpreter, and its packages if its runner names some."""
     return [
         finding
         for language in languages
@@ -94,7 +94,7 @@ def examine_languages(languages: Iterable[Language]) -> list[Finding]:
 
 
 def examine_level(reached: Isolation | None, refusal: str | None, least: IsolationLevel) -> Finding:
-    """The level that a sandbox reached when one was made just now, against the one that is asked for."""
+    """Compare the level of a sandbox made now with the required one."""
     if reached is None:
         return Finding("isolation", "none", "no code can be run here", refusal)
     found = f"{reached.level}: {reached.summary}"
@@ -102,7 +102,7 @@ def examine_level(reached: Isolation | None, refusal: str | None, least: Isolati
         return Finding(
             "isolation",
             found,
-            f"the server refuses to start: CODEX_MIN_ISOLATION asks for {least}",
+            f"the server does not start: CODEX_MIN_ISOLATION requires {least}",
             "; ".join([*reached.shortfall, f"or accept this with CODEX_MIN_ISOLATION={reached.level}"]),
         )
     if reached.shortfall:
@@ -112,12 +112,12 @@ def examine_level(reached: Isolation | None, refusal: str | None, least: Isolati
     return Finding("isolation", found)
 
 
-def examine_docker(reached: Isolation | None, trouble: str | None, asked_for: str) -> Finding:
-    """What the docker backend gave just now; that it cannot be had is a lack only where it is asked for."""
+def examine_docker(reached: Isolation | None, trouble: str | None, configured: str) -> Finding:
+    """Check the docker backend; that it cannot start is a lack only where the settings require it."""
     if reached is None:
         cure = trouble and trouble.removeprefix("the docker backend cannot start: ")  # the consequence says that
         lost = "CODEX_BACKEND=docker does not start"
-        return Finding("docker", "not usable", lost, cure, bearable=asked_for != "docker")
+        return Finding("docker", "not usable", lost, cure, bearable=configured != "docker")
     if reached.shortfall:
         missing = "; ".join(reached.shortfall)
         return Finding("docker", reached.summary, "not every language runs there", missing, bearable=True)
@@ -125,7 +125,7 @@ def examine_docker(reached: Isolation | None, trouble: str | None, asked_for: st
 
 
 def _kernel(host: Host) -> Finding:
-    system = f"Linux {host.release} {host.machine}, as {'root' if host.root else 'an ordinary user'}"
+    system = f"Linux {host.release} {host.machine}, as {'root' if host.root else 'an unprivileged user'}"
     if host.machine not in kernel.MACHINES:
         cure = f"use a machine with {' or '.join(kernel.MACHINES)}"
         return Finding("kernel", system, "the embedded sandbox does not run", cure)
@@ -139,25 +139,25 @@ def _user_namespaces(host: Host, reached: IsolationLevel | None) -> Finding:
     if fault is None:
         return Finding("user namespaces", "allowed for root" if host.root else "allowed")
     found, cure = fault
-    lost = "the levels full and namespaces are out of reach"
+    lost = "the levels full and namespaces are not available"
     return Finding("user namespaces", found, lost, cure, bearable=reached is not None)
 
 
 def _user_namespaces_fault(host: Host) -> tuple[str, str] | None:
-    """What forbids them, and the cure."""
+    """Return what forbids them, and the remedy."""
     if host.max_user_namespaces in (None, "0"):
         return "switched off", USERNS_LIMIT_CURE
     if host.root:
         return None
     if host.userns_clone == "0":
-        return "forbidden to ordinary users", USERNS_CLONE_CURE
+        return "forbidden to unprivileged users", USERNS_CLONE_CURE
     if host.apparmor_restricts == "1":
         return "restricted by AppArmor", USERNS_APPARMOR_CURE
     return None
 
 
 def _cgroups(host: Host, reached: IsolationLevel | None) -> Finding:
-    lost = "a watchdog bounds memory instead, more coarsely: level namespaces at most"
+    lost = "a watchdog limits memory instead, less precisely: level namespaces at most"
     if host.cgroup_version is None:
         return Finding("cgroups", "not mounted", lost, f"mount cgroup2 at {_CGROUP_ROOT}", bearable=True)
     if reached is not IsolationLevel.FULL and not host.root:
@@ -178,13 +178,13 @@ def _landlock(host: Host, reached: IsolationLevel | None) -> Finding:
     if host.landlock_abi >= landlock.NEEDED_ABI:
         return Finding("Landlock", f"version {host.landlock_abi}")
     found = f"version {host.landlock_abi}" if host.landlock_abi else "absent"
-    lost = "the level confined is out of reach; full and namespaces do not need it"
+    lost = "the level confined is not available; full and namespaces do not need it"
     cure = "use Linux 6.12 or newer with landlock in its list of security modules"
     return Finding("Landlock", found, lost, cure, bearable=reached is not None)
 
 
 def _core_dumps(host: Host) -> Finding:
-    """A pattern that is a file or a program is held back by the sandbox's limit of 1 byte; a socket's is not."""
+    """The sandbox's limit of 1 byte prevents a dump to a file or a program, but not one to a socket."""
     pattern = host.core_pattern or ""
     if not pattern.startswith("@"):
         return Finding("core dumps", "sandboxes leave none")
@@ -197,7 +197,7 @@ def _language(language: Language) -> Finding:
         return Finding(language.name, f"{language.version}, {language.interpreter.path}")
     lost = f"requests for {language.name} get 503"
     if language.interpreter:
-        cure = f"{language.interpreter.path} does not tell its version; mend or reinstall it"
+        cure = f"{language.interpreter.path} does not report its version; repair or reinstall it"
         return Finding(language.name, "broken", lost, cure, bearable=True)
     return Finding(
         language.name, "not installed", lost, f"install {language.title} from the distribution", bearable=True

@@ -20,7 +20,7 @@ def build(
     ] = None,
     base: Annotated[
         str | None,
-        typer.Option(metavar="IMAGE", help="Image to start from, in place of the one that the Dockerfile names"),
+        typer.Option(metavar="IMAGE", help="Base image, instead of the one in the Dockerfile"),
     ] = None,
     no_data: Annotated[
         bool, typer.Option("--no-data", help="Without numpy, lodash and the other packages that programs may import")
@@ -31,7 +31,7 @@ def build(
     ] = None,
     assignments: SetFlags = None,
 ) -> None:
-    """Build the container images that the docker backend runs programs in, on the engine that DOCKER_HOST names.
+    """Build the container images of the docker backend, on the engine that DOCKER_HOST names.
 
     A failed build changes nothing; the exit code is then 1. Images of an earlier version stay until you remove them.
     """
@@ -69,7 +69,7 @@ def _build(
                 print(f"  {line.rstrip()}", flush=True)
     except FileNotFoundError as error:
         raise ImageNotBuilt(
-            f"the image {name} was not built: {error.filename} is missing; docs/docker.md tells what belongs in it"
+            f"the image {name} was not built: {error.filename} is missing; see docs/docker.md for what it needs"
         ) from error
     except EngineError as error:
         raise ImageNotBuilt(f"the image {name} was not built: {error}") from error
@@ -77,7 +77,7 @@ def _build(
 
 
 def _runner(languages: "Languages", name: str) -> "Language":
-    """The runner whose image serves the language ``name``."""
+    """Return the runner whose image the language ``name`` uses."""
     language = languages.get(name)
     if language is None:
         raise UnknownLanguage(f"there is no runner {name!r}; `codex-server languages` lists them")

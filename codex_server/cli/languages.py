@@ -1,4 +1,4 @@
-"""``codex-server languages``: what can run on this machine."""
+"""``codex-server languages``: the languages that this machine can run."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def describe_language(language: "Language") -> dict[str, Any]:
-    """A language as ``--json`` shows it; ``interpreter`` is None when this machine has none."""
+    """Return a language as ``--json`` shows it; ``interpreter`` is None when it is not installed."""
     return {
         "name": language.name,
         "title": language.title,
@@ -28,7 +28,7 @@ def describe_language(language: "Language") -> dict[str, Any]:
 
 
 def languages(assignments: SetFlags = None, as_json: JsonFlag = False) -> None:
-    """List what can run here: each language, its version as the interpreter tells it, and its other names."""
+    """List the languages: each with its version as the interpreter reports it, and its other names."""
     found = list(load(settings_from_flags(gather_flags(assignments))))
     if as_json:
         typer.echo(json.dumps({"languages": [describe_language(language) for language in found]}, indent=2))
@@ -38,7 +38,7 @@ def languages(assignments: SetFlags = None, as_json: JsonFlag = False) -> None:
             language.name,
             language.version or "-",
             ", ".join(language.aliases) or "-",
-            str(language.interpreter.path) if language.interpreter else "not on this machine: `codex-server doctor`",
+            str(language.interpreter.path) if language.interpreter else "not installed: `codex-server doctor`",
         )
         for language in found
     ]

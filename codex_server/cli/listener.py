@@ -1,4 +1,4 @@
-"""The listening socket: bound before anything else is built, so that a port in use costs nothing and says so."""
+"""The listening socket: bound first, so that a port in use is reported at once."""
 
 import errno
 import socket

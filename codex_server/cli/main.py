@@ -1,4 +1,4 @@
-"""The ``codex-server`` command: its subcommands, and how an error of ours looks on a terminal."""
+"""The ``codex-server`` command: its subcommands, and the output of an error."""
 
 import sys
 from collections.abc import Callable
@@ -26,7 +26,7 @@ app = typer.Typer(
 
 
 def _examples(*lines: str) -> str:
-    """An epilog that the help page keeps line by line."""
+    """Return an epilog whose lines the help page keeps."""
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
 
 
@@ -50,7 +50,7 @@ def describe(
 def _register(
     group: typer.Typer, command: Callable[..., None], *examples: str, short: str, name: str | None = None
 ) -> None:
-    """``short`` is the command's line in the list: under 50 characters, so that a terminal of 80 columns has it all."""
+    """Add a command. ``short`` is its line in the list: under 50 characters, to fit a terminal of 80 columns."""
     settings = {"allow_interspersed_args": False} if command is run.run else None
     group.command(name, short_help=short, epilog=_examples(*examples), context_settings=settings)(command)
 
@@ -78,7 +78,7 @@ _register(
     doctor.doctor,
     "codex-server doctor",
     "codex-server doctor --json | python3 -m json.tool",
-    short="Tell what this machine offers and what it lacks.",
+    short="Show what this machine offers and what it lacks.",
 )
 _register(
     app,
@@ -93,7 +93,7 @@ _register(
     "codex-server config",
     "CODEX_MAX_TIMEOUT=60 codex-server config",
     "codex-server config --set port=9000 --json",
-    short="Print every setting in force, and its source.",
+    short="Print every effective setting and its source.",
 )
 _register(
     app,
@@ -109,17 +109,17 @@ _register(
     token.create,
     "codex-server token create chatgpt",
     "codex-server token create ci --expires-in-days 30",
-    short="Make a token and print it this once.",
+    short="Make a token and print it once.",
 )
 _register(
     _tokens, token.list_tokens, "codex-server token list", name="list", short="List the tokens' names and states."
 )
-_register(_tokens, token.revoke, "codex-server token revoke chatgpt", short="Make a token useless from now on.")
+_register(_tokens, token.revoke, "codex-server token revoke chatgpt", short="Revoke a token with immediate effect.")
 app.add_typer(
     _tokens,
     name="token",
     short_help="Make, list and revoke bearer tokens.",
-    help="Make, list and revoke the bearer tokens that callers show.",
+    help="Make, list and revoke the bearer tokens that callers present.",
     epilog=_examples("codex-server token create chatgpt", "codex-server token list"),
 )
 
@@ -156,7 +156,7 @@ app.add_typer(
 
 
 def main() -> None:
-    """Run the command line; an error of ours is one message on stderr, without a traceback."""
+    """Run the command line; a ``CodexError`` is one message on stderr, without a traceback."""
     try:
         app(prog_name="codex-server")
     except CodexError as error:

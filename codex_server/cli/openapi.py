@@ -1,4 +1,4 @@
-"""``codex-server openapi``: the API's description, generated from the app."""
+"""``codex-server openapi``: the API's OpenAPI document, generated from the app."""
 
 import difflib
 import json
@@ -18,13 +18,13 @@ def openapi(
         Path | None, typer.Option(metavar="FILE", help="Write nothing; fail when FILE differs from the app")
     ] = None,
     actions: Annotated[
-        bool, typer.Option("--actions", help="The document for a ChatGPT action, by the settings in force; JSON")
+        bool, typer.Option("--actions", help="The document for a ChatGPT action with the effective settings; JSON")
     ] = False,
 ) -> None:
-    """Print the API's OpenAPI document, as a server with the default settings has it.
+    """Print the API's OpenAPI document for a server with the default settings.
 
-    A running server hands out its own, with its own limits and address, at /openapi.json; that for ChatGPT, which
-    names the address in CODEX_PUBLIC_URL, at /actions/openapi.json.
+    A running server has its own, with its limits and address, at /openapi.json; and the one for ChatGPT, with the
+    address in CODEX_PUBLIC_URL, at /actions/openapi.json.
     """
     text = render_actions_document() if actions else render_document(as_json=as_json)
     if check is not None:
@@ -36,7 +36,7 @@ def openapi(
 
 
 def render_document(*, as_json: bool = False) -> str:
-    """The document as text, whatever this machine's environment says."""
+    """Return the document as text, independent of this machine's environment."""
     import yaml
 
     from codex_server.api.application import build_api
@@ -51,7 +51,7 @@ def render_document(*, as_json: bool = False) -> str:
 
 
 def render_actions_document() -> str:
-    """The document for ChatGPT as JSON; where the public address is not known a warning says so."""
+    """Return the document for ChatGPT as JSON; print a warning when the public address is not known."""
     from codex_server.api.actions_document import build_actions_document
     from codex_server.settings import load_settings
 
@@ -59,15 +59,15 @@ def render_actions_document() -> str:
     address = settings.public_url
     if address is None or not address.startswith("https://"):
         known = f"CODEX_PUBLIC_URL is {address}" if address else "CODEX_PUBLIC_URL is not set"
-        told = "codex-server: {}, so the document names a placeholder for the server's address: {}"
-        cure = "set it to the https address that ChatGPT is to call, such as https://code.example.org"
-        print(told.format(known, cure), file=sys.stderr)
+        warning = "codex-server: {}, so the document names a placeholder for the server's address: {}"
+        remedy = "set it to the https address that ChatGPT is to call, such as https://code.example.org"
+        print(warning.format(known, remedy), file=sys.stderr)
         address = None
     return json.dumps(build_actions_document(settings, address), indent=2, ensure_ascii=False) + "\n"
 
 
 def write_document(file: Path, text: str) -> None:
-    """Put ``text`` into ``file``. Raises ``StartupError``."""
+    """Write ``text`` into ``file``. Raises ``StartupError``."""
     try:
         file.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -75,7 +75,7 @@ def write_document(file: Path, text: str) -> None:
 
 
 def compare_document(file: Path, text: str) -> None:
-    """Raises ``StartupError`` with the first differing lines when ``file`` does not hold ``text``."""
+    """Raise ``StartupError`` with the first differing lines when the content of ``file`` is not ``text``."""
     try:
         held = file.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
@@ -87,4 +87,4 @@ def compare_document(file: Path, text: str) -> None:
         return
     lines = difflib.unified_diff(held.splitlines(), text.splitlines(), str(file), "the app", lineterm="", n=1)
     shown = "\n".join(list(lines)[:40])
-    raise StartupError(f"{file} is not what the app says; run `make openapi` and commit it\n{shown}")
+    raise StartupError(f"{file} differs from the app's document; run `make openapi` and commit it\n{shown}")

@@ -30,25 +30,23 @@ def run(
     file: Annotated[
         str | None, typer.Argument(metavar="FILE|-", help="The program's file; - reads it from stdin")
     ] = None,
-    args: Annotated[list[str] | None, typer.Argument(metavar="ARGS", help="What the program is given")] = None,
+    args: Annotated[list[str] | None, typer.Argument(metavar="ARGS", help="Arguments of the program")] = None,
     code: Annotated[str | None, typer.Option("--code", "-c", metavar="CODE", help="The program itself")] = None,
     language: Annotated[
         str | None,
-        typer.Option("--language", "-l", metavar="NAME", help="By default told from the file's name or its #! line"),
+        typer.Option("--language", "-l", metavar="NAME", help="By default found from the file's name or its #! line"),
     ] = None,
-    timeout: Annotated[
-        float | None, typer.Option("--timeout", "-t", metavar="SECONDS", help="Wall seconds that it may take")
-    ] = None,
+    timeout: Annotated[float | None, typer.Option("--timeout", "-t", metavar="SECONDS", help="Wall time limit")] = None,
     min_isolation: MinIsolationFlag = None,
     assignments: SetFlags = None,
 ) -> None:
-    """Run one snippet in the same sandbox as the server's, and pass its output through as it comes.
+    """Run one snippet in the same sandbox as the server's, and pass its output through at once.
 
-    What is piped in is the program's standard input. The exit code is the program's own, or 128 + N when signal N
-    ended it; 137 when a limit stopped it, and stderr says which.
+    Piped input is the program's standard input. The exit code is the program's own, or 128 + N when signal N ended it;
+    137 when a limit stopped it, and stderr says which.
 
-    The program gets the one file and standard input, nothing of the folder beside it; files and figures that it writes
-    are thrown away (the server's answers carry them).
+    The program sees this file and standard input, no other file of its folder. Files and figures that it writes are
+    discarded (the server returns them).
     """
     from codex_server.cli.snippet import STDIN, guess_language, read_snippet
 
@@ -80,14 +78,14 @@ def run(
 
 
 class Passthrough:
-    """Hands each chunk on to this process's own stdout or stderr, unchanged; stops the program when nobody reads."""
+    """Writes each chunk unchanged to this process's stdout or stderr; stops the program when the reader has left."""
 
     def __init__(self, descriptors: Mapping[Stream, int] | None = None) -> None:
         self._descriptors = descriptors or {Stream.STDOUT: 1, Stream.STDERR: 2}
         self.reader_left = False
 
     def __call__(self, stream: Stream, chunk: bytes) -> bool:
-        """Write all of ``chunk``; False when the reader has gone (``codex-server run ... | head``)."""
+        """Write all of ``chunk``; return False when the reader has left (``codex-server run ... | head``)."""
         rest = memoryview(chunk)
         try:
             while rest:
@@ -98,7 +96,7 @@ class Passthrough:
 
 
 def limits_for(settings: "Settings", timeout: float | None) -> Limits:
-    """The server's limits, with ``timeout`` (or the default one) as wall time.
+    """Return the server's limits, with ``timeout`` (or the default one) as wall time.
 
     Raises ``LimitTooLoose`` when it is above the setting ``max_timeout``.
     """
@@ -112,18 +110,18 @@ def limits_for(settings: "Settings", timeout: float | None) -> Limits:
 
 
 def exit_code(ending: Ending) -> int:
-    """What this command exits with for ``ending``."""
+    """Return the exit code of this command for ``ending``."""
     return EXIT_STOPPED if ending.stop is not None else ending.shell_exit_code
 
 
 def why_ended(ending: Ending, limits: Limits) -> str | None:
-    """Why the program did not end by itself, as a sentence; None when it did."""
+    """Return why the program did not end by itself, as a sentence, or None."""
     if ending.stop is Stop.WALL_TIME:
         return f"stopped: it took longer than {format_seconds(limits.wall_seconds)}; --timeout gives it more"
     if ending.status is Status.TIMED_OUT:
         used = format_seconds(limits.cpu_seconds)
         return (
-            f"stopped: it used more than {used} of processor time; "
+            f"stopped: it used more than {used} of CPU time; "
             f"--set max_cpu_seconds={2 * limits.cpu_seconds:g} allows more"
         )
     if ending.status is Status.MEMORY_EXCEEDED:
@@ -135,7 +133,7 @@ def why_ended(ending: Ending, limits: Limits) -> str | None:
 
 
 def piped_stdin() -> bytes:
-    """Everything on standard input when it is piped or redirected; nothing from a terminal."""
+    """Read standard input when it is piped or redirected; return nothing for a terminal."""
     if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
         return b""
     return sys.stdin.buffer.read()

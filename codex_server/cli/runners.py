@@ -1,4 +1,4 @@
-"""``codex-server runners``: the packages that programs may import, and their installation."""
+"""``codex-server runners``: lists and installs the packages that programs may import."""
 
 import json
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ def list_runners(
     state_dir: StateDirFlag = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, with every package")] = False,
 ) -> None:
-    """List each runner and the packages that its programs may import: whether they are installed, where, how large."""
+    """List each runner and the packages that its programs may import: installed or not, folder, size."""
     settings = settings_from_flags(gather_flags(assignments, state_dir=state_dir))
     found = load(settings)
     if as_json:
@@ -38,7 +38,7 @@ def list_runners(
 
 
 def describe_runner(language: "Language") -> dict[str, Any]:
-    """A runner as ``--json`` shows it; ``packages`` is null when it has none of its own or they are switched off."""
+    """Return a runner as ``--json`` shows it; ``packages`` is null when it has none or they are switched off."""
     installed = language.packages
     packages = None
     if language.wanted:
@@ -68,17 +68,17 @@ def install(
     assignments: SetFlags = None,
     state_dir: StateDirFlag = None,
 ) -> None:
-    """Install the packages that a language's runner names, into an environment of their own below the state folder.
+    """Install the packages that a language's runner names, into a separate environment below the state folder.
 
-    Needs the registries that pip and npm are set up for. What is there already is left alone; a failure leaves nothing
-    half done, and the exit code is then 1.
+    Needs the registries that pip and npm are set up for. Installed packages are not touched; a failure leaves no
+    partial installation, and the exit code is then 1.
     """
     settings = settings_from_flags(gather_flags(assignments, state_dir=state_dir, data_packages=True))
     languages = load(settings)
     chosen = [_find(languages, name) for name in names or ()] or list(languages)
     for language in chosen:
         if language.packages:
-            typer.echo(f"{language.title}: {len(language.packages.packages)} packages are there already")
+            typer.echo(f"{language.title}: {len(language.packages.packages)} packages are installed already")
         elif names and not language.wanted:
             typer.echo(f"{language.title}: its runner names no packages")
     for wanted in missing_sets(chosen):
@@ -86,14 +86,14 @@ def install(
 
 
 def load(settings: "Settings") -> "Languages":
-    """The languages, with their data packages unless these are switched off."""
+    """Load the languages, with their data packages unless these are switched off."""
     from codex_server.languages import load_languages
 
     return load_languages(settings.runners_dir, settings.packages_root, settings.pool_sizes)
 
 
 def missing_sets(languages: "Iterable[Language]") -> "list[PackageSet]":
-    """What is asked for and not there; languages that share a set are one."""
+    """Return the package sets that are not installed, each once when languages share it."""
     missing: dict[Path, PackageSet] = {}
     for language in languages:
         if language.wanted and not language.packages:
@@ -102,7 +102,7 @@ def missing_sets(languages: "Iterable[Language]") -> "list[PackageSet]":
 
 
 def install_visibly(wanted: "PackageSet") -> None:
-    """Install, telling how far it is. Raises ``InstallationFailed``."""
+    """Install and show the progress. Raises ``InstallationFailed``."""
     from codex_server.packages.installation import install_packages
     from codex_server.packages.progress import Progress
 

@@ -1,4 +1,4 @@
-"""``codex-server serve``: listen, say where, and stop without losing an execution."""
+"""``codex-server serve``: listens, prints the start message, and stops without losing an execution."""
 
 import asyncio
 import contextlib
@@ -35,7 +35,7 @@ def serve(
         typer.Option(metavar="TOKEN", help="The one token to accept (visible in `ps`: CODEX_API_TOKEN is better)"),
     ] = None,
     backend: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Builder of sandboxes: auto, embedded or docker")
+        str | None, typer.Option(metavar="NAME", help="Sandbox backend: auto, embedded or docker")
     ] = None,
     min_isolation: MinIsolationFlag = None,
     state_dir: StateDirFlag = None,
@@ -61,12 +61,12 @@ def serve(
 
 
 def run_server(settings: "Settings") -> None:
-    """Serve until a signal; returns once nothing of the server is left."""
+    """Serve until a signal; return once all of the server has stopped."""
     import uvloop
 
     from codex_server.cli.listener import bind_listener
     from codex_server.cli.runners import load, missing_sets
-    from codex_server.cli.shutdown import STOPPED, say
+    from codex_server.cli.shutdown import STOPPED, show
     from codex_server.cli.threads import started_threads
     from codex_server.observe.logging import configure_logging
 
@@ -81,11 +81,11 @@ def run_server(settings: "Settings") -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.get_loop().set_default_executor(started_threads())
             runner.run(_serve(settings, languages, listener, begun))
-    say(STOPPED)
+    show(STOPPED)
 
 
 def _raise_descriptor_limit() -> None:
-    """Have as many descriptors as the host lets this process have: a shell's usual 1024 are few for many clients."""
+    """Raise the descriptor limit as far as the host allows: a shell's usual 1024 are too few for many clients."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
     if soft < most:
@@ -93,7 +93,7 @@ def _raise_descriptor_limit() -> None:
 
 
 def _runs_on_this_machine(settings: "Settings", languages: "Languages") -> bool:
-    """Whether programs will run with the interpreters of this machine, and so with packages that are installed here."""
+    """Return whether programs will use this machine's interpreters, and so the packages installed here."""
     if settings.backend != "auto":
         return settings.backend == "embedded"
     from codex_server.sandboxes.embedded.backend import EmbeddedBackend
@@ -129,47 +129,47 @@ async def _serve(settings: "Settings", languages: "Languages", listener: socket.
 
 
 def _begin_stop(app: "FastAPI") -> asyncio.Task[None]:
-    """Drain, and say what that waits for."""
+    """Drain, and print what that waits for."""
     from codex_server.app import begin_drain
-    from codex_server.cli.shutdown import describe_stop, say
+    from codex_server.cli.shutdown import describe_stop, show
 
     drain = begin_drain(app)
     services: Services = app.state.services
-    say(describe_stop(services.executor.stats(), services.settings.drain_seconds))
+    show(describe_stop(services.executor.stats(), services.settings.drain_seconds))
     return drain
 
 
 def install_if_possible(missing: "Iterable[PackageSet]") -> None:
-    """Install what is missing; where that fails say so loudly, for the server goes on without it."""
+    """Install what is missing; a failure is printed, and the server starts without it."""
     from codex_server.cli.runners import install_visibly
 
     for wanted in missing:
         try:
             install_visibly(wanted)
         except InstallationFailed as failure:
-            told = (
+            message = (
                 f"codex-server: the packages of {wanted.title} are not installed: {failure.detail}\n"
                 "codex-server: the server starts without them, and programs that import them fail. Later: "
                 "`codex-server runners install`, then start the server again; `serve --no-data` does not try."
             )
-            print(as_called_here(told), file=sys.stderr, flush=True)
+            print(as_called_here(message), file=sys.stderr, flush=True)
 
 
 class FirstToken:
-    """The token that this start made, until it was shown; None when there was one already."""
+    """The token that this start made, until it is shown; None when one existed already."""
 
     def __init__(self, token: str | None) -> None:
         self._token = token
 
     def take(self) -> str | None:
-        """The token, the first time."""
+        """Return the token, only once."""
         token, self._token = self._token, None
         return token
 
 
 @contextlib.contextmanager
 def _first_token(settings: "Settings") -> Generator[FirstToken]:
-    """Makes the first token; shows it even when the start fails, for it cannot be shown later."""
+    """Make the first token; print it even when the start fails, because it cannot be shown later."""
     from codex_server.access.tokens import TokenStore
     from codex_server.cli.greeting import TokenSource
 
@@ -179,7 +179,7 @@ def _first_token(settings: "Settings") -> Generator[FirstToken]:
         yield first
     finally:
         if token := first.take():
-            print(f"The first token was made, and is shown this once: {token}", flush=True)
+            print(f"The first token was made, and is shown only once: {token}", flush=True)
 
 
 def _greet(services: "Services", listener: socket.socket, begun: float, token: str | None) -> None:

@@ -1,4 +1,4 @@
-"""What ``codex-server serve`` says when a signal ends it: how long that may take, and that it is over."""
+"""The shutdown messages of ``codex-server serve``: how long the stop may take, and that it is over."""
 
 import contextlib
 
@@ -9,7 +9,7 @@ STOPPED = "Stopped."
 
 
 def describe_stop(stats: ExecutorStats, drain_seconds: float) -> str:
-    """What the server still waits for, and how not to wait."""
+    """Describe what the server still waits for, and how to stop at once."""
     count = stats.running + stats.queued
     if not count:
         return "Stopping."
@@ -17,7 +17,7 @@ def describe_stop(stats: ExecutorStats, drain_seconds: float) -> str:
     return f"Stopping: {executions} may take up to {format_seconds(drain_seconds)} more; Ctrl-C again stops at once."
 
 
-def say(text: str) -> None:
-    """Print ``text``; whoever read the start message may be gone by now, and the stop goes on without them."""
+def show(text: str) -> None:
+    """Print ``text``; ignore a closed stdout, so that the stop goes on."""
     with contextlib.suppress(OSError):
         print(text, flush=True)

@@ -1,4 +1,4 @@
-"""What ``codex-server run`` is asked to run: the code, its language and its arguments."""
+"""The input of ``codex-server run``: the code, its language and its arguments."""
 
 import re
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _SHEBANG = re.compile(r"#!\s*(?:\S*/)?(?:env\s+(?:-\S+\s+)*)?(?:\S*/)?([A-Za-z][
 
 @dataclass(frozen=True, slots=True)
 class Snippet:
-    """The program, the name of the file it came from (None: the command line or stdin), and its arguments."""
+    """The program, its file (None: the command line or stdin), and its arguments."""
 
     code: str
     file: str | None
@@ -24,7 +24,7 @@ class Snippet:
 
 
 def read_snippet(code: str | None, words: Sequence[str], stdin: BinaryIO) -> Snippet:
-    """The snippet of ``-c CODE [ARGS]``, ``FILE [ARGS]`` or ``- [ARGS]`` (the code on ``stdin``).
+    """Read the snippet of ``-c CODE [ARGS]``, ``FILE [ARGS]`` or ``- [ARGS]`` (the code on ``stdin``).
 
     Raises ``InvalidRequest`` when there is none, or when the file cannot be read as text.
     """
@@ -43,9 +43,9 @@ def read_snippet(code: str | None, words: Sequence[str], stdin: BinaryIO) -> Sni
 
 
 def guess_language(snippet: Snippet, languages: Languages) -> str:
-    """The name of the snippet's language: by the file's extension, else by its ``#!`` line, else Python for ``-c``.
+    """Return the snippet's language: by the file's extension, else by its ``#!`` line, else Python for ``-c``.
 
-    Raises ``InvalidRequest`` for a file that shows neither.
+    Raises ``InvalidRequest`` for a file with neither.
     """
     by_suffix = {Path(language.file_name).suffix: language for language in languages}
     if snippet.file is not None:
@@ -58,7 +58,7 @@ def guess_language(snippet: Snippet, languages: Languages) -> str:
     if snippet.file is None:
         return DEFAULT_LANGUAGE
     raise InvalidRequest(
-        f"the language of {snippet.file} cannot be told from its name or a #! line; name it with --language, "
+        f"the language of {snippet.file} cannot be found from its name or a #! line; name it with --language, "
         "for example --language python"
     )
 

@@ -1,14 +1,14 @@
-"""Threads that are there before they are needed: later the host may have none left to give."""
+"""Threads that are started in advance: later the host may refuse new ones."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 _THREADS = 4
-"""For what would block the event loop: waiting for a process, removing a folder, reading a file."""
+"""For work that would block the event loop: waiting for a process, removing a folder, reading a file."""
 
 
 def started_threads() -> ThreadPoolExecutor:
-    """An executor all of whose threads run already, so that giving it work makes none. Raises ``RuntimeError``."""
+    """Return an executor whose threads are all running, so that work starts none. Raises ``RuntimeError``."""
     executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="codex-server")
     together = threading.Barrier(_THREADS)
     for waiting in [executor.submit(together.wait) for _ in range(_THREADS)]:

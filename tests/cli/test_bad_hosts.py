@@ -68,7 +68,7 @@ def test_a_host_without_user_namespaces_is_refused_with_cause_cure_and_what_less
     assert "sysctl user.max_user_namespaces=" in done.stderr
     assert "Or accept less: CODEX_MIN_ISOLATION=confined" in done.stderr
     assert "Traceback" not in done.stderr
-    token = re.fullmatch(r".*shown this once: (codex_[\w-]{43})\n", done.stdout)  # it is good for the next start
+    token = re.fullmatch(r".*shown only once: (codex_[\w-]{43})\n", done.stdout)  # it is good for the next start
     assert token
     assert TokenStore(tmp_path).verify(token[1])
 

@@ -58,7 +58,7 @@ def test_a_host_that_has_everything_lacks_nothing():
         (replace(ROOT, core_pattern="@@/run/coredumps"), "core dumps", "kernel.core_pattern=core"),
     ],
 )
-def test_each_missing_thing_names_its_consequence_and_its_cure(host: Host, name: str, cure: str):
+def test_each_missing_thing_names_its_consequence_and_its_remedy(host: Host, name: str, cure: str):
     (finding,) = [finding for finding in examine_host(host, IsolationLevel.FULL) if finding.verdict != "ok"]
     assert finding.name == name
     assert finding.consequence
@@ -119,7 +119,7 @@ def test_packages_that_are_switched_off_are_no_finding():
 def test_a_level_below_the_one_that_is_asked_for_says_how_to_reach_or_accept_it():
     reached = Isolation(IsolationLevel.CONFINED, "Landlock", ("namespaces: do this",))
     finding = examine_level(reached, None, IsolationLevel.NAMESPACES)
-    assert "asks for namespaces" in str(finding.consequence)
+    assert "requires namespaces" in str(finding.consequence)
     assert finding.cure == "namespaces: do this; or accept this with CODEX_MIN_ISOLATION=confined"
 
 
@@ -137,7 +137,7 @@ def test_each_lack_is_shown_with_its_cure_below_it():
     text = render_findings(examine_host(replace(ROOT, landlock_abi=0), None))
     assert "ok    kernel" in text
     assert "LACK  Landlock             absent" in text  # no level was reached without it
-    assert "cure: use Linux 6.12" in text
+    assert "remedy: use Linux 6.12" in text
 
 
 def test_findings_line_up_whatever_their_names_and_a_path_stays_in_one_piece():

@@ -79,7 +79,7 @@ def test_the_address_of_the_curl_line_is_one_word_for_every_shell():
 
 def test_a_server_without_tokens_says_so_and_its_curl_line_has_none():
     text = render_greeting(replace(FIRST, token=None, token_source=TokenSource.NONE))
-    assert "whoever reaches this address runs code here" in text
+    assert "anyone who reaches this address can run code" in text
     assert "Authorization" not in text
 
 
@@ -93,9 +93,9 @@ def test_the_token_source_follows_the_settings():
     ("wanted", "there", "switched_on", "line"),
     [
         (WANTED, INSTALLED, True, "Python with 2"),
-        (WANTED, None, True, "Python without any, they are not installed: `codex-server runners install python`"),
-        (None, None, True, "none but each language's own"),
-        (None, None, False, "none but each language's own: switched off (data_packages)"),
+        (WANTED, None, True, "Python not installed: `codex-server runners install python`"),
+        (None, None, True, "standard libraries only"),
+        (None, None, False, "standard libraries only: switched off (data_packages)"),
     ],
 )
 def test_the_first_lines_tell_which_packages_programs_find(wanted, there, switched_on, line):
@@ -124,7 +124,7 @@ def test_docker_in_the_place_of_embedded_says_why_on_lines_that_fit_a_terminal()
     assert all(len(line) <= 110 for line in told)
     assert all(line.startswith(" " * 13) for line in told[1:])
     joined = " ".join(line.strip() for line in told)
-    assert "cannot be had here: this host does not allow isolation level namespaces" in joined
+    assert "cannot start here: this host does not allow isolation level namespaces" in joined
     assert "they are switched off; sysctl user.max_user_namespaces=15000 cgroups: none are delegated" in joined
 
 

@@ -25,7 +25,7 @@ def ending(exit_code: int | None = None, signal: int | None = None, **more) -> E
         (
             ending(signal=9, stop=Stop.CPU_TIME),
             EXIT_STOPPED,
-            "more than 30 s of processor time; --set max_cpu_seconds=60 allows more",
+            "more than 30 s of CPU time; --set max_cpu_seconds=60 allows more",
         ),
         (ending(0, stop=Stop.MEMORY), EXIT_STOPPED, "more than 512 MiB of memory"),
         (ending(signal=9, oom_kills=1), 137, "more than 512 MiB of memory"),

@@ -62,7 +62,7 @@ def test_packages_are_installed_step_by_step_and_then_listed(tmp_path: Path):
     assert (packages["installed"], packages["contents"]) == (True, [{"name": "apple", "version": "1.2"}])
     assert packages["size"] > 0
     assert Path(packages["folder"]).is_dir()
-    assert call("install", "snake") == "Snake: 1 packages are there already\n"
+    assert call("install", "snake") == "Snake: 1 packages are installed already\n"
 
 
 def test_the_table_says_for_each_runner_what_its_programs_can_import():

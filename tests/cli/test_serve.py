@@ -51,12 +51,12 @@ class Served:
     def wait_until(self, path: str, seen) -> httpx2.Response:
         responses: list[httpx2.Response] = []
 
-        def heard() -> bool:
+        def received() -> bool:
             assert self.process.poll() is None
             responses.append(self.get(path))
             return bool(seen(responses[-1]))
 
-        assert until(heard, SECONDS)
+        assert until(received, SECONDS)
         return responses[-1]
 
     def end(self, *signals: signal.Signals) -> int:
@@ -194,10 +194,10 @@ def test_whoever_connected_before_it_stopped_listening_is_refused_with_a_problem
         served.process.send_signal(signal.SIGTERM)
         assert until(lambda: not listens(place.hostname, place.port), SECONDS)
         connection.sendall(request.encode())
-        heard = b"".join(iter(lambda: connection.recv(2**16), b"")).decode()
-    assert heard.startswith("HTTP/1.1 503 ")
-    assert "\r\nconnection: close\r\n" in heard.lower()
-    assert '"code":"draining"' in heard
+        received = b"".join(iter(lambda: connection.recv(2**16), b"")).decode()
+    assert received.startswith("HTTP/1.1 503 ")
+    assert "\r\nconnection: close\r\n" in received.lower()
+    assert '"code":"draining"' in received
     assert served.process.wait(SECONDS) == 0
 
 
@@ -291,7 +291,7 @@ main()
     result = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert result.returncode == 1
     assert result.stderr == "codex-server: no user namespaces here; do this\n"
-    assert re.search(r"shown this once: codex_[\w-]{43}\n", result.stdout)
+    assert re.search(r"shown only once: codex_[\w-]{43}\n", result.stdout)
 
 
 @pytest.mark.tier("change")
@@ -304,7 +304,7 @@ def test_packages_that_cannot_be_installed_are_told_loudly_and_the_server_does_w
         greeting = list(itertools.takewhile(lambda line: "Ctrl-C" not in line, process.stdout))
         assert greeting[0].startswith("Installing the packages of ")
         (packages,) = [line for line in greeting if line.startswith("  packages ")]
-        assert re.search(r"they are not installed: `\S*codex-server runners install python`", packages)
+        assert re.search(r"not installed: `\S*codex-server runners install python`", packages)
         url = re.search(r"http://[\d.]+:\d+", "".join(greeting))
         assert url
         answer = httpx2.post(url[0] + "/execute", json={"code": "print(6 * 7)"}, headers=HEADERS, timeout=SECONDS)
@@ -321,7 +321,7 @@ def test_no_data_installs_nothing_and_says_so(tmp_path: Path):
     with serving(
         "--no-data", CODEX_DATA_PACKAGES="true", CODEX_API_TOKEN=TOKEN, CODEX_STATE_DIR=str(tmp_path)
     ) as server:
-        assert "  packages   none but each language's own: switched off (data_packages)\n" in server.greeting
+        assert "  packages   standard libraries only: switched off (data_packages)\n" in server.greeting
         assert server.get("/languages").json()["languages"][0]["packages"] == []
         assert not (tmp_path / "packages").exists()
 

@@ -82,7 +82,7 @@ def test_an_address_where_a_server_of_ours_answers_already_is_no_lack(told: byte
         threading.Thread(target=server.handle_request).start()
         finding = examine_address(Settings(port=server.server_port))
     assert finding.verdict == verdict
-    assert ("Codex Server 9.9 answers there already" in finding.found) == (verdict == "ok")
+    assert ("Codex Server 9.9 is already running there" in finding.found) == (verdict == "ok")
 
 
 @pytest.mark.parametrize(("good", "code"), [(True, 0), (False, 1)])

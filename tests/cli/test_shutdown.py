@@ -1,6 +1,6 @@
 import pytest
 
-from codex_server.cli.shutdown import describe_stop, say
+from codex_server.cli.shutdown import describe_stop, show
 from codex_server.model import ExecutorStats
 
 
@@ -21,4 +21,4 @@ def test_a_reader_that_has_left_does_not_hold_up_the_stop(monkeypatch: pytest.Mo
         raise BrokenPipeError
 
     monkeypatch.setattr("builtins.print", broken)
-    say("Stopped.")
+    show("Stopped.")

@@ -66,5 +66,5 @@ def test_the_language_is_told_by_the_extension_then_the_first_line(file: str | N
 
 
 def test_a_file_that_shows_no_language_asks_for_one():
-    with pytest.raises(InvalidRequest, match=r"the language of notes\.txt cannot be told .* --language"):
+    with pytest.raises(InvalidRequest, match=r"the language of notes\.txt cannot be found .* --language"):
         guess_language(Snippet("print(1)", "notes.txt", ()), LANGUAGES)
