@@ -14,6 +14,9 @@
     |- IdempotencyInFlight        the first request with that Idempotency-Key is still running
     |- IdempotencyLost            nobody knows what became of the first request with that Idempotency-Key
     |- NotRun                     an item of a batch was not run: an earlier one failed
+    |- UnknownExecution           the caller has no execution with that id
+    |- OutcomeGone                the execution has ended, and its outcome is not kept
+    |- InputRefused               the program takes no input, or none now
     |- NoPublicAddress            the server's https address, which ChatGPT needs, is not known
     |- TooLarge                   the body is above the server's limit
     |- RateLimited                this caller sends too many requests
@@ -129,6 +132,27 @@ class NoPublicAddress(CodexError):
 
     slug = "no-public-address"
     title = "This server's public https address is not known"
+
+
+class UnknownExecution(CodexError):
+    """The caller has no execution with this id; another caller's is unknown too."""
+
+    slug = "unknown-execution"
+    title = "There is no such execution"
+
+
+class OutcomeGone(CodexError):
+    """The execution has ended, and its outcome is not kept, or not any more."""
+
+    slug = "outcome-gone"
+    title = "The outcome is not kept"
+
+
+class InputRefused(CodexError):
+    """The program takes no input: it has ended, its standard input is closed, or it has not read what was sent."""
+
+    slug = "input-refused"
+    title = "The program takes no input"
 
 
 class NotRun(CodexError):

@@ -33,6 +33,9 @@ STATUS_OF: Mapping[type[errors.CodexError], int] = {
     errors.IdempotencyInFlight: 409,
     errors.IdempotencyLost: 409,
     errors.NoPublicAddress: 404,
+    errors.UnknownExecution: 404,
+    errors.OutcomeGone: 410,
+    errors.InputRefused: 409,
     errors.TooLarge: 413,
     errors.NotRun: 424,
     errors.RateLimited: 429,
@@ -85,6 +88,21 @@ _GUIDE: Mapping[type[errors.CodexError], tuple[str, str]] = {
         "The first request with this `Idempotency-Key` was running when its server was stopped or killed, or its "
         "response could not be kept. Whether its program ran is unknown. The key is free again after a day.",
         "Send the request with a new key if running the program twice does no harm.",
+    ),
+    errors.UnknownExecution: (
+        "No execution of this token has that id: it is misspelt, another caller's, or no longer in the history.",
+        "`GET /executions` lists those that there are.",
+    ),
+    errors.OutcomeGone: (
+        "The execution has ended and its outcome is not kept: a call without `wait_seconds` gets its outcome alone, "
+        "and the outcome of a background execution is kept for `CODEX_OUTCOME_SECONDS`.",
+        "Send `wait_seconds` with a program whose outcome is to be fetched later, and fetch it in time.",
+    ),
+    errors.InputRefused: (
+        "The program takes no input now: it has ended, it was started without `keep_stdin_open`, its standard input "
+        "was closed, or it has not read what was sent before.",
+        "Start the program with `keep_stdin_open: true`; where it has not read yet, send the input again "
+        "a moment later.",
     ),
     errors.NoPublicAddress: (
         "`/actions/openapi.json` names the https address that ChatGPT calls, and this server does not know it: "
@@ -238,6 +256,24 @@ def public_detail(error: errors.CodexError) -> str:
     return next((text for kind, text in _HIDDEN.items() if isinstance(error, kind)), error.detail)
 
 
+def kept_problem(slug: str, detail: str, *, instance: str, base_url: str = "") -> dict[str, object]:
+    """The content of a problem that was kept by its ``slug`` and ``detail``, as a client may read it."""
+    kind = next(kind for kind in kinds() if kind.slug == slug)
+    hidden = {error.slug: text for root, text in _HIDDEN.items() for error in (root, *client_errors(root))}
+    return _content(kind, hidden.get(slug, detail), instance, base_url)
+
+
+def _content(kind: Kind, detail: str, instance: str, base_url: str) -> dict[str, object]:
+    return {
+        "type": f"{base_url}{PAGE}#{kind.slug}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": detail,
+        "instance": instance,
+        "code": kind.slug,
+    }
+
+
 def problem(
     slug: str,
     status: int,
@@ -249,15 +285,8 @@ def problem(
     field_errors: Sequence[FieldError] = (),
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    """The answer that tells of a problem. ``type`` leads to the kind's paragraph on ``GET /problems``."""
-    content: dict[str, object] = {
-        "type": f"{base_url}{PAGE}#{slug}",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "instance": instance,
-        "code": slug,
-    }
+    """The response that reports a problem. ``type`` leads to the kind's paragraph on ``GET /problems``."""
+    content = _content(Kind(slug, status, title, "", ""), detail, instance, base_url)
     if field_errors:
         content["errors"] = [{"pointer": fault.pointer, "detail": fault.detail} for fault in field_errors]
     return JSONResponse(

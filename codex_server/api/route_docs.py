@@ -10,7 +10,7 @@ from codex_server.api.schemas import BatchAnswer, HomeAnswer, LiveAnswer, ReadyA
 from codex_server.service.schemas import ExecuteAnswer, HealthAnswer, LanguagesAnswer
 
 REQUEST_ID = "3f1c9a0e5b7d4c21"
-_BEARER: list[dict[str, list[str]]] = [{"BearerAuth": []}]
+BEARER: list[dict[str, list[str]]] = [{"BearerAuth": []}]
 _WHEN = "2026-11-21T12:00:00.123456Z"
 
 EXECUTE_ANSWER: dict[str, Any] = {
@@ -126,12 +126,12 @@ _POINTERS = {
 }
 
 
-def _ok(description: str, examples: dict[str, Any]) -> dict[str, Any]:
+def ok(description: str, examples: dict[str, Any]) -> dict[str, Any]:
     shown = {name: {"value": value} for name, value in examples.items()}
     return {"description": description, "content": {"application/json": {"examples": shown}}}
 
 
-def _problems(*slugs: str) -> dict[int | str, dict[str, Any]]:
+def problems(*slugs: str) -> dict[int | str, dict[str, Any]]:
     """The answers by number, each with one example for each kind."""
     known = {kind.slug: kind for kind in kinds()}
     answers: dict[int | str, dict[str, Any]] = {}
@@ -182,12 +182,12 @@ EXECUTE: dict[str, Any] = {
     "tags": ["execution"],
     "response_model": ExecuteAnswer,
     "responses": {
-        200: _ok(
+        200: ok(
             "The program ran; `status` tells how it went",
             {"succeeded": EXECUTE_ANSWER, "timed_out": _TIMED_OUT, "files": _WITH_FILES},
         )
         | {"headers": _RATE_HEADERS},
-        **_problems(
+        **problems(
             "malformed-request",
             "invalid-code",
             "unknown-language",
@@ -212,7 +212,7 @@ EXECUTE: dict[str, Any] = {
         ),
     },
     "openapi_extra": {
-        "security": _BEARER,
+        "security": BEARER,
         "requestBody": {
             "required": True,
             "content": {
@@ -257,7 +257,7 @@ BATCH: dict[str, Any] = EXECUTE | {
     "response_model": BatchAnswer,
     "responses": EXECUTE["responses"]
     | {
-        200: _ok("What became of each item, in the order of the request", {"batch": _BATCH_ANSWER})
+        200: ok("What became of each item, in the order of the request", {"batch": _BATCH_ANSWER})
         | {"headers": _RATE_HEADERS}
     },
     "openapi_extra": EXECUTE["openapi_extra"]
@@ -278,21 +278,21 @@ LANGUAGES: dict[str, Any] = {
     "summary": "List supported languages",
     "tags": ["execution"],
     "response_model": LanguagesAnswer,
-    "responses": {200: _ok("List of supported languages", {"languages": _LANGUAGES})},
+    "responses": {200: ok("List of supported languages", {"languages": _LANGUAGES})},
 }
 HEALTH: dict[str, Any] = {
     "operation_id": "healthCheck",
     "summary": "Health check",
     "tags": ["operation"],
     "response_model": HealthAnswer,
-    "responses": {200: _ok("Server is healthy, or says why not", {"healthy": _HEALTH})},
+    "responses": {200: ok("Server is healthy, or says why not", {"healthy": _HEALTH})},
 }
 LIVE: dict[str, Any] = {
     "operation_id": "liveness",
     "summary": "Liveness",
     "tags": ["operation"],
     "response_model": LiveAnswer,
-    "responses": {200: _ok("The process answers", {"alive": {"status": "alive"}})},
+    "responses": {200: ok("The process answers", {"alive": {"status": "alive"}})},
 }
 READY: dict[str, Any] = {
     "operation_id": "readiness",
@@ -300,8 +300,8 @@ READY: dict[str, Any] = {
     "tags": ["operation"],
     "response_model": ReadyAnswer,
     "responses": {
-        200: _ok("Every pool has sandboxes", {"ready": _READY}),
-        503: _ok("`reasons` tells what is missing; executions may fail or wait", {"not_ready": _NOT_READY})
+        200: ok("Every pool has sandboxes", {"ready": _READY}),
+        503: ok("`reasons` tells what is missing; executions may fail or wait", {"not_ready": _NOT_READY})
         | {
             "content": {
                 "application/json": {
@@ -318,7 +318,7 @@ HOME: dict[str, Any] = {
     "tags": ["operation"],
     "response_model": HomeAnswer,
     "responses": {
-        200: _ok(
+        200: ok(
             "What this is, and where to go",
             {"home": {"name": "Codex Server", "version": __version__, "links": {"execute": "/execute"}}},
         )
@@ -339,7 +339,7 @@ METRICS: dict[str, Any] = {
                 }
             },
         },
-        **_problems("unauthenticated", "forbidden"),
+        **problems("unauthenticated", "forbidden"),
     },
-    "openapi_extra": {"security": _BEARER},
+    "openapi_extra": {"security": BEARER},
 }

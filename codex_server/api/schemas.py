@@ -4,7 +4,34 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from codex_server.service.history import ExecutionEntry
 from codex_server.service.schemas import ExecuteAnswer
+
+
+class ExecutionsPage(BaseModel):
+    """A page of executions."""
+
+    executions: list[ExecutionEntry] = Field(description="Executions of the caller's own, newest first")
+    next: int | None = Field(description="`cursor` of the next page; null on the last one")
+
+
+class ExecutionProgress(BaseModel):
+    """What is new of an execution that has no outcome."""
+
+    execution_id: str = Field(description="Id of the execution")
+    status: Literal["queued", "running", "refused", "lost", "cancelled"] = Field(
+        description="refused: nothing was run; lost: its outcome is unknown, and it is not run again"
+    )
+    stdout: str = Field(description="New standard output")
+    stderr: str = Field(description="New standard error")
+    next: int = Field(description="`since` of the next call")
+    problem: dict[str, object] | None = Field(None, description="Why it has no outcome, once it has ended")
+
+
+class EndedExecution(ExecuteAnswer):
+    """The response of `/execute`; `stdout`, `stderr` and `error` carry only output that is new."""
+
+    next: int = Field(description="`since` of the next call")
 
 
 class BatchProblem(BaseModel):

@@ -12,6 +12,7 @@ from codex_server.execution.executor import Executor
 from codex_server.languages import Languages
 from codex_server.observe.metrics import Metrics
 from codex_server.sandboxes.base import Backend
+from codex_server.service.executions import Executions
 from codex_server.settings import Settings
 
 
@@ -23,6 +24,7 @@ class Services:
     languages: Languages
     backend: Backend
     executor: Executor
+    executions: Executions
     verifier: Verifier | None
     rate_limit: RateLimit
     idempotency: IdempotencyStore

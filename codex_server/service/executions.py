@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -11,7 +11,7 @@ from codex_server.errors import CodexError, OutcomeGone, Unavailable, UnknownExe
 from codex_server.execution.run import Run
 from codex_server.model import Execution, Outcome, Status, Stream
 from codex_server.service.history import ExecutionEntry, History
-from codex_server.service.outcomes import KeptOutcome, KeptProblem, Outcomes, Piece, read_pieces, texts_of
+from codex_server.service.outcomes import KeptOutcome, KeptProblem, Outcomes, read_pieces, texts_of
 from codex_server.service.schemas import ExecuteAnswer
 
 _log = logging.getLogger(__name__)
@@ -130,7 +130,10 @@ class Executions:
         if followed.kept:
             return _kept_progress(execution_id, followed.kept, since, self._max_chars)
         pieces, cursor = read_pieces(followed.run.events(since), self._max_chars // 4)
-        return Progress(execution_id, self._now(followed).status, cursor, **_texts(pieces))
+        texts = texts_of(pieces)
+        return Progress(
+            execution_id, self._now(followed).status, cursor, stdout=texts[Stream.STDOUT], stderr=texts[Stream.STDERR]
+        )
 
     async def cancel(self, execution_id: str, owner: str, since: int = 0) -> Progress:
         """Kill the program, or take it out of the queue; nothing once it has ended. Returns how it stands then."""
@@ -217,18 +220,14 @@ class Executions:
         )
 
 
-def _texts(pieces: Iterable[Piece]) -> dict[str, str]:
-    texts = texts_of(pieces)
-    return {"stdout": texts[Stream.STDOUT], "stderr": texts[Stream.STDERR]}
-
-
 def _kept_progress(execution_id: str, kept: KeptOutcome, since: int, max_chars: int) -> Progress:
     response = kept.since(since, max_chars)
     cursor = max(since, kept.last)
     if response is not None:
         return Progress(execution_id, response.status.value, cursor, response=response)
-    pieces = _texts(piece for piece in kept.pieces if piece.id > since)
-    return Progress(execution_id, kept.status, cursor, **pieces, problem=kept.problem)
+    texts = texts_of(piece for piece in kept.pieces if piece.id > since)
+    stdout, stderr = texts[Stream.STDOUT], texts[Stream.STDERR]
+    return Progress(execution_id, kept.status, cursor, stdout, stderr, problem=kept.problem)
 
 
 def _as_left(entry: ExecutionEntry) -> ExecutionEntry:

@@ -92,19 +92,28 @@ def _check_code(code: str, max_bytes: int) -> None:
 def _limits(request: ExecuteRequest, settings: Settings) -> Limits:
     timeout = request.timeout if "timeout" in request.model_fields_set else settings.default_timeout
     wanted = {name: value for name, value in request.limits.items() if isinstance(value, int | float)}
+    ceilings = settings.background_ceilings if request.background else settings.ceilings
     if field_errors := [
-        *_timeout_field_errors(timeout, settings.max_timeout),
-        *_limit_field_errors(wanted, settings.ceilings),
+        *_timeout_field_errors(timeout, ceilings.wall_seconds, settings.background_ceilings.wall_seconds),
+        *_limit_field_errors(wanted, ceilings),
     ]:
         raise LimitsTooLoose(field_errors)
-    return replace(settings.ceilings.tightened(wanted), wall_seconds=timeout)
+    return replace(ceilings.tightened(wanted), wall_seconds=timeout)
 
 
-def _timeout_field_errors(timeout: float, ceiling: float) -> list[FieldError]:
+def _timeout_field_errors(timeout: float, ceiling: float, in_background: float) -> list[FieldError]:
     if timeout <= ceiling:
         return []
     said = f"{timeout:.15g} is above this server's ceiling of {ceiling:.15g} seconds; ask for at most {ceiling:.15g}"
+    if timeout <= in_background:
+        said += f", or send `wait_seconds` to run it in the background, for at most {in_background:.15g}"
     return [FieldError("/timeout", said)]
+
+
+def refuse_background(request: ExecuteRequest, where: str) -> None:
+    """Raise ``InvalidRequest`` for a program that is to run in the background: ``where`` none can."""
+    if request.background:
+        raise InvalidRequest(f"{where} does not run programs in the background; use POST /execute", "/wait_seconds")
 
 
 def _limit_field_errors(wanted: Mapping[str, float], ceilings: Limits) -> list[FieldError]:

@@ -57,6 +57,18 @@ class ExecuteRequest(BaseModel):
     env: dict[str, str] = Field(default={}, description="Further environment variables")
     files: list[RequestFile] = Field(default=[], description="Files to write into the workspace before the run")
     limits: RequestLimits = Field(default=RequestLimits(), description="Limits to tighten")
+    wait_seconds: Seconds = Field(
+        0,
+        ge=0,
+        le=600,
+        description="Run it in the background: respond after so many seconds at the latest, with 202 if it has not "
+        "ended. By default the response waits for the end, and closing the connection cancels",
+    )
+
+    @property
+    def background(self) -> bool:
+        """Whether it outlives its call."""
+        return "wait_seconds" in self.model_fields_set
 
 
 class BatchRequest(BaseModel):

@@ -1,0 +1,60 @@
+"""What the OpenAPI document says of the routes below ``/executions``."""
+
+from typing import Any
+
+from codex_server.api.route_docs import BEARER, EXECUTE_ANSWER, ok, problems
+from codex_server.api.schemas import EndedExecution, ExecutionProgress, ExecutionsPage
+
+RUNNING: dict[str, Any] = {
+    "execution_id": EXECUTE_ANSWER["execution_id"],
+    "status": "running",
+    "stdout": "step 1\n",
+    "stderr": "",
+    "next": 2,
+}
+_ENTRY: dict[str, Any] = {
+    "execution_id": EXECUTE_ANSWER["execution_id"],
+    "status": "succeeded",
+    "language": "python",
+    "submitted_at": EXECUTE_ANSWER["timestamp"],
+    "background": True,
+    "execution_time": 0.004,
+    "cpu_seconds": 0.003,
+    "exit_code": 0,
+    "signal": None,
+    "code_bytes": 20,
+    "code_sha256": "ea1efb75ee9a34a1dd4b4e2ae3e1e6a9c8a8fb0e1c9a7e5d7c07b6b1f8d37c21",
+    "stdout_bytes": 12,
+    "stderr_bytes": 0,
+    "caller": "default",
+    "user_agent": "curl/8.9",
+    "request_id": "3f1c9a0e5b7d4c21",
+    "code": None,
+    "stdout": None,
+    "stderr": None,
+}
+_REFUSALS = ("unauthenticated", "forbidden", "invalid-request")
+_OPEN: dict[str, Any] = {"tags": ["execution"], "openapi_extra": {"security": BEARER}}
+
+LIST: dict[str, Any] = _OPEN | {
+    "operation_id": "listExecutions",
+    "summary": "List executions",
+    "response_model": ExecutionsPage,
+    "responses": {
+        200: ok("A page of the caller's executions", {"page": {"executions": [_ENTRY], "next": None}}),
+        **problems(*_REFUSALS),
+    },
+}
+FOLLOW: dict[str, Any] = _OPEN | {
+    "operation_id": "followExecution",
+    "summary": "Follow an execution",
+    "response_model": ExecutionProgress | EndedExecution,
+    "responses": {
+        200: ok(
+            "What is new, as soon as anything is",
+            {"running": RUNNING, "ended": EXECUTE_ANSWER | {"next": 3}},
+        ),
+        **problems(*_REFUSALS, "unknown-execution", "outcome-gone"),
+    },
+}
+CANCEL: dict[str, Any] = FOLLOW | {"operation_id": "cancelExecution", "summary": "Cancel an execution"}

@@ -1,0 +1,28 @@
+"""What the server keeps of executions after their call, and for how long."""
+
+from pydantic import BaseModel, Field
+
+from codex_server.settings.field_types import Size
+
+
+class RetentionSettings(BaseModel):
+    """What the server keeps of executions after their call, and for how long."""
+
+    max_background_timeout: float = Field(
+        600.0,
+        ge=1,
+        le=86_400,
+        description="Largest timeout, and CPU time, of a program that runs in the background "
+        "(`wait_seconds`), in seconds",
+    )
+    outcome_seconds: float = Field(
+        3600.0, ge=1, le=30 * 86_400, description="How long the outcome of a background execution is kept"
+    )
+    max_outcomes: Size = Field(
+        64 * 2**20, ge=2**20, description="Size of all outcomes that are kept; the oldest give way"
+    )
+    history_days: float = Field(30.0, gt=0, le=3650, description="How long an execution stays in the history, in days")
+    history_entries: int = Field(100_000, ge=1, description="Executions in the history; the oldest give way")
+    history_code: bool = Field(
+        False, description="Keep each program and its output in the history too, for the operator and its caller"
+    )
