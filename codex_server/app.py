@@ -14,6 +14,7 @@ from codex_server.api.application import build_api
 from codex_server.api.services import Services
 from codex_server.execution.executor import Executor
 from codex_server.languages import Languages, load_languages
+from codex_server.nodes.local import LocalNode
 from codex_server.observe.metrics import Metrics
 from codex_server.packages.package_set import in_use
 from codex_server.sandboxes.base import Backend
@@ -46,11 +47,11 @@ def create_app(settings: Settings, *, backend: Backend | None = None, languages:
             try:
                 await executor.start()
                 metrics.watch(executor.stats)
+                app.state.backend, app.state.executor = chosen, executor
                 app.state.services = Services(
                     settings=settings,
                     languages=known,
-                    backend=chosen,
-                    executor=executor,
+                    node=LocalNode(executor, chosen, known),
                     verifier=verifier,
                     rate_limit=RateLimit(settings.rate_limit),
                     idempotency=IdempotencyStore(store),
@@ -74,9 +75,10 @@ def begin_drain(app: FastAPI) -> asyncio.Task[None]:
     """
     state = app.state
     if not hasattr(state, "draining"):
-        services: Services = state.services
-        _log.info("draining", extra={"running": services.executor.stats().running})
-        state.draining = asyncio.ensure_future(services.executor.drain(services.settings.drain_seconds))
+        executor: Executor = state.executor
+        seconds = state.services.settings.drain_seconds
+        _log.info("draining", extra={"running": executor.stats().running})
+        state.draining = asyncio.ensure_future(executor.drain(seconds))
     task: asyncio.Task[None] = state.draining
     return task
 

@@ -4,6 +4,7 @@ No header parameters, no unions, no null, no references, one https address witho
 characters: ``tests/api/test_actions.py`` has each rule.
 """
 
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,7 +13,10 @@ from pydantic.json_schema import models_json_schema
 
 from codex_server import __version__
 from codex_server.api.openapi import BEARER, REFERENCE, SUMMARY, TITLE, request_schemas
+from codex_server.operations.catalogue import CATALOGUE
+from codex_server.operations.operation import Operation
 from codex_server.service.lean import LeanHealth, LeanLanguages, LeanOutcome
+from codex_server.service.schemas import ExecuteRequest
 from codex_server.settings import Settings
 
 PATH = "/actions"
@@ -23,6 +27,23 @@ _MAX_SECONDS = 40.0
 _FIELDS = ("code", "language", "timeout", "stdin", "args", "files")
 """What a model has a use for; the route takes the others too."""
 _PROBLEM = {"description": "A refusal; its `detail` says what to do"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Face:
+    """How an operation is offered here; ``answer`` is the lean form of its output."""
+
+    path: str
+    method: str
+    answer: type[BaseModel]
+    is_open: bool
+
+
+_FACES = {
+    "execute_code": _Face("/execute", "post", LeanOutcome, is_open=False),
+    "list_languages": _Face("/languages", "get", LeanLanguages, is_open=True),
+    "health_check": _Face("/health", "get", LeanHealth, is_open=True),
+}
 _PLACEHOLDER = {
     "url": "https://codex-server.example",
     "description": "A placeholder, for this server's address is not known: set CODEX_PUBLIC_URL to it",
@@ -42,61 +63,47 @@ def build_actions_document(settings: Settings, address: str | None) -> dict[str,
         "info": {"title": TITLE, "version": __version__, "description": SUMMARY},
         "servers": [server],
         "paths": {
-            f"{prefix}/execute": {"post": _execute(settings)},
-            f"{prefix}/languages": {"get": _languages()},
-            f"{prefix}/health": {"get": _health()},
+            prefix + face.path: {face.method: _describe(operation, face, settings)}
+            for operation in CATALOGUE.values()
+            if (face := _FACES.get(operation.name))
         },
         "components": {"schemas": {}, "securitySchemes": {"BearerAuth": dict(BEARER)}},
     }
 
 
-def _execute(settings: Settings) -> dict[str, Any]:
+def _describe(operation: Operation[Any, Any], face: _Face, settings: Settings) -> dict[str, Any]:
+    _, found = models_json_schema([(face.answer, "serialization")], ref_template=REFERENCE)
+    schema = _plain(found["$defs"][face.answer.__name__], found["$defs"])
+    described = {
+        "operationId": _camel(operation.name),
+        "summary": operation.title,
+        "description": operation.summary,
+        "x-openai-isConsequential": operation.effect.lasts,
+        "security": [] if face.is_open else [{"BearerAuth": []}],
+        "responses": {
+            "200": {"description": schema["description"], "content": {"application/json": {"schema": schema}}},
+            "default": _PROBLEM,
+        },
+    }
+    if operation.input is ExecuteRequest:
+        described["requestBody"] = _program(settings)
+    return described
+
+
+def _program(settings: Settings) -> dict[str, Any]:
     schemas = request_schemas(settings)
     request = _plain(schemas["ExecuteRequest"], schemas)
     fields = {name: request["properties"][name] for name in _FIELDS}
     longest = min(settings.max_timeout, _MAX_SECONDS)
     fields["timeout"] |= {"maximum": longest, "default": min(settings.default_timeout, longest)}
     fields["language"]["description"] = "A name that `listLanguages` gives"
-    return _operation(
-        "executeCode",
-        "Run a program",
-        "Runs a program in a fresh sandbox without network and returns what it printed. Variables and files do not "
-        "last: send the files that it needs, and let it print or write into its current folder what is wanted back.",
-        LeanOutcome,
-        is_open=False,
-    ) | {
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"type": "object", "properties": fields, "required": ["code"]}}},
-        }
-    }
+    schema = {"type": "object", "properties": fields, "required": ["code"]}
+    return {"required": True, "content": {"application/json": {"schema": schema}}}
 
 
-def _languages() -> dict[str, Any]:
-    told = "Returns the languages that programs can be written in, with the packages that they may import."
-    return _operation("listLanguages", "List the languages", told, LeanLanguages, is_open=True)
-
-
-def _health() -> dict[str, Any]:
-    told = "Returns whether the server can run programs now, and how strongly it isolates them."
-    return _operation("healthCheck", "Tell how the server is", told, LeanHealth, is_open=True)
-
-
-def _operation(name: str, summary: str, description: str, answer: type[BaseModel], *, is_open: bool) -> dict[str, Any]:
-    """A sandbox has no network and nothing in it lasts: no operation here changes anything outside of it."""
-    _, found = models_json_schema([(answer, "serialization")], ref_template=REFERENCE)
-    schema = _plain(found["$defs"][answer.__name__], found["$defs"])
-    return {
-        "operationId": name,
-        "summary": summary,
-        "description": description,
-        "x-openai-isConsequential": False,
-        "security": [] if is_open else [{"BearerAuth": []}],
-        "responses": {
-            "200": {"description": schema["description"], "content": {"application/json": {"schema": schema}}},
-            "default": _PROBLEM,
-        },
-    }
+def _camel(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(map(str.capitalize, others))
 
 
 def _plain(schema: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:

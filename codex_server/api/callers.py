@@ -40,6 +40,14 @@ ExecutingCaller = Annotated[Caller, Depends(caller_with(Scope.EXECUTE))]
 MetricsCaller = Annotated[Caller, Depends(caller_with(Scope.METRICS))]
 
 
+async def any_caller(request: Request) -> Caller:
+    """A dependency of the routes that ask for no token."""
+    return anonymous_caller(get_remote_address(request))
+
+
+AnyCaller = Annotated[Caller, Depends(any_caller)]
+
+
 async def within_rate(request: Request, caller: ExecutingCaller, services: TheServices) -> None:
     """A dependency: counts the request against the caller's policy, and puts the count on the answer.
 

@@ -1,4 +1,4 @@
-"""A program's way through a route, whichever door it came by: body to ``Execution``, run, facts for the log."""
+"""A program's way through a route, whichever it came by: body to request, the operation, facts for the log."""
 
 import hashlib
 
@@ -8,14 +8,19 @@ from codex_server.api.body import check_is_json, parse_object, read_body
 from codex_server.api.disconnect import while_connected
 from codex_server.api.request_context import context_of
 from codex_server.api.services import Services
-from codex_server.model import Execution, Outcome
-from codex_server.service.request_parsing import read_request, to_execution
+from codex_server.execution.run import Run
+from codex_server.model import Caller
+from codex_server.operations.context import Context
+from codex_server.operations.execute_code import EXECUTE_CODE
+from codex_server.service.request_parsing import read_request
+from codex_server.service.schemas import ExecuteAnswer, ExecuteRequest
+from codex_server.service.truncation import WHOLE, Form
 
 
-async def take_execution(request: Request, services: Services) -> tuple[Execution, bytes]:
-    """What the body asks for, and the body; one that asks for what cannot be is refused here."""
+async def take_request(request: Request, services: Services) -> tuple[ExecuteRequest, bytes]:
+    """What the body asks for, and the body."""
     content, body = await take_object(request, services)
-    return to_execution(read_request(content), services.settings, services.languages), body
+    return read_request(content), body
 
 
 async def take_object(request: Request, services: Services) -> tuple[dict[str, object], bytes]:
@@ -26,30 +31,38 @@ async def take_object(request: Request, services: Services) -> tuple[dict[str, o
     return parse_object(body), body
 
 
-async def run_execution(request: Request, services: Services, execution: Execution) -> Outcome:
+def operation_context(
+    request: Request, services: Services, max_chars: int | None = None, form: Form = WHOLE
+) -> Context:
+    """What an operation works with: by default the response may be as long as the server's cap."""
+    room = services.settings.max_response if max_chars is None else min(services.settings.max_response, max_chars)
+    return Context(services.node, services.settings, services.languages, room, form, lambda run: note_run(request, run))
+
+
+async def run_code(request: Request, caller: Caller, wanted: ExecuteRequest, context: Context) -> ExecuteAnswer:
     """Run it, unless the caller leaves before."""
-    note_execution(request, execution)
-    outcome = await while_connected(request, services.executor.execute(execution))
-    note_outcome(request, outcome)
-    return outcome
+    answer = await while_connected(request, EXECUTE_CODE(caller, wanted, context))
+    note_answer(request, answer)
+    return answer
 
 
-def note_execution(request: Request, execution: Execution) -> None:
+def note_run(request: Request, run: Run) -> None:
     """Put into the request's log line what is to run; code is never logged."""
+    code = run.execution.code.encode()
     context_of(request).log_fields |= {
-        "execution_id": execution.id,
-        "language": execution.language,
-        "code_bytes": len(execution.code.encode()),
-        "code_sha256": hashlib.sha256(execution.code.encode()).hexdigest(),
+        "execution_id": run.id,
+        "language": run.execution.language,
+        "code_bytes": len(code),
+        "code_sha256": hashlib.sha256(code).hexdigest(),
     }
 
 
-def note_outcome(request: Request, outcome: Outcome) -> None:
+def note_answer(request: Request, answer: ExecuteAnswer) -> None:
     """Put into it what became of that."""
     context_of(request).log_fields |= {
-        "outcome": outcome.status.value,
-        "exit_code": outcome.exit_code,
-        "stdout_bytes": outcome.stdout.total_bytes,
-        "stderr_bytes": outcome.stderr.total_bytes,
-        "wall_seconds": round(outcome.ending.wall_seconds, 6),
+        "outcome": answer.status.value,
+        "exit_code": answer.exit_code,
+        "stdout_bytes": answer.usage.stdout_bytes,
+        "stderr_bytes": answer.usage.stderr_bytes,
+        "wall_seconds": answer.usage.wall_seconds,
     }

@@ -8,10 +8,9 @@ from fastapi import Depends, Request
 from codex_server.access.idempotency import IdempotencyStore
 from codex_server.access.ratelimit import RateLimit
 from codex_server.access.tokens import Verifier
-from codex_server.execution.executor import Executor
 from codex_server.languages import Languages
+from codex_server.nodes.node import ExecutionNode
 from codex_server.observe.metrics import Metrics
-from codex_server.sandboxes.base import Backend
 from codex_server.service.executions import Executions
 from codex_server.settings import Settings
 
@@ -22,8 +21,7 @@ class Services:
 
     settings: Settings
     languages: Languages
-    backend: Backend
-    executor: Executor
+    node: ExecutionNode
     executions: Executions
     verifier: Verifier | None
     rate_limit: RateLimit

@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 from codex_server.api.exception_handlers import problem_details
 from codex_server.api.protocol import half_close_callbacks
 from codex_server.api.request_context import context_of
-from codex_server.api.running import note_outcome
+from codex_server.api.running import note_answer
 from codex_server.api.services import Services
 from codex_server.execution.events import Event, Finished, Problem
 from codex_server.execution.run import Run
@@ -67,9 +67,9 @@ class RunStream(StreamingResponse):
     async def _message(self, event: Event) -> Message:
         match event.fact:
             case Finished(outcome):
-                note_outcome(self._request, outcome)
                 settings, languages = self._services.settings, self._services.languages
                 answer = fitted_answer(self._run.execution, outcome, languages, settings.max_response)
+                note_answer(self._request, answer)
                 return finished_message(event.id, answer)
             case Problem(error):
                 return Message(event.id, "problem", await problem_details(self._request, error))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from codex_server.api.services import Services
     from codex_server.languages import Languages
     from codex_server.packages.package_set import PackageSet
+    from codex_server.sandboxes.base import Backend
     from codex_server.settings import Settings
 
 
@@ -124,7 +125,7 @@ async def _serve(settings: "Settings", languages: "Languages", listener: socket.
     with server.signals_handled(), _first_token(settings) as first:
         async with app.router.lifespan_context(app) as state:
             await server.serve_until_signal(
-                listener, state or {}, on_ready=lambda: _greet(app.state.services, listener, begun, first.take())
+                listener, state or {}, on_ready=lambda: _greet(app, listener, begun, first.take())
             )
 
 
@@ -135,7 +136,7 @@ def _begin_stop(app: "FastAPI") -> asyncio.Task[None]:
 
     drain = begin_drain(app)
     services: Services = app.state.services
-    show(describe_stop(services.executor.stats(), services.settings.drain_seconds))
+    show(describe_stop(app.state.executor.stats(), services.settings.drain_seconds))
     return drain
 
 
@@ -182,7 +183,7 @@ def _first_token(settings: "Settings") -> Generator[FirstToken]:
             print(f"The first token was made, and is shown only once: {token}", flush=True)
 
 
-def _greet(services: "Services", listener: socket.socket, begun: float, token: str | None) -> None:
+def _greet(app: "FastAPI", listener: socket.socket, begun: float, token: str | None) -> None:
     from codex_server.cli.greeting import (
         Greeting,
         TokenSource,
@@ -194,12 +195,14 @@ def _greet(services: "Services", listener: socket.socket, begun: float, token: s
     from codex_server.cli.listener import base_url
     from codex_server.settings import default_state_dir
 
+    services: Services = app.state.services
+    backend: Backend = app.state.backend
     settings = services.settings
     greeting = Greeting(
         url=base_url(settings.host, listener.getsockname()[1]),
         public_url=settings.public_url,
-        backend=describe_backend(services.backend),
-        isolation=services.backend.isolation,
+        backend=describe_backend(backend),
+        isolation=backend.isolation,
         packages=describe_packages(services.languages, switched_on=settings.data_packages),
         token=token,
         token_source=TokenSource.of(settings),

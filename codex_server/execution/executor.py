@@ -54,7 +54,7 @@ class Executor:
 
     async def execute(self, execution: Execution) -> Outcome:
         """Submit and wait for the outcome. Cancelling the caller's task kills the sandbox."""
-        return await self.submit(execution).outcome_or_abandon()
+        return await self.submit(execution).attended_outcome()
 
     def submit(self, execution: Execution) -> Run:
         """Start ``execution``; it belongs to this executor until it has ended.

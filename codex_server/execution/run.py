@@ -60,8 +60,8 @@ class Run:
         assert self._task is not None  # noqa: S101 - the executor has started it
         return await asyncio.shield(self._task)
 
-    async def outcome_or_abandon(self) -> Outcome:
-        """The outcome. A caller that is cancelled meanwhile takes the run with it."""
+    async def attended_outcome(self) -> Outcome:
+        """The outcome, for the one that it is run for: cancelling the caller's task kills the program."""
         try:
             return await self.outcome()
         except asyncio.CancelledError:

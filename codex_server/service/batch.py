@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 
 from codex_server.errors import NotRun
-from codex_server.execution.executor import Executor
 from codex_server.languages import Languages
-from codex_server.model import Execution, Outcome, Status
+from codex_server.model import Caller, Execution, Outcome, Status
+from codex_server.nodes.node import ExecutionNode
 from codex_server.service.fields import FieldError, FieldsInvalid
 from codex_server.service.request_parsing import read_request, to_execution
 from codex_server.service.schemas import BatchRequest
@@ -29,8 +29,11 @@ Result = Ran | Exception
 class Batch:
     """Runs the items of ``request``. An item that is refused, or lost, is a result like any other."""
 
-    def __init__(self, request: BatchRequest, executor: Executor, settings: Settings, languages: Languages) -> None:
-        self._executor, self._settings, self._languages = executor, settings, languages
+    def __init__(
+        self, request: BatchRequest, caller: Caller, node: ExecutionNode, settings: Settings, languages: Languages
+    ) -> None:
+        self._caller, self._node = caller, node
+        self._settings, self._languages = settings, languages
         self._items = list(enumerate(request.items))
         self._stop_on_failure = request.stop_on_failure
         self._workers = min(request.max_parallel, len(self._items))
@@ -82,7 +85,7 @@ class Batch:
         if not isinstance(item, dict):
             raise FieldsInvalid([FieldError("", 'an item must be an object such as {"code": "print(1)"}')])
         execution = to_execution(read_request(item), self._settings, self._languages)
-        return Ran(execution, await self._executor.execute(execution))
+        return Ran(execution, await self._node.submit(execution, self._caller).attended_outcome())
 
 
 def shares(lengths: Sequence[int], total: int) -> list[int]:

@@ -4,10 +4,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from codex_server.languages import Languages
-from codex_server.model import Execution, Outcome, Status
-from codex_server.service.schemas import ExecuteAnswer
-from codex_server.service.truncation import fitted_answer
+from codex_server.model import Status
+from codex_server.service.schemas import ExecuteAnswer, HealthAnswer, LanguagesAnswer
+from codex_server.service.truncation import Form
 
 
 class _Lean(BaseModel):
@@ -74,34 +73,31 @@ def encode(answer: BaseModel) -> str:
     return answer.model_dump_json(exclude_none=True)
 
 
-def tell_outcome(execution: Execution, outcome: Outcome, languages: Languages, max_chars: int) -> str:
-    """The answer as JSON of at most ``max_chars`` characters (10,000 or more)."""
-    # A whole answer has each stream twice: one that fits into twice the room has a lean one that most often fits.
-    answer = encode(_lean(fitted_answer(execution, outcome, languages, 2 * max_chars)))
-    return (
-        answer if len(answer) <= max_chars else encode(_lean(fitted_answer(execution, outcome, languages, max_chars)))
-    )
-
-
-def tell_languages(languages: Languages) -> LeanLanguages:
-    """Those that are available; packages that two of them share are told of the first."""
-    told: dict[object, str] = {}
+def lean_languages(whole: LanguagesAnswer) -> LeanLanguages:
+    """Those that are available; packages that two of them share stand with the first."""
+    owners: dict[tuple[str, ...], str] = {}
     rows = []
-    for language in languages:
+    for language in whole.languages:
         if not language.available:
             continue
         row = LeanLanguage(name=language.name, version=language.version or "")
-        if language.packages:
-            first = told.setdefault(language.packages.folder, language.name)
+        if packages := [f"{package.name} {package.version}" for package in language.packages]:
+            first = owners.setdefault(tuple(packages), language.name)
             if first == language.name:
-                row.packages = [f"{package.name} {package.version}" for package in language.packages.packages]
+                row.packages = packages
             else:
                 row.packages_of = first
         rows.append(row)
     return LeanLanguages(languages=rows)
 
 
-def _lean(answer: ExecuteAnswer) -> LeanOutcome:
+def lean_health(whole: HealthAnswer) -> LeanHealth:
+    """How the server is, without what `lean_languages` says."""
+    return LeanHealth(status=whole.status, version=whole.version, isolation=whole.isolation)
+
+
+def lean_outcome(answer: ExecuteAnswer) -> LeanOutcome:
+    """What became of the program, each stream once."""
     files = [
         LeanFile(path=file.path, media_type=file.media_type, content=file.content, encoding=file.encoding)
         for file in answer.files
@@ -115,3 +111,7 @@ def _lean(answer: ExecuteAnswer) -> LeanOutcome:
         files=files or None,
         skipped_files=[LeanSkippedFile(path=file.path, reason=file.reason) for file in answer.skipped_files] or None,
     )
+
+
+LEAN = Form(lambda answer: encode(lean_outcome(answer)), copies=1, slack=48)
+"""The slack is also for the names of fields that are left out while they are empty."""

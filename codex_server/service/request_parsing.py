@@ -81,7 +81,8 @@ def _check_code(code: str, max_bytes: int) -> None:
         raise InvalidCode("the code is empty; send a program", "/code")
     if "\0" in code:
         raise InvalidCode("the code carries a NUL character; leave it out", "/code")
-    if (size := len(code.encode())) > max_bytes:
+    # UTF-8 takes four bytes for a character at most: what is short by that count is not encoded for its size.
+    if 4 * len(code) > max_bytes and (size := len(code.encode())) > max_bytes:
         shown, cap = format_sizes(size, max_bytes)
         raise InvalidCode(
             f"the code is {shown}, above this server's cap of {cap}; send data in `stdin` or `files`",

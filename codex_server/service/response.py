@@ -10,10 +10,9 @@ from codex_server.service.schemas import AnswerFile, ExecuteAnswer, LeftOutFile,
 from codex_server.units import format_seconds, format_size
 
 
-def build_answer(outcome: Outcome) -> ExecuteAnswer:
-    """The whole answer, however long; ``fitting.fit`` makes it as short as it must be."""
-    ending, reason = outcome.ending, explain(outcome)
-    stdout, stderr = outcome.stdout, outcome.stderr
+def build_answer(outcome: Outcome, reason: str | None) -> ExecuteAnswer:
+    """The whole answer, however long; ``truncation.fit`` makes it as short as it must be. ``reason``: ``explain``'s."""
+    ending, stdout, stderr = outcome.ending, outcome.stdout, outcome.stderr
     return ExecuteAnswer(
         execution_id=outcome.execution_id,
         status=outcome.status,

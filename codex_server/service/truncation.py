@@ -4,6 +4,8 @@ Pure. Sizes are characters of the encoded answer, for that is what ChatGPT count
 """
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import accumulate
 
 from codex_server.execution.capture import mark
@@ -15,31 +17,22 @@ from codex_server.service.response import build_answer, explain, join_error
 from codex_server.service.schemas import AnswerFile, ExecuteAnswer, LeftOutFile, Truncated
 
 _NO_ROOM = "left out to keep the answer within its size; print what matters, or write less"
-_SLACK = 8
-"""What hangs on the streams may cost so much: two `false` for `true`, a line break in `error`, quotes for null."""
 _LIST_SHARE = 10
 """The list of files that are left out takes at most a tenth of the answer when room is short."""
 _LIST_SLACK = 300
 """What its last words, that some are not listed here or in the sandbox, take beyond that."""
 
 
-def fitted_answer(execution: Execution, outcome: Outcome, languages: Languages, max_chars: int) -> ExecuteAnswer:
-    """The answer for ``outcome``, with hints, whose JSON has at most ``max_chars`` characters (10,000 or more)."""
-    return fit(build_answer(outcome), explain(outcome), max_chars, hint_for(execution, outcome, languages))
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How an answer is written: its JSON, how often each stream stands in it, and what hangs on the streams.
 
-
-def fit(answer: ExecuteAnswer, reason: str | None, max_chars: int, hint: str | None = None) -> ExecuteAnswer:
-    """``answer``, changed as little as makes its JSON at most ``max_chars`` long (10,000 or more).
-
-    ``reason`` is the part of ``error`` before standard error, ``hint`` the one after; they are never shortened.
+    ``slack`` is what their being there may cost beside their text.
     """
-    answer = _with_streams(answer, _clip(answer.stdout, max_chars), _clip(answer.stderr, max_chars), reason, hint)
-    if encoded_length(answer) <= max_chars:
-        return answer
-    answer = _leave_out_files(answer, max_chars)
-    if encoded_length(answer) <= max_chars:
-        return answer
-    return _shorten_streams(_shorten_list(answer, max_chars // _LIST_SHARE), reason, max_chars, hint)
+
+    encode: Callable[[ExecuteAnswer], str]
+    copies: int
+    slack: int
 
 
 def encode(answer: ExecuteAnswer) -> str:
@@ -47,9 +40,33 @@ def encode(answer: ExecuteAnswer) -> str:
     return answer.model_dump_json()
 
 
-def encoded_length(answer: ExecuteAnswer) -> int:
-    """Characters of ``answer``'s JSON."""
-    return len(encode(answer))
+WHOLE = Form(encode, copies=2, slack=8)
+"""Every field. stdout is in it also as `output`, stderr also in `error`. The slack is two `false` for `true`, a line
+break in `error`, quotes for null."""
+
+
+def fitted_answer(
+    execution: Execution, outcome: Outcome, languages: Languages, max_chars: int, form: Form = WHOLE
+) -> ExecuteAnswer:
+    """The answer for ``outcome``, with hints, whose JSON has at most ``max_chars`` characters (10,000 or more)."""
+    reason = explain(outcome)
+    return fit(build_answer(outcome, reason), reason, max_chars, hint_for(execution, outcome, languages), form)
+
+
+def fit(
+    answer: ExecuteAnswer, reason: str | None, max_chars: int, hint: str | None = None, form: Form = WHOLE
+) -> ExecuteAnswer:
+    """``answer``, changed as little as makes its JSON at most ``max_chars`` long (10,000 or more).
+
+    ``reason`` is the part of ``error`` before standard error, ``hint`` the one after; they are never shortened.
+    """
+    answer = _with_streams(answer, _clip(answer.stdout, max_chars), _clip(answer.stderr, max_chars), reason, hint)
+    if len(form.encode(answer)) <= max_chars:
+        return answer
+    answer = _leave_out_files(answer, max_chars, form)
+    if len(form.encode(answer)) <= max_chars:
+        return answer
+    return _shorten_streams(_shorten_list(answer, max_chars // _LIST_SHARE), reason, max_chars, hint, form)
 
 
 def shorten(text: str, room: int, total_bytes: int) -> str:
@@ -64,9 +81,9 @@ def shorten(text: str, room: int, total_bytes: int) -> str:
     return head + mark(max(1, total_bytes - len(head.encode()) - len(tail.encode()))) + tail
 
 
-def _leave_out_files(answer: ExecuteAnswer, max_chars: int) -> ExecuteAnswer:
+def _leave_out_files(answer: ExecuteAnswer, max_chars: int, form: Form) -> ExecuteAnswer:
     """As many files as there is room for: figures first, then the shortest; the rest is listed, in order of paths."""
-    room = max_chars - encoded_length(answer.model_copy(update={"files": [], "skipped_files": []})) - _SLACK
+    room = max_chars - len(form.encode(answer.model_copy(update={"files": [], "skipped_files": []}))) - form.slack
     entries = {index: _left_out(file) for index, file in enumerate(answer.files)}
     listed = sum(map(_entry_cost, [*answer.skipped_files, *entries.values()]))
     costs = {index: _entry_cost(file) for index, file in enumerate(answer.files)}
@@ -100,9 +117,10 @@ def _shorten_list(answer: ExecuteAnswer, room: int) -> ExecuteAnswer:
     return answer.model_copy(update={"skipped_files": [*listed[:kept], *many, rest]})
 
 
-def _shorten_streams(answer: ExecuteAnswer, reason: str | None, max_chars: int, hint: str | None) -> ExecuteAnswer:
-    # Each stream is in the answer twice: stdout also as `output`, stderr also in `error`.
-    room = (max_chars - encoded_length(_with_streams(answer, "", "", reason, hint)) - _SLACK) // 2
+def _shorten_streams(
+    answer: ExecuteAnswer, reason: str | None, max_chars: int, hint: str | None, form: Form
+) -> ExecuteAnswer:
+    room = (max_chars - len(form.encode(_with_streams(answer, "", "", reason, hint))) - form.slack) // form.copies
     out_cost, err_cost = (_cost(text) if len(text) < room else room for text in (answer.stdout, answer.stderr))
     stdout = shorten(answer.stdout, max(room // 2, room - err_cost), answer.usage.stdout_bytes)
     stderr = shorten(answer.stderr, max(room // 2, room - out_cost), answer.usage.stderr_bytes)

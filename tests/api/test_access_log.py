@@ -53,7 +53,7 @@ async def test_a_fault_of_ours_is_logged_with_its_traceback_under_the_requests_i
     def broken(*_args):
         raise RuntimeError("with a token codex_" + "z" * 43)
 
-    monkeypatch.setattr("codex_server.api.running.to_execution", broken)
+    monkeypatch.setattr("codex_server.operations.execute_code.to_execution", broken)
     answer = await door.execute("print 1")
     (line,) = [line for line in lines() if line["level"] == "error"]
     assert line["request_id"] == answer.json()["instance"]

@@ -64,7 +64,7 @@ async def test_a_batch_that_is_wrong_itself_runs_nothing(body, door):
 async def test_no_more_run_at_once_than_asked_for(open_door):
     async with open_door(max_concurrency=8) as door:
         sent = asyncio.ensure_future(send(door, ["wait go"] * 5, max_parallel=2))
-        executor = door.app.state.services.executor
+        executor = door.app.state.executor
         async with asyncio.timeout(10):
             while executor.stats().running < 2:
                 await asyncio.sleep(0.01)
@@ -114,7 +114,7 @@ async def test_whoever_leaves_cancels_every_item(serve):
     async with serve() as door:
         for headers in (LINES, {}):
             sent = asyncio.ensure_future(send(door, ["print", "wait never", "wait never"], headers=headers))
-            executor = door.app.state.services.executor
+            executor = door.app.state.executor
             async with asyncio.timeout(10):
                 while executor.stats().running < 2:
                     await asyncio.sleep(0.01)

@@ -107,7 +107,7 @@ async def test_the_end_of_the_lifespan_drains_and_closes_everything(make_app):
     app, backend = make_app()
     async with app.router.lifespan_context(app):
         assert backend.started
-        while app.state.services.executor.not_ready():
+        while app.state.executor.not_ready():
             await asyncio.sleep(0)
         assert backend.living
     assert not backend.started

@@ -61,7 +61,7 @@ async def test_a_fault_of_ours_tells_its_id_and_nothing_else(door, caplog, monke
     def broken(*_args):
         raise RuntimeError("secret /root/path")
 
-    monkeypatch.setattr("codex_server.api.running.to_execution", broken)
+    monkeypatch.setattr("codex_server.operations.execute_code.to_execution", broken)
     answer = await door.execute("print 1")
     assert answer.status_code == 500
     assert whole(answer)["code"] == "internal"
@@ -77,7 +77,7 @@ async def test_a_lost_sandbox_tells_nothing_of_the_inside(door, monkeypatch, cap
     async def lost(*_args):
         raise error
 
-    monkeypatch.setattr(door.app.state.services.executor, "execute", lost, raising=False)
+    monkeypatch.setattr("codex_server.execution.run.Run.attended_outcome", lost)
     answer = await door.execute("print 1")
     assert answer.status_code == status
     body = whole(answer)

@@ -21,14 +21,14 @@ async def test_a_client_that_leaves_cancels_its_program(serve, dial):
         assert len(door.backend.living) == 1
         wire.leave()
         await until(lambda: not door.backend.living)
-        assert door.app.state.services.executor.stats().running == 0
+        assert door.app.state.executor.stats().running == 0
         answer = await door.execute("print still here")
         assert answer.json()["stdout"] == "still here\n"
 
 
 async def test_a_client_that_leaves_while_it_waits_for_a_place_frees_the_queue(serve, dial):
     async with serve(max_concurrency=1) as door:
-        executor = door.app.state.services.executor
+        executor = door.app.state.executor
         runs, waits = await dial(door), await dial(door)
         await runs.send(request(script("wait go")))
         await until(lambda: executor.stats().running == 1)
@@ -239,7 +239,7 @@ async def test_a_hundred_clients_at_once_all_get_their_own_answer(serve):
 
 async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(serve):
     async with serve(queue_length=1, max_concurrency=1) as door:
-        executor = door.app.state.services.executor
+        executor = door.app.state.executor
         calls = [asyncio.ensure_future(door.execute("wait go"))]
         await until(lambda: executor.stats().running == 1)
         calls.append(asyncio.ensure_future(door.execute("wait go")))

@@ -105,14 +105,14 @@ async def test_whoever_leaves_cancels(serve):
             assert [await anext(events := lines(response)), await anext(events)][1]["text"] == "a\n"
             assert len(door.backend.living) >= 1
         async with asyncio.timeout(10):
-            while door.app.state.services.executor.stats().running:
+            while door.app.state.executor.stats().running:
                 await asyncio.sleep(0.01)
 
 
 async def test_one_who_leaves_while_waiting_for_a_place_takes_none(serve):
     async with serve(max_concurrency=1, queue_length=1) as door, following(door, "wait go") as response:
         waiting = asyncio.ensure_future(all_lines(door, "print never"))
-        executor = door.app.state.services.executor
+        executor = door.app.state.executor
         async with asyncio.timeout(10):
             while not executor.stats().queued:
                 await asyncio.sleep(0.01)
@@ -139,7 +139,7 @@ async def test_a_reader_that_stops_reading_neither_slows_the_program_nor_loses_w
     size = 32 * 2**20
     async with serve(max_flood=2 * size) as door, following(door, f"flood {size}\nwrite done x") as response:
         async with asyncio.timeout(60):  # the program ends although nobody reads
-            while door.app.state.services.executor.stats().running:
+            while door.app.state.executor.stats().running:
                 await asyncio.sleep(0.01)
         events = [event async for event in lines(response)]
     text = sum(len(event["text"].encode()) for event in events if event["type"] == "stdout")

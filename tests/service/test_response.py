@@ -92,7 +92,7 @@ def test_binary_files_come_as_base64_and_text_as_text():
         OutputFile("d.unknown-kind", b"text"),
         OutputFile("empty", b""),
     )
-    answer = build_answer(outcome(files=files))
+    answer = build_answer(outcome(files=files), None)
     assert [(file.media_type, file.encoding) for file in answer.files] == [
         ("text/plain", "utf-8"),
         ("application/octet-stream", "base64"),
@@ -108,12 +108,12 @@ def test_names_that_are_no_text_do_not_break_the_answer():
     ended = outcome(
         files=(OutputFile("bad\udcff", b"x"),), skipped_files=(SkippedFile("worse\udcfe", None, "odd\udcfd"),)
     )
-    text = build_answer(ended).model_dump_json()
+    text = build_answer(ended, None).model_dump_json()
     assert '"bad?"' in text
     assert '"worse?"' in text
 
 
 @pytest.mark.parametrize(("measured", "told"), [(None, None), (0.0, 0.0), (0.12345678, 0.123457)])
 def test_what_could_not_be_measured_is_null_and_never_nothing(measured, told):
-    answer = build_answer(outcome(cpu_seconds=measured))
+    answer = build_answer(outcome(cpu_seconds=measured), None)
     assert answer.usage.cpu_seconds == told

@@ -10,7 +10,7 @@ from codex_server.execution.capture import mark
 from codex_server.model import Status
 from codex_server.service.response import join_error
 from codex_server.service.schemas import AnswerFile, ExecuteAnswer, LeftOutFile, Truncated, Usage
-from codex_server.service.truncation import encode, encoded_length, fit, shorten
+from codex_server.service.truncation import encode, fit, shorten
 from tests.tiers import examples
 
 ROOM = 10_000
@@ -58,7 +58,7 @@ def answer(stdout="", stderr="", reason=None, files=(), skipped=()):
 def test_whatever_is_in_it_the_answer_fits_and_tells_what_is_missing(stdout, stderr, reason, files, skipped):
     whole = answer(stdout, stderr, reason, files, skipped)
     fitted = fit(whole, reason, ROOM)
-    assert encoded_length(fitted) <= ROOM
+    assert len(encode(fitted)) <= ROOM
     assert json.loads(encode(fitted))
     assert fitted.output == fitted.stdout
     assert fitted.error == join_error(reason, fitted.stderr)
@@ -66,7 +66,7 @@ def test_whatever_is_in_it_the_answer_fits_and_tells_what_is_missing(stdout, std
     assert fitted.truncated.stderr == (fitted.stderr != stderr)
     told = len(fitted.files) + len(fitted.skipped_files)
     assert told == len(files) + len(skipped) or fitted.skipped_files[-1].path == "*"
-    if encoded_length(whole) <= ROOM:
+    if len(encode(whole)) <= ROOM:
         assert fitted == whole
 
 
@@ -93,7 +93,7 @@ def test_as_many_files_as_fit_stay_figures_and_small_ones_first_whatever_their_o
     assert {file.path for file in again.files} == set(kept)
     if "*" not in left_out and not fitted.truncated.stdout:
         cheapest = min((size for size in left_out.values()), default=ROOM)
-        assert encoded_length(fitted) + cheapest > ROOM - ROOM // 10 - 300
+        assert len(encode(fitted)) + cheapest > ROOM - ROOM // 10 - 300
 
 
 def test_a_figure_goes_before_what_is_smaller():
@@ -132,7 +132,7 @@ def test_a_shortened_text_uses_its_room_and_counts_what_is_left_out():
 def test_one_stream_may_use_the_room_that_the_other_leaves():
     fitted = fit(answer("x" * 20_000, "short"), None, ROOM)
     assert fitted.stderr == "short"
-    assert encoded_length(fitted) > ROOM - 50
+    assert len(encode(fitted)) > ROOM - 50
 
 
 def test_two_long_streams_share_the_room():
@@ -169,6 +169,6 @@ def test_of_a_stream_far_above_the_size_the_ends_are_kept_and_the_rest_is_counte
 
 def test_an_answer_that_is_one_character_too_long_is_shortened():
     whole = answer("x" * 5000, skipped=[("name", "reason")])
-    room = encoded_length(whole)
+    room = len(encode(whole))
     assert fit(whole, None, room) == whole
-    assert encoded_length(fit(whole, None, room - 1)) < room
+    assert len(encode(fit(whole, None, room - 1))) < room

@@ -3,16 +3,18 @@
 import re
 
 from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
-from codex_server import __version__
 from codex_server.api.actions_document import MAX_CHARS, PATH, build_actions_document
-from codex_server.api.callers import ExecutingCaller, within_rate
-from codex_server.api.routes.health import isolation_of, status_of
-from codex_server.api.running import run_execution, take_execution
+from codex_server.api.callers import AnyCaller, ExecutingCaller, within_rate
+from codex_server.api.running import operation_context, run_code, take_request
 from codex_server.api.services import TheServices
 from codex_server.errors import NoPublicAddress
-from codex_server.service.lean import LeanHealth, encode, tell_languages, tell_outcome
+from codex_server.operations.health_check import HEALTH_CHECK
+from codex_server.operations.list_languages import LIST_LANGUAGES
+from codex_server.operations.operation import NoInput
+from codex_server.service.lean import LEAN, encode, lean_health, lean_languages, lean_outcome
 from codex_server.settings import Settings
 
 router = APIRouter(prefix=PATH, include_in_schema=False)  # its own document describes it
@@ -29,24 +31,24 @@ async def actions_document(request: Request, services: TheServices) -> Response:
 
 
 @router.post("/execute", dependencies=[Depends(within_rate)])
-async def execute(request: Request, _caller: ExecutingCaller, services: TheServices) -> Response:
+async def execute(request: Request, caller: ExecutingCaller, services: TheServices) -> Response:
     """Run a program in a fresh sandbox without network."""
-    execution, _ = await take_execution(request, services)
-    outcome = await run_execution(request, services, execution)
-    return _answer(tell_outcome(execution, outcome, services.languages, min(services.settings.max_response, MAX_CHARS)))
+    wanted, _ = await take_request(request, services)
+    context = operation_context(request, services, MAX_CHARS, LEAN)
+    return _answer(lean_outcome(await run_code(request, caller, wanted, context)))
 
 
 @router.get("/languages")
-async def languages(services: TheServices) -> Response:
+async def languages(request: Request, caller: AnyCaller, services: TheServices) -> Response:
     """What can run."""
-    return _answer(encode(tell_languages(services.languages)))
+    found = await LIST_LANGUAGES(caller, NoInput(), operation_context(request, services))
+    return _answer(lean_languages(found))
 
 
 @router.get("/health")
-async def health(services: TheServices) -> Response:
+async def health(request: Request, caller: AnyCaller, services: TheServices) -> Response:
     """How the server is."""
-    found = LeanHealth(status=status_of(services), version=__version__, isolation=isolation_of(services))
-    return _answer(encode(found))
+    return _answer(lean_health(await HEALTH_CHECK(caller, NoInput(), operation_context(request, services))))
 
 
 def find_address(settings: Settings, request: Request) -> str:
@@ -65,5 +67,5 @@ def find_address(settings: Settings, request: Request) -> str:
     return address
 
 
-def _answer(content: str) -> Response:
-    return Response(content, headers=_NOT_KEPT, media_type="application/json")
+def _answer(content: BaseModel) -> Response:
+    return Response(encode(content), headers=_NOT_KEPT, media_type="application/json")

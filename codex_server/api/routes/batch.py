@@ -39,7 +39,7 @@ async def execute_batch(
     if len(wanted.items) > 1:
         count_against_rate(request, caller, services, cost=len(wanted.items) - 1)
     context_of(request).log_fields["items"] = len(wanted.items)
-    batch = Batch(wanted, services.executor, services.settings, services.languages)
+    batch = Batch(wanted, caller, services.node, services.settings, services.languages)
     if lines:
         return StreamingResponse(_lines(request, services, batch), media_type=NDJSON, headers=HEADERS)
 

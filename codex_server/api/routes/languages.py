@@ -1,34 +1,19 @@
 """``GET /languages``: what can run."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
+from codex_server.api.callers import AnyCaller
 from codex_server.api.route_docs import LANGUAGES
+from codex_server.api.running import operation_context
 from codex_server.api.services import TheServices
-from codex_server.languages import Language
-from codex_server.service.schemas import LanguageAnswer, LanguagesAnswer, PackageAnswer
+from codex_server.operations.list_languages import LIST_LANGUAGES
+from codex_server.operations.operation import NoInput
+from codex_server.service.schemas import LanguagesAnswer
 
 router = APIRouter()
 
 
 @router.get("/languages", **LANGUAGES)
-async def list_languages(services: TheServices) -> LanguagesAnswer:
+async def list_languages(request: Request, caller: AnyCaller, services: TheServices) -> LanguagesAnswer:
     """Every language that the server knows, with the version of the interpreter that it found."""
-    return LanguagesAnswer(
-        languages=[
-            LanguageAnswer(
-                name=language.name,
-                title=language.title,
-                version=language.version,
-                available=language.available,
-                aliases=list(language.aliases),
-                file_name=language.file_name,
-                packages=_packages(language),
-            )
-            for language in services.languages
-        ]
-    )
-
-
-def _packages(language: Language) -> list[PackageAnswer]:
-    installed = language.packages.packages if language.packages else ()
-    return [PackageAnswer(name=package.name, version=package.version) for package in installed]
+    return await LIST_LANGUAGES(caller, NoInput(), operation_context(request, services))

@@ -6,22 +6,22 @@ from starlette.responses import Response
 from codex_server.api.callers import ExecutingCaller, within_rate
 from codex_server.api.disconnect import while_connected
 from codex_server.api.route_docs import STREAM
-from codex_server.api.running import note_execution, take_execution
+from codex_server.api.running import operation_context, take_request
 from codex_server.api.services import TheServices
 from codex_server.api.stream import RunStream
 from codex_server.errors import InvalidRequest
+from codex_server.operations.execute_code import submit_code
 
 router = APIRouter()
 
 
 @router.post("/execute/stream", dependencies=[Depends(within_rate)], **STREAM)
-async def stream_code(request: Request, _caller: ExecutingCaller, services: TheServices) -> Response:
+async def stream_code(request: Request, caller: ExecutingCaller, services: TheServices) -> Response:
     """Run a program and send its events as they happen. What can refuse it does so before the first byte."""
     if "idempotency-key" in request.headers:
         raise InvalidRequest("a stream is not kept, so it cannot be repeated; use Idempotency-Key with POST /execute")
-    execution, _ = await take_execution(request, services)
-    note_execution(request, execution)
-    run = services.executor.submit(execution)
+    wanted, _ = await take_request(request, services)
+    run = submit_code(caller, wanted, operation_context(request, services))
     try:
         await while_connected(request, run.admitted())
     except BaseException:

@@ -1,0 +1,49 @@
+"""The node in this process: an executor and its back end."""
+
+from collections.abc import Sequence
+
+from codex_server.execution.executor import Executor
+from codex_server.execution.run import Run
+from codex_server.languages import Language, Languages
+from codex_server.model import Caller, Execution
+from codex_server.nodes.node import Capacity, LanguageInfo
+from codex_server.sandboxes.base import Backend
+
+
+class LocalNode:
+    """An ``ExecutionNode`` around ``executor``, which the caller starts and closes."""
+
+    def __init__(self, executor: Executor, backend: Backend, languages: Languages) -> None:
+        self._executor = executor
+        self._backend = backend
+        self._languages = tuple(map(_describe, languages))
+
+    def languages(self) -> Sequence[LanguageInfo]:
+        """Every language, with the version of the interpreter that was found."""
+        return self._languages
+
+    def capacity(self) -> Capacity:
+        """What the executor does, and the level that the back end saw work."""
+        stats = self._executor.stats()
+        level = self._backend.isolation.level
+        return Capacity(stats.running, stats.queued, stats.armed, level, self._executor.draining)
+
+    def submit(self, execution: Execution, caller: Caller) -> Run:
+        """Have the executor take it on; whoever may call may run here, so the caller is not looked at."""
+        return self._executor.submit(execution)
+
+    def problems(self) -> Sequence[str]:
+        """What keeps the executor from serving."""
+        return self._executor.not_ready()
+
+
+def _describe(language: Language) -> LanguageInfo:
+    return LanguageInfo(
+        name=language.name,
+        title=language.title,
+        version=language.version,
+        available=language.available,
+        aliases=language.aliases,
+        file_name=language.file_name,
+        packages=language.packages.packages if language.packages else (),
+    )

@@ -1,0 +1,1 @@
+"""What a caller can ask for, once for all doors: the catalogue of operations."""

@@ -1,0 +1,29 @@
+"""What a handler works with: where programs run, and what the door needs of the response."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from codex_server.execution.run import Run
+from codex_server.languages import Languages
+from codex_server.nodes.node import ExecutionNode
+from codex_server.service.truncation import WHOLE, Form
+from codex_server.settings import Settings
+
+
+def _ignore(run: Run) -> None:
+    """A door that follows no run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One call's surroundings. The response must have at most ``max_chars`` characters when written as ``form``.
+
+    ``follow`` receives a run as soon as there is one, before anything of it has begun: its events are the progress.
+    """
+
+    node: ExecutionNode
+    settings: Settings
+    languages: Languages
+    max_chars: int
+    form: Form = WHOLE
+    follow: Callable[[Run], None] = _ignore
