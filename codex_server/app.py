@@ -15,11 +15,16 @@ from codex_server.api.services import Services
 from codex_server.execution.executor import Executor
 from codex_server.languages import Languages, load_languages
 from codex_server.nodes.local import LocalNode
+from codex_server.nodes.node import ExecutionNode
 from codex_server.observe.metrics import Metrics
 from codex_server.packages.package_set import in_use
 from codex_server.sandboxes.base import Backend
 from codex_server.sandboxes.factory import open_backend
+from codex_server.service.executions import Executions
+from codex_server.service.history import History
+from codex_server.service.outcomes import Outcomes
 from codex_server.settings import Settings
+from codex_server.store.base import Store
 from codex_server.store.sqlite import SqliteStore
 
 _log = logging.getLogger("codex_server.app")
@@ -44,14 +49,18 @@ def create_app(settings: Settings, *, backend: Backend | None = None, languages:
             metrics.backend = chosen.name
             executor = Executor(chosen, known, settings, metrics=metrics)
             store = SqliteStore(settings.state_dir)
+            executions: Executions | None = None
             try:
                 await executor.start()
                 metrics.watch(executor.stats)
                 app.state.backend, app.state.executor = chosen, executor
+                node = LocalNode(executor, chosen, known)
+                executions = open_executions(settings, node, store, known)
                 app.state.services = Services(
                     settings=settings,
                     languages=known,
-                    node=LocalNode(executor, chosen, known),
+                    node=node,
+                    executions=executions,
                     verifier=verifier,
                     rate_limit=RateLimit(settings.rate_limit),
                     idempotency=IdempotencyStore(store),
@@ -61,9 +70,20 @@ def create_app(settings: Settings, *, backend: Backend | None = None, languages:
                 await _ended(begin_drain(app))
             finally:
                 await executor.close()
+                if executions:
+                    await executions.close()
                 await store.close()
 
     return build_api(settings, metrics, lifespan)
+
+
+def open_executions(settings: Settings, node: ExecutionNode, store: Store, languages: Languages) -> Executions:
+    """What follows executions, and keeps them in ``store`` as ``settings`` say."""
+    history = History(store, days=settings.history_days, entries=settings.history_entries)
+    outcomes = Outcomes(store, seconds=settings.outcome_seconds, max_bytes=settings.max_outcomes)
+    return Executions(
+        node, history, outcomes, languages, max_chars=settings.max_response, keep_code=settings.history_code
+    )
 
 
 def begin_drain(app: FastAPI) -> asyncio.Task[None]:

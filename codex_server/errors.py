@@ -13,6 +13,7 @@
     |- Forbidden                  the token lacks the scope
     |- IdempotencyInFlight        the first request with that Idempotency-Key is still running
     |- IdempotencyLost            nobody knows what became of the first request with that Idempotency-Key
+    |- Cancelled                  the execution was cancelled before it began
     |- NotRun                     an item of a batch was not run: an earlier one failed
     |- UnknownExecution           the caller has no execution with that id
     |- OutcomeGone                the execution has ended, and its outcome is not kept
@@ -153,6 +154,13 @@ class InputRefused(CodexError):
 
     slug = "input-refused"
     title = "The program takes no input"
+
+
+class Cancelled(CodexError):
+    """The execution was cancelled while it waited in the queue; nothing of it has begun."""
+
+    slug = "cancelled"
+    title = "The execution was cancelled"
 
 
 class NotRun(CodexError):

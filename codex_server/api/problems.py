@@ -36,6 +36,7 @@ STATUS_OF: Mapping[type[errors.CodexError], int] = {
     errors.UnknownExecution: 404,
     errors.OutcomeGone: 410,
     errors.InputRefused: 409,
+    errors.Cancelled: 409,
     errors.TooLarge: 413,
     errors.NotRun: 424,
     errors.RateLimited: 429,
@@ -103,6 +104,10 @@ _GUIDE: Mapping[type[errors.CodexError], tuple[str, str]] = {
         "was closed, or it has not read what was sent before.",
         "Start the program with `keep_stdin_open: true`; where it has not read yet, send the input again "
         "a moment later.",
+    ),
+    errors.Cancelled: (
+        "The execution was cancelled (`DELETE /executions/{id}`) while it waited in the queue. Nothing was run.",
+        "Send the request again if the program is to run after all.",
     ),
     errors.NoPublicAddress: (
         "`/actions/openapi.json` names the https address that ChatGPT calls, and this server does not know it: "

@@ -28,9 +28,6 @@ def progress_body(request: Request, progress: Progress) -> Mapping[str, Any]:
     return body
 
 
-def progress_response(request: Request, progress: Progress, status: int = 200) -> Response:
-    """The same as a response; with 202 it names the address to follow."""
-    headers = {"Cache-Control": "no-store"}
-    if status == 202:
-        headers["Location"] = f"/executions/{progress.execution_id}"
-    return JSONResponse(progress_body(request, progress), status, headers)
+def progress_response(request: Request, progress: Progress) -> Response:
+    """The same as a response."""
+    return JSONResponse(progress_body(request, progress), headers={"Cache-Control": "no-store"})

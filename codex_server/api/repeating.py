@@ -1,6 +1,7 @@
 """Requests that may be repeated: the same ``Idempotency-Key`` and body get the first answer again."""
 
 import hashlib
+import json
 import re
 from collections.abc import Awaitable, Callable
 from typing import Annotated
@@ -50,6 +51,11 @@ def _response(answer: StoredAnswer, headers: dict[str, str] | None = None) -> Re
     return Response(
         answer.body,
         answer.status,
-        headers={"Cache-Control": "no-store", **(headers or {})},
+        headers={"Cache-Control": "no-store", **_location(answer), **(headers or {})},
         media_type="application/json",
     )
+
+
+def _location(answer: StoredAnswer) -> dict[str, str]:
+    """Where to follow what goes on in the background."""
+    return {"Location": f"/executions/{json.loads(answer.body)['execution_id']}"} if answer.status == 202 else {}

@@ -127,6 +127,7 @@ _POINTERS = {
 
 
 def ok(description: str, examples: dict[str, Any]) -> dict[str, Any]:
+    """A response in JSON, with ``examples`` by name."""
     shown = {name: {"value": value} for name, value in examples.items()}
     return {"description": description, "content": {"application/json": {"examples": shown}}}
 

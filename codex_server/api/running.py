@@ -1,6 +1,7 @@
 """A program's way through a route, whichever it came by: body to request, the operation, facts for the log."""
 
 import hashlib
+from collections.abc import Callable
 
 from fastapi import Request
 
@@ -15,6 +16,9 @@ from codex_server.operations.execute_code import EXECUTE_CODE
 from codex_server.service.request_parsing import read_request
 from codex_server.service.schemas import ExecuteAnswer, ExecuteRequest
 from codex_server.service.truncation import WHOLE, Form
+
+_MOST_USER_AGENT = 200
+"""Characters of a client's name of itself that are kept."""
 
 
 async def take_request(request: Request, services: Services) -> tuple[ExecuteRequest, bytes]:
@@ -32,11 +36,26 @@ async def take_object(request: Request, services: Services) -> tuple[dict[str, o
 
 
 def operation_context(
-    request: Request, services: Services, max_chars: int | None = None, form: Form = WHOLE
+    request: Request,
+    services: Services,
+    max_chars: int | None = None,
+    form: Form = WHOLE,
+    follow: Callable[[Run], None] | None = None,
 ) -> Context:
     """What an operation works with: by default the response may be as long as the server's cap."""
     room = services.settings.max_response if max_chars is None else min(services.settings.max_response, max_chars)
-    return Context(services.node, services.settings, services.languages, room, form, lambda run: note_run(request, run))
+    user_agent = request.headers.get("user-agent")
+    return Context(
+        node=services.node,
+        executions=services.executions,
+        settings=services.settings,
+        languages=services.languages,
+        max_chars=room,
+        form=form,
+        follow=follow or (lambda run: note_run(request, run)),
+        request_id=context_of(request).request_id,
+        user_agent=user_agent[:_MOST_USER_AGENT] if user_agent else None,
+    )
 
 
 async def run_code(request: Request, caller: Caller, wanted: ExecuteRequest, context: Context) -> ExecuteAnswer:

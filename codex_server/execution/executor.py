@@ -145,7 +145,7 @@ class Executor:
 
     async def _cancel_all(self) -> None:
         for run in self._runs:
-            run.cancel()
+            run.cancel(stopping())
         if not await self._wait_until_idle(_CANCEL_SECONDS):
             _log.error("%d executions did not end within %g s of being cancelled", len(self._runs), _CANCEL_SECONDS)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from signal import SIGKILL
 
-from codex_server.errors import Draining
+from codex_server.errors import Cancelled, CodexError, Draining
 from codex_server.execution.capture import Recorder
 from codex_server.execution.events import EventLog, EventReader, Finished, Problem, Started
 from codex_server.languages import Language
@@ -28,7 +28,7 @@ class Run:
         self._recorder = Recorder(execution.limits.output_bytes, flood_bytes)
         self._log = EventLog(execution.limits.output_bytes)
         self._deadline: asyncio.Timeout | None = None
-        self._cancelled = False
+        self._refusal: CodexError | None = None
         self._admitted = asyncio.Event()
         self._task: asyncio.Task[Outcome] | None = None
 
@@ -90,9 +90,12 @@ class Run:
         """Wake every reader that waits for the next event."""
         self._log.wake()
 
-    def cancel(self) -> None:
-        """Kill the program, or remove it from the queue; no effect once it has ended."""
-        self._cancelled = True
+    def cancel(self, refusal: CodexError | None = None) -> None:
+        """Kill the program, or remove it from the queue; no effect once it has ended.
+
+        ``refusal`` is raised in place of an outcome when the program has not begun.
+        """
+        self._refusal = refusal or Cancelled("the execution was cancelled before it began; nothing was run")
         if self._deadline is not None and not self._deadline.expired():
             self._deadline.reschedule(asyncio.get_running_loop().time())
 
@@ -114,8 +117,8 @@ class Run:
 
     def deadline(self) -> asyncio.Timeout:
         """For the executor: return the context in which ``cancel`` works. Raises ``Draining`` if already cancelled."""
-        if self._cancelled:
-            raise stopping()
+        if self._refusal:
+            raise self._refusal
         self._deadline = asyncio.timeout(None)
         return self._deadline
 
@@ -137,7 +140,7 @@ class Run:
     def ending_of_the_cancelled(self) -> Ending:
         """Return the ending of a program that was cancelled while running. Raises ``Draining`` before it began."""
         if self.began is None or self._started_at is None:
-            raise stopping()
+            raise self._refusal or stopping()
         return Ending(
             exit_code=None,
             signal=SIGKILL,

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 from codex_server.execution.run import Run
 from codex_server.languages import Languages
+from codex_server.model import Caller, Execution
 from codex_server.nodes.node import ExecutionNode
+from codex_server.service.executions import Executions, Origin
 from codex_server.service.truncation import WHOLE, Form
 from codex_server.settings import Settings
 
 
-def _ignore(run: Run) -> None:
+def ignore(run: Run) -> None:
     """A door that follows no run."""
 
 
@@ -22,8 +24,17 @@ class Context:
     """
 
     node: ExecutionNode
+    executions: Executions
     settings: Settings
     languages: Languages
     max_chars: int
     form: Form = WHOLE
-    follow: Callable[[Run], None] = _ignore
+    follow: Callable[[Run], None] = ignore
+    request_id: str = ""
+    user_agent: str | None = None
+
+    def submit(self, execution: Execution, caller: Caller) -> Run:
+        """The run of ``execution``. Raises what the node refuses."""
+        run = self.executions.submit(execution, Origin(caller, self.request_id, self.user_agent))
+        self.follow(run)
+        return run

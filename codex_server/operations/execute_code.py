@@ -4,16 +4,28 @@ from codex_server.execution.run import Run
 from codex_server.model import Caller
 from codex_server.operations.context import Context
 from codex_server.operations.operation import Effect, Operation
-from codex_server.service.request_parsing import to_execution
+from codex_server.service.executions import Progress
+from codex_server.service.request_parsing import refuse_background, to_execution
 from codex_server.service.schemas import ExecuteAnswer, ExecuteRequest
 from codex_server.service.truncation import fitted_answer
 
 
 def submit_code(caller: Caller, request: ExecuteRequest, context: Context) -> Run:
     """The run of ``request``, for a door that follows it. Raises what the request, or the node, refuses."""
-    run = context.node.submit(to_execution(request, context.settings, context.languages), caller)
-    context.follow(run)
-    return run
+    refuse_background(request)
+    return context.submit(to_execution(request, context.settings, context.languages), caller)
+
+
+async def execute_in_background(caller: Caller, request: ExecuteRequest, context: Context) -> Progress:
+    """How a program that outlives its call stands after ``wait_seconds``, or at its end when that is sooner.
+
+    Raises what refuses it within that time: nothing of it has begun then.
+    """
+    run = context.submit(to_execution(request, context.settings, context.languages), caller)
+    await context.executions.keep(run)
+    if await run.wait(request.wait_seconds) and isinstance(run.result, Exception):
+        raise run.result
+    return await context.executions.progress(run.id, caller.key)
 
 
 async def _execute(caller: Caller, request: ExecuteRequest, context: Context) -> ExecuteAnswer:

@@ -1,15 +1,15 @@
 """Many programs in one request: each as ``/execute`` takes it, a few at a time, results by their place."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from codex_server.errors import NotRun
+from codex_server.execution.run import Run
 from codex_server.languages import Languages
-from codex_server.model import Caller, Execution, Outcome, Status
-from codex_server.nodes.node import ExecutionNode
+from codex_server.model import Execution, Outcome, Status
 from codex_server.service.fields import FieldError, FieldsInvalid
-from codex_server.service.request_parsing import read_request, to_execution
+from codex_server.service.request_parsing import read_request, refuse_background, to_execution
 from codex_server.service.schemas import BatchRequest
 from codex_server.settings import Settings
 
@@ -30,9 +30,9 @@ class Batch:
     """Runs the items of ``request``. An item that is refused, or lost, is a result like any other."""
 
     def __init__(
-        self, request: BatchRequest, caller: Caller, node: ExecutionNode, settings: Settings, languages: Languages
+        self, request: BatchRequest, submit: Callable[[Execution], Run], settings: Settings, languages: Languages
     ) -> None:
-        self._caller, self._node = caller, node
+        self._submit = submit
         self._settings, self._languages = settings, languages
         self._items = list(enumerate(request.items))
         self._stop_on_failure = request.stop_on_failure
@@ -84,8 +84,10 @@ class Batch:
             raise NotRun(f"it was not run: item {self._failed} failed before, and `stop_on_failure` is set")
         if not isinstance(item, dict):
             raise FieldsInvalid([FieldError("", 'an item must be an object such as {"code": "print(1)"}')])
-        execution = to_execution(read_request(item), self._settings, self._languages)
-        return Ran(execution, await self._node.submit(execution, self._caller).attended_outcome())
+        wanted = read_request(item)
+        refuse_background(wanted)
+        execution = to_execution(wanted, self._settings, self._languages)
+        return Ran(execution, await self._submit(execution).attended_outcome())
 
 
 def shares(lengths: Sequence[int], total: int) -> list[int]:

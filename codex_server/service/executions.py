@@ -3,15 +3,18 @@
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from codex_server.errors import CodexError, OutcomeGone, Unavailable, UnknownExecution
+from codex_server.errors import Cancelled, CodexError, OutcomeGone, Unavailable, UnknownExecution
 from codex_server.execution.run import Run
-from codex_server.model import Execution, Outcome, Status, Stream
+from codex_server.languages import Languages
+from codex_server.model import Caller, Execution, Outcome, Status, Stream
+from codex_server.nodes.node import ExecutionNode
+from codex_server.service.hints import hint_for
 from codex_server.service.history import ExecutionEntry, History
 from codex_server.service.outcomes import KeptOutcome, KeptProblem, Outcomes, read_pieces, texts_of
+from codex_server.service.response import build_answer, explain
 from codex_server.service.schemas import ExecuteAnswer
 
 _log = logging.getLogger(__name__)
@@ -33,10 +36,9 @@ _FAILED = KeptProblem(
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where an execution came from: ``owner`` tells callers apart, the rest is for the history."""
+    """Where an execution came from: who asked for it, in which request, with which client."""
 
-    owner: str
-    caller: str
+    caller: Caller
     request_id: str
     user_agent: str | None = None
 
@@ -79,21 +81,21 @@ class Executions:
 
     def __init__(
         self,
-        submit: Callable[[Execution], Run],
+        node: ExecutionNode,
         history: History,
         outcomes: Outcomes,
-        describe: Callable[[Execution, Outcome], KeptOutcome],
+        languages: Languages,
         *,
         max_chars: int,
         keep_code: bool = False,
     ) -> None:
-        self._submit, self._history, self._outcomes, self._describe = submit, history, outcomes, describe
+        self._node, self._history, self._outcomes, self._languages = node, history, outcomes, languages
         self._max_chars, self._keep_code = max_chars, keep_code
         self._live: dict[str, _Followed] = {}
 
     def submit(self, execution: Execution, origin: Origin) -> Run:
-        """Start it. Raises what ``Executor.submit`` raises."""
-        run = self._submit(execution)
+        """Start it. Raises what ``ExecutionNode.submit`` raises."""
+        run = self._node.submit(execution, origin.caller)
         self._live[run.id] = _Followed(run, origin, self._new_entry(execution, origin))
         run.on_end(self._end)
         return run
@@ -105,12 +107,12 @@ class Executions:
         """
         followed = self._live[run.id]
         followed.entry = followed.entry.model_copy(update={"background": True})
-        await self._history.write(followed.origin.owner, followed.entry)
+        await self._history.write(followed.origin.caller.key, followed.entry)
 
     async def page(self, owner: str, before: int | None, limit: int) -> tuple[list[ExecutionEntry], int | None]:
         """The executions of ``owner``, newest first: on the first page also those that have not ended."""
         entries, following = await self._history.page(owner, before, limit)
-        live = {run_id: self._now(each) for run_id, each in self._live.items() if each.origin.owner == owner}
+        live = {run_id: self._now(each) for run_id, each in self._live.items() if each.origin.caller.key == owner}
         known = {entry.execution_id for entry in entries}
         entries = [live.get(entry.execution_id) or _as_left(entry) for entry in entries]
         if before is None:
@@ -151,7 +153,7 @@ class Executions:
 
     def _find(self, execution_id: str, owner: str) -> _Followed | None:
         followed = self._live.get(execution_id)
-        return followed if followed and followed.origin.owner == owner else None
+        return followed if followed and followed.origin.caller.key == owner else None
 
     async def _stored_progress(self, execution_id: str, owner: str, since: int) -> Progress:
         if kept := await self._outcomes.find(execution_id, owner):
@@ -175,7 +177,7 @@ class Executions:
     def _end(self, run: Run) -> None:
         followed = self._live[run.id]
         followed.entry = _ended_entry(followed.entry, run, keep_output=self._keep_code)
-        self._history.note(followed.origin.owner, followed.entry)
+        self._history.note(followed.origin.caller.key, followed.entry)
         if followed.entry.background:
             followed.kept = self._kept(run)
             followed.storing = asyncio.get_running_loop().create_task(self._store(followed, followed.kept))
@@ -185,7 +187,7 @@ class Executions:
     async def _store(self, followed: _Followed, kept: KeptOutcome) -> None:
         run_id = followed.run.id
         try:
-            await self._outcomes.put(run_id, followed.origin.owner, kept)
+            await self._outcomes.put(run_id, followed.origin.caller.key, kept)
             await self._history.flush()
         except CodexError as error:  # until a restart it is in memory, for the time that it would have been stored
             _log.error("the outcome of %s cannot be stored", run_id, extra={"cause": error.detail})
@@ -197,8 +199,15 @@ class Executions:
         pieces, last = read_pieces(run.events())
         result = run.result
         if isinstance(result, Outcome):
-            described = self._describe(run.execution, result)
-            return described.model_copy(update={"pieces": tuple(pieces), "last": last})
+            reason = explain(result)
+            return KeptOutcome(
+                status=result.status.value,
+                response=build_answer(result, reason),
+                reason=reason,
+                hint=hint_for(run.execution, result, self._languages),
+                pieces=tuple(pieces),
+                last=last,
+            )
         problem = KeptProblem(slug=result.slug, detail=result.detail) if isinstance(result, CodexError) else _FAILED
         status = _status_without_outcome(run, result)
         return KeptOutcome(status=status, problem=problem, pieces=tuple(pieces), last=last)
@@ -213,7 +222,7 @@ class Executions:
             background=False,
             code_bytes=len(code),
             code_sha256=hashlib.sha256(code).hexdigest(),
-            caller=origin.caller,
+            caller=origin.caller.name,
             user_agent=origin.user_agent,
             request_id=origin.request_id,
             code=execution.code if self._keep_code else None,
@@ -255,6 +264,6 @@ def _ended_entry(entry: ExecutionEntry, run: Run, *, keep_output: bool) -> Execu
 
 
 def _status_without_outcome(run: Run, error: Exception) -> str:
-    if run.abandoned:
+    if run.abandoned or isinstance(error, Cancelled):
         return Status.CANCELLED.value
     return REFUSED if isinstance(error, Unavailable) else LOST

@@ -66,7 +66,11 @@ class History:
             self._writer = asyncio.get_running_loop().create_task(self._write_later())
 
     async def write(self, owner: str, entry: ExecutionEntry) -> None:
-        """Add the entry; it is durable when this returns."""
+        """Add the entry behind those that wait; it is durable when this returns."""
+        await self.flush()
+        await self._put(owner, entry)
+
+    async def _put(self, owner: str, entry: ExecutionEntry) -> None:
         await self._store.put(
             TABLE, entry.execution_id, entry.model_dump_json().encode(), owner=owner,
             expires_at=self._clock() + self._days * _DAY,
@@ -88,7 +92,7 @@ class History:
         """Write what waits."""
         waiting, self._waiting = self._waiting, {}
         for owner, entry in waiting.values():
-            await self.write(owner, entry)
+            await self._put(owner, entry)
         self._untrimmed += len(waiting)
         if self._untrimmed >= _TRIM_EVERY:
             self._untrimmed = 0

@@ -111,10 +111,10 @@ def _timeout_field_errors(timeout: float, ceiling: float, in_background: float) 
     return [FieldError("/timeout", said)]
 
 
-def refuse_background(request: ExecuteRequest, where: str) -> None:
-    """Raise ``InvalidRequest`` for a program that is to run in the background: ``where`` none can."""
+def refuse_background(request: ExecuteRequest) -> None:
+    """Raise ``InvalidRequest`` for a program that is to run in the background, where the caller waits for the end."""
     if request.background:
-        raise InvalidRequest(f"{where} does not run programs in the background; use POST /execute", "/wait_seconds")
+        raise InvalidRequest("this call waits for the end of the program; send it to POST /execute", "/wait_seconds")
 
 
 def _limit_field_errors(wanted: Mapping[str, float], ceilings: Limits) -> list[FieldError]:

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from codex_server.app import open_executions
 from codex_server.errors import UnknownLanguage
 from codex_server.execution.events import Finished, Started
 from codex_server.execution.executor import Executor
@@ -17,6 +18,7 @@ from codex_server.service.lean import LEAN
 from codex_server.service.schemas import ExecuteRequest
 from codex_server.service.truncation import WHOLE
 from codex_server.settings import Settings
+from codex_server.store.memory import MemoryStore
 
 pytestmark = pytest.mark.anyio
 CALLER = Caller("tok_1", "someone")
@@ -31,7 +33,11 @@ async def surroundings():
         executor = Executor(backend, languages, settings)
         await executor.start()
         node = LocalNode(executor, backend, languages)
-        yield (lambda room=20_000, form=WHOLE: Context(node, settings, languages, room, form, runs.append)), runs
+        executions = open_executions(settings, node, MemoryStore(), languages)
+        yield (
+            (lambda room=20_000, form=WHOLE: Context(node, executions, settings, languages, room, form, runs.append)),
+            runs,
+        )
         await executor.close()
 
 

@@ -14,10 +14,11 @@ from codex_server.api.protocol import half_close_callbacks
 from codex_server.api.repeating import IdempotencyKey, answer_once
 from codex_server.api.request_context import context_of
 from codex_server.api.route_docs import BATCH
-from codex_server.api.running import take_object
+from codex_server.api.running import operation_context, take_object
 from codex_server.api.services import Services, TheServices
 from codex_server.api.stream import HEADERS, NDJSON, NDJSON_PING, PING_SECONDS
 from codex_server.errors import InvalidRequest
+from codex_server.operations.context import ignore
 from codex_server.service.batch import Batch, Ran, Result, shares
 from codex_server.service.request_parsing import read_batch
 from codex_server.service.truncation import encode, fitted_answer
@@ -39,7 +40,8 @@ async def execute_batch(
     if len(wanted.items) > 1:
         count_against_rate(request, caller, services, cost=len(wanted.items) - 1)
     context_of(request).log_fields["items"] = len(wanted.items)
-    batch = Batch(wanted, caller, services.node, services.settings, services.languages)
+    context = operation_context(request, services, follow=ignore)
+    batch = Batch(wanted, lambda execution: context.submit(execution, caller), services.settings, services.languages)
     if lines:
         return StreamingResponse(_lines(request, services, batch), media_type=NDJSON, headers=HEADERS)
 

@@ -1,14 +1,19 @@
 """``POST /execute``: run a program and tell what became of it."""
 
+import json
+
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from codex_server.access.idempotency import StoredAnswer
 from codex_server.api.callers import ExecutingCaller, within_rate
+from codex_server.api.progress import progress_body
 from codex_server.api.repeating import IdempotencyKey, answer_once
 from codex_server.api.route_docs import EXECUTE
-from codex_server.api.running import operation_context, run_code, take_request
+from codex_server.api.running import note_answer, operation_context, run_code, take_request
 from codex_server.api.services import TheServices
+from codex_server.operations.execute_code import execute_in_background
+from codex_server.service.schemas import ExecuteAnswer
 from codex_server.service.truncation import encode
 
 router = APIRouter()
@@ -18,11 +23,24 @@ router = APIRouter()
 async def execute_code(
     request: Request, caller: ExecutingCaller, services: TheServices, idempotency_key: IdempotencyKey = None
 ) -> Response:
-    """Run a program in a fresh sandbox without network. The answer's `status` tells how it went."""
+    """Run a program in a fresh sandbox without network. The response's `status` says how it went.
+
+    With `wait_seconds` it runs in the background: 202 with its address when it has not ended by then.
+    """
     wanted, body = await take_request(request, services)
 
     async def run() -> StoredAnswer:
-        answer = await run_code(request, caller, wanted, operation_context(request, services))
-        return StoredAnswer(200, encode(answer).encode())
+        context = operation_context(request, services)
+        if not wanted.background:
+            return _ended(await run_code(request, caller, wanted, context))
+        progress = await execute_in_background(caller, wanted, context)
+        if progress.response is not None:
+            note_answer(request, progress.response)
+            return _ended(progress.response)
+        return StoredAnswer(202, json.dumps(progress_body(request, progress), ensure_ascii=False).encode())
 
     return await answer_once(services.idempotency, caller.key, idempotency_key, body, run)
+
+
+def _ended(answer: ExecuteAnswer) -> StoredAnswer:
+    return StoredAnswer(200, encode(answer).encode())

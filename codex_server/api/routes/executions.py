@@ -39,6 +39,7 @@ async def list_executions(
 
 @router.get("/executions/{execution_id}", **FOLLOW)
 async def follow_execution(
+    *,
     request: Request,
     execution_id: ExecutionId,
     caller: ExecutingCaller,
