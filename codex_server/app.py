@@ -73,6 +73,8 @@ def create_app(settings: Settings, *, backend: Backend | None = None, languages:
                 if executions:
                     await executions.close()
                 await store.close()
+                if isinstance(verifier, TokenStore):
+                    verifier.close()
 
     return build_api(settings, metrics, lifespan)
 

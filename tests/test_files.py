@@ -78,12 +78,12 @@ def _own(home: Path) -> None:
 FILES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {
     "settings": (lambda home: home / "codex.toml", lambda home: load_settings()),
     "settings of `config`": (lambda home: home / "codex.toml", lambda home: config()),
-    "tokens": (lambda home: home / "state/tokens.json", lambda home: TokenStore(home / "state").list()),
+    "old tokens": (lambda home: home / "state/tokens.json", lambda home: TokenStore(home / "state").list()),
+    "tokens": (lambda home: home / "state/state.sqlite3", lambda home: TokenStore(home / "state").list()),
     "first token": (
-        lambda home: home / "state/tokens.json",
+        lambda home: home / "state/state.sqlite3",
         lambda home: TokenStore(home / "state").ensure_first_token(),
     ),
-    "lock of tokens": (lambda home: home / "state/tokens.lock", lambda home: TokenStore(home / "state").create("ci")),
     "owner of containers": (lambda home: home / "state/docker-owner", _own),
     "runner": (lambda home: _runners(home) / "runner.yaml", _load),
     "manifest": (lambda home: _runners(home) / "package.json", _load),

@@ -1,29 +1,17 @@
-"""The file that keeps the tokens: readable by its owner alone, replaced as a whole, locked while it changes."""
+"""``tokens.json``, where tokens were kept before the store: read until they are in it, never written."""
 
-import errno
-import fcntl
 import json
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 from codex_server.errors import StartupError
-from codex_server.files import open_lock, read_file, stat_file
+from codex_server.files import read_file, stat_file
+from codex_server.store.folder import folder_problem
 
 Row = dict[str, object]
 _VERSION = 1
 _TEXTS = ("id", "name", "hash", "created_at")
 _MOMENTS = ("created_at", "expires_at", "revoked_at")
-_RIGHT_TO_WRITE = "give this account the right to write there, or "
-_WRITING_CURES = {
-    errno.EACCES: _RIGHT_TO_WRITE,
-    errno.EPERM: _RIGHT_TO_WRITE,
-    errno.ENOSPC: "make room there, or ",
-    errno.EDQUOT: "make room there, or ",
-}
 
 
 class TokenFile:
@@ -35,40 +23,31 @@ class TokenFile:
         self._rows: list[Row] = []
 
     def rows(self) -> list[Row]:
-        """What the file holds now; nothing when there is no file.
+        """What the file holds now, the same list while it is unchanged; nothing when there is no file.
 
         Raises ``StartupError`` when it cannot be read or is damaged: better no token than the wrong ones.
         """
         seen = self._stamp()
-        if seen is None:
-            self._seen, self._rows = None, []
-        elif seen != self._seen:
-            self._rows = self._read()
+        if seen != self._seen:
+            self._rows = self._read() if seen else []
             self._seen = seen
         return self._rows
 
-    @contextmanager
-    def changing(self) -> Iterator[list[Row]]:
-        """A copy of the rows to change; written when the block ends without an error.
+    def exists(self) -> bool:
+        """Whether the file is there. Raises ``StartupError`` when it is no file."""
+        return self._stamp() is not None
 
-        Other processes that want to change the file wait meanwhile. Raises ``StartupError``.
-        """
+    def retire(self) -> None:
+        """Rename the file, whose rows are elsewhere now. Raises ``StartupError``."""
+        kept = self._path.with_name(f"{self._path.name}.migrated")
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._path.chmod(0o600)
+            self._path.replace(kept)
+            self._path.with_suffix(".lock").unlink(missing_ok=True)
         except OSError as error:
-            raise self._no_folder(error) from error
-        name = self._path.with_suffix(".lock")
-        try:
-            lock = open_lock(name)
-        except OSError as error:
-            raise self._unwritable(error, name) from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            rows = [dict(row) for row in self.rows()]
-            yield rows
-            self._write(rows)
-        finally:
-            os.close(lock)
+            raise StartupError(
+                f"{self._path} cannot be renamed ({error.strerror}); its tokens are in the store now: move it away"
+            ) from error
 
     def _stamp(self) -> tuple[int, int, int] | None:
         try:
@@ -93,28 +72,9 @@ class TokenFile:
         if not isinstance(rows, list):
             raise self._damaged("it has no list of tokens")
         for number, row in enumerate(rows):
-            if not _is_row(row):
+            if not is_row(row):
                 raise self._damaged(f"token {number} has a wrong shape")
         return rows
-
-    def _write(self, rows: list[Row]) -> None:
-        text = json.dumps({"version": _VERSION, "tokens": rows}, indent=1) + "\n"
-        try:
-            # mkstemp makes the file 0600; it is on the disk before it takes the old one's place, so a full disk or a
-            # power cut leaves the old file whole.
-            handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=".tokens-")
-            try:
-                with os.fdopen(handle, "w", encoding="utf-8") as file:
-                    file.write(text)
-                    file.flush()
-                    os.fsync(file.fileno())
-                Path(name).replace(self._path)
-            except BaseException:
-                Path(name).unlink(missing_ok=True)
-                raise
-        except OSError as error:
-            raise self._unwritable(error, self._path) from error
-        self._seen = None
 
     def _damaged(self, why: str) -> StartupError:
         return StartupError(
@@ -124,34 +84,15 @@ class TokenFile:
 
     def _unreadable(self, error: OSError) -> StartupError:
         if isinstance(error, NotADirectoryError):
-            return self._no_folder(error)
+            return folder_problem(self._path.parent, error)
         cure = "give this account the right to read it, or " if isinstance(error, PermissionError) else ""
         return StartupError(
             f"{self._path} cannot be read ({error.strerror}): {cure}set CODEX_STATE_DIR to another folder"
         )
 
-    def _unwritable(self, error: OSError, file: Path) -> StartupError:
-        cure = _WRITING_CURES.get(error.errno or 0, "")
-        return StartupError(
-            f"{file} cannot be written ({error.strerror}), so nothing was changed: "
-            f"{cure}set CODEX_STATE_DIR to another folder"
-        )
 
-    def _no_folder(self, error: OSError) -> StartupError:
-        folder = self._path.parent
-        # Only then may it be looked at: `is_file` would raise where the way there is closed.
-        if isinstance(error, NotADirectoryError | FileExistsError) and os.path.lexists(folder) and not folder.is_dir():
-            kind = "a file" if folder.is_file() else "no folder"
-            return StartupError(
-                f"the state folder {folder} is {kind}; name a folder with --state-dir or CODEX_STATE_DIR"
-            )
-        return StartupError(
-            f"the state folder {folder} cannot be made ({error.strerror}); "
-            "name one that this account may write with --state-dir or CODEX_STATE_DIR"
-        )
-
-
-def _is_row(row: object) -> bool:
+def is_row(row: object) -> bool:
+    """Whether it has what a token needs, of the right kinds."""
     if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in _TEXTS):
         return False
     scopes = row.get("scopes")

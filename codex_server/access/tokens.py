@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-from codex_server.access.tokenfile import TokenFile
+from codex_server.access.tokentable import TokenTable
 from codex_server.errors import StartupError
 from codex_server.ids import new_id
 
@@ -90,13 +90,13 @@ class FixedToken:
 
 
 class TokenStore:
-    """The tokens in ``tokens.json`` of the state folder; another process's changes are seen at the next call.
+    """The tokens in the store of the state folder; another process's changes are seen at the next call.
 
-    Each method raises ``StartupError`` when the file cannot be read or written; the file is then left as it is.
+    Each method raises ``StartupError`` when they cannot be read or written; nothing is changed then.
     """
 
     def __init__(self, state_dir: Path) -> None:
-        self._file = TokenFile(state_dir / "tokens.json")
+        self._table = TokenTable(state_dir)
         self._rows: object = None
         self._tokens: list[Token] = []
 
@@ -105,9 +105,13 @@ class TokenStore:
         token = find_token(self.list(), presented)
         return token if token and token.valid_at(datetime.now(UTC)) else None
 
+    def close(self) -> None:
+        """Let the file go; the next call opens it again."""
+        self._table.close()
+
     def list(self) -> list[Token]:
         """Every token, revoked and expired ones too, the oldest first."""
-        rows = self._file.rows()
+        rows = self._table.rows()
         if rows is not self._rows:
             self._tokens, self._rows = [_from_row(row) for row in rows], rows
         return self._tokens[:]
@@ -127,7 +131,7 @@ class TokenStore:
         now = datetime.now(UTC)
         expiry = now + expires_in if expires_in is not None else None
         token = Token(new_id("tok"), name, frozenset(scopes), hash_token(secret), now, expiry)
-        with self._file.changing() as rows:
+        with self._table.changing() as rows:
             if any(old.name == name and old.valid_at(now) for old in map(_from_row, rows)):
                 raise StartupError(f"there is a token named {name!r}; choose another name, or revoke that one first")
             rows.append(_to_row(token))
@@ -139,7 +143,7 @@ class TokenStore:
         Raises ``StartupError`` when no token that is not revoked yet has that name or id.
         """
         now = datetime.now(UTC)
-        with self._file.changing() as rows:
+        with self._table.changing() as rows:
             named = [(i, token) for i, token in enumerate(map(_from_row, rows)) if name_or_id in (token.id, token.name)]
             for index, token in named:
                 if token.revoked_at is None:
@@ -152,7 +156,8 @@ class TokenStore:
 
     def ensure_first_token(self) -> str | None:
         """A token named ``default`` when there has never been one, else None: a restart keeps what there is."""
-        if self._file.rows():
+        self._table.migrate()
+        if self._table.rows():
             return None
         return self.create(FIRST_NAME)[0]
 

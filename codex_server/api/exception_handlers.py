@@ -48,7 +48,7 @@ async def problem_details(request: Request, error: Exception) -> dict[str, Any]:
 
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.CodexError)  # noqa: S101 - the signature is Starlette's
-    if isinstance(error, errors.StartupError):  # the token file was damaged while the server runs
+    if isinstance(error, errors.StartupError):  # the store was damaged while the server runs
         _log.error("the server lost what it needs", extra={"cause": error.detail})
         return internal_problem(request)
     status = status_of(type(error))

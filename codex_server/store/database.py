@@ -1,6 +1,7 @@
 """The work of the SQLite store, in the calling thread. Imported when the store is first used."""
 
 import sqlite3
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ class Database:
     def __init__(self, path: Path, clock: Callable[[], float]) -> None:
         self._path, self._clock = path, clock
         self._connection = open_file(path)
+        # Where nobody closes it: the last connection takes the log beside the file with it.
+        self._closing = weakref.finalize(self, self._connection.close)
         self._swept = -SWEEP_SECONDS
 
     def get(self, table: str, key: str) -> Record | None:
@@ -116,7 +119,23 @@ class Database:
 
     def close(self) -> None:
         """Close the connection; what is in the write-ahead log goes into the file if nobody else has it open."""
-        self._connection.close()
+        self._closing()
+
+    def version(self) -> int:
+        """Another number once another connection has changed the file; costs a few microseconds."""
+        with self._reading():
+            return int(self._execute("PRAGMA data_version").fetchone()[0])
+
+    def survive_power_loss(self) -> None:
+        """Wait for the disk at each change from now on; else the last ones may be lost with the machine's power."""
+        with self._reading():
+            self._execute("PRAGMA synchronous = FULL")
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that is done in the block happens at once, or not at all when it raises."""
+        with self._writing():
+            yield
 
     def _records(self, place: str, order: str = "", **values: object) -> tuple[Record, ...]:
         statement = f"SELECT {_COLUMNS} FROM records WHERE {place} AND {_ALIVE} {order}"  # noqa: S608 - constants
@@ -142,6 +161,9 @@ class Database:
     def _writing(self, *, sweeps: bool = True) -> Iterator[float]:
         """A transaction, and the time at which it happens; undone when the block raises."""
         now = self._clock()
+        if self._connection.in_transaction:
+            yield now
+            return
         with self._reading():
             self._connection.execute("BEGIN IMMEDIATE")
             try:

@@ -1,11 +1,10 @@
 """The file of the store: made, recognised, brought to the version of this program, or refused and left as it is."""
 
-import os
 import sqlite3
 from pathlib import Path
 
 from codex_server.errors import StoreUnusable
-from codex_server.files import stat_file
+from codex_server.store.folder import RIGHTS, is_frozen, make_file
 
 APPLICATION_ID = 0x43_6F_64_78
 """``Codx`` in the header of each file that is ours."""
@@ -40,36 +39,27 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 """The statements that lead from each version of the schema to the next; the first makes a new file."""
 _DAMAGED = "It was left as it is. Restore a copy of it, or move it away: what it kept is then gone"
-_RIGHTS = "Give this account the right to read and write there, or set CODEX_STATE_DIR to another folder"
 _CURES = {
     sqlite3.SQLITE_FULL: "Make room there, or set CODEX_STATE_DIR to another folder",
     sqlite3.SQLITE_IOERR: "Make room there and look at the disk, or set CODEX_STATE_DIR to another folder",
     sqlite3.SQLITE_CORRUPT: _DAMAGED,
     sqlite3.SQLITE_NOTADB: _DAMAGED,
     sqlite3.SQLITE_BUSY: "Another process keeps it locked; end that one, then repeat this",
-    sqlite3.SQLITE_READONLY: _RIGHTS,
-    sqlite3.SQLITE_CANTOPEN: _RIGHTS,
-    sqlite3.SQLITE_PERM: _RIGHTS,
+    sqlite3.SQLITE_READONLY: RIGHTS,
+    sqlite3.SQLITE_CANTOPEN: RIGHTS,
+    sqlite3.SQLITE_PERM: RIGHTS,
 }
 
 
 def open_file(path: Path) -> sqlite3.Connection:
     """A connection to the file, which is made when it is missing. Raises ``StoreUnusable``."""
+    frozen = is_frozen(path)
+    if not frozen:
+        make_file(path)
     try:
-        _make(path)
-    except OSError as error:
-        raise StoreUnusable(f"{path} cannot be opened ({error.strerror}). {_RIGHTS}") from error
-    connection = None
-    try:
-        connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
-        _prepare(connection, path)
-    except BaseException as error:
-        if connection:
-            connection.close()
-        if isinstance(error, sqlite3.Error):
-            raise unusable(path, error) from error
-        raise
-    return connection
+        return _connect(path, frozen=frozen)
+    except sqlite3.Error as error:
+        raise unusable(path, error) from error
 
 
 def unusable(path: Path, error: sqlite3.Error) -> StoreUnusable:
@@ -79,15 +69,25 @@ def unusable(path: Path, error: sqlite3.Error) -> StoreUnusable:
     return StoreUnusable(f"{path} cannot be used ({error}). {cure}")
 
 
-def _make(path: Path) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if stat_file(path) is None:
-        # SQLite gives the files beside it (-wal, -shm) the same mode.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+def _connect(path: Path, *, frozen: bool) -> sqlite3.Connection:
+    log = path.with_name(f"{path.name}-wal")
+    if frozen and log.exists() and log.stat().st_size:
+        raise StoreUnusable(f"{log} has changes that are not in {path.name} yet, and cannot be applied. {RIGHTS}")
+    # SQLite keeps its log beside the file, unless it knows that nobody changes it.
+    place = path.absolute().as_uri() + ("?mode=ro&immutable=1" if frozen else "")
+    connection = sqlite3.connect(place, BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=True)
+    try:
+        _prepare(connection, path, frozen=frozen)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+def _prepare(connection: sqlite3.Connection, path: Path, *, frozen: bool) -> None:
     _check_is_ours(connection, path)
+    if frozen:
+        return
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
     if _version(connection) == len(MIGRATIONS):

@@ -1,11 +1,16 @@
-"""``access/tokens.py`` and ``tokenfile.py``: bearer tokens, kept as hashes."""
+"""``access/tokens.py``, ``tokentable.py`` and ``tokenfile.py``: bearer tokens, kept as hashes."""
 
+import gc
 import hashlib
 import hmac
 import json
 import re
+import sqlite3
 import stat
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,10 +22,12 @@ from codex_server.access.tokens import (
     Scope,
     Token,
     TokenStore,
+    _to_row,
     find_token,
     hash_token,
 )
 from codex_server.errors import StartupError
+from codex_server.store.sqlite import FILE_NAME
 
 
 @pytest.fixture
@@ -44,6 +51,15 @@ def test_a_created_token_is_recognised_and_another_one_is_not(store):
     assert store.verify(secret[:-1] + ("a" if secret[-1] != "a" else "b")) is None
     assert store.verify("") is None
     assert store.verify("\ud800") is None
+
+
+def change_row(folder, **fields):
+    """Change the one token in the file, as another program would."""
+    connection = sqlite3.connect(folder / FILE_NAME)
+    with connection:
+        ((value,),) = connection.execute("SELECT value FROM records").fetchall()
+        connection.execute("UPDATE records SET value = ?", (json.dumps(json.loads(value) | fields).encode(),))
+    connection.close()
 
 
 def with_hash(digest):
@@ -91,9 +107,9 @@ def test_the_constant_time_comparison_alone_decides_for_both_kinds_of_token(stor
 
 def test_the_token_itself_is_nowhere_in_the_folder(store, folder):
     secret, _ = store.create("ci")
-    texts = [file.read_text() for file in folder.iterdir()]
-    assert texts
-    assert not any(secret in text or secret.removeprefix("codex_") in text for text in texts)
+    contents = [file.read_bytes() for file in folder.iterdir()]
+    assert contents
+    assert not any(secret.removeprefix("codex_").encode() in content for content in contents)
 
 
 def test_the_file_is_for_its_owner_alone(store, folder):
@@ -161,15 +177,22 @@ def test_a_name_that_would_not_show_well_is_refused(store, name):
         store.create(name)
 
 
-def test_a_change_that_keeps_the_size_of_the_file_is_seen_too(store, folder):
+def test_a_change_by_another_program_is_seen_too(store, folder):
     secret, token = store.create("ci")
     assert store.verify(secret)
-    file = folder / "tokens.json"
-    with file.open("r+") as same:
-        text = same.read().replace(token.hash, "0" * len(token.hash))
-        same.seek(0)
-        same.write(text)
+    change_row(folder, hash="0" * len(token.hash))
     assert store.verify(secret) is None
+
+
+def test_a_file_that_took_the_place_of_the_old_one_is_read(store, folder, tmp_path):
+    secret, _ = store.create("ci")
+    other, _ = TokenStore(tmp_path / "other").create("other")
+    gc.collect()  # closed, so that all is in the one file
+    (tmp_path / "other" / FILE_NAME).replace(folder / FILE_NAME)
+    for log in folder.glob(f"{FILE_NAME}-*"):
+        log.unlink()
+    assert store.verify(secret) is None
+    assert store.verify(other)
 
 
 def test_another_process_sees_changes_at_once(store, folder):
@@ -183,7 +206,21 @@ def test_another_process_sees_changes_at_once(store, folder):
 def test_deleting_the_file_refuses_every_token(store, folder):
     secret, _ = store.create("ci")
     assert store.verify(secret)
-    (folder / "tokens.json").unlink()
+    for file in folder.iterdir():
+        file.unlink()
+    assert store.verify(secret) is None
+    assert list(folder.iterdir()) == []
+
+
+def test_the_command_in_another_process_makes_and_ends_a_token_for_this_one_at_once(store, folder):
+    def run(*arguments):
+        command = [sys.executable, "-m", "codex_server", "token", *arguments, "--state-dir", str(folder)]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+
+    assert store.list() == []
+    secret = run("create", "ci")
+    assert store.verify(secret)
+    run("revoke", "ci")
     assert store.verify(secret) is None
 
 
@@ -232,39 +269,122 @@ def test_a_damaged_file_stops_the_start_and_is_left_as_it_is(store, folder, cont
     assert (folder / "tokens.json").read_bytes() == content
 
 
-def test_a_row_with_a_wrong_time_is_damage(store, folder):
+@pytest.mark.parametrize("field", [{"expires_at": "tomorrow"}, {"hash": None}, {"scopes": "all"}])
+def test_a_row_of_a_wrong_shape_is_damage(store, folder, field):
     store.create("ci")
-    content = json.loads((folder / "tokens.json").read_text())
-    content["tokens"][0]["expires_at"] = "tomorrow"
-    (folder / "tokens.json").write_text(json.dumps(content))
-    with pytest.raises(StartupError, match="token 0"):
-        store.list()
+    change_row(folder, **field)
+    for attempt in (store.list, TokenStore(folder).ensure_first_token, lambda: store.verify("x")):
+        with pytest.raises(StartupError, match="is damaged"):
+            attempt()
+
+
+def test_a_damaged_store_stops_the_start_and_is_left_as_it_is(store, folder):
+    folder.mkdir()
+    (folder / FILE_NAME).write_bytes(b"{" * 5000)
+    for attempt in (store.list, store.ensure_first_token, lambda: store.create("x"), lambda: store.verify("x")):
+        with pytest.raises(StartupError, match="not a database"):
+            attempt()
+    assert (folder / FILE_NAME).read_bytes() == b"{" * 5000
 
 
 def test_a_scope_of_a_newer_version_allows_nothing_here(store, folder):
     store.create("ci", [Scope.EXECUTE])
-    content = json.loads((folder / "tokens.json").read_text())
-    content["tokens"][0]["scopes"].append("everything")
-    (folder / "tokens.json").write_text(json.dumps(content))
+    change_row(folder, scopes=["execute", "everything"])
     assert TokenStore(folder).list()[0].scopes == {Scope.EXECUTE}
-    content["tokens"][0]["scopes"] = ["everything"]
-    (folder / "tokens.json").write_text(json.dumps(content))
+    change_row(folder, scopes=["everything"])
     assert TokenStore(folder).list()[0].scopes == frozenset()
 
 
-def test_a_full_disk_leaves_the_old_tokens_whole(store, folder, monkeypatch):
+def test_a_full_disk_leaves_the_old_tokens_whole(store, folder):
     secret, _ = store.create("ci")
-
-    def full(_descriptor):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(StartupError, match=r"\(No space left on device\), so nothing was changed: make room there, or"):
-        store.create("second")
-    monkeypatch.undo()
+    database = store._table._database
+    (pages,) = database._execute("PRAGMA page_count").fetchone()
+    database._execute(f"PRAGMA max_page_count = {pages}").fetchone()
+    made = ["ci"]
+    with pytest.raises(StartupError, match=r"full\). Make room there, or set CODEX_STATE_DIR"):
+        while len(made) < 1000:
+            made.append(store.create(f"t{len(made)}")[1].name)
     assert store.verify(secret)
-    assert [token.name for token in TokenStore(folder).list()] == ["ci"]
+    assert [token.name for token in TokenStore(folder).list()] == made
+
+
+def as_it_was(folder, *tokens):
+    """Write tokens as versions before the store kept them."""
+    folder.mkdir(exist_ok=True)
+    (folder / "tokens.json").write_text(json.dumps({"version": 1, "tokens": [_to_row(token) for token in tokens]}))
+    (folder / "tokens.json").chmod(0o644)
+    (folder / "tokens.lock").touch()
+
+
+def test_tokens_of_the_old_file_move_into_the_store_at_the_start(store, folder):
+    first, second = replace(with_hash(hash_token("a")), id="tok_a"), replace(with_hash(hash_token("b")), id="tok_b")
+    as_it_was(folder, first, second)
+    assert store.ensure_first_token() is None
+    assert store.verify("a") == first
+    assert store.list() == [first, second]
+    assert TokenStore(folder).list() == [first, second]
+    assert not (folder / "tokens.json").exists()
+    assert not (folder / "tokens.lock").exists()
+    assert stat.S_IMODE((folder / "tokens.json.migrated").stat().st_mode) == 0o600
+
+
+def test_a_change_moves_the_old_file_first_and_a_look_moves_nothing(store, folder):
+    as_it_was(folder, with_hash(hash_token("a")))
+    assert store.verify("a")
     assert sorted(file.name for file in folder.iterdir()) == ["tokens.json", "tokens.lock"]
+    with pytest.raises(StartupError, match="another name"):
+        store.create("ci")
+    assert (folder / "tokens.json").exists()
+    assert store.revoke("ci").id == "tok_1"
+    assert store.verify("a") is None
+    assert not (folder / "tokens.json").exists()
+
+
+def test_a_token_stays_revoked_though_the_old_file_comes_back(store, folder):
+    as_it_was(folder, with_hash(hash_token("a")))
+    store.revoke("ci")
+    as_it_was(folder, with_hash(hash_token("a")))
+    for _ in range(2):
+        assert store.verify("a") is None
+        assert TokenStore(folder).verify("a") is None
+        store.ensure_first_token()
+
+
+def test_an_old_file_that_cannot_be_renamed_is_told_and_its_tokens_are_safe(store, folder, monkeypatch):
+    as_it_was(folder, with_hash(hash_token("a")))
+
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("pathlib.Path.replace", refuse)
+    with pytest.raises(StartupError, match="its tokens are in the store now: move it away"):
+        store.ensure_first_token()
+    assert store.verify("a")
+    assert len(store.list()) == 1
+
+
+def test_tokens_of_a_folder_that_cannot_be_written_are_read_and_changes_there_are_seen(folder, monkeypatch):
+    secret, _ = TokenStore(folder).create("ci")
+    gc.collect()
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may write anywhere
+    reader = TokenStore(folder)
+    assert reader.verify(secret)
+    assert [file.name for file in folder.iterdir()] == [FILE_NAME]
+    with pytest.raises(StartupError, match="right to read and write"):
+        reader.create("second")
+    monkeypatch.undo()
+    TokenStore(folder).revoke("ci")  # by who may
+    gc.collect()
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert reader.verify(secret) is None
+
+
+def test_changes_that_cannot_be_applied_are_not_overlooked(store, folder, monkeypatch):
+    store.create("ci")
+    assert (folder / f"{FILE_NAME}-wal").stat().st_size
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(StartupError, match="cannot be applied"):
+        TokenStore(folder).list()
 
 
 @pytest.mark.parametrize("attempt", [TokenStore.list, lambda store: store.create("ci")])
@@ -289,8 +409,8 @@ def test_a_folder_that_cannot_be_made_is_named_with_the_cause(tmp_path, attempt)
     )
 
 
-def test_a_file_that_may_not_be_read_names_the_cause_once_and_the_cure(store, folder, monkeypatch):
-    store.create("ci")
+def test_an_old_file_that_may_not_be_read_names_the_cause_once_and_the_cure(folder, monkeypatch):
+    as_it_was(folder, with_hash(hash_token("a")))
 
     def closed(*_args, **_more):
         raise PermissionError(13, "Permission denied", str(folder / "tokens.json"))

@@ -1,5 +1,8 @@
 """Who may call: tokens in the header, scopes, and a server without tokens."""
 
+import contextlib
+import sqlite3
+
 import pytest
 
 from codex_server.access.tokens import Scope, TokenStore
@@ -136,10 +139,11 @@ async def test_the_token_of_the_environment_replaces_the_stored_ones(open_door, 
         assert (await door.execute("print 1")).status_code == 200
 
 
-async def test_a_token_file_damaged_while_serving_opens_nothing_and_tells_nothing(stored, tmp_path, caplog):
+async def test_tokens_damaged_while_serving_opens_nothing_and_tells_nothing(stored, tmp_path, caplog):
     door, store = stored
     secret, _ = store.create("ci")
-    (tmp_path / "state" / "tokens.json").write_text("{")
+    with contextlib.closing(sqlite3.connect(tmp_path / "state" / "state.sqlite3")) as connection, connection:
+        connection.execute("UPDATE records SET value = '{'")
     answer = await call(door, Authorization=f"Bearer {secret}")
     assert answer.status_code == 500
     assert str(tmp_path) not in answer.text

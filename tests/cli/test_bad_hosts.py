@@ -94,8 +94,8 @@ def test_a_full_disk_under_the_state_folder_is_told_with_the_file_and_the_cure(t
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.count("\n") == 1
-    assert f"{tmp_path}/tokens.json cannot be written" in done.stderr
-    assert "No space left on device" in done.stderr
+    assert f"{tmp_path}/state.sqlite3 cannot be used" in done.stderr
+    assert "Make room there" in done.stderr
     assert "CODEX_STATE_DIR" in done.stderr
     assert list(tmp_path.iterdir()) == []  # it was the namespace's own
 

@@ -46,9 +46,11 @@ def test_tokens_that_are_there_are_enough_for_a_folder_that_cannot_be_written(
 
 
 def test_damaged_tokens_keep_the_server_from_starting(tmp_path: Path):
-    (tmp_path / "tokens.json").write_text("{")
-    finding = examine_state_folder(Settings(state_dir=tmp_path))
-    assert (finding.verdict, "is damaged" in str(finding.cure)) == ("lack", True)
+    for name, told in (("tokens.json", "is damaged"), ("state.sqlite3", "not a database")):
+        (tmp_path / name).write_text("{" * 1000)
+        finding = examine_state_folder(Settings(state_dir=tmp_path))
+        assert (finding.verdict, told in str(finding.cure)) == ("lack", True)
+        (tmp_path / name).unlink()
 
 
 @pytest.mark.tier("change")

@@ -229,7 +229,7 @@ class Host:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.secret_file = folder / "tokens.json"
+        self.secret_file = folder / "state.sqlite3"
         self.secret_file.write_text(self.SECRET)
         self.secret_file.chmod(0o644)
         folder.chmod(0o755)
