@@ -19,6 +19,8 @@ const IMPORTS_TYPESCRIPT = /\.[cm]?ts['"`]/;
 const OWN_FILES = /['"`]\.\.?\//;
 const STARTUP_VARIABLES = /^(?:NODE_(?!ENV$|PATH$)|OPENSSL_CONF$|SSL_CERT_)/;
 
+exports.COMMONJS = COMMONJS; // for modules.cjs
+
 const fs = require('fs');
 const path = require('path');
 const Module = require('module');
@@ -225,6 +227,7 @@ function mayMix(file, source) {
 function part(name) {
   if (parts[name]) return parts[name];
   const known = new Set(Object.keys(Module._cache));
+  Module._cache[__filename] = module; // the part may ask for this file, which must not run again
   parts[name] = require(path.join(__dirname, name));
   forget(...Object.keys(Module._cache).filter((file) => !known.has(file)));
   module.children.length = 0;

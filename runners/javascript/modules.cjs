@@ -10,9 +10,9 @@ const path = require('path');
 const vm = require('vm');
 const Module = require('module');
 const { fileURLToPath, pathToFileURL } = require('url');
+const { COMMONJS } = require('./agent.cjs');
 
 const NAMES = ['require', 'module', 'exports', '__filename', '__dirname'];
-const COMMONJS = /(?<![\w$]|[^.]\.)(?:require\s*[(.]|module\s*\.\s*\w|exports\s*[.[=]|(?<!typeof\s+)__(?:file|dir)name\b)/;
 const IN_A_PACKAGE = /[\\/]node_modules[\\/]/;
 const UNSETTLED = 13;
 let made; // path -> the names of that file
