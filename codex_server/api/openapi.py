@@ -7,6 +7,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from codex_server import __version__
+from codex_server.api.executions_docs import CANCEL, FOLLOW, LIST
 from codex_server.api.route_docs import BATCH, EXECUTE
 from codex_server.api.schemas import Problem
 from codex_server.service.schemas import BatchRequest, ExecuteRequest
@@ -18,6 +19,15 @@ _TAGS = [
     {"name": "execution", "description": "Run programs"},
     {"name": "operation", "description": "How the server is"},
 ]
+_EXECUTION = "/executions/{execution_id}"
+_WITH_NULLS = (
+    ("/execute", "post", EXECUTE),
+    ("/execute/batch", "post", BATCH),
+    ("/executions", "get", LIST),
+    (_EXECUTION, "get", FOLLOW),
+    (_EXECUTION, "delete", CANCEL),
+)
+"""Routes with examples in which null has a meaning."""
 REFERENCE = "#/components/schemas/{model}"
 BEARER = {
     "type": "http",
@@ -62,9 +72,9 @@ def build_document(app: FastAPI, settings: Settings) -> dict[str, Any]:
             _use_our_problems(operation)
             _simplify_parameters(operation)
     # FastAPI drops every null, also those that an example is about.
-    for path, told in (("/execute", EXECUTE), ("/execute/batch", BATCH)):
-        answer = document["paths"][path]["post"]["responses"]["200"]["content"]["application/json"]
-        answer["examples"] = told["responses"][200]["content"]["application/json"]["examples"]
+    for path, method, docs in _WITH_NULLS:
+        content = document["paths"][path][method]["responses"]["200"]["content"]["application/json"]
+        content["examples"] = docs["responses"][200]["content"]["application/json"]["examples"]
     return document
 
 

@@ -12,7 +12,7 @@ class ExecutionsPage(BaseModel):
     """A page of executions."""
 
     executions: list[ExecutionEntry] = Field(description="Executions of the caller's own, newest first")
-    next: int | None = Field(description="`cursor` of the next page; null on the last one")
+    next: int | None = Field(None, description="`cursor` of the next page; null on the last one")
 
 
 class ExecutionProgress(BaseModel):

@@ -103,17 +103,22 @@ class History:
         if self._writer is not None:
             self._writer.cancel()
             await asyncio.wait([self._writer])
-        await self.flush()
+        await self._try_to_flush()
 
     async def _write_later(self) -> None:
         try:
             while self._waiting:
                 await asyncio.sleep(_WRITE_SECONDS)
-                await self.flush()
-        except StoreUnusable as error:
-            _log.error("the history of executions was not written", extra={"cause": error.detail})
+                await self._try_to_flush()
         finally:
             self._writer = None
+
+    async def _try_to_flush(self) -> None:
+        """A history that cannot be written is no reason to run nothing."""
+        try:
+            await self.flush()
+        except StoreUnusable as error:
+            _log.error("executions are missing in the history", extra={"cause": error.detail})
 
 
 def _entry(value: bytes) -> ExecutionEntry:

@@ -155,7 +155,8 @@ async def test_every_limit_above_its_ceiling_is_named_at_once(door):
     answer = await door.execute("p", timeout=100, limits={"processes": 1000, "cpu_seconds": 100})
     body = await refused(door, answer, 422, "limit-too-loose")
     assert body["detail"] == (
-        "/timeout: 100 is above this server's ceiling of 30 seconds; ask for at most 30 (and 2 more, in `errors`)"
+        "/timeout: 100 is above this server's ceiling of 30 seconds; ask for at most 30, or send `wait_seconds` to run "
+        "it in the background, for at most 600 (and 2 more, in `errors`)"
     )
     assert [fault["pointer"] for fault in body["errors"]] == ["/timeout", "/limits/cpu_seconds", "/limits/processes"]
 

@@ -24,6 +24,7 @@ WHOLE = {
         "output_bytes": 1000,
         "file_bytes": 1000,
     },
+    "wait_seconds": 30,
 }
 """A request with every field that there is."""
 ANOTHER = {
@@ -35,6 +36,7 @@ ANOTHER = {
     "env": {"A": "b"},
     "files": [],
     "limits": {},
+    "wait_seconds": 31,
     "files/path": "b",
     "files/content": "BBBB",
     "files/encoding": "base64",
@@ -189,9 +191,3 @@ async def test_a_store_that_cannot_be_used_fails_requests_with_a_key_alone_and_r
         assert (await door.execute("print 1", headers=KEY)).status_code == 500
         assert door.backend.executions == []
         assert (await door.execute("print 1")).status_code == 200
-
-
-async def test_without_a_key_the_store_is_not_opened(open_door, tmp_path):
-    async with open_door() as door:
-        await door.execute("print 1")
-    assert not (tmp_path / "state").exists()

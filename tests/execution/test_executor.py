@@ -8,6 +8,7 @@ import pytest
 
 from codex_server.errors import (
     Busy,
+    Cancelled,
     Draining,
     LanguageUnavailable,
     SandboxFault,
@@ -413,7 +414,7 @@ def test_a_run_can_be_cancelled_before_and_after_it_begins_and_when_it_has_ended
         assert await run.outcome() is outcome
         early = bench.submit("print never")
         early.cancel()
-        with pytest.raises(Draining):
+        with pytest.raises(Cancelled):
             await early.outcome()
         assert len(bench.backend.executions) == 1
 

@@ -11,6 +11,8 @@ LINKS = {
     "execute": "/execute",
     "stream": "/execute/stream",
     "batch": "/execute/batch",
+    "executions": "/executions",
+    "execution": "/executions/{execution_id}",
     "languages": "/languages",
     "health": "/health",
     "liveness": "/livez",
