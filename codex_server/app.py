@@ -91,7 +91,7 @@ def open_executions(settings: Settings, node: ExecutionNode, store: Store, langu
 def begin_drain(app: FastAPI) -> asyncio.Task[None]:
     """Refuse new executions from now on, and let the running ones finish.
 
-    Call it on SIGTERM, before the server stops listening: ``/readyz`` then tells a balancer to look elsewhere, and
+    Call it on SIGTERM, before the server stops listening: ``/readyz`` then has a balancer look elsewhere, and
     callers get a 503 instead of a refused connection. The task ends when nothing runs any more, at the latest after
     ``drain_seconds``; stop listening then. Further calls return the same task.
     """

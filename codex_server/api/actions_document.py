@@ -21,9 +21,9 @@ from codex_server.settings import Settings
 
 PATH = "/actions"
 MAX_CHARS = 99_999
-"""ChatGPT takes answers below 100,000 characters."""
+"""ChatGPT takes responses below 100,000 characters."""
 _MAX_SECONDS = 40.0
-"""It waits 45 seconds for an answer; so much of it a program may take."""
+"""It waits 45 seconds for a response; so much of it a program may take."""
 _FIELDS = ("code", "language", "timeout", "stdin", "args", "files")
 """What a model has a use for; the route takes the others too."""
 _PROBLEM = {"description": "A refusal; its `detail` says what to do"}
@@ -31,11 +31,11 @@ _PROBLEM = {"description": "A refusal; its `detail` says what to do"}
 
 @dataclass(frozen=True, slots=True)
 class _Face:
-    """How an operation is offered here; ``answer`` is the lean form of its output."""
+    """How an operation is offered here; ``response`` is the lean form of its output."""
 
     path: str
     method: str
-    answer: type[BaseModel]
+    response: type[BaseModel]
     is_open: bool
 
 
@@ -72,8 +72,8 @@ def build_actions_document(settings: Settings, address: str | None) -> dict[str,
 
 
 def _describe(operation: Operation[Any, Any], face: _Face, settings: Settings) -> dict[str, Any]:
-    _, found = models_json_schema([(face.answer, "serialization")], ref_template=REFERENCE)
-    schema = _plain(found["$defs"][face.answer.__name__], found["$defs"])
+    _, found = models_json_schema([(face.response, "serialization")], ref_template=REFERENCE)
+    schema = _plain(found["$defs"][face.response.__name__], found["$defs"])
     described = {
         "operationId": _camel(operation.name),
         "summary": operation.title,
@@ -107,7 +107,7 @@ def _camel(name: str) -> str:
 
 
 def _plain(schema: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
-    """``schema`` with what it refers to in place, and without null: such a field is left out of an answer."""
+    """``schema`` with what it refers to in place, and without null: such a field is left out of a response."""
     plain = {key: value for key, value in schema.items() if key not in ("$ref", "anyOf", "title", "examples")}
     if reference := schema.get("$ref"):
         plain = _plain(known[reference.rpartition("/")[2]], known) | plain

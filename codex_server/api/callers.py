@@ -49,7 +49,7 @@ AnyCaller = Annotated[Caller, Depends(any_caller)]
 
 
 async def within_rate(request: Request, caller: ExecutingCaller, services: TheServices) -> None:
-    """A dependency: counts the request against the caller's policy, and puts the count on the answer.
+    """A dependency: counts the request against the caller's policy, and puts the count on the response.
 
     Raises ``RateLimited``. The fields follow draft-ietf-httpapi-ratelimit-headers-11.
     """
@@ -65,7 +65,7 @@ def count_against_rate(request: Request, caller: Caller, services: Services, cos
 
 
 def rate_headers(allowance: Allowance) -> dict[str, str]:
-    """The two header fields that tell a caller where it stands; none where there is no policy."""
+    """The two header fields that report where a caller stands; none where there is no policy."""
     if not allowance.windows:
         return {}
     return {
@@ -104,10 +104,10 @@ def _presented(request: Request) -> str | None:
 
 
 def _anonymous(request: Request, services: Services) -> Caller:
-    """The caller of a server without tokens: told apart by address.
+    """The caller of a server without tokens: distinguished by address.
 
     INVARIANT: a page in somebody's browser must not run code here. Browsers send ``Origin`` with each POST, and a
-    page that reached this server through a rebound name still tells its own origin.
+    page that reached this server through a rebound name still sends its own origin.
     """
     origin = request.headers.get("origin")
     if origin and not _is_own(origin, services.settings.public_url):

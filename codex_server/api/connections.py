@@ -3,7 +3,7 @@
 A connection costs nothing but a descriptor, and whoever has no token can hold many. Where there are too many, the one
 that has been idle the longest is closed for the new one: of the new one's own address where that holds its share, else
 of the address that holds the most. Where none is idle, one gives way that waits for its client: for the rest of a
-request, or to take an answer. A request that is being answered is never cut off; the new connection is then refused.
+request, or to take a response. A request whose response is due is never cut off; the new connection is then refused.
 
 A reverse proxy is one address that speaks for many callers: where it is named as trusted it counts only in all.
 """
@@ -20,7 +20,7 @@ _MOST_LINGERING = 1_000
 _SHARE_OF_DESCRIPTORS = 2
 """One in so many is for connections; the others are for sandboxes, whose executions must not fail for want of one."""
 _SHARE_OF_LINGERING = 16
-"""One in so many descriptors is for connections that were told their end, but whose clients still send."""
+"""One in so many descriptors is for connections whose end was sent, but whose clients still send."""
 _SHARE_OF_ONE_ADDRESS = 2
 """One address may hold one in so many connections."""
 _PREFIX_OF_ONE_CALLER = 64
@@ -32,11 +32,11 @@ class Connection(Protocol):
 
     @property
     def idle(self) -> bool:
-        """Whether no request of it is being received, answered or told its answer."""
+        """Whether no request of it is being received or carried out, and no response is being sent."""
 
     @property
     def waiting(self) -> bool:
-        """Whether it waits for its client, who has sent half of a request or takes no answer."""
+        """Whether it waits for its client, who has sent half of a request or takes no response."""
 
     def close(self) -> None:
         """End it."""
@@ -50,7 +50,7 @@ class Connections:
     most_of_one: int
     proxies: Sequence[Network] = ()
     lingering: "Connections | None" = None
-    """Those whose clients still send after the last answer: bounded apart, so that they keep nobody out."""
+    """Those whose clients still send after the last response: bounded apart, so that they keep nobody out."""
     _count: int = 0
     _open: dict[str, dict[Connection, None]] = field(default_factory=dict)
     """By caller, the one that was used the longest ago first."""
@@ -93,7 +93,7 @@ class Connections:
             own[connection] = None
 
     def linger(self, connection: Connection, address: str) -> None:
-        """Its last answer is out, and it only waits for its client to end: it keeps nobody out from now on."""
+        """Its last response is out, and it only waits for its client to end: it keeps nobody out from now on."""
         self._drop(connection, _caller_of(address))
         if self.lingering is not None:
             self.lingering.admit(connection, address)

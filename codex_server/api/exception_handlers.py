@@ -17,7 +17,7 @@ from codex_server.api.request_context import context_of
 from codex_server.service.fields import FieldError, FieldsInvalid
 
 CLIENT_LEFT = 499
-"""The number in the log for a request whose client left; nobody reads the answer."""
+"""The number in the log for a request whose client left; nobody reads the response."""
 _CURIOSITY = frozenset({404, 405})
 """Not worth counting as a refusal."""
 _log = logging.getLogger("codex_server.http")
@@ -32,7 +32,7 @@ def install_exception_handlers(app: FastAPI) -> None:
 
 
 def internal_problem(request: Request) -> Response:
-    """The answer to a fault of ours: nothing of its cause, but the id to find it by."""
+    """The response to a fault of ours: nothing of its cause, but the id to find it by."""
     return _http_problem(request, 500, "the server failed; the log has the cause under this request's id")
 
 

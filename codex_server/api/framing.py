@@ -17,7 +17,7 @@ _OF_AN_OFFER = frozenset({b"upgrade", b"http2-settings"})
 
 
 class HeadRefused(ValueError):
-    """The head breaks a rule; ``status`` and ``detail`` are the answer."""
+    """The head breaks a rule; ``status`` and ``detail`` are the response."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)

@@ -1,4 +1,4 @@
-"""The outermost edge: a request id on every answer, one log line and one measurement for each, no fault uncaught."""
+"""The outermost edge: a request id on every response, one log line and one measurement for each, no fault uncaught."""
 
 import logging
 import time
@@ -19,7 +19,7 @@ _SAFETY = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"
 
 
 class RequestMiddleware:
-    """Wraps every route. Answers ``HEAD`` as ``GET`` without the body."""
+    """Wraps every route. Responds to ``HEAD`` as to ``GET``, without the body."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -32,25 +32,25 @@ class RequestMiddleware:
             return
         began = time.perf_counter()
         method, context = scope["method"], open_context(scope)
-        answer = _Answer(send, context, scope["app"], bodiless=method == "HEAD")
+        response = _Sending(send, context, scope["app"], bodiless=method == "HEAD")
         if "expect" in Headers(scope=scope):
-            receive = answer.body_asked_by(receive)
+            receive = response.body_invited_by(receive)
         if method == "HEAD":
             scope = {**scope, "method": "GET"}  # a copy: the server looks at its own to know that no body follows
         with structlog.contextvars.bound_contextvars(request_id=context.request_id):
             try:
-                await self._serve(scope, receive, answer)
+                await self._serve(scope, receive, response)
             finally:
-                self._note(scope, method, context, answer.status, time.perf_counter() - began)
+                self._note(scope, method, context, response.status, time.perf_counter() - began)
 
-    async def _serve(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+    async def _serve(self, scope: Scope, receive: Receive, response: "_Sending") -> None:
         try:
-            await self._app(scope, receive, answer)
+            await self._app(scope, receive, response)
         except Exception:
             _log.exception("a route failed")
-            if answer.status is not None:
-                raise  # half an answer went out: only closing the connection tells the client
-            await internal_problem(Request(scope))(scope, receive, answer)
+            if response.status is not None:
+                raise  # half a response went out: only closing the connection shows the client
+            await internal_problem(Request(scope))(scope, receive, response)
 
     def _note(self, scope: Scope, method: str, context: RequestContext, status: int | None, seconds: float) -> None:
         route = scope.get("route")
@@ -67,7 +67,7 @@ class RequestMiddleware:
         _log.info("request", extra=facts)
 
 
-class _Answer:
+class _Sending:
     """``send`` with the context's headers added."""
 
     def __init__(self, send: Send, context: RequestContext, app: Starlette, *, bodiless: bool) -> None:
@@ -75,10 +75,10 @@ class _Answer:
         self.status: int | None = None
         self._withheld = False
 
-    def body_asked_by(self, receive: Receive) -> Receive:
-        """``receive`` of a client that sends the body when it is asked to (``Expect: 100-continue``).
+    def body_invited_by(self, receive: Receive) -> Receive:
+        """``receive`` of a client that sends the body when it is invited to (``Expect: 100-continue``).
 
-        One that was answered unasked may send it or not: only closing the connection tells what comes next on it.
+        One that got its response without this may send it or not: only closing the connection settles what comes next.
         """
         self._withheld = True
 

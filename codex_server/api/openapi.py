@@ -102,11 +102,11 @@ def request_schemas(settings: Settings) -> dict[str, Any]:
 
 def _use_our_problems(operation: dict[str, Any]) -> None:
     """FastAPI describes its own 422, which nobody ever gets."""
-    answers = operation["responses"]
-    content = answers.get("422", {}).get("content", {})
+    responses = operation["responses"]
+    content = responses.get("422", {}).get("content", {})
     content.pop("application/json", None)
-    if "422" in answers and not content:
-        del answers["422"]
+    if "422" in responses and not content:
+        del responses["422"]
 
 
 def _simplify_parameters(operation: dict[str, Any]) -> None:

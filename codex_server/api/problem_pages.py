@@ -10,7 +10,7 @@ _INTRODUCTION = (
     "Every refusal is an RFC 9457 problem, `application/problem+json`: `type` (leads here), `title`, `status`, "
     "`detail` (what happened and what to do), `instance` (the request's id, also in `X-Request-ID` and in the log) "
     "and `code` (the word below). A 400 or 422 for a part of the body has `errors`: a JSON Pointer and a sentence "
-    "for each part. A program that fails is no problem: it is an answer with HTTP 200, and `status` tells."
+    "for each part. A program that fails is no problem: it is a response with HTTP 200, and `status` reports it."
 )
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem;color:#1b1b1b}"

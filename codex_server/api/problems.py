@@ -83,7 +83,7 @@ _GUIDE: Mapping[type[errors.CodexError], tuple[str, str]] = {
     ),
     errors.IdempotencyInFlight: (
         "The first request with this `Idempotency-Key` has not ended.",
-        "Repeat the request after `Retry-After` seconds to get the first one's answer.",
+        "Repeat the request after `Retry-After` seconds to get the first one's response.",
     ),
     errors.IdempotencyLost: (
         "The first request with this `Idempotency-Key` was running when its server was stopped or killed, or its "
@@ -126,7 +126,7 @@ _GUIDE: Mapping[type[errors.CodexError], tuple[str, str]] = {
     errors.RateLimited: (
         "This token, or this address where there are no tokens, sent more requests to `/execute` than "
         "`CODEX_RATE_LIMIT` allows; refused and replayed ones count too.",
-        "Wait `Retry-After` seconds. `RateLimit` on each answer tells how many are left.",
+        "Wait `Retry-After` seconds. `RateLimit` on each response reports how many are left.",
     ),
     errors.Unavailable: (
         "The server cannot take the request now. Nothing of it has begun.",
@@ -142,11 +142,11 @@ _GUIDE: Mapping[type[errors.CodexError], tuple[str, str]] = {
     ),
     errors.LanguageUnavailable: (
         "The language is known, but its interpreter is not on the server's machine.",
-        "`GET /languages` tells what is available; `codex-server doctor` on the machine tells what to install.",
+        "`GET /languages` lists what is available; `codex-server doctor` on the machine says what to install.",
     ),
     errors.SandboxUnavailable: (
         "No sandbox could be made. Nothing has begun.",
-        "Repeat the request after `Retry-After` seconds. If it persists, `codex-server doctor` and the log tell why.",
+        "Repeat the request after `Retry-After` seconds. If it persists, `codex-server doctor` and the log say why.",
     ),
     errors.SandboxFault: (
         "The sandbox was lost after the program may have begun: what became of the program is unknown, and it is not "
@@ -200,7 +200,7 @@ _HTTP_KINDS = (
         "internal",
         500,
         "The server failed",
-        "A fault of the server itself. The answer tells nothing of its insides.",
+        "A fault of the server itself. The response shows nothing of its insides.",
         "Report the `instance` to whoever runs the server: the log has the cause under that id.",
     ),
     Kind(
@@ -225,7 +225,7 @@ _HIDDEN: Mapping[type[errors.CodexError], str] = {
     errors.SandboxUnavailable: "no sandbox could be made, and nothing of the program has begun; repeat the request "
     "in a moment, and if it persists ask whoever runs this server for the log under this request's id",
 }
-"""What a client is told in place of an error's own words, which may tell of the server's insides."""
+"""What a client gets in place of an error's own words, which may show the server's insides."""
 
 
 def client_errors(root: type[errors.CodexError] = errors.CodexError) -> list[type[errors.CodexError]]:
@@ -250,7 +250,7 @@ def status_of(kind: type[errors.CodexError]) -> int:
 
 
 def kind_of_status(status: int) -> Kind:
-    """The kind for a number that no error of ours was raised for; one of no kind of its own is told by its class."""
+    """The kind for a number that no error of ours was raised for; one of no kind of its own is found by its class."""
     full = Kind("unavailable", 503, errors.Unavailable.title, *_GUIDE[errors.Unavailable])
     exact = {kind.status: kind for kind in (*_HTTP_KINDS, full)}
     return exact.get(status) or exact[400 if status < 500 else 500]

@@ -1,7 +1,7 @@
 """HTTP on the socket, with patience that ends: uvicorn waits for ever for a header, and takes one of any size.
 
 Pass ``guarded(seconds)`` to ``uvicorn.Config(http=...)``. Refusals at this level are problems too, and each request
-gets one answer: the refusal of what cannot be read waits for the answers to what came before it.
+gets one response: the refusal of what cannot be read waits for the responses to what came before it.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from codex_server.units import format_seconds, format_size
 
 MAX_HEADER_BYTES = 64 * 2**10
 LINGER_SECONDS = 30.0
-"""How long a client may go on sending, unread, after its request was answered."""
+"""How long a client may go on sending, unread, after its response was sent."""
 SILENCE_SECONDS = 5.0
 """How long it may pause meanwhile."""
 _STOPPING_SECONDS = 1.0
@@ -74,7 +74,7 @@ def guarded(receive_seconds: float, connections: Connections | None = None) -> C
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, with a time limit and a size limit for each header, and an end that loses no answer.
+    """uvicorn's protocol, with a time limit and a size limit for each header, and an end that loses no response.
 
     INVARIANT: no connection is held for longer than ``receive_seconds`` by a client that does not finish its header.
     """
@@ -88,32 +88,32 @@ class GuardedProtocol(HttpToolsProtocol):
     _linger: Linger | None = None
     _header_bytes = 0
     _running: RequestResponseCycle | None = None
-    """The request that is being answered; ``cycle`` is the newest one, which may have to wait for it."""
+    """The request whose response is due; ``cycle`` is the newest one, which may have to wait for it."""
     _offered: bytes | None = None
     """The head of a request that offers another protocol, without the offer."""
     _last_word: tuple[int, str] | None = None
-    """A refusal, to be sent once everything before it was answered; nothing is read any more."""
+    """A refusal, to be sent once everything before it has its response; nothing is read any more."""
     _half_closed = False
 
     @property
-    def heard(self) -> bool:
+    def received(self) -> bool:
         """Whether the header of a request has come, or the connection was refused."""
         return self.cycle is not None or self._line.ended
 
     @property
     def idle(self) -> bool:
-        """Whether no request is being answered: none has come whole, or the last answer was taken."""
-        return self._line.ended or not (self._answering or self._line.get_write_buffer_size())
+        """Whether no response is due: no request has come whole, or the last response was taken."""
+        return self._line.ended or not (self._responding or self._line.get_write_buffer_size())
 
     @property
     def waiting(self) -> bool:
-        """Whether the client is awaited: to send the rest of a request's body, or to take an answer."""
-        if self._answering:
+        """Whether the client is awaited: to send the rest of a request's body, or to take a response."""
+        if self._responding:
             return self._running is self.cycle and self.cycle.more_body
         return self._line.get_write_buffer_size() > 0
 
     @property
-    def _answering(self) -> bool:
+    def _responding(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
     def close(self) -> None:
@@ -121,10 +121,10 @@ class GuardedProtocol(HttpToolsProtocol):
         self._line.abort()
 
     def shutdown(self) -> None:
-        """The server stops: end the connection after the answers that are due."""
+        """The server stops: end the connection after the responses that are due."""
         if self._linger is not None:
             self._linger.hurry(_STOPPING_SECONDS)
-        elif self._answering:
+        elif self._responding:
             super().shutdown()
         else:
             self._line.hang_up()
@@ -154,8 +154,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio looks at what it returns
-        """The client sends no more; whether the connection stays open for the answer to what it sent."""
-        if self._line.ended or not self._answering or self.cycle.more_body:
+        """The client sends no more; whether the connection stays open for the response to what it sent."""
+        if self._line.ended or not self._responding or self.cycle.more_body:
             return False
         self._half_closed, self.cycle.keep_alive = True, False
         for notify in half_close_callbacks(cast("MutableMapping[str, Any]", self.scope)):
@@ -176,11 +176,11 @@ class GuardedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse; bytes between requests begin the wait for a header too, even before they look like one."""
         if self._linger is not None:
-            self._linger.heard()
+            self._linger.received()
         if self._line.ended or self._last_word is not None:
             return
         self._unset_keepalive_if_required()
-        if self._deadline is None and self._part is not _Part.BODY and not self._answering:
+        if self._deadline is None and self._part is not _Part.BODY and not self._responding:
             self._expect_header()
         try:
             self._feed(data)
@@ -213,11 +213,11 @@ class GuardedProtocol(HttpToolsProtocol):
             self._offered = head_without_offer(method, self.url, version, self.headers)
             return
         if version == "1.0":
-            self.expect_100_continue = False  # a client of that version would take it for the answer
+            self.expect_100_continue = False  # a client of that version would take it for the response
         self._expect_no_more()
         self._part = _Part.BODY
         super().on_headers_complete()
-        if version == "1.0":  # it knows no chunks: an answer without a length ends with the connection
+        if version == "1.0":  # it knows no chunks: a response without a length ends with the connection
             self.cycle.chunked_encoding, self.cycle.expected_content_length = False, _AnyLength()
 
     def on_message_complete(self) -> None:
@@ -225,15 +225,15 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._offered is not None:
             return
         self._part = _Part.NOTHING
-        if self._linger is not None:  # the answer was sent before: now the connection idles
+        if self._linger is not None:  # the response was sent before: now the connection idles
             self._stop_lingering()
             self._keep_alive()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """The answer is out; a body that nobody reads may not go on for ever."""
+        """The response is out; a body that nobody reads may not go on for ever."""
         super().on_response_complete()
-        if self._line.is_closing() or self._answering:
+        if self._line.is_closing() or self._responding:
             return
         if self._last_word is not None:
             self._refuse(*self._last_word)
@@ -296,7 +296,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _header_is_late(self) -> None:
         if self._part is _Part.NOTHING:
-            self._line.hang_up()  # nothing of a request has come: there is nobody to answer
+            self._line.hang_up()  # nothing of a request has come: nobody waits for a response
         else:
             self._refuse(
                 408, f"the header did not arrive within {format_seconds(self.receive_seconds)}; send it at once"
@@ -313,9 +313,9 @@ class GuardedProtocol(HttpToolsProtocol):
         self._refuse(status, f"{why}; send an HTTP/1.1 request")
 
     def _refuse(self, status: int, detail: str) -> None:
-        """Answer what cannot be read, when its turn comes, and read no more."""
-        if not self._answering:
-            if self._part is _Part.BODY:  # of a request that was answered: what follows is nobody's
+        """Refuse what cannot be read, when its turn comes, and read no more."""
+        if not self._responding:
+            if self._part is _Part.BODY:  # its response was sent: what follows is nobody's
                 self._line.close()
             else:
                 self._say_last(status, detail)
@@ -334,7 +334,7 @@ class GuardedProtocol(HttpToolsProtocol):
                 self._say_last(status, detail)
 
     def _disconnect(self, cycle: RequestResponseCycle) -> None:
-        """Let the request know that nobody waits for its answer."""
+        """Let the request know that nobody waits for its response."""
         cycle.disconnected = True
         cycle.message_event.set()
 
@@ -343,10 +343,10 @@ class GuardedProtocol(HttpToolsProtocol):
         request_id = secrets.token_hex(16)
         _log.info("refused unread", extra={"problem": kind.slug, "status": status, "request_id": request_id})
         headers = {"X-Request-ID": request_id, "Connection": "close"} | ({"Retry-After": "1"} if status == 503 else {})
-        answer = problem(kind.slug, status, kind.title, detail, instance=request_id, headers=headers)
-        head = b"".join(name + b": " + value + b"\r\n" for name, value in answer.raw_headers)
+        response = problem(kind.slug, status, kind.title, detail, instance=request_id, headers=headers)
+        head = b"".join(name + b": " + value + b"\r\n" for name, value in response.raw_headers)
         reason = kind.title.encode("ascii")
-        self._line.write(b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (status, reason, head, bytes(answer.body)))
+        self._line.write(b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (status, reason, head, bytes(response.body)))
         self._begin_to_linger()
 
     def _end(self) -> None:

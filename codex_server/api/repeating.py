@@ -1,4 +1,4 @@
-"""Requests that may be repeated: the same ``Idempotency-Key`` and body get the first answer again."""
+"""Requests that may be repeated: the same ``Idempotency-Key`` and body get the first response again."""
 
 import hashlib
 import json
@@ -26,12 +26,12 @@ IdempotencyKey = Annotated[
     Annotated[str, AfterValidator(_checked_key), Field(json_schema_extra={"pattern": _KEY})] | None,
     Header(
         alias="Idempotency-Key",
-        description="Repeat a request safely: the same key and body get the first answer again, for a day",
+        description="Repeat a request safely: the same key and body get the first response again, for a day",
     ),
 ]
 
 
-async def answer_once(
+async def respond_once(
     store: IdempotencyStore, caller: str, key: str | None, body: bytes, make: Callable[[], Awaitable[StoredAnswer]]
 ) -> Response:
     """What ``make`` makes, or with a ``key`` that was used before what the first request got."""
@@ -47,7 +47,7 @@ async def answer_once(
     return _response(answer)
 
 
-def _response(answer: StoredAnswer, headers: dict[str, str] | None = None) -> Response:
+def _response(response: StoredAnswer, headers: dict[str, str] | None = None) -> Response:
     return Response(
         answer.body,
         answer.status,

@@ -1,4 +1,4 @@
-"""One request with its answer, as the edges see it: id, caller, headers that every answer gets."""
+"""One request with its response, as the edges see it: id, caller, headers that every response gets."""
 
 import re
 import secrets
@@ -15,7 +15,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 @dataclass(slots=True)
 class RequestContext:
-    """What is learnt of a request on its way; ``headers`` are put on the answer, be it a result or a problem."""
+    """What is learnt of a request on its way; ``headers`` are put on the response, be it a result or a problem."""
 
     request_id: str
     caller: str | None = None

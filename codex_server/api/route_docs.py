@@ -6,8 +6,8 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 
 from codex_server import __version__
 from codex_server.api.problems import MEDIA_TYPE, PAGE, Kind, kinds
-from codex_server.api.schemas import BatchAnswer, HomeAnswer, LiveAnswer, ReadyAnswer
-from codex_server.service.schemas import ExecuteAnswer, HealthAnswer, LanguagesAnswer
+from codex_server.api.schemas import BatchResponse, HomeResponse, LiveResponse, ReadyResponse
+from codex_server.service.schemas import ExecuteResponse, HealthResponse, LanguagesResponse
 
 REQUEST_ID = "3f1c9a0e5b7d4c21"
 BEARER: list[dict[str, list[str]]] = [{"BearerAuth": []}]
@@ -135,15 +135,15 @@ def ok(description: str, examples: dict[str, Any]) -> dict[str, Any]:
 def problems(*slugs: str) -> dict[int | str, dict[str, Any]]:
     """The answers by number, each with one example for each kind."""
     known = {kind.slug: kind for kind in kinds()}
-    answers: dict[int | str, dict[str, Any]] = {}
+    responses: dict[int | str, dict[str, Any]] = {}
     for kind in (known[slug] for slug in slugs):
-        answer = answers.setdefault(kind.status, _problem_answer())
-        answer["description"] = "; ".join(filter(None, [answer["description"], kind.title]))
-        answer["content"][MEDIA_TYPE]["examples"][kind.slug] = {"value": problem_example(kind)}
-    return answers
+        response = responses.setdefault(kind.status, _problem_response())
+        response["description"] = "; ".join(filter(None, [response["description"], kind.title]))
+        response["content"][MEDIA_TYPE]["examples"][kind.slug] = {"value": problem_example(kind)}
+    return responses
 
 
-def _problem_answer() -> dict[str, Any]:
+def _problem_response() -> dict[str, Any]:
     return {
         "description": "",
         "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}},
@@ -174,14 +174,14 @@ def _header(description: str, example: str) -> dict[str, Any]:
 _RATE_HEADERS = {
     "RateLimit-Policy": _header("Requests (q) in so many seconds (w), after an IETF draft", '"minute";q=60;w=60'),
     "RateLimit": _header("How many are left (r), and the seconds (t) until more come", '"minute";r=59;t=60'),
-    "Idempotency-Replayed": _header("`true` when this is the kept answer of an earlier request", "true"),
+    "Idempotency-Replayed": _header("`true` when this is the kept response of an earlier request", "true"),
 }
 
 EXECUTE: dict[str, Any] = {
     "operation_id": "executeCode",
     "summary": "Execute code",
     "tags": ["execution"],
-    "response_model": ExecuteAnswer,
+    "response_model": ExecuteResponse,
     "responses": {
         200: ok(
             "The program ran; `status` tells how it went",
@@ -240,7 +240,7 @@ STREAM: dict[str, Any] = EXECUTE | {
     | {
         200: {
             "description": "Events as they happen: `started`, `stdout`, `stderr`, `gap`, `file`, then exactly one of "
-            "`finished` (the answer of `/execute` without the text that was sent) and `problem`",
+            "`finished` (the response of `/execute` without the text that was sent) and `problem`",
             "headers": {name: field for name, field in _RATE_HEADERS.items() if name != "Idempotency-Replayed"},
             "content": {
                 "text/event-stream": {"schema": {"type": "string"}, "example": _EVENTS},
@@ -255,7 +255,7 @@ _BATCH_ANSWER = {"items": [EXECUTE_ANSWER, _REFUSED]}
 BATCH: dict[str, Any] = EXECUTE | {
     "operation_id": "executeBatch",
     "summary": "Execute many programs",
-    "response_model": BatchAnswer,
+    "response_model": BatchResponse,
     "responses": EXECUTE["responses"]
     | {
         200: ok("What became of each item, in the order of the request", {"batch": _BATCH_ANSWER})
@@ -278,35 +278,35 @@ LANGUAGES: dict[str, Any] = {
     "operation_id": "listLanguages",
     "summary": "List supported languages",
     "tags": ["execution"],
-    "response_model": LanguagesAnswer,
+    "response_model": LanguagesResponse,
     "responses": {200: ok("List of supported languages", {"languages": _LANGUAGES})},
 }
 HEALTH: dict[str, Any] = {
     "operation_id": "healthCheck",
     "summary": "Health check",
     "tags": ["operation"],
-    "response_model": HealthAnswer,
+    "response_model": HealthResponse,
     "responses": {200: ok("Server is healthy, or says why not", {"healthy": _HEALTH})},
 }
 LIVE: dict[str, Any] = {
     "operation_id": "liveness",
     "summary": "Liveness",
     "tags": ["operation"],
-    "response_model": LiveAnswer,
+    "response_model": LiveResponse,
     "responses": {200: ok("The process answers", {"alive": {"status": "alive"}})},
 }
 READY: dict[str, Any] = {
     "operation_id": "readiness",
     "summary": "Readiness",
     "tags": ["operation"],
-    "response_model": ReadyAnswer,
+    "response_model": ReadyResponse,
     "responses": {
         200: ok("Every pool has sandboxes", {"ready": _READY}),
         503: ok("`reasons` tells what is missing; executions may fail or wait", {"not_ready": _NOT_READY})
         | {
             "content": {
                 "application/json": {
-                    "schema": {"$ref": "#/components/schemas/ReadyAnswer"},
+                    "schema": {"$ref": "#/components/schemas/ReadyResponse"},
                     "examples": {"not_ready": {"value": _NOT_READY}},
                 }
             }
@@ -317,7 +317,7 @@ HOME: dict[str, Any] = {
     "operation_id": "home",
     "summary": "Name, version, links",
     "tags": ["operation"],
-    "response_model": HomeAnswer,
+    "response_model": HomeResponse,
     "responses": {
         200: ok(
             "What this is, and where to go",

@@ -14,7 +14,7 @@ from codex_server.model import Caller
 from codex_server.operations.context import Context
 from codex_server.operations.execute_code import EXECUTE_CODE
 from codex_server.service.request_parsing import read_request
-from codex_server.service.schemas import ExecuteAnswer, ExecuteRequest
+from codex_server.service.schemas import ExecuteRequest, ExecuteResponse
 from codex_server.service.truncation import WHOLE, Form
 
 _MOST_USER_AGENT = 200
@@ -58,11 +58,11 @@ def operation_context(
     )
 
 
-async def run_code(request: Request, caller: Caller, wanted: ExecuteRequest, context: Context) -> ExecuteAnswer:
+async def run_code(request: Request, caller: Caller, wanted: ExecuteRequest, context: Context) -> ExecuteResponse:
     """Run it, unless the caller leaves before."""
-    answer = await while_connected(request, EXECUTE_CODE(caller, wanted, context))
-    note_answer(request, answer)
-    return answer
+    response = await while_connected(request, EXECUTE_CODE(caller, wanted, context))
+    note_response(request, response)
+    return response
 
 
 def note_run(request: Request, run: Run) -> None:
@@ -76,12 +76,12 @@ def note_run(request: Request, run: Run) -> None:
     }
 
 
-def note_answer(request: Request, answer: ExecuteAnswer) -> None:
+def note_response(request: Request, response: ExecuteResponse) -> None:
     """Put into it what became of that."""
     context_of(request).log_fields |= {
-        "outcome": answer.status.value,
-        "exit_code": answer.exit_code,
-        "stdout_bytes": answer.usage.stdout_bytes,
-        "stderr_bytes": answer.usage.stderr_bytes,
-        "wall_seconds": answer.usage.wall_seconds,
+        "outcome": response.status.value,
+        "exit_code": response.exit_code,
+        "stdout_bytes": response.usage.stdout_bytes,
+        "stderr_bytes": response.usage.stderr_bytes,
+        "wall_seconds": response.usage.wall_seconds,
     }

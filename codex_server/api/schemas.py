@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from codex_server.service.history import ExecutionEntry
-from codex_server.service.schemas import ExecuteAnswer
+from codex_server.service.schemas import ExecuteResponse
 
 
 class ExecutionsPage(BaseModel):
@@ -28,7 +28,7 @@ class ExecutionProgress(BaseModel):
     problem: dict[str, object] | None = Field(None, description="Why it has no outcome, once it has ended")
 
 
-class EndedExecution(ExecuteAnswer):
+class EndedExecution(ExecuteResponse):
     """The response of `/execute`; `stdout`, `stderr` and `error` carry only output that is new."""
 
     next: int = Field(description="`since` of the next call")
@@ -40,19 +40,19 @@ class BatchProblem(BaseModel):
     problem: dict[str, object] = Field(description="A problem, as a refused request gets it")
 
 
-class BatchAnswer(BaseModel):
+class BatchResponse(BaseModel):
     """What became of each item, in the order of the request."""
 
-    items: list[ExecuteAnswer | BatchProblem]
+    items: list[ExecuteResponse | BatchProblem]
 
 
-class LiveAnswer(BaseModel):
-    """The process answers."""
+class LiveResponse(BaseModel):
+    """The process responds."""
 
     status: Literal["alive"] = "alive"
 
 
-class ReadyAnswer(BaseModel):
+class ReadyResponse(BaseModel):
     """Whether the server has sandboxes ready."""
 
     status: Literal["ready", "not_ready"]
@@ -63,7 +63,7 @@ class ReadyAnswer(BaseModel):
     armed: dict[str, int] = Field(description="Sandboxes that stand ready, by pool")
 
 
-class HomeAnswer(BaseModel):
+class HomeResponse(BaseModel):
     """What this is, and where to go."""
 
     name: str
@@ -71,7 +71,7 @@ class HomeAnswer(BaseModel):
     links: dict[str, str] = Field(description="Path of each route by its purpose")
 
 
-class FaultAnswer(BaseModel):
+class FieldFault(BaseModel):
     """One part of the request at fault."""
 
     pointer: str = Field(description="JSON Pointer into the body")
@@ -87,4 +87,4 @@ class Problem(BaseModel):
     detail: str = Field(description="What happened, and what to do")
     instance: str = Field(description="The request's id, also in `X-Request-ID` and in the log")
     code: str = Field(description="The kind as a word for programs")
-    errors: list[FaultAnswer] = Field(default=[], description="The parts of the request at fault")
+    errors: list[FieldFault] = Field(default=[], description="The parts of the request at fault")

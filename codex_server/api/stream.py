@@ -9,13 +9,13 @@ from starlette.types import Receive, Scope, Send
 from codex_server.api.exception_handlers import problem_details
 from codex_server.api.protocol import half_close_callbacks
 from codex_server.api.request_context import context_of
-from codex_server.api.running import note_answer
+from codex_server.api.running import note_response
 from codex_server.api.services import Services
 from codex_server.execution.events import Event, Finished, Problem
 from codex_server.execution.run import Run
 from codex_server.model import Status
 from codex_server.service.messages import Message, finished_message, progress_message
-from codex_server.service.truncation import fitted_answer
+from codex_server.service.truncation import fitted_response
 
 PING_SECONDS = 15.0
 """After so long without an event a stream says that it lives: proxies end what is silent."""
@@ -37,7 +37,7 @@ class RunStream(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """INVARIANT: nothing of the run outlives the response.
 
-        A client that sends no more gets a ping at once: one that has left answers it with a reset.
+        A client that sends no more gets a ping at once: the reply of one that has left is a reset.
         """
         half_close_callbacks(scope).append(self._run.wake_readers)
         try:
@@ -68,9 +68,9 @@ class RunStream(StreamingResponse):
         match event.fact:
             case Finished(outcome):
                 settings, languages = self._services.settings, self._services.languages
-                answer = fitted_answer(self._run.execution, outcome, languages, settings.max_response)
-                note_answer(self._request, answer)
-                return finished_message(event.id, answer)
+                response = fitted_response(self._run.execution, outcome, languages, settings.max_response)
+                note_response(self._request, response)
+                return finished_message(event.id, response)
             case Problem(error):
                 return Message(event.id, "problem", await problem_details(self._request, error))
             case progress:

@@ -1,7 +1,7 @@
 """The client's side of a connection as uvicorn sees it: its end is ours to arrange, and a client's leaving to find out.
 
-A server that closes a connection while the client still sends makes the client's kernel throw away the answer. So
-``close`` only tells the protocol, which closes when the client is done, or has had its time.
+A server that closes a connection while the client still sends makes the client's kernel throw away the response. So
+``close`` only notifies the protocol, which closes when the client is done, or has had its time.
 """
 
 import asyncio
@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 FLUSH_SECONDS = 60.0
-"""How long a client may leave an answer unread that its connection waits to send."""
+"""How long a client may leave a response unread that its connection waits to send."""
 _FIRST_LOOK_SECONDS, _MOST_LOOK_SECONDS = 0.01, 1.0
-_EVERY_ANSWER = b"HTTP/1.1 "
+_EVERY_RESPONSE = b"HTTP/1.1 "
 
 
 class ClientTransport(asyncio.Transport):
@@ -21,11 +21,11 @@ class ClientTransport(asyncio.Transport):
     def __init__(self, real: asyncio.Transport, loop: asyncio.AbstractEventLoop, on_close: Callable[[], None]) -> None:
         super().__init__()
         self._real, self._loop, self._on_close = real, loop, on_close
-        self._told = 0
+        self._sent_ahead = 0
         self._watch: asyncio.TimerHandle | None = None
         self._impatience: asyncio.TimerHandle | None = None
         self.ended = False
-        """Whether the last of what the client is told was written."""
+        """Whether the last of what the client gets was written."""
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """As the real one's."""
@@ -35,8 +35,8 @@ class ClientTransport(asyncio.Transport):
         """Send; after the end nothing is sent."""
         if self.ended:
             return
-        if self._told:
-            data, self._told = bytes(data)[self._told :], 0
+        if self._sent_ahead:
+            data, self._sent_ahead = bytes(data)[self._sent_ahead :], 0
         self._real.write(data)
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
@@ -66,13 +66,13 @@ class ClientTransport(asyncio.Transport):
             self._on_close()
 
     def half_close(self) -> None:
-        """Tell the client that nothing more will come; what it sends can still be read."""
+        """Let the client know that nothing more will come; what it sends can still be read."""
         self.ended = True
         if self._real.can_write_eof() and not self._real.is_closing():
             self._real.write_eof()
 
     def hang_up(self) -> None:
-        """Close in earnest; the rest of an answer has ``FLUSH_SECONDS`` to leave."""
+        """Close in earnest; the rest of a response has ``FLUSH_SECONDS`` to leave."""
         self.ended = True
         self._real.close()
         if self._real.get_write_buffer_size():
@@ -97,8 +97,8 @@ class ClientTransport(asyncio.Transport):
     def watch(self, *, silent: bool) -> None:
         """Find out whether a client that sends no more still listens, and abort when it does not.
 
-        The kernel tells both in the same way, until something is sent: somebody who left answers that with a reset.
-        Where nothing of an answer was sent yet (``silent``) the first bytes of every answer are sent ahead, one by one.
+        The kernel reports both in the same way, until something is sent: the reply of somebody who left is a reset.
+        Where nothing was sent yet (``silent``) the first bytes of every response are sent ahead, one by one.
         """
         self._look(_FIRST_LOOK_SECONDS, silent=silent)
 
@@ -113,12 +113,12 @@ class ClientTransport(asyncio.Transport):
         if _is_reset(self._real):
             self.abort()
             return
-        silent = silent and self._told < len(_EVERY_ANSWER) and not self.ended
+        silent = silent and self._sent_ahead < len(_EVERY_RESPONSE) and not self.ended
         if silent:
-            self._real.write(_EVERY_ANSWER[self._told : self._told + 1])
-            self._told += 1
+            self._real.write(_EVERY_RESPONSE[self._sent_ahead : self._sent_ahead + 1])
+            self._sent_ahead += 1
         again = min(2 * seconds, _MOST_LOOK_SECONDS)
-        self._watch = self._loop.call_later(seconds, lambda: self._look(again, silent=silent and self._told > 0))
+        self._watch = self._loop.call_later(seconds, lambda: self._look(again, silent=silent and self._sent_ahead > 0))
 
 
 def _is_reset(transport: asyncio.Transport) -> bool:
@@ -137,13 +137,13 @@ class Linger:
         self, loop: asyncio.AbstractEventLoop, seconds: float, silence: float, end: Callable[[], None]
     ) -> None:
         self._loop, self._silence, self._end = loop, silence, end
-        self._heard = loop.time()
-        self._until = self._heard + seconds
+        self._received = loop.time()
+        self._until = self._received + seconds
         self._timer = loop.call_later(min(seconds, silence), self._look)
 
-    def heard(self) -> None:
+    def received(self) -> None:
         """Something came."""
-        self._heard = self._loop.time()
+        self._received = self._loop.time()
 
     def hurry(self, seconds: float) -> None:
         """End within ``seconds``."""
@@ -156,7 +156,7 @@ class Linger:
         self._timer.cancel()
 
     def _look(self) -> None:
-        end = min(self._until, self._heard + self._silence)
+        end = min(self._until, self._received + self._silence)
         if self._loop.time() >= end:
             self._end()
         else:

@@ -27,7 +27,7 @@ class Asset:
 
 @cache
 def read_asset(name: str) -> Asset:
-    """The file; it is kept once somebody asked for it, 0.6 MB for all. Blocks: call it in a thread."""
+    """The file; it is kept once somebody requested it, 0.6 MB for all. Blocks: call it in a thread."""
     file = _OURS / name if name.startswith("docs.") else _of_swagger_ui(name)
     content = file.read_bytes()
     digest = hashlib.sha256(content).hexdigest()

@@ -111,7 +111,7 @@ class GracefulServer(uvicorn.Server):
 
     def _has_unused_connection(self) -> bool:
         known = self.server_state.connections
-        return any(isinstance(connection, GuardedProtocol) and not connection.heard for connection in known)
+        return any(isinstance(connection, GuardedProtocol) and not connection.received for connection in known)
 
     def _on_signal(self) -> None:
         if self._starting is not None:

@@ -6,8 +6,8 @@ from codex_server.operations.context import Context
 from codex_server.operations.operation import Effect, Operation
 from codex_server.service.executions import Progress
 from codex_server.service.request_parsing import refuse_background, to_execution
-from codex_server.service.schemas import ExecuteAnswer, ExecuteRequest
-from codex_server.service.truncation import fitted_answer
+from codex_server.service.schemas import ExecuteRequest, ExecuteResponse
+from codex_server.service.truncation import fitted_response
 
 
 def submit_code(caller: Caller, request: ExecuteRequest, context: Context) -> Run:
@@ -28,10 +28,10 @@ async def execute_in_background(caller: Caller, request: ExecuteRequest, context
     return await context.executions.progress(run.id, caller.key)
 
 
-async def _execute(caller: Caller, request: ExecuteRequest, context: Context) -> ExecuteAnswer:
+async def _execute(caller: Caller, request: ExecuteRequest, context: Context) -> ExecuteResponse:
     run = submit_code(caller, request, context)
     outcome = await run.attended_outcome()
-    return fitted_answer(run.execution, outcome, context.languages, context.max_chars, context.form)
+    return fitted_response(run.execution, outcome, context.languages, context.max_chars, context.form)
 
 
 EXECUTE_CODE = Operation(
@@ -41,6 +41,6 @@ EXECUTE_CODE = Operation(
     "last: send the files that it needs, and let it print or write into its current folder what is wanted back.",
     effect=Effect.RUN,
     input=ExecuteRequest,
-    output=ExecuteAnswer,
+    output=ExecuteResponse,
     handler=_execute,
 )

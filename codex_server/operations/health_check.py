@@ -8,12 +8,12 @@ from codex_server.model import Caller
 from codex_server.nodes.node import Capacity, ExecutionNode
 from codex_server.operations.context import Context
 from codex_server.operations.operation import Effect, NoInput, Operation
-from codex_server.service.schemas import HealthAnswer
+from codex_server.service.schemas import HealthResponse
 
 
-async def _check(caller: Caller, request: NoInput, context: Context) -> HealthAnswer:
+async def _check(caller: Caller, request: NoInput, context: Context) -> HealthResponse:
     capacity = context.node.capacity()
-    return HealthAnswer(
+    return HealthResponse(
         status=_status(context.node, capacity),
         version=__version__,
         languages=[language.name for language in context.node.languages() if language.available],
@@ -39,6 +39,6 @@ HEALTH_CHECK = Operation(
     summary="Returns whether the server can run programs now, and how strongly it isolates them.",
     effect=Effect.READ,
     input=NoInput,
-    output=HealthAnswer,
+    output=HealthResponse,
     handler=_check,
 )

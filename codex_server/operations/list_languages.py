@@ -4,22 +4,22 @@ from codex_server.model import Caller
 from codex_server.nodes.node import LanguageInfo
 from codex_server.operations.context import Context
 from codex_server.operations.operation import Effect, NoInput, Operation
-from codex_server.service.schemas import LanguageAnswer, LanguagesAnswer, PackageAnswer
+from codex_server.service.schemas import LanguageEntry, LanguagesResponse, PackageEntry
 
 
-async def _list(caller: Caller, request: NoInput, context: Context) -> LanguagesAnswer:
-    return LanguagesAnswer(languages=[_shown(language) for language in context.node.languages()])
+async def _list(caller: Caller, request: NoInput, context: Context) -> LanguagesResponse:
+    return LanguagesResponse(languages=[_shown(language) for language in context.node.languages()])
 
 
-def _shown(language: LanguageInfo) -> LanguageAnswer:
-    return LanguageAnswer(
+def _shown(language: LanguageInfo) -> LanguageEntry:
+    return LanguageEntry(
         name=language.name,
         title=language.title,
         version=language.version,
         available=language.available,
         aliases=list(language.aliases),
         file_name=language.file_name,
-        packages=[PackageAnswer(name=package.name, version=package.version) for package in language.packages],
+        packages=[PackageEntry(name=package.name, version=package.version) for package in language.packages],
     )
 
 
@@ -29,6 +29,6 @@ LIST_LANGUAGES = Operation(
     summary="Returns the languages that programs can be written in, with the packages that they may import.",
     effect=Effect.READ,
     input=NoInput,
-    output=LanguagesAnswer,
+    output=LanguagesResponse,
     handler=_list,
 )

@@ -20,5 +20,5 @@ def caller_by_token(verifier: Verifier, presented: str, scope: Scope) -> Caller:
 
 
 def anonymous_caller(address: str) -> Caller:
-    """The caller of a server without tokens: told apart by address."""
+    """The caller of a server without tokens: distinguished by address."""
     return Caller(f"address:{address}", "anonymous")

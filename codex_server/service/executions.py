@@ -14,8 +14,8 @@ from codex_server.nodes.node import ExecutionNode
 from codex_server.service.hints import hint_for
 from codex_server.service.history import ExecutionEntry, History
 from codex_server.service.outcomes import KeptOutcome, KeptProblem, Outcomes, read_pieces, texts_of
-from codex_server.service.response import build_answer, explain
-from codex_server.service.schemas import ExecuteAnswer
+from codex_server.service.response import build_response, explain
+from codex_server.service.schemas import ExecuteResponse
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Progress:
     next: int
     stdout: str = ""
     stderr: str = ""
-    response: ExecuteAnswer | None = None
+    response: ExecuteResponse | None = None
     problem: KeptProblem | None = None
 
     @property
@@ -202,7 +202,7 @@ class Executions:
             reason = explain(result)
             return KeptOutcome(
                 status=result.status.value,
-                response=build_answer(result, reason),
+                response=build_response(result, reason),
                 reason=reason,
                 hint=hint_for(run.execution, result, self._languages),
                 pieces=tuple(pieces),

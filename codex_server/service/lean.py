@@ -1,11 +1,11 @@
-"""Answers for a model: each thing once, and nothing that it cannot use. What there is not is left out, never null."""
+"""Responses for a model: each thing once, and nothing that it cannot use. What there is not is left out, never null."""
 
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from codex_server.model import Status
-from codex_server.service.schemas import ExecuteAnswer, HealthAnswer, LanguagesAnswer
+from codex_server.service.schemas import ExecuteResponse, HealthResponse, LanguagesResponse
 from codex_server.service.truncation import Form
 
 
@@ -68,12 +68,12 @@ class LeanHealth(_Lean):
     isolation: Literal["confined", "namespaces", "full"] = Field(description="How strongly programs are kept in")
 
 
-def encode(answer: BaseModel) -> str:
+def encode(response: BaseModel) -> str:
     """The JSON that goes out."""
-    return answer.model_dump_json(exclude_none=True)
+    return response.model_dump_json(exclude_none=True)
 
 
-def lean_languages(whole: LanguagesAnswer) -> LeanLanguages:
+def lean_languages(whole: LanguagesResponse) -> LeanLanguages:
     """Those that are available; packages that two of them share stand with the first."""
     owners: dict[tuple[str, ...], str] = {}
     rows = []
@@ -91,27 +91,27 @@ def lean_languages(whole: LanguagesAnswer) -> LeanLanguages:
     return LeanLanguages(languages=rows)
 
 
-def lean_health(whole: HealthAnswer) -> LeanHealth:
+def lean_health(whole: HealthResponse) -> LeanHealth:
     """How the server is, without what `lean_languages` says."""
     return LeanHealth(status=whole.status, version=whole.version, isolation=whole.isolation)
 
 
-def lean_outcome(answer: ExecuteAnswer) -> LeanOutcome:
+def lean_outcome(response: ExecuteResponse) -> LeanOutcome:
     """What became of the program, each stream once."""
     files = [
         LeanFile(path=file.path, media_type=file.media_type, content=file.content, encoding=file.encoding)
-        for file in answer.files
+        for file in response.files
     ]
     return LeanOutcome(
-        status=answer.status,
-        exit_code=answer.exit_code,
-        output=answer.output,
-        error=answer.error,
-        execution_time=answer.execution_time,
+        status=response.status,
+        exit_code=response.exit_code,
+        output=response.output,
+        error=response.error,
+        execution_time=response.execution_time,
         files=files or None,
-        skipped_files=[LeanSkippedFile(path=file.path, reason=file.reason) for file in answer.skipped_files] or None,
+        skipped_files=[LeanSkippedFile(path=file.path, reason=file.reason) for file in response.skipped_files] or None,
     )
 
 
-LEAN = Form(lambda answer: encode(lean_outcome(answer)), copies=1, slack=48)
+LEAN = Form(lambda response: encode(lean_outcome(response)), copies=1, slack=48)
 """The slack is also for the names of fields that are left out while they are empty."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from codex_server.execution.events import FileLeft, Gap, Output, Started
-from codex_server.service.response import answer_file
-from codex_server.service.schemas import ExecuteAnswer
+from codex_server.service.response import response_file
+from codex_server.service.schemas import ExecuteResponse
 
 _SENT_BEFORE = {"stdout", "stderr", "output"}
 
@@ -41,12 +41,12 @@ def progress_message(number: int, fact: Started | Output | Gap | FileLeft) -> Me
         case Gap(stream, size):
             return Message(number, "gap", {"stream": stream.value, "bytes": size})
         case FileLeft(file):
-            return Message(number, "file", answer_file(file).model_dump(mode="json"))
+            return Message(number, "file", response_file(file).model_dump(mode="json"))
 
 
-def finished_message(number: int, answer: ExecuteAnswer) -> Message:
+def finished_message(number: int, response: ExecuteResponse) -> Message:
     """The end, without the streams: they were sent before."""
-    return Message(number, "finished", answer.model_dump(mode="json", exclude=_SENT_BEFORE))
+    return Message(number, "finished", response.model_dump(mode="json", exclude=_SENT_BEFORE))
 
 
 def _json(content: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ _LONGEST = 100
 
 
 def hint_for_missing_path(stderr: str) -> str | None:
-    """What to write instead, where ``stderr`` tells of a file that could not be opened by one of those paths.
+    """What to write instead, where ``stderr`` reports a file that could not be opened by one of those paths.
 
     True at every level: at ``confined`` there are no such folders, elsewhere the file is not in them.
     """

@@ -48,8 +48,8 @@ def hint_for_notebook(execution: Execution, outcome: Outcome) -> str | None:
     if execution.language != "python":
         return None
     if outcome.status is Status.FAILED:
-        told = outcome.stderr.text[-_TAIL:]
-        return next((text for code, error, text in _FAILURES if error in told and code.search(execution.code)), None)
+        stderr = outcome.stderr.text[-_TAIL:]
+        return next((text for code, error, text in _FAILURES if error in stderr and code.search(execution.code)), None)
     if outcome.status is not Status.SUCCEEDED or outcome.stdout.text or outcome.stderr.text or outcome.ending.files:
         return None
     last = _last_expression(execution.code[-_TAIL:])

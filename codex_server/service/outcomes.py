@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from codex_server.execution.capture import mark
 from codex_server.execution.events import EventReader, Gap, Output
 from codex_server.model import Stream
-from codex_server.service.schemas import ExecuteAnswer
+from codex_server.service.schemas import ExecuteResponse
 from codex_server.service.truncation import fit
 from codex_server.store.base import Store, since_epoch
 
@@ -43,14 +43,14 @@ class KeptOutcome(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     status: str
-    response: ExecuteAnswer | None = None
+    response: ExecuteResponse | None = None
     reason: str | None = None
     hint: str | None = None
     problem: KeptProblem | None = None
     pieces: tuple[Piece, ...] = ()
     last: int = 0
 
-    def since(self, cursor: int, max_chars: int) -> ExecuteAnswer | None:
+    def since(self, cursor: int, max_chars: int) -> ExecuteResponse | None:
         """The response with only the output after ``cursor``, at most ``max_chars`` of JSON."""
         if self.response is None:
             return None

@@ -1,4 +1,4 @@
-"""From an ``Outcome`` to the answer: every field, the first contract's names, a reason that a model can act on."""
+"""From an ``Outcome`` to the response: every field, the first contract's names, a reason that a model can act on."""
 
 import base64
 import signal as signals
@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 
 from codex_server.mediatypes import media_type
 from codex_server.model import Captured, Ending, Outcome, OutputFile, Status, Stop
-from codex_server.service.schemas import AnswerFile, ExecuteAnswer, LeftOutFile, Truncated, Usage
+from codex_server.service.schemas import ExecuteResponse, LeftOutFile, ResponseFile, Truncated, Usage
 from codex_server.units import format_seconds, format_size
 
 
-def build_answer(outcome: Outcome, reason: str | None) -> ExecuteAnswer:
-    """The whole answer, however long; ``truncation.fit`` makes it as short as it must be. ``reason``: ``explain``'s."""
+def build_response(outcome: Outcome, reason: str | None) -> ExecuteResponse:
+    """The whole response, however long, with the ``reason`` of ``explain``; ``truncation.fit`` shortens it."""
     ending, stdout, stderr = outcome.ending, outcome.stdout, outcome.stderr
-    return ExecuteAnswer(
+    return ExecuteResponse(
         execution_id=outcome.execution_id,
         status=outcome.status,
         output=stdout.text,
@@ -26,7 +26,7 @@ def build_answer(outcome: Outcome, reason: str | None) -> ExecuteAnswer:
         stderr=stderr.text,
         truncated=Truncated(stdout=stdout.truncated, stderr=stderr.truncated),
         usage=_usage(outcome.queue_seconds, ending, stdout, stderr),
-        files=[answer_file(file) for file in ending.files],
+        files=[response_file(file) for file in ending.files],
         skipped_files=[
             LeftOutFile(path=_text(file.path), size=file.size, reason=_text(file.reason))
             for file in ending.skipped_files
@@ -98,10 +98,10 @@ def _usage(queue_seconds: float, ending: Ending, stdout: Captured, stderr: Captu
     )
 
 
-def answer_file(file: OutputFile) -> AnswerFile:
-    """A file as it stands in an answer: as text where it is text."""
+def response_file(file: OutputFile) -> ResponseFile:
+    """A file as it stands in a response: as text where it is text."""
     text = _as_text(file.content)
-    return AnswerFile(
+    return ResponseFile(
         path=_text(file.path),
         size=len(file.content),
         media_type=media_type(file.path, text=text is not None),

@@ -104,7 +104,7 @@ class Usage(BaseModel):
     stderr_bytes: int = Field(description="Bytes that the program wrote to standard error, kept or not")
 
 
-class AnswerFile(BaseModel):
+class ResponseFile(BaseModel):
     """A file that the program left in the workspace."""
 
     path: str = Field(description="Path inside the workspace")
@@ -122,7 +122,7 @@ class LeftOutFile(BaseModel):
     reason: str = Field(description="Why it is not handed back")
 
 
-class ExecuteAnswer(BaseModel):
+class ExecuteResponse(BaseModel):
     """What became of the execution. HTTP 200 does not say that the program worked: `status` does."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -139,38 +139,38 @@ class ExecuteAnswer(BaseModel):
     stderr: str = Field(description="Standard error; bytes that are not UTF-8 are U+FFFD")
     truncated: Truncated
     usage: Usage
-    files: list[AnswerFile] = Field(description="Files that the program left in the workspace, while small")
+    files: list[ResponseFile] = Field(description="Files that the program left in the workspace, while small")
     skipped_files: list[LeftOutFile] = Field(description="What else it left there, and why it is not in `files`")
 
 
-class PackageAnswer(BaseModel):
+class PackageEntry(BaseModel):
     """A package that programs may import."""
 
     name: str = Field(description="Name as its registry has it")
     version: str = Field(description="Installed version")
 
 
-class LanguageAnswer(BaseModel):
+class LanguageEntry(BaseModel):
     """A language that the server knows."""
 
     name: str = Field(description="Name to use in a request")
     title: str = Field(description="Name for people")
-    version: str | None = Field(description="Version that the interpreter told, or null when it is not installed")
+    version: str | None = Field(description="Version that the interpreter reported, or null when it is not installed")
     available: bool = Field(description="Whether it can be run now")
     aliases: list[str] = Field(description="Further names that a request may use")
     file_name: str = Field(description="Name under which the program is written")
-    packages: list[PackageAnswer] = Field(
+    packages: list[PackageEntry] = Field(
         default=[], description="What programs may import beside the language's own library"
     )
 
 
-class LanguagesAnswer(BaseModel):
+class LanguagesResponse(BaseModel):
     """Every language that the server knows."""
 
-    languages: list[LanguageAnswer]
+    languages: list[LanguageEntry]
 
 
-class HealthAnswer(BaseModel):
+class HealthResponse(BaseModel):
     """How the server is."""
 
     status: Literal["healthy", "degraded", "draining"] = Field(

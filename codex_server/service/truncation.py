@@ -1,6 +1,6 @@
-"""Making an answer fit into so many characters of JSON: files give way first, then the middle of long streams.
+"""Making a response fit into so many characters of JSON: files give way first, then the middle of long streams.
 
-Pure. Sizes are characters of the encoded answer, for that is what ChatGPT counts: a control character costs six.
+Pure. Sizes are characters of the encoded response, for that is what ChatGPT counts: a control character costs six.
 """
 
 import json
@@ -13,31 +13,31 @@ from codex_server.languages import Languages
 from codex_server.model import MANY, Execution, Outcome
 from codex_server.sandboxes.guest.rank import rank
 from codex_server.service.hints import hint_for
-from codex_server.service.response import build_answer, explain, join_error
-from codex_server.service.schemas import AnswerFile, ExecuteAnswer, LeftOutFile, Truncated
+from codex_server.service.response import build_response, explain, join_error
+from codex_server.service.schemas import ExecuteResponse, LeftOutFile, ResponseFile, Truncated
 
-_NO_ROOM = "left out to keep the answer within its size; print what matters, or write less"
+_NO_ROOM = "left out to keep the response within its size; print what matters, or write less"
 _LIST_SHARE = 10
-"""The list of files that are left out takes at most a tenth of the answer when room is short."""
+"""The list of files that are left out takes at most a tenth of the response when room is short."""
 _LIST_SLACK = 300
 """What its last words, that some are not listed here or in the sandbox, take beyond that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How an answer is written: its JSON, how often each stream stands in it, and what hangs on the streams.
+    """How a response is written: its JSON, how often each stream stands in it, and what hangs on the streams.
 
     ``slack`` is what their being there may cost beside their text.
     """
 
-    encode: Callable[[ExecuteAnswer], str]
+    encode: Callable[[ExecuteResponse], str]
     copies: int
     slack: int
 
 
-def encode(answer: ExecuteAnswer) -> str:
+def encode(response: ExecuteResponse) -> str:
     """The JSON that goes out."""
-    return answer.model_dump_json()
+    return response.model_dump_json()
 
 
 WHOLE = Form(encode, copies=2, slack=8)
@@ -45,34 +45,36 @@ WHOLE = Form(encode, copies=2, slack=8)
 break in `error`, quotes for null."""
 
 
-def fitted_answer(
+def fitted_response(
     execution: Execution, outcome: Outcome, languages: Languages, max_chars: int, form: Form = WHOLE
-) -> ExecuteAnswer:
-    """The answer for ``outcome``, with hints, whose JSON has at most ``max_chars`` characters (10,000 or more)."""
+) -> ExecuteResponse:
+    """The response for ``outcome``, with hints, whose JSON has at most ``max_chars`` characters (10,000 or more)."""
     reason = explain(outcome)
-    return fit(build_answer(outcome, reason), reason, max_chars, hint_for(execution, outcome, languages), form)
+    return fit(build_response(outcome, reason), reason, max_chars, hint_for(execution, outcome, languages), form)
 
 
 def fit(
-    answer: ExecuteAnswer, reason: str | None, max_chars: int, hint: str | None = None, form: Form = WHOLE
-) -> ExecuteAnswer:
-    """``answer``, changed as little as makes its JSON at most ``max_chars`` long (10,000 or more).
+    response: ExecuteResponse, reason: str | None, max_chars: int, hint: str | None = None, form: Form = WHOLE
+) -> ExecuteResponse:
+    """``response``, changed as little as makes its JSON at most ``max_chars`` long (10,000 or more).
 
     ``reason`` is the part of ``error`` before standard error, ``hint`` the one after; they are never shortened.
     """
-    answer = _with_streams(answer, _clip(answer.stdout, max_chars), _clip(answer.stderr, max_chars), reason, hint)
-    if len(form.encode(answer)) <= max_chars:
-        return answer
-    answer = _leave_out_files(answer, max_chars, form)
-    if len(form.encode(answer)) <= max_chars:
-        return answer
-    return _shorten_streams(_shorten_list(answer, max_chars // _LIST_SHARE), reason, max_chars, hint, form)
+    response = _with_streams(
+        response, _clip(response.stdout, max_chars), _clip(response.stderr, max_chars), reason, hint
+    )
+    if len(form.encode(response)) <= max_chars:
+        return response
+    response = _leave_out_files(response, max_chars, form)
+    if len(form.encode(response)) <= max_chars:
+        return response
+    return _shorten_streams(_shorten_list(response, max_chars // _LIST_SHARE), reason, max_chars, hint, form)
 
 
 def shorten(text: str, room: int, total_bytes: int) -> str:
     """``text`` when its JSON costs at most ``room`` characters, else its head and tail with a mark between.
 
-    The mark tells how many of the stream's ``total_bytes`` are left out, here and before.
+    The mark says how many of the stream's ``total_bytes`` are left out, here and before.
     """
     if len(text) <= room and _cost(text) <= room:
         return text
@@ -81,50 +83,50 @@ def shorten(text: str, room: int, total_bytes: int) -> str:
     return head + mark(max(1, total_bytes - len(head.encode()) - len(tail.encode()))) + tail
 
 
-def _leave_out_files(answer: ExecuteAnswer, max_chars: int, form: Form) -> ExecuteAnswer:
+def _leave_out_files(response: ExecuteResponse, max_chars: int, form: Form) -> ExecuteResponse:
     """As many files as there is room for: figures first, then the shortest; the rest is listed, in order of paths."""
-    room = max_chars - len(form.encode(answer.model_copy(update={"files": [], "skipped_files": []}))) - form.slack
-    entries = {index: _left_out(file) for index, file in enumerate(answer.files)}
-    listed = sum(map(_entry_cost, [*answer.skipped_files, *entries.values()]))
-    costs = {index: _entry_cost(file) for index, file in enumerate(answer.files)}
-    for index in sorted(costs, key=lambda index: rank(answer.files[index].path, costs[index])):
+    room = max_chars - len(form.encode(response.model_copy(update={"files": [], "skipped_files": []}))) - form.slack
+    entries = {index: _left_out(file) for index, file in enumerate(response.files)}
+    listed = sum(map(_entry_cost, [*response.skipped_files, *entries.values()]))
+    costs = {index: _entry_cost(file) for index, file in enumerate(response.files)}
+    for index in sorted(costs, key=lambda index: rank(response.files[index].path, costs[index])):
         rest = listed - _entry_cost(entries[index])
         if costs[index] + min(rest, max_chars // _LIST_SHARE + _LIST_SLACK) <= room:
             room -= costs[index]
             listed = rest
             del entries[index]
-    skipped = sorted([*answer.skipped_files, *entries.values()], key=lambda entry: (entry.path == MANY, entry.path))
-    files = [file for index, file in enumerate(answer.files) if index not in entries]
-    return answer.model_copy(update={"files": files, "skipped_files": skipped})
+    skipped = sorted([*response.skipped_files, *entries.values()], key=lambda entry: (entry.path == MANY, entry.path))
+    files = [file for index, file in enumerate(response.files) if index not in entries]
+    return response.model_copy(update={"files": files, "skipped_files": skipped})
 
 
-def _left_out(file: AnswerFile) -> LeftOutFile:
+def _left_out(file: ResponseFile) -> LeftOutFile:
     return LeftOutFile(path=file.path, size=file.size, reason=_NO_ROOM)
 
 
-def _entry_cost(entry: AnswerFile | LeftOutFile) -> int:
+def _entry_cost(entry: ResponseFile | LeftOutFile) -> int:
     return len(entry.model_dump_json()) + 1
 
 
-def _shorten_list(answer: ExecuteAnswer, room: int) -> ExecuteAnswer:
-    listed = [entry for entry in answer.skipped_files if entry.path != MANY]
+def _shorten_list(response: ExecuteResponse, room: int) -> ExecuteResponse:
+    listed = [entry for entry in response.skipped_files if entry.path != MANY]
     kept = sum(used <= room for used in accumulate(map(_entry_cost, listed)))
     if kept == len(listed):
-        return answer
+        return response
     more = len(listed) - kept
-    rest = LeftOutFile(path=MANY, size=None, reason=f"{more} more are not listed, to keep the answer within its size")
-    many = [entry for entry in answer.skipped_files if entry.path == MANY]
-    return answer.model_copy(update={"skipped_files": [*listed[:kept], *many, rest]})
+    rest = LeftOutFile(path=MANY, size=None, reason=f"{more} more are not listed, to keep the response within its size")
+    many = [entry for entry in response.skipped_files if entry.path == MANY]
+    return response.model_copy(update={"skipped_files": [*listed[:kept], *many, rest]})
 
 
 def _shorten_streams(
-    answer: ExecuteAnswer, reason: str | None, max_chars: int, hint: str | None, form: Form
-) -> ExecuteAnswer:
-    room = (max_chars - len(form.encode(_with_streams(answer, "", "", reason, hint))) - form.slack) // form.copies
-    out_cost, err_cost = (_cost(text) if len(text) < room else room for text in (answer.stdout, answer.stderr))
-    stdout = shorten(answer.stdout, max(room // 2, room - err_cost), answer.usage.stdout_bytes)
-    stderr = shorten(answer.stderr, max(room // 2, room - out_cost), answer.usage.stderr_bytes)
-    return _with_streams(answer, stdout, stderr, reason, hint)
+    response: ExecuteResponse, reason: str | None, max_chars: int, hint: str | None, form: Form
+) -> ExecuteResponse:
+    room = (max_chars - len(form.encode(_with_streams(response, "", "", reason, hint))) - form.slack) // form.copies
+    out_cost, err_cost = (_cost(text) if len(text) < room else room for text in (response.stdout, response.stderr))
+    stdout = shorten(response.stdout, max(room // 2, room - err_cost), response.usage.stdout_bytes)
+    stderr = shorten(response.stderr, max(room // 2, room - out_cost), response.usage.stderr_bytes)
+    return _with_streams(response, stdout, stderr, reason, hint)
 
 
 def _clip(text: str, max_chars: int) -> str:
@@ -133,14 +135,14 @@ def _clip(text: str, max_chars: int) -> str:
 
 
 def _with_streams(
-    answer: ExecuteAnswer, stdout: str, stderr: str, reason: str | None, hint: str | None
-) -> ExecuteAnswer:
+    response: ExecuteResponse, stdout: str, stderr: str, reason: str | None, hint: str | None
+) -> ExecuteResponse:
     truncated = Truncated(
-        stdout=answer.truncated.stdout or stdout != answer.stdout,
-        stderr=answer.truncated.stderr or stderr != answer.stderr,
+        stdout=response.truncated.stdout or stdout != response.stdout,
+        stderr=response.truncated.stderr or stderr != response.stderr,
     )
     streams = {"stdout": stdout, "output": stdout, "stderr": stderr, "error": join_error(reason, stderr, hint)}
-    return answer.model_copy(update={**streams, "truncated": truncated})
+    return response.model_copy(update={**streams, "truncated": truncated})
 
 
 def _most_kept(text: str, room: int) -> int:

@@ -40,11 +40,11 @@ async def call(door, path="/execute", **headers):
     ],
 )
 async def test_without_a_valid_token_the_answer_is_401_and_says_how(door, headers):
-    answer = await call(door, **headers)
-    assert answer.status_code == 401
-    assert answer.headers["www-authenticate"] == "Bearer"
-    assert answer.json()["code"] == "unauthenticated"
-    assert "Authorization: Bearer" in answer.json()["detail"]
+    response = await call(door, **headers)
+    assert response.status_code == 401
+    assert response.headers["www-authenticate"] == "Bearer"
+    assert response.json()["code"] == "unauthenticated"
+    assert "Authorization: Bearer" in response.json()["detail"]
     assert door.backend.executions == []
 
 
@@ -109,8 +109,8 @@ async def test_a_token_in_the_address_is_not_read(stored):
     door, store = stored
     secret, _ = store.create("ci")
     for name in ("token", "access_token", "api_key", "authorization"):
-        answer = await door.client.post("/execute", params={name: secret}, json=BODY)
-        assert answer.status_code == 401
+        response = await door.client.post("/execute", params={name: secret}, json=BODY)
+        assert response.status_code == 401
 
 
 async def test_a_revoked_token_is_refused_at_once_without_a_restart(stored):
@@ -166,8 +166,8 @@ async def test_without_tokens_everything_is_open(open_door):
 @pytest.mark.parametrize("origin", ["https://evil.example", "http://127.0.0.1.evil.example", "null", "http://[::"])
 async def test_without_tokens_a_page_of_another_origin_runs_nothing(open_door, origin):
     async with open_door(allow_no_auth=True) as door:
-        answer = await call(door, Origin=origin)
-        assert answer.status_code == 403
+        response = await call(door, Origin=origin)
+        assert response.status_code == 403
         assert door.backend.executions == []
 
 
@@ -184,7 +184,7 @@ async def test_with_tokens_the_origin_does_not_matter(door):
 
 
 async def test_no_answer_invites_other_origins(door):
-    answer = await door.client.options(
+    response = await door.client.options(
         "/execute", headers={"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
     )
-    assert not [name for name in answer.headers if name.startswith("access-control-")]
+    assert not [name for name in response.headers if name.startswith("access-control-")]

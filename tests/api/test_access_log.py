@@ -54,8 +54,8 @@ async def test_a_fault_of_ours_is_logged_with_its_traceback_under_the_requests_i
         raise RuntimeError("with a token codex_" + "z" * 43)
 
     monkeypatch.setattr("codex_server.operations.execute_code.to_execution", broken)
-    answer = await door.execute("print 1")
+    response = await door.execute("print 1")
     (line,) = [line for line in lines() if line["level"] == "error"]
-    assert line["request_id"] == answer.json()["instance"]
+    assert line["request_id"] == response.json()["instance"]
     assert "RuntimeError: with a token ***" in line["exception"]
     assert "z" * 43 not in json.dumps(lines())

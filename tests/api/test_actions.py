@@ -1,4 +1,4 @@
-"""``/actions``: the document that ChatGPT imports keeps each of its rules, and the answers are as it says."""
+"""``/actions``: the document that ChatGPT imports keeps each of its rules, and the responses are as it says."""
 
 import copy
 import json
@@ -21,9 +21,9 @@ ADDRESS = "https://code.example.org"
 @pytest.fixture
 async def document(open_door):
     async with open_door(public_url=ADDRESS) as door:
-        answer = await door.client.get("/actions/openapi.json")
-    assert answer.status_code == 200
-    return answer.json()
+        response = await door.client.get("/actions/openapi.json")
+    assert response.status_code == 200
+    return response.json()
 
 
 def operations(document):
@@ -53,8 +53,8 @@ def everything(node):
 def contents(document):
     for each in operations(document):
         yield from each.get("requestBody", {}).get("content", {}).items()
-        for answer in each["responses"].values():
-            yield from answer.get("content", {}).items()
+        for response in each["responses"].values():
+            yield from response.get("content", {}).items()
 
 
 def is_described_object(schema):
@@ -63,7 +63,7 @@ def is_described_object(schema):
 
 RULES = {
     "openapi is 3.1.0": (lambda d: d["openapi"] == "3.1.0", lambda d: d.update(openapi="3.0.0")),
-    "bodies and answers are JSON": (
+    "bodies and responses are JSON": (
         lambda d: {kind for kind, _ in contents(d)} == {"application/json"},
         lambda d: named(d, "executeCode")["requestBody"]["content"].update({"multipart/form-data": {"schema": {}}}),
     ),
@@ -99,7 +99,7 @@ RULES = {
         lambda d: all(each.get("in") not in {"header", "cookie"} for each in everything(d)),
         lambda d: named(d, "executeCode").update(parameters=[{"name": "Idempotency-Key", "in": "header"}]),
     ),
-    "every answer is an object with properties": (
+    "every response is an object with properties": (
         lambda d: all(is_described_object(answer_schema(each)) for each in operations(d)),
         lambda d: answer_schema(named(d, "listLanguages")).update(type="array"),
     ),
@@ -205,15 +205,15 @@ async def test_a_prefix_of_the_public_address_goes_into_the_paths_and_a_long_tim
 async def test_a_proxy_that_is_trusted_tells_the_address(open_door):
     # uvicorn takes X-Forwarded-Proto of trusted proxies alone, and then the scheme is https.
     async with open_door() as door:
-        answer = await door.client.get("https://elsewhere.example/actions/openapi.json")
-    assert answer.json()["servers"] == [{"url": "https://elsewhere.example"}]
-    assert answer.headers["cache-control"] == "no-store"
+        response = await door.client.get("https://elsewhere.example/actions/openapi.json")
+    assert response.json()["servers"] == [{"url": "https://elsewhere.example"}]
+    assert response.headers["cache-control"] == "no-store"
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1:8000", "[::1]:8000", "codex:8000", "localhost"])
 async def test_the_name_that_a_proxy_has_for_this_server_is_no_public_one(door, name):
-    answer = await door.client.get(f"https://{name}/actions/openapi.json")
-    assert answer.json()["code"] == "no-public-address"
+    response = await door.client.get(f"https://{name}/actions/openapi.json")
+    assert response.json()["code"] == "no-public-address"
 
 
 @pytest.mark.parametrize(
@@ -227,9 +227,9 @@ async def test_the_name_that_a_proxy_has_for_this_server_is_no_public_one(door, 
 async def test_without_a_public_https_address_there_is_no_document_but_the_cure(open_door, settings, told):
     async with open_door(**settings) as door:
         forged = {"Host": "evil.example", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example"}
-        answer = await door.client.get("/actions/openapi.json", headers=forged)
-    assert (answer.status_code, answer.json()["code"]) == (404, "no-public-address")
-    assert answer.json()["detail"].startswith(told)
+        response = await door.client.get("/actions/openapi.json", headers=forged)
+    assert (response.status_code, response.json()["code"]) == (404, "no-public-address")
+    assert response.json()["detail"].startswith(told)
 
 
 def strictly(schema):
@@ -263,10 +263,10 @@ def strictly(schema):
 )
 async def test_what_a_program_is_answered_is_what_the_document_says(code, told, document, open_door):
     async with open_door() as door:
-        answer = (await door.client.post("/actions/execute", json={"code": code}, headers=BEARER)).json()
-    jsonschema.validate(answer, strictly(answer_schema(named(document, "executeCode"))))
-    assert answer.pop("execution_time") >= 0
-    assert answer == told
+        response = (await door.client.post("/actions/execute", json={"code": code}, headers=BEARER)).json()
+    jsonschema.validate(response, strictly(answer_schema(named(document, "executeCode"))))
+    assert response.pop("execution_time") >= 0
+    assert response == told
 
 
 async def test_the_other_answers_are_what_the_document_says(document, open_door, tmp_path):
@@ -289,8 +289,8 @@ async def test_an_answer_fits_whatever_the_server_allows_others(open_door):
 
 
 async def test_running_takes_a_token_and_refusals_are_problems(door):
-    answer = await door.client.post("/actions/execute", json={"code": "print hi"})
-    assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
+    response = await door.client.post("/actions/execute", json={"code": "print hi"})
+    assert (response.status_code, response.json()["code"]) == (401, "unauthenticated")
     refused = await door.client.post("/actions/execute", json={"code": "print hi", "timeout": 99}, headers=BEARER)
     assert (refused.status_code, refused.json()["code"]) == (422, "limit-too-loose")
 

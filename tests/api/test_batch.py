@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codex_server.service.batch import shares
-from codex_server.service.schemas import ExecuteAnswer
+from codex_server.service.schemas import ExecuteResponse
 from tests.api.conftest import BEARER
 
 pytestmark = pytest.mark.anyio
@@ -33,7 +33,7 @@ async def test_each_item_has_its_outcome_or_its_problem_in_its_place(door):
     refused = ["invalid-code", "unknown-language", "invalid-request"]
     assert kinds(found) == ["succeeded", *refused, "failed", "sandbox-fault", "succeeded"]
     assert [item.get("stdout") for item in (found[0], found[-1])] == ["a\n", "b\n"]
-    assert found[0].keys() == ExecuteAnswer.model_fields.keys()
+    assert found[0].keys() == ExecuteResponse.model_fields.keys()
     assert found[3]["problem"]["errors"][0]["pointer"] == "/cod"
     assert len({item["execution_id"] for item in found if "execution_id" in item}) == 3
 

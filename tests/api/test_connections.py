@@ -156,11 +156,11 @@ async def test_a_connection_is_idle_since_its_last_answer(serve, dial):
         first, second = await dial(door), await dial(door)
         await until(lambda: len(known) == 2)
         await first.send(HALF_SENT["a whole request"])
-        assert (await first.answer())[0] == 200
+        assert (await first.response())[0] == 200
         await dial(door)
         await second.closed()
         await first.send(HALF_SENT["a whole request"])
-        assert (await first.answer())[0] == 200
+        assert (await first.response())[0] == 200
 
 
 async def test_where_every_connection_is_busy_a_new_one_hears_why_it_is_refused(serve):
@@ -171,9 +171,9 @@ async def test_where_every_connection_is_busy_a_new_one_hears_why_it_is_refused(
     async with serve(connections=Full(1, 1)) as door:
         reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
         async with asyncio.timeout(10):
-            answer = await reader.read()
+            response = await reader.read()
         writer.close()
-    assert answer.startswith(b"HTTP/1.1 503 ")
-    assert b"too many connections" in answer
-    assert b'"code":"unavailable"' in answer
-    assert b"\r\nretry-after: 1\r\n" in answer
+    assert response.startswith(b"HTTP/1.1 503 ")
+    assert b"too many connections" in response
+    assert b'"code":"unavailable"' in response
+    assert b"\r\nretry-after: 1\r\n" in response

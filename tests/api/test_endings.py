@@ -1,4 +1,4 @@
-"""How connections end: no answer is lost because the client still sends, or sends no more. On both event loops."""
+"""How connections end: no response is lost because the client still sends, or sends no more. On both event loops."""
 
 import asyncio
 import http.client
@@ -35,8 +35,8 @@ async def test_a_refusal_arrives_although_the_connection_will_be_closed(serve, d
             for ending in ({"more": "Connection: close\r\n"}, {"version": "1.0"}):
                 wire = await dial(door)
                 await wire.send(request(LARGE, **ending | how | {"more": ending.get("more", "") + how.get("more", "")}))
-                answer = await wire.answer()
-                assert (answer[0], answer[1]["connection"]) == (status, "close")
+                response = await wire.response()
+                assert (response[0], response[1]["connection"]) == (status, "close")
                 assert await wire.rest() == b""  # the server has ended, and told so
 
 
@@ -44,14 +44,14 @@ async def test_urllib_and_http_client_hear_why_they_are_refused(serve):
     def with_urllib(port):
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/execute", data=LARGE, timeout=20)
-        with refused.value as answer:
-            return json.load(answer)["code"]
+        with refused.value as response:
+            return json.load(response)["code"]
 
     def with_chunks(port):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
         connection.request("POST", "/execute", iter([LARGE] * 3), {"Connection": "close"}, encode_chunked=True)
-        with connection.getresponse() as answer:
-            return json.load(answer)["code"]
+        with connection.getresponse() as response:
+            return json.load(response)["code"]
 
     async with serve() as door:
         for client in (with_urllib, with_chunks):
@@ -67,7 +67,7 @@ async def test_a_client_that_never_ends_is_hung_up_on(serve, dial, monkeypatch, 
     async with serve() as door:
         wire = await dial(door)
         await wire.send(request(b"x", length=900_000_000, token="wrong", more=more))
-        assert (await wire.answer())[0] == 401
+        assert (await wire.response())[0] == 401
         if limit == "LINGER_SECONDS":
             async with dripping(wire, b"x"):
                 await wire.gone()
@@ -80,9 +80,9 @@ async def test_what_cannot_be_read_is_refused_once_and_the_client_hears_it(serve
         for refused in (b"POST /execute HTTP/1.1\r\n\r\n", b"x\r\n\r\n", b"GET /" + b"y" * 70_000):
             wire = await dial(door)
             await wire.send(refused + LARGE)
-            answers = await wire.rest()
-            assert answers.count(b"\r\n\r\n") == 1
-            assert answers.startswith(b"HTTP/1.1 4")
+            responses = await wire.rest()
+            assert responses.count(b"\r\n\r\n") == 1
+            assert responses.startswith(b"HTTP/1.1 4")
 
 
 async def test_whoever_is_refused_a_connection_hears_it_although_it_sends(serve, dial):
@@ -93,22 +93,22 @@ async def test_whoever_is_refused_a_connection_hears_it_although_it_sends(serve,
     async with serve(connections=Full(1, 1)) as door:
         wire = await dial(door)
         await wire.send(request(LARGE))
-        assert (await wire.answer())[0] == 503
+        assert (await wire.response())[0] == 503
 
 
 async def test_a_body_that_is_sent_only_when_asked_for_is_not_waited_for_after_a_refusal(serve, dial):
     async with serve() as door:
         wire = await dial(door)
         await wire.send(request(b"", length=100, token="wrong", more="Expect: 100-continue\r\n"))
-        status, fields, _ = await wire.answer()
+        status, fields, _ = await wire.response()
         assert (status, fields["connection"]) == (401, "close")
         asked = await dial(door)
         body = script("print asked")
         await asked.send(request(b"", length=len(body), more="Expect: 100-continue\r\n"))
-        assert (await asked.answer())[0] == 100
+        assert (await asked.response())[0] == 100
         await asked.send(body)
-        status, fields, answer = await asked.answer()
-        assert (status, json.loads(answer)["stdout"]) == (200, "asked\n")
+        status, fields, response = await asked.response()
+        assert (status, json.loads(response)["stdout"]) == (200, "asked\n")
         assert "connection" not in fields
 
 
@@ -119,13 +119,13 @@ async def test_lingering_connections_keep_nobody_out(serve, dial):
         for _ in range(5):
             lingering.append(wire := await dial(door))
             await wire.send(request(b"x", length=1000, token="wrong", more="Connection: close\r\n"))
-            assert (await wire.answer())[0] == 401
+            assert (await wire.response())[0] == 401
             await until(lambda: len(known) == 0)
         assert len(known.lingering) == 3
         await lingering[0].gone()
         wire = await dial(door)
         await wire.send(request(script("print served")))
-        assert (await wire.answer())[0] == 200
+        assert (await wire.response())[0] == 200
     assert len(known) == len(known.lingering) == 0
 
 
@@ -138,7 +138,7 @@ async def test_a_half_closed_connection_gets_its_answer(serve, dial):
             await until(lambda: len(door.backend.executions) == number)  # noqa: B023 - awaited here
             assert await wire.reader.readexactly(5) == b"HTTP/"  # sent ahead, to find out whether the client has left
             door.backend.event(f"{number}").set()
-            status, fields, _ = await wire.answer()
+            status, fields, _ = await wire.response()
             assert (status, fields["connection"]) == (200, "close")
             assert await wire.rest() == b""
 
@@ -152,7 +152,7 @@ async def test_every_request_before_a_half_close_is_answered(serve, dial):
         wire.send_no_more()
         await until(lambda: door.backend.executions)
         door.backend.event("go").set()
-        assert [(await wire.answer())[0] for _ in range(3)] == [200, 200, 200]
+        assert [(await wire.response())[0] for _ in range(3)] == [200, 200, 200]
         assert await wire.rest() == b""
 
 
@@ -180,7 +180,7 @@ async def test_the_refusal_of_a_later_request_waits_for_the_answers_before_it(se
         await wire.send(request(script("wait go")) + b"not HTTP\r\n\r\n")
         await until(lambda: door.backend.executions)
         door.backend.event("go").set()
-        assert [(await wire.answer())[0] for _ in range(2)] == [200, 400]
+        assert [(await wire.response())[0] for _ in range(2)] == [200, 400]
         assert await wire.rest() == b""
 
 
@@ -197,8 +197,8 @@ async def test_a_body_that_breaks_off_in_rubbish_is_refused_once(serve, dial, be
         if before:
             await asyncio.sleep(0)
             door.backend.event("go").set()
-            assert (await wire.answer())[0] == 200
-        assert (await wire.answer())[0] == 400
+            assert (await wire.response())[0] == 200
+        assert (await wire.response())[0] == 400
         assert await wire.rest() == b""
 
 
@@ -210,7 +210,7 @@ async def test_an_empty_line_after_a_body_does_not_end_its_program(serve, dial):
         await wire.send(b"\r\n")
         await (await dial(door)).closed()  # it said nothing for longer than a header may take
         door.backend.event("go").set()
-        assert (await wire.answer())[0] == 200
+        assert (await wire.response())[0] == 200
 
 
 class Clock:
@@ -247,7 +247,7 @@ def test_a_slow_sender_has_thirty_seconds_and_a_silent_one_five():
         linger = Linger(clock, 30, 5, lambda: ends.append(clock.now))
         while not ends:
             clock.wind(heard_every)
-            linger.heard()
+            linger.received()
         return ends[0]
 
     assert [ended_after(seconds) for seconds in (1, 4, 7, 100)] == [30, 30, 5, 5]

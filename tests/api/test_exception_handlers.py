@@ -8,16 +8,16 @@ import pytest
 pytestmark = pytest.mark.anyio
 
 
-async def refused(door, answer, status, code, pointer=None):
+async def refused(door, response, status, code, pointer=None):
     """The problem, seen to be whole."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.headers["cache-control"] == "no-store"
-    body = answer.json()
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["cache-control"] == "no-store"
+    body = response.json()
     assert body["code"] == code
     assert body["status"] == status
     assert body["type"] == f"/problems#{code}"
-    assert body["instance"] == answer.headers["x-request-id"]
+    assert body["instance"] == response.headers["x-request-id"]
     assert len(body["detail"]) > 15
     if pointer is not None:
         assert pointer in [fault["pointer"] for fault in body["errors"]]
@@ -53,16 +53,16 @@ async def test_an_unknown_field_far_from_any_is_told_what_there_is(door):
 
 
 async def test_unknown_fields_inside_limits_and_files_are_refused_too(door):
-    answer = await door.execute("p", limits={"memory": 1}, files=[{"path": "a", "content": "", "mode": 1}])
-    body = await refused(door, answer, 422, "invalid-request", "/limits/memory")
+    response = await door.execute("p", limits={"memory": 1}, files=[{"path": "a", "content": "", "mode": 1}])
+    body = await refused(door, response, 422, "invalid-request", "/limits/memory")
     details = {fault["pointer"]: fault["detail"] for fault in body["errors"]}
     assert "memory_bytes" in details["/limits/memory"]
     assert "path, content, encoding" in details["/files/0/mode"]
 
 
 async def test_every_field_at_fault_is_named_at_once(door):
-    answer = await door.post(json.dumps({"stdin": 1, "args": "x", "env": {"A": 1}, "timeout": "10"}))
-    body = await refused(door, answer, 422, "invalid-request")
+    response = await door.post(json.dumps({"stdin": 1, "args": "x", "env": {"A": 1}, "timeout": "10"}))
+    body = await refused(door, response, 422, "invalid-request")
     assert {fault["pointer"] for fault in body["errors"]} == {"/code", "/stdin", "/args", "/env/A", "/timeout"}
     assert "and 4 more" in body["detail"]
 
@@ -110,28 +110,28 @@ async def test_a_pointer_escapes_what_json_pointers_must(door):
 
 
 async def test_a_thousand_faults_are_not_all_listed(door):
-    answer = await door.execute("p", **{f"f{n}": 1 for n in range(1000)})
-    body = await refused(door, answer, 422, "invalid-request")
+    response = await door.execute("p", **{f"f{n}": 1 for n in range(1000)})
+    body = await refused(door, response, 422, "invalid-request")
     assert len(body["errors"]) == 20
 
 
 async def test_a_huge_unknown_name_is_not_sent_back(door):
-    answer = await door.execute("p", **{"x" * 100_000: 1})
-    await refused(door, answer, 422, "invalid-request")
-    assert len(answer.text) < 2000
+    response = await door.execute("p", **{"x" * 100_000: 1})
+    await refused(door, response, 422, "invalid-request")
+    assert len(response.text) < 2000
 
 
 async def test_an_unknown_language_is_told_the_nearest_and_what_is_available(door):
-    answer = await door.execute("p", language="pyton")
-    body = await refused(door, answer, 400, "unknown-language", "/language")
+    response = await door.execute("p", language="pyton")
+    body = await refused(door, response, 400, "unknown-language", "/language")
     assert "'python'" in body["detail"]
     assert "bash" in body["detail"]
 
 
 async def test_a_language_without_interpreter_is_unavailable(door):
-    answer = await door.execute("p", language="cobol")
-    await refused(door, answer, 503, "language-unavailable")
-    assert answer.headers["retry-after"] == "3600"
+    response = await door.execute("p", language="cobol")
+    await refused(door, response, 503, "language-unavailable")
+    assert response.headers["retry-after"] == "3600"
 
 
 @pytest.mark.parametrize(("code", "word"), [("", "empty"), ("a\0b", "NUL")])
@@ -152,8 +152,8 @@ async def test_code_one_byte_too_long_is_told_in_bytes(door):
 
 
 async def test_every_limit_above_its_ceiling_is_named_at_once(door):
-    answer = await door.execute("p", timeout=100, limits={"processes": 1000, "cpu_seconds": 100})
-    body = await refused(door, answer, 422, "limit-too-loose")
+    response = await door.execute("p", timeout=100, limits={"processes": 1000, "cpu_seconds": 100})
+    body = await refused(door, response, 422, "limit-too-loose")
     assert body["detail"] == (
         "/timeout: 100 is above this server's ceiling of 30 seconds; ask for at most 30, or send `wait_seconds` to run "
         "it in the background, for at most 600 (and 2 more, in `errors`)"
@@ -177,8 +177,8 @@ async def test_half_of_a_character_is_refused_with_its_place(door, body, status,
 
 
 async def test_a_whole_character_written_as_two_escapes_is_taken(door):
-    answer = await door.post(rb'{"code": "print \ud83d\ude00"}')
-    assert answer.json()["stdout"] == "😀\n"
+    response = await door.post(rb'{"code": "print \ud83d\ude00"}')
+    assert response.json()["stdout"] == "😀\n"
 
 
 @pytest.mark.parametrize(
@@ -230,14 +230,14 @@ async def test_json_that_is_no_object_is_refused(door, body):
     ["text/plain", "application/x-www-form-urlencoded", "application/jsonx", "application/json; charset=latin-1", ""],
 )
 async def test_another_content_type_is_refused(door, kind):
-    answer = await door.post(b'{"code": "p"}', headers={"Content-Type": kind})
-    body = await refused(door, answer, 415, "unsupported-media-type")
+    response = await door.post(b'{"code": "p"}', headers={"Content-Type": kind})
+    body = await refused(door, response, 415, "unsupported-media-type")
     assert "application/json" in body["detail"]
 
 
 async def test_a_compressed_body_is_refused(door):
-    answer = await door.post(b"x", headers={"Content-Encoding": "gzip"})
-    await refused(door, answer, 415, "unsupported-media-type")
+    response = await door.post(b"x", headers={"Content-Encoding": "gzip"})
+    await refused(door, response, 415, "unsupported-media-type")
 
 
 @pytest.mark.parametrize("timeout", [0, 0.99, -1, True, "10", [10], {}])
@@ -266,8 +266,8 @@ async def test_a_timeout_above_the_ceiling_names_the_ceiling(door, timeout):
     ],
 )
 async def test_a_loosened_limit_names_the_ceiling(door, name, value, ceiling):
-    answer = await door.execute("p", limits={name: value})
-    body = await refused(door, answer, 422, "limit-too-loose", f"/limits/{name}")
+    response = await door.execute("p", limits={name: value})
+    body = await refused(door, response, 422, "limit-too-loose", f"/limits/{name}")
     assert ceiling in body["detail"]
 
 
@@ -316,27 +316,27 @@ async def test_words_that_the_kernel_hands_to_no_program_are_refused(door, field
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../../x", "", ".", "a/..", "a\0b", "x" * 256])
 async def test_a_path_out_of_the_workspace_is_refused(door, path):
-    answer = await door.execute("p", files=[{"path": "ok", "content": ""}, {"path": path, "content": ""}])
-    await refused(door, answer, 422, "illegal-path", "/files/1/path")
+    response = await door.execute("p", files=[{"path": "ok", "content": ""}, {"path": path, "content": ""}])
+    await refused(door, response, 422, "illegal-path", "/files/1/path")
 
 
 @pytest.mark.parametrize(
     "paths", [["a", "a"], ["a", "a/b"], ["a/b", "a"], ["x", "main.python"], ["x", "main.python/y"]]
 )
 async def test_paths_that_collide_are_refused(door, paths):
-    answer = await door.execute("p", files=[{"path": path, "content": ""} for path in paths])
-    await refused(door, answer, 422, "illegal-path", "/files/1/path")
+    response = await door.execute("p", files=[{"path": path, "content": ""} for path in paths])
+    await refused(door, response, 422, "illegal-path", "/files/1/path")
 
 
 @pytest.mark.parametrize("content", ["@", "YQ", "YQ==\n", "YQ==YQ==", "é", "_-8="])
 async def test_bad_base64_is_refused(door, content):
-    answer = await door.execute("p", files=[{"path": "a", "content": content, "encoding": "base64"}])
-    await refused(door, answer, 422, "invalid-request", "/files/0/content")
+    response = await door.execute("p", files=[{"path": "a", "content": content, "encoding": "base64"}])
+    await refused(door, response, 422, "invalid-request", "/files/0/content")
 
 
 async def test_an_unknown_encoding_is_refused(door):
-    answer = await door.execute("p", files=[{"path": "a", "content": "", "encoding": "hex"}])
-    await refused(door, answer, 422, "invalid-request", "/files/0/encoding")
+    response = await door.execute("p", files=[{"path": "a", "content": "", "encoding": "hex"}])
+    await refused(door, response, 422, "invalid-request", "/files/0/encoding")
 
 
 async def test_files_that_the_workspace_cannot_hold_are_refused(open_door):

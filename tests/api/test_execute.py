@@ -1,4 +1,4 @@
-"""``POST /execute``: every field of the request and of the answer."""
+"""``POST /execute``: every field of the request and of the response."""
 
 import base64
 import json
@@ -7,18 +7,18 @@ from datetime import UTC, datetime
 import pytest
 from dirty_equals import IsFloat, IsStr
 
-from codex_server.service.schemas import ExecuteAnswer
+from codex_server.service.schemas import ExecuteResponse
 
 pytestmark = pytest.mark.anyio
 MEBI = 2**20
 
 
 async def test_a_program_that_works_has_every_field_of_the_answer(door):
-    answer = await door.execute("print hi")
-    assert answer.status_code == 200
-    assert answer.headers["content-type"] == "application/json"
-    assert answer.headers["cache-control"] == "no-store"
-    body = answer.json()
+    response = await door.execute("print hi")
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["cache-control"] == "no-store"
+    body = response.json()
     assert body == {
         "execution_id": IsStr(regex=r"exe_[0-9a-z]{26}"),
         "status": "succeeded",
@@ -72,9 +72,9 @@ async def test_a_program_that_works_has_every_field_of_the_answer(door):
     ],
 )
 async def test_each_way_to_end_has_its_status_and_a_reason_to_act_on(door, code, expected):
-    answer = await door.execute(code)
-    assert answer.status_code == 200
-    body = answer.json()
+    response = await door.execute(code)
+    assert response.status_code == 200
+    body = response.json()
     assert {name: body[name] for name in expected} == expected
     assert body["output"] == body["stdout"]
 
@@ -98,8 +98,8 @@ async def test_an_alias_in_any_case_finds_its_language(door):
 
 
 async def test_stdin_args_and_env_reach_the_program(door):
-    answer = await door.execute("stdin\nargs\nenv", stdin="tÿped\n", args=["--x", ""], env={"MODE": "é", "E": ""})
-    assert answer.json()["stdout"] == 'tÿped\n["--x", ""]\n{"E": "", "MODE": "\\u00e9"}\n'
+    response = await door.execute("stdin\nargs\nenv", stdin="tÿped\n", args=["--x", ""], env={"MODE": "é", "E": ""})
+    assert response.json()["stdout"] == 'tÿped\n["--x", ""]\n{"E": "", "MODE": "\\u00e9"}\n'
 
 
 async def test_without_fields_the_program_gets_nothing_of_the_callers(door):
@@ -113,8 +113,8 @@ async def test_files_are_written_before_the_run(door):
         {"path": "data/in.txt", "content": "text\n"},
         {"path": "raw.bin", "content": base64.b64encode(b"\x00\xff").decode(), "encoding": "base64"},
     ]
-    answer = await door.execute("cat data/in.txt", files=files)
-    assert answer.json()["stdout"] == "text\n"
+    response = await door.execute("cat data/in.txt", files=files)
+    assert response.json()["stdout"] == "text\n"
     assert [(file.path, file.content) for file in door.backend.executions[0].files] == [
         ("data/in.txt", b"text\n"),
         ("raw.bin", b"\x00\xff"),
@@ -123,8 +123,8 @@ async def test_files_are_written_before_the_run(door):
 
 async def test_a_path_that_stays_inside_is_written_where_it_leads(door):
     files = [{"path": "/mnt/data/./in.txt", "content": "seen"}, {"path": "a//b/../c", "content": ""}]
-    answer = await door.execute("cat in.txt", files=files)
-    assert answer.json()["stdout"] == "seen"
+    response = await door.execute("cat in.txt", files=files)
+    assert response.json()["stdout"] == "seen"
     assert [file.path for file in door.backend.executions[0].files] == ["in.txt", "a/c"]
 
 
@@ -158,8 +158,8 @@ async def test_limits_are_the_servers_unless_tightened(door):
 
 @pytest.mark.parametrize("timeout", [1, 10, 30, 1.5])
 async def test_every_timeout_of_the_first_contract_is_taken(door, timeout):
-    answer = await door.execute("hang", timeout=timeout)
-    assert answer.json()["error"] == f"Timed out after {timeout:g} s"
+    response = await door.execute("hang", timeout=timeout)
+    assert response.json()["error"] == f"Timed out after {timeout:g} s"
 
 
 async def test_bytes_that_are_not_utf8_are_told_as_replacement_characters(door):
@@ -176,11 +176,11 @@ async def test_hostile_output_is_carried_whole(door):
 
 async def test_the_answer_stays_within_its_size_whatever_the_program_prints(open_door):
     async with open_door(max_response=10_000) as door:
-        answer = await door.execute(
+        response = await door.execute(
             "bytes " + "01" * 20_000 + "\nerror-bytes " + "22" * 20_000 + "\nwrite f " + "y" * 9000
         )
-    body = answer.json()
-    assert 8_000 < len(answer.text) <= 10_000
+    body = response.json()
+    assert 8_000 < len(response.text) <= 10_000
     assert body["truncated"] == {"stdout": True, "stderr": True}
     assert body["stdout"].startswith("\x01")
     assert body["stdout"].endswith("\x01")
@@ -192,7 +192,7 @@ async def test_the_answer_stays_within_its_size_whatever_the_program_prints(open
 
 async def test_every_answer_has_the_documented_shape(door):
     for code in ("print 1", "exit 2", "signal 9", "hang", "oom", "write a b", "skip a b"):
-        ExecuteAnswer.model_validate_json((await door.execute(code)).text)
+        ExecuteResponse.model_validate_json((await door.execute(code)).text)
 
 
 async def test_a_json_subtype_and_a_charset_are_json_too(door):
@@ -200,11 +200,11 @@ async def test_a_json_subtype_and_a_charset_are_json_too(door):
     kinds = ["application/json; charset=utf-8", "application/vnd.codex+json", "Application/JSON;charset=UTF-8"]
     kinds += ["application/json; charset=UTF-8;", "application/json;", "application/json ; version=1; charset = 'utf8'"]
     for kind in kinds:
-        answer = await door.post(body, headers={"Content-Type": kind})
-        assert answer.status_code == 200, kind
+        response = await door.post(body, headers={"Content-Type": kind})
+        assert response.status_code == 200, kind
 
 
 async def test_a_byte_order_mark_and_a_content_encoding_that_compresses_nothing_do_not_matter(door):
     for coding in ("", "identity", "utf-8"):
-        answer = await door.post(b'\xef\xbb\xbf{"code": "print 1"}', headers={"Content-Encoding": coding})
-        assert answer.json()["stdout"] == "1\n"
+        response = await door.post(b'\xef\xbb\xbf{"code": "print 1"}', headers={"Content-Encoding": coding})
+        assert response.json()["stdout"] == "1\n"

@@ -1,4 +1,4 @@
-"""The first contract's own calls and schema: every documented call gets its documented answer."""
+"""The first contract's own calls and schema: every documented call gets its documented response."""
 
 import jsonschema
 import pytest
@@ -59,17 +59,17 @@ async def test_curl_of_health_is_answered(first):
     ],
 )
 async def test_each_documented_call_is_answered_in_the_documented_shape(first, body):
-    answer = await first.post("/execute", json=body)
-    assert answer.status_code == 200
-    jsonschema.validate(answer.json(), ANSWER)
-    assert answer.json()["exit_code"] == 0
+    response = await first.post("/execute", json=body)
+    assert response.status_code == 200
+    jsonschema.validate(response.json(), ANSWER)
+    assert response.json()["exit_code"] == 0
 
 
 async def test_a_program_that_fails_has_error_and_exit_code(first):
-    answer = await first.post("/execute", json={"code": "error oops\nexit 1", "language": "python"})
-    jsonschema.validate(answer.json(), ANSWER)
-    assert "oops" in answer.json()["error"]
-    assert answer.json()["exit_code"] == 1
+    response = await first.post("/execute", json={"code": "error oops\nexit 1", "language": "python"})
+    jsonschema.validate(response.json(), ANSWER)
+    assert "oops" in response.json()["error"]
+    assert response.json()["exit_code"] == 1
 
 
 @pytest.mark.parametrize("body", [{"code": "", "language": "python"}, {"code": "print 1", "language": "cobolt"}])
@@ -82,9 +82,9 @@ async def test_a_lost_sandbox_is_an_execution_error(first):
 
 
 async def test_languages_are_listed_in_the_documented_shape(first):
-    answer = await first.get("/languages")
-    jsonschema.validate(answer.json(), LANGUAGES)
-    names = [language["name"] for language in answer.json()["languages"] if language["available"]]
+    response = await first.get("/languages")
+    jsonschema.validate(response.json(), LANGUAGES)
+    names = [language["name"] for language in response.json()["languages"] if language["available"]]
     assert {"python", "javascript"} <= set(names)
 
 

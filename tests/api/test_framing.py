@@ -170,7 +170,7 @@ async def test_a_field_after_the_body_is_no_part_of_the_request(exchange):
 
 async def test_what_comes_after_a_refusal_is_heard_and_dropped(exchange, monkeypatch):
     heard = []
-    monkeypatch.setattr(protocol.Linger, "heard", lambda _: heard.append(1))
+    monkeypatch.setattr(protocol.Linger, "received", lambda _: heard.append(1))
     found, _ = await exchange(f"x{OK}", 5)
     assert [status for status, _ in found] == [400]
     assert len(heard) == 5  # pieces after the first

@@ -19,15 +19,15 @@ pytestmark = pytest.mark.anyio
 
 
 async def ready(door):
-    while (answer := await door.client.get("/readyz")).status_code != 200:
+    while (response := await door.client.get("/readyz")).status_code != 200:
         await asyncio.sleep(0)
-    return answer
+    return response
 
 
 async def test_health_tells_version_languages_and_isolation(door):
     await ready(door)
-    answer = await door.client.get("/health")
-    assert answer.json() == {
+    response = await door.client.get("/health")
+    assert response.json() == {
         "status": "healthy",
         "version": __version__,
         "languages": ["python", "javascript", "typescript", "bash"],
@@ -37,8 +37,8 @@ async def test_health_tells_version_languages_and_isolation(door):
 
 
 async def test_readiness_tells_what_stands_ready(door):
-    answer = await ready(door)
-    body = answer.json()
+    response = await ready(door)
+    body = response.json()
     assert (body["status"], body["reasons"]) == ("ready", [])
     assert set(body["armed"]) == {"python", "javascript"}
 
@@ -57,18 +57,18 @@ async def test_a_pool_that_the_settings_name_is_no_longer_shared(open_door):
 async def test_readiness_is_503_with_the_reason_while_the_back_end_has_a_problem(door):
     await ready(door)
     door.backend.trouble = "the zygote is being restarted"
-    answer = await door.client.get("/readyz")
-    assert answer.status_code == 503
-    assert answer.headers["retry-after"] == "1"
-    assert answer.json()["reasons"] == ["the zygote is being restarted"]
+    response = await door.client.get("/readyz")
+    assert response.status_code == 503
+    assert response.headers["retry-after"] == "1"
+    assert response.json()["reasons"] == ["the zygote is being restarted"]
     health = await door.client.get("/health")
     assert (health.status_code, health.json()["status"]) == (200, "degraded")
 
 
 async def test_liveness_looks_at_nothing(door):
     door.backend.trouble = "all is lost"
-    answer = await door.client.get("/livez")
-    assert (answer.status_code, answer.json()) == (200, {"status": "alive"})
+    response = await door.client.get("/livez")
+    assert (response.status_code, response.json()) == (200, {"status": "alive"})
 
 
 async def test_draining_refuses_new_executions_and_lets_running_ones_finish(door):
@@ -136,8 +136,8 @@ async def test_a_back_end_that_cannot_start_stops_the_start(make_app, monkeypatc
 
 
 async def test_languages_tell_name_version_and_availability(door):
-    answer = await door.client.get("/languages")
-    languages = {language["name"]: language for language in answer.json()["languages"]}
+    response = await door.client.get("/languages")
+    languages = {language["name"]: language for language in response.json()["languages"]}
     assert languages["python"] == {
         "name": "python",
         "title": "Python",

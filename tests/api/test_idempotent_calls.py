@@ -78,17 +78,17 @@ async def test_a_failed_program_is_replayed_too(door):
 
 async def test_the_key_with_another_body_is_refused(door):
     await door.execute("print 1", headers=KEY)
-    answer = await door.execute("print 2", headers=KEY)
-    assert answer.status_code == 422
-    assert answer.json()["code"] == "idempotency-mismatch"
+    response = await door.execute("print 2", headers=KEY)
+    assert response.status_code == 422
+    assert response.json()["code"] == "idempotency-mismatch"
     assert len(door.backend.executions) == 1
 
 
 @pytest.mark.parametrize("field", FIELDS)
 async def test_the_key_with_another_value_of_any_field_is_refused(door, field):
     assert (await door.execute(**WHOLE, headers=KEY)).status_code == 200
-    answer = await door.execute(**changed(field), headers=KEY)
-    assert (answer.status_code, answer.json()["code"]) == (422, "idempotency-mismatch")
+    response = await door.execute(**changed(field), headers=KEY)
+    assert (response.status_code, response.json()["code"]) == (422, "idempotency-mismatch")
     assert len(door.backend.executions) == 1
 
 
@@ -146,17 +146,17 @@ async def test_a_key_belongs_to_its_token(open_door, tmp_path):
     async with open_door(api_token=None) as door:
         for number, token in enumerate(tokens):
             headers = KEY | {"Authorization": f"Bearer {token}"}
-            answer = await door.client.post("/execute", json={"code": f"print {number}"}, headers=headers)
-            assert answer.json()["stdout"] == f"{number}\n"
+            response = await door.client.post("/execute", json={"code": f"print {number}"}, headers=headers)
+            assert response.json()["stdout"] == f"{number}\n"
 
 
 @pytest.mark.parametrize("key", ["", "a b", "x" * 256, "caf\u00e9"])
 async def test_a_key_that_is_none_is_refused(door, key):
-    answer = await door.execute("print 1", headers={"Idempotency-Key": key.encode("latin-1")})
-    assert answer.status_code == 422
-    assert answer.json()["code"] == "invalid-request"
-    assert answer.json()["errors"][0]["pointer"] == "/header/Idempotency-Key"
-    assert answer.json()["detail"] == (
+    response = await door.execute("print 1", headers={"Idempotency-Key": key.encode("latin-1")})
+    assert response.status_code == 422
+    assert response.json()["code"] == "invalid-request"
+    assert response.json()["errors"][0]["pointer"] == "/header/Idempotency-Key"
+    assert response.json()["detail"] == (
         "/header/Idempotency-Key: must be 1 to 255 printable ASCII characters without spaces"
     )
 

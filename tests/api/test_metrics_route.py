@@ -11,10 +11,10 @@ pytestmark = pytest.mark.anyio
 
 
 async def samples(door):
-    answer = await door.get("/metrics")
-    assert answer.status_code == 200
-    assert answer.headers["content-type"].startswith("text/plain")
-    families = text_string_to_metric_families(answer.text)
+    response = await door.get("/metrics")
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/plain")
+    families = text_string_to_metric_families(response.text)
     return {(s.name, tuple(sorted(s.labels.items()))): s.value for family in families for s in family.samples}
 
 
@@ -44,7 +44,7 @@ async def test_executions_are_counted_by_language_and_status(door):
 
 async def test_refusals_are_counted_once_each_by_the_problem_s_code(open_door):
     async with open_door(rate_limit="6/hour") as door:
-        answers = [
+        responses = [
             await door.client.post("/execute", json={}),
             await door.execute("print 1", language="nope"),
             await door.execute("print 1", language="cobol"),
@@ -52,10 +52,10 @@ async def test_refusals_are_counted_once_each_by_the_problem_s_code(open_door):
             await door.execute("die"),
         ]
         door.backend.runs_that_find_death = 3
-        answers.append(await door.execute("print 1"))
+        responses.append(await door.execute("print 1"))
         await door.client.get("/nope")
         await door.execute("print 1")
-        answers.append(await door.execute("print 1"))
+        responses.append(await door.execute("print 1"))
         counted = rejections(await samples(door))
     assert set(counted) == {
         "unauthenticated",
@@ -66,7 +66,7 @@ async def test_refusals_are_counted_once_each_by_the_problem_s_code(open_door):
         "sandbox-unavailable",
         "rate-limited",
     }
-    assert counted == {answer.json()["code"]: 1 for answer in answers}
+    assert counted == {response.json()["code"]: 1 for response in responses}
 
 
 async def test_what_a_full_and_a_stopping_server_refuse_is_counted_too(open_door):

@@ -39,14 +39,14 @@ class Page(HTMLParser):
     ],
 )
 async def test_a_page_loads_nothing_from_elsewhere_and_its_policy_allows_nothing_else(door, path, loads, policy):
-    answer = await door.client.get(path)
-    assert answer.headers["content-type"] == "text/html; charset=utf-8"
-    page = Page(answer.text)
+    response = await door.client.get(path)
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    page = Page(response.text)
     assert (set(page.loads), page.handlers) == (loads, [])
-    assert not re.search(r"https?://", answer.text)
+    assert not re.search(r"https?://", response.text)
     rest = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    assert re.fullmatch(policy + rest, answer.headers["content-security-policy"])
-    assert "<script>" not in answer.text
+    assert re.fullmatch(policy + rest, response.headers["content-security-policy"])
+    assert "<script>" not in response.text
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -10,12 +10,12 @@ from codex_server.api.schemas import Problem
 pytestmark = pytest.mark.anyio
 
 
-def whole(answer):
-    assert answer.headers["content-type"] == "application/problem+json", answer.text
-    body = answer.json()
+def whole(response):
+    assert response.headers["content-type"] == "application/problem+json", response.text
+    body = response.json()
     Problem.model_validate(body)
-    assert body["status"] == answer.status_code
-    assert body["instance"] == answer.headers["x-request-id"]
+    assert body["status"] == response.status_code
+    assert body["instance"] == response.headers["x-request-id"]
     assert body["type"] == f"/problems#{body['code']}"
     known = {kind.slug: kind for kind in kinds()}[body["code"]]
     assert (body["title"], body["status"]) == (known.title, known.status)
@@ -35,27 +35,27 @@ async def test_every_path_refuses_wrong_methods_with_the_right_ones(door):
 
 
 async def test_options_tells_the_methods(door):
-    answer = await door.client.options("/execute")
-    assert (answer.status_code, answer.headers["allow"], answer.text) == (204, "OPTIONS, POST", "")
+    response = await door.client.options("/execute")
+    assert (response.status_code, response.headers["allow"], response.text) == (204, "OPTIONS, POST", "")
     assert (await door.client.options("/health")).headers["allow"] == "GET, HEAD, OPTIONS"
 
 
 async def test_head_answers_as_get_without_the_body(door):
     for path in ("/", "/health", "/livez", "/readyz", "/languages", "/docs", "/openapi.json"):
-        answer = await door.client.head(path)
-        assert answer.status_code == 200, path
-        assert answer.text == ""
-        assert int(answer.headers["content-length"]) > 0
+        response = await door.client.head(path)
+        assert response.status_code == 200, path
+        assert response.text == ""
+        assert int(response.headers["content-length"]) > 0
 
 
 @pytest.mark.parametrize(
     "path", ["/nope", "/execute/", "/execute/x", "/.env", "/docs/../x", "/%2e%2e/etc/passwd", "/" + "x" * 5000]
 )
 async def test_an_unknown_path_is_a_problem(door, path):
-    answer = await door.client.get(path)
-    assert answer.status_code == 404
-    assert whole(answer)["code"] == "not-found"
-    assert len(answer.text) < 1000
+    response = await door.client.get(path)
+    assert response.status_code == 404
+    assert whole(response)["code"] == "not-found"
+    assert len(response.text) < 1000
 
 
 async def test_a_fault_of_ours_tells_its_id_and_nothing_else(door, caplog, monkeypatch):
@@ -63,10 +63,10 @@ async def test_a_fault_of_ours_tells_its_id_and_nothing_else(door, caplog, monke
         raise RuntimeError("secret /root/path")
 
     monkeypatch.setattr("codex_server.operations.execute_code.to_execution", broken)
-    answer = await door.execute("print 1")
-    assert answer.status_code == 500
-    assert whole(answer)["code"] == "internal"
-    assert "secret" not in answer.text
+    response = await door.execute("print 1")
+    assert response.status_code == 500
+    assert whole(response)["code"] == "internal"
+    assert "secret" not in response.text
     assert "RuntimeError: secret /root/path" in caplog.text
 
 
@@ -79,21 +79,21 @@ async def test_a_lost_sandbox_tells_nothing_of_the_inside(door, monkeypatch, cap
         raise error
 
     monkeypatch.setattr("codex_server.execution.run.Run.attended_outcome", lost)
-    answer = await door.execute("print 1")
-    assert answer.status_code == status
-    body = whole(answer)
+    response = await door.execute("print 1")
+    assert response.status_code == status
+    body = whole(response)
     assert body["code"] == error.slug
-    assert str(error) not in answer.text
+    assert str(error) not in response.text
     assert str(error) in "".join(str(getattr(record, "cause", "")) for record in caplog.records)
 
 
 async def test_a_sandbox_that_cannot_be_made_is_503_with_retry_after(door):
     door.backend.runs_that_find_death = 100
-    answer = await door.execute("print 1")
-    assert answer.status_code == 503
-    assert whole(answer)["code"] == "sandbox-unavailable"
-    assert int(answer.headers["retry-after"]) >= 1
-    assert "fake" not in answer.text
+    response = await door.execute("print 1")
+    assert response.status_code == 503
+    assert whole(response)["code"] == "sandbox-unavailable"
+    assert int(response.headers["retry-after"]) >= 1
+    assert "fake" not in response.text
 
 
 async def test_an_error_of_the_framework_is_a_problem_too(door, monkeypatch):
@@ -101,33 +101,33 @@ async def test_an_error_of_the_framework_is_a_problem_too(door, monkeypatch):
         raise HTTPException(418, "teapot")
 
     monkeypatch.setattr("codex_server.api.running.check_is_json", broken)
-    answer = await door.execute("print 1")
-    assert answer.status_code == 418
-    assert answer.json()["code"] == "malformed-request"
+    response = await door.execute("print 1")
+    assert response.status_code == 418
+    assert response.json()["code"] == "malformed-request"
 
 
 @pytest.mark.parametrize("sent", ["abc", "A.b_c-9", "x" * 64])
 async def test_a_well_formed_request_id_is_kept(door, sent):
-    answer = await door.client.get("/nope", headers={"X-Request-ID": sent})
-    assert answer.headers["x-request-id"] == sent
-    assert answer.json()["instance"] == sent
+    response = await door.client.get("/nope", headers={"X-Request-ID": sent})
+    assert response.headers["x-request-id"] == sent
+    assert response.json()["instance"] == sent
 
 
 @pytest.mark.parametrize("sent", ["", "x" * 65, "a b", 'a"b', "<script>", "a/b", "é".encode()])
 async def test_another_request_id_is_replaced(door, sent):
-    answer = await door.client.get("/health", headers={"X-Request-ID": sent})
-    assert len(answer.headers["x-request-id"]) == 32
+    response = await door.client.get("/health", headers={"X-Request-ID": sent})
+    assert len(response.headers["x-request-id"]) == 32
 
 
 async def test_each_request_has_an_id_of_its_own(door):
-    answers = [await door.client.get("/livez") for _ in range(3)]
-    assert len({answer.headers["x-request-id"] for answer in answers}) == 3
+    responses = [await door.client.get("/livez") for _ in range(3)]
+    assert len({response.headers["x-request-id"] for response in responses}) == 3
 
 
 async def test_with_a_public_address_the_type_is_a_whole_url(open_door):
     async with open_door(public_url="https://box.example/") as door:
-        answer = await door.client.get("/nope")
-    assert answer.json()["type"] == "https://box.example/problems#not-found"
+        response = await door.client.get("/nope")
+    assert response.json()["type"] == "https://box.example/problems#not-found"
 
 
 @pytest.mark.parametrize("path", ["/", "/health", "/docs", "/execute", "/nope"])

@@ -15,17 +15,17 @@ LIMITED = {"/execute", "/execute/batch", "/execute/stream", "/actions/execute"}
 
 async def test_above_the_policy_the_answer_is_429_and_says_when_to_come_back(open_door, limiter_clock):
     async with open_door(rate_limit="2/minute") as door:
-        answers = [await door.execute("print 1") for _ in range(3)]
-        assert [answer.status_code for answer in answers] == [200, 200, 429]
-        assert [answer.headers["ratelimit"] for answer in answers] == [
+        responses = [await door.execute("print 1") for _ in range(3)]
+        assert [response.status_code for response in responses] == [200, 200, 429]
+        assert [response.headers["ratelimit"] for response in responses] == [
             '"minute";r=1;t=60',
             '"minute";r=0;t=60',
             '"minute";r=0;t=60',
         ]
-        assert {answer.headers["ratelimit-policy"] for answer in answers} == {'"minute";q=2;w=60'}
-        assert answers[2].headers["retry-after"] == "60"
-        assert answers[2].json()["code"] == "rate-limited"
-        assert answers[2].json()["detail"] == (
+        assert {response.headers["ratelimit-policy"] for response in responses} == {'"minute";q=2;w=60'}
+        assert responses[2].headers["retry-after"] == "60"
+        assert responses[2].json()["code"] == "rate-limited"
+        assert responses[2].json()["detail"] == (
             "the limit of requests is used up (2 in 60 s); wait 60 s before the next"
         )
         assert len(door.backend.executions) == 2
@@ -35,9 +35,9 @@ async def test_above_the_policy_the_answer_is_429_and_says_when_to_come_back(ope
 
 async def test_several_policies_are_all_told(open_door):
     async with open_door(rate_limit="5/second;1000/day") as door:
-        answer = await door.execute("print 1")
-    assert answer.headers["ratelimit-policy"] == '"second";q=5;w=1, "day";q=1000;w=86400'
-    assert answer.headers["ratelimit"] == '"second";r=4;t=1, "day";r=999;t=86400'
+        response = await door.execute("print 1")
+    assert response.headers["ratelimit-policy"] == '"second";q=5;w=1, "day";q=1000;w=86400'
+    assert response.headers["ratelimit"] == '"second";r=4;t=1, "day";r=999;t=86400'
 
 
 async def test_a_refusal_names_every_policy_that_is_used_up_and_no_other(open_door, limiter_clock):
@@ -49,16 +49,16 @@ async def test_a_refusal_names_every_policy_that_is_used_up_and_no_other(open_do
 
 async def test_refusals_carry_the_count_too(open_door):
     async with open_door(rate_limit="9/hour") as door:
-        answer = await door.execute("print 1", timeout=99)
-    assert answer.status_code == 422
-    assert answer.headers["ratelimit"].startswith('"hour";r=8;')
+        response = await door.execute("print 1", timeout=99)
+    assert response.status_code == 422
+    assert response.headers["ratelimit"].startswith('"hour";r=8;')
 
 
 async def test_a_replayed_answer_counts_too(open_door):
     async with open_door(rate_limit="9/hour") as door:
-        answers = [await door.execute("print 1", headers={"Idempotency-Key": "one"}) for _ in range(2)]
-    assert answers[1].headers["idempotency-replayed"] == "true"
-    assert answers[1].headers["ratelimit"].startswith('"hour";r=7;')
+        responses = [await door.execute("print 1", headers={"Idempotency-Key": "one"}) for _ in range(2)]
+    assert responses[1].headers["idempotency-replayed"] == "true"
+    assert responses[1].headers["ratelimit"].startswith('"hour";r=7;')
     assert len(door.backend.executions) == 1
 
 
@@ -90,8 +90,8 @@ async def test_without_tokens_each_address_has_its_own_count(open_door):
 
 
 async def test_without_a_policy_there_are_no_fields(door):
-    answer = await door.execute("print 1")
-    assert not [name for name in answer.headers if name.startswith("ratelimit")]
+    response = await door.execute("print 1")
+    assert not [name for name in response.headers if name.startswith("ratelimit")]
 
 
 async def test_every_route_that_runs_code_is_limited_and_no_other(make_app):

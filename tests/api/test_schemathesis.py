@@ -1,4 +1,4 @@
-"""The document against a real server: whatever a client makes of it gets a documented answer."""
+"""The document against a real server: whatever a client makes of it gets a documented response."""
 
 import asyncio
 import socket
@@ -80,8 +80,8 @@ def test_every_call_that_fits_the_schema_and_names_a_language_is_taken(api):
         taken = {name: value for name, value in case.body.items() if name in ("code", "timeout", "stdin", "limits")}
         body = taken | {"code": taken["code"].replace("\0", " "), "language": "python"}
         # Without the Idempotency-Key: one that was used before would be another matter.
-        answer = client.post(url, json=body)
-        assert answer.status_code == 200, answer.text
+        response = client.post(url, json=body)
+        assert response.status_code == 200, response.text
 
     with httpx2.Client(headers=HEADERS, timeout=30) as client:
         call()

@@ -22,8 +22,8 @@ async def test_a_client_that_leaves_cancels_its_program(serve, dial):
         wire.leave()
         await until(lambda: not door.backend.living)
         assert door.app.state.executor.stats().running == 0
-        answer = await door.execute("print still here")
-        assert answer.json()["stdout"] == "still here\n"
+        response = await door.execute("print still here")
+        assert response.json()["stdout"] == "still here\n"
 
 
 async def test_a_client_that_leaves_while_it_waits_for_a_place_frees_the_queue(serve, dial):
@@ -37,7 +37,7 @@ async def test_a_client_that_leaves_while_it_waits_for_a_place_frees_the_queue(s
         waits.leave()
         await until(lambda: executor.stats().queued == 0)
         door.backend.event("go").set()
-        assert (await runs.answer())[0] == 200
+        assert (await runs.response())[0] == 200
         assert len(door.backend.executions) == 1
 
 
@@ -57,7 +57,7 @@ async def test_a_body_that_never_ends_is_refused_in_time(serve, dial):
     async with serve(receive_seconds=0.05) as door:
         wire = await dial(door)
         await wire.send(request(b"{", length=1000))
-        status, fields, body = await wire.answer()
+        status, fields, body = await wire.response()
         assert status == 408
         assert fields["content-type"] == "application/problem+json"
         assert json.loads(body)["code"] == "request-timeout"
@@ -68,7 +68,7 @@ async def test_a_header_that_never_ends_is_refused_in_time(serve, dial):
     async with serve(receive_seconds=0.05) as door:
         wire = await dial(door)
         await wire.send(b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: ")
-        status, fields, body = await wire.answer()
+        status, fields, body = await wire.response()
         assert status == 408
         assert fields["content-type"] == "application/problem+json"
         assert json.loads(body)["code"] == "request-timeout"
@@ -97,9 +97,9 @@ async def test_header_body_and_what_nobody_reads_have_the_time_that_is_set_and_n
     async with serve(receive_seconds=77.5) as door:
         wire = await dial(door)
         await wire.send(request(script("print 1")))
-        assert (await wire.answer())[0] == 200
+        assert (await wire.response())[0] == 200
         await wire.send(b"POST /execute HTTP/1.1\r\nHost: x\r\nContent-Length: 900000000\r\n\r\nxxx")
-        assert (await wire.answer())[0] == 401
+        assert (await wire.response())[0] == 401
     assert {delay for name, delay in asked if name == "_header_is_late"} == {77.5}
     assert ("timeout", 77.5) in asked
     assert ("_look", 5.0) in asked
@@ -109,7 +109,7 @@ async def test_dripping_empty_lines_does_not_hold_a_connection(serve, dial):
     async with serve(receive_seconds=0.2) as door:
         wire = await dial(door)
         await wire.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert (await wire.answer())[0] == 200
+        assert (await wire.response())[0] == 200
         async with dripping(wire, b"\r\n"):
             await wire.closed()
 
@@ -118,7 +118,7 @@ async def test_a_header_without_measure_is_refused(serve, dial):
     async with serve() as door:
         wire = await dial(door)
         await wire.send(b"GET /health HTTP/1.1\r\nHost: x\r\n" + b"X-Much: " + b"y" * 70_000 + b"\r\n\r\n")
-        status, _, body = await wire.answer()
+        status, _, body = await wire.response()
         assert status == 431
         assert json.loads(body)["code"] == "header-too-large"
         await wire.closed()
@@ -128,7 +128,7 @@ async def test_an_address_without_measure_is_refused(serve, dial):
     async with serve() as door:
         wire = await dial(door)
         await wire.send(b"GET /" + b"y" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert (await wire.answer())[0] == 431
+        assert (await wire.response())[0] == 431
 
 
 @pytest.mark.parametrize("sent", [b"hello\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00", b"GET / HTTP/9.9\r\n\r\n"])
@@ -136,7 +136,7 @@ async def test_what_is_not_http_is_a_problem(serve, sent, dial):
     async with serve() as door:
         wire = await dial(door)
         await wire.send(sent)
-        status, fields, body = await wire.answer()
+        status, fields, body = await wire.response()
         assert status == 400
         assert fields["content-type"] == "application/problem+json"
         assert json.loads(body)["code"] == "malformed-request"
@@ -151,9 +151,9 @@ async def test_a_chunked_body_over_the_cap_is_refused_while_it_comes(serve):
                 yield b" " * 1000
 
         headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
-        answer = await door.client.post("/execute", content=chunks(), headers=headers)
-        assert answer.status_code == 413
-        assert answer.json()["code"] == "too-large"
+        response = await door.client.post("/execute", content=chunks(), headers=headers)
+        assert response.status_code == 413
+        assert response.json()["code"] == "too-large"
 
 
 async def test_a_chunked_body_is_taken(serve):
@@ -164,15 +164,15 @@ async def test_a_chunked_body_is_taken(serve):
                 yield bytes([byte])
 
         headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
-        answer = await door.client.post("/execute", content=chunks(), headers=headers)
-        assert answer.json()["stdout"] == "piece by piece\n"
+        response = await door.client.post("/execute", content=chunks(), headers=headers)
+        assert response.json()["stdout"] == "piece by piece\n"
 
 
 async def test_a_refusal_before_the_body_does_not_ask_for_the_body(serve, dial):
     async with serve() as door:
         wire = await dial(door)
         await wire.send(b"POST /execute HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\nExpect: 100-continue\r\n\r\n")
-        assert (await wire.answer())[0] == 401
+        assert (await wire.response())[0] == 401
 
 
 async def test_a_body_that_nobody_reads_does_not_hold_the_connection(serve, monkeypatch, dial):
@@ -180,7 +180,7 @@ async def test_a_body_that_nobody_reads_does_not_hold_the_connection(serve, monk
     async with serve() as door:
         wire = await dial(door)
         await wire.send(b"POST /execute HTTP/1.1\r\nHost: x\r\nContent-Length: 900000000\r\n\r\nxxx")
-        assert (await wire.answer())[0] == 401
+        assert (await wire.response())[0] == 401
         async with dripping(wire, b"x"):
             await wire.closed()
 
@@ -189,9 +189,9 @@ async def test_after_an_early_refusal_the_connection_serves_on(serve, dial):
     async with serve() as door:
         wire = await dial(door)
         await wire.send(b"POST /execute HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n")
-        assert (await wire.answer())[0] == 401
+        assert (await wire.response())[0] == 401
         await wire.send(b"x" * 200_000 + request(script("print next")))
-        status, _, body = await wire.answer()
+        status, _, body = await wire.response()
         assert (status, json.loads(body)["stdout"]) == (200, "next\n")
 
 
@@ -202,9 +202,9 @@ async def test_head_and_options_over_a_socket_send_no_body(serve, dial):
         async with asyncio.timeout(10):
             head = await wire.reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200")
-        assert (await wire.answer())[2] == b'{"status":"alive"}'
+        assert (await wire.response())[2] == b'{"status":"alive"}'
         await wire.send(b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n")
-        status, fields, _ = await wire.answer()
+        status, fields, _ = await wire.response()
         assert (status, fields["allow"]) == (204, "get, head, options, post")
 
 
@@ -230,11 +230,11 @@ async def test_a_hundred_clients_at_once_all_get_their_own_answer(serve):
 
             async def one(number):
                 headers = {"Authorization": f"Bearer {TOKEN}"}
-                answer = await client.post("/execute", json={"code": f"print {number}"}, headers=headers)
-                return answer.status_code, answer.json()["stdout"]
+                response = await client.post("/execute", json={"code": f"print {number}"}, headers=headers)
+                return response.status_code, response.json()["stdout"]
 
-            answers = await asyncio.gather(*(one(number) for number in range(100)))
-        assert answers == [(200, f"{number}\n") for number in range(100)]
+            responses = await asyncio.gather(*(one(number) for number in range(100)))
+        assert responses == [(200, f"{number}\n") for number in range(100)]
 
 
 async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(serve):

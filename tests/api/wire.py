@@ -18,8 +18,8 @@ class Wire:
         self.writer.write(data)
         await self.writer.drain()
 
-    async def answer(self):
-        """Status and body of the next answer; None when the server closed without one."""
+    async def response(self):
+        """Status and body of the next response; None when the server closed without one."""
         async with asyncio.timeout(10):
             head = await self.reader.readuntil(b"\r\n\r\n")
             lines = head.decode().split("\r\n")

@@ -47,10 +47,10 @@ async def call(name, request, context):
 
 async def test_code_is_run_and_its_run_can_be_followed(surroundings):
     context, runs = surroundings
-    answer = await call("execute_code", ExecuteRequest(code="print hi"), context())
-    assert (answer.status, answer.stdout) == (Status.SUCCEEDED, "hi\n")
+    response = await call("execute_code", ExecuteRequest(code="print hi"), context())
+    assert (response.status, response.stdout) == (Status.SUCCEEDED, "hi\n")
     [run] = runs
-    assert run.id == answer.execution_id
+    assert run.id == response.execution_id
     events = run.events()
     facts = []
     while event := events.next():
@@ -79,9 +79,9 @@ async def test_what_is_refused_begins_no_run(surroundings):
 @pytest.mark.parametrize("form", [WHOLE, LEAN])
 async def test_the_response_fits_in_the_form_that_the_door_writes(surroundings, form):
     context, _ = surroundings
-    answer = await call("execute_code", ExecuteRequest(code="flood 100000\nexit 3"), context(12_000, form))
-    assert 10_000 < len(form.encode(answer)) <= 12_000
-    assert answer.truncated.stdout
+    response = await call("execute_code", ExecuteRequest(code="flood 100000\nexit 3"), context(12_000, form))
+    assert 10_000 < len(form.encode(response)) <= 12_000
+    assert response.truncated.stdout
 
 
 async def test_languages_and_health_come_from_the_node(surroundings):

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codex_server.service.lean import LEAN, lean_languages
-from codex_server.service.schemas import LanguageAnswer, LanguagesAnswer, PackageAnswer
+from codex_server.service.schemas import LanguageEntry, LanguagesResponse, PackageEntry
 from codex_server.service.truncation import fit
-from tests.service.test_truncation import ROOM, answer
+from tests.service.test_truncation import ROOM, response
 from tests.tiers import examples
 
 TEXTS = st.one_of(st.text(max_size=50), st.builds(lambda text, n: text * n, st.text(min_size=1), st.integers(0, 4000)))
@@ -17,7 +17,7 @@ TEXTS = st.one_of(st.text(max_size=50), st.builds(lambda text, n: text * n, st.t
 @settings(deadline=None, max_examples=examples(60))
 @given(stdout=TEXTS, stderr=TEXTS, reason=st.sampled_from([None, "Exit code 1"]), files=st.lists(TEXTS, max_size=4))
 def test_it_never_exceeds_its_size_and_wastes_little_of_it(stdout, stderr, reason, files):
-    whole = answer(stdout, stderr, reason, [(f"f{index}", text) for index, text in enumerate(files)])
+    whole = response(stdout, stderr, reason, [(f"f{index}", text) for index, text in enumerate(files)])
     fitted = fit(whole, reason, ROOM, form=LEAN)
     text = LEAN.encode(fitted)
     assert len(text) <= ROOM
@@ -27,19 +27,19 @@ def test_it_never_exceeds_its_size_and_wastes_little_of_it(stdout, stderr, reaso
 
 
 def language(name, *packages, available=True):
-    return LanguageAnswer(
+    return LanguageEntry(
         name=name,
         title=name,
         version="1",
         available=available,
         aliases=[],
         file_name="main",
-        packages=[PackageAnswer(name=package, version="2") for package in packages],
+        packages=[PackageEntry(name=package, version="2") for package in packages],
     )
 
 
 def test_shared_packages_stand_once_and_what_cannot_run_is_left_out():
-    whole = LanguagesAnswer(
+    whole = LanguagesResponse(
         languages=[language("a", "x"), language("b", "x"), language("c"), language("d", available=False)]
     )
     first, second, third = lean_languages(whole).languages

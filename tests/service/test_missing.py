@@ -8,7 +8,7 @@ from codex_server.languages import Languages, load_languages
 from codex_server.model import Captured, Outcome
 from codex_server.packages.package_set import InstalledPackages
 from codex_server.service.missing import advise
-from codex_server.service.response import build_answer, explain
+from codex_server.service.response import build_response, explain
 from codex_server.service.truncation import encode, fit
 from tests.service.test_response import outcome
 
@@ -37,7 +37,7 @@ def test_the_error_ends_with_what_to_do_about_a_package_that_is_missing(
     stderr: str, word: str, languages: Languages
 ) -> None:
     one = ended(stderr)
-    error = fit(build_answer(one, explain(one)), explain(one), 100_000, advise(one, languages)).error
+    error = fit(build_response(one, explain(one)), explain(one), 100_000, advise(one, languages)).error
     assert error
     *before, last = error.splitlines()
     assert before == ["Exit code 1", *stderr.splitlines()]
@@ -52,7 +52,7 @@ def test_other_failures_and_successes_get_no_hint(languages: Languages) -> None:
 
 def test_the_hint_is_kept_when_the_answer_has_to_be_short(languages: Languages) -> None:
     one = ended("x" * 30_000 + "\nModuleNotFoundError: No module named 'polars'\n")
-    answer = fit(build_answer(one, explain(one)), explain(one), 10_000, hint := advise(one, languages))
-    assert len(encode(answer)) <= 10_000
+    response = fit(build_response(one, explain(one)), explain(one), 10_000, hint := advise(one, languages))
+    assert len(encode(response)) <= 10_000
     assert hint
-    assert (answer.error or "").endswith(hint)
+    assert (response.error or "").endswith(hint)

@@ -5,7 +5,7 @@ import pytest
 from codex_server.model import Captured, Execution
 from codex_server.sandboxes.testing.fake import fake_languages
 from codex_server.service.notebook import hint_for_notebook
-from codex_server.service.truncation import fitted_answer
+from codex_server.service.truncation import fitted_response
 from tests.service.test_response import outcome
 
 
@@ -66,6 +66,6 @@ def test_line_of_a_notebook_is_explained_after_the_exit_code(code, error, cure):
     ended = {"exit_code": 1, "stderr": Captured(error)}
     advice = hinted(code, **ended)
     assert advice and cure in advice
-    answer = fitted_answer(Execution("exe_1", "python", code), outcome(**ended), fake_languages(), 10_000)
-    assert answer.error == f"Exit code 1\n{error}\n{advice}"
+    response = fitted_response(Execution("exe_1", "python", code), outcome(**ended), fake_languages(), 10_000)
+    assert response.error == f"Exit code 1\n{error}\n{advice}"
     assert hint_for_notebook(Execution("exe_1", "bash", code), outcome(**ended)) is None

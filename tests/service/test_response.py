@@ -8,8 +8,8 @@ import pytest
 from codex_server.limits import Limits
 from codex_server.model import Captured, Ending, Execution, Outcome, OutputFile, SkippedFile, Status, Stop
 from codex_server.sandboxes.testing.fake import fake_languages
-from codex_server.service.response import build_answer, explain
-from codex_server.service.truncation import fitted_answer
+from codex_server.service.response import build_response, explain
+from codex_server.service.truncation import fitted_response
 
 
 def outcome(**changes):
@@ -57,15 +57,13 @@ def test_the_reason_comes_first_and_names_the_limit(changes, reason):
 
 def test_a_hint_comes_last_for_a_program_that_failed_and_for_no_other():
     missing = Captured("FileNotFoundError: [Errno 2] No such file or directory: '/mnt/data/in.csv'\n")
-    error = fitted_answer(
+    error = fitted_response(
         Execution("exe_1", "python", "open(1)"), outcome(exit_code=1, stderr=missing), fake_languages(), 10_000
     ).error
     assert error.split("\n")[0] == "Exit code 1"
     assert "such as 'in.csv'" in error.split("\n")[-1]
-    assert (
-        fitted_answer(Execution("exe_1", "python", "open(1)"), outcome(stderr=missing), fake_languages(), 10_000).error
-        == missing.text
-    )
+    succeeded = Execution("exe_1", "python", "open(1)")
+    assert fitted_response(succeeded, outcome(stderr=missing), fake_languages(), 10_000).error == missing.text
 
 
 @pytest.mark.parametrize("status", list(Status))
@@ -92,28 +90,28 @@ def test_binary_files_come_as_base64_and_text_as_text():
         OutputFile("d.unknown-kind", b"text"),
         OutputFile("empty", b""),
     )
-    answer = build_answer(outcome(files=files), None)
-    assert [(file.media_type, file.encoding) for file in answer.files] == [
+    response = build_response(outcome(files=files), None)
+    assert [(file.media_type, file.encoding) for file in response.files] == [
         ("text/plain", "utf-8"),
         ("application/octet-stream", "base64"),
         ("application/octet-stream", "base64"),
         ("text/plain", "utf-8"),
         ("text/plain", "utf-8"),
     ]
-    assert base64.b64decode(answer.files[1].content) == b"\x00\xff"
-    assert [file.size for file in answer.files] == [3, 2, 3, 4, 0]
+    assert base64.b64decode(response.files[1].content) == b"\x00\xff"
+    assert [file.size for file in response.files] == [3, 2, 3, 4, 0]
 
 
 def test_names_that_are_no_text_do_not_break_the_answer():
     ended = outcome(
         files=(OutputFile("bad\udcff", b"x"),), skipped_files=(SkippedFile("worse\udcfe", None, "odd\udcfd"),)
     )
-    text = build_answer(ended, None).model_dump_json()
+    text = build_response(ended, None).model_dump_json()
     assert '"bad?"' in text
     assert '"worse?"' in text
 
 
 @pytest.mark.parametrize(("measured", "told"), [(None, None), (0.0, 0.0), (0.12345678, 0.123457)])
 def test_what_could_not_be_measured_is_null_and_never_nothing(measured, told):
-    answer = build_answer(outcome(cpu_seconds=measured), None)
-    assert answer.usage.cpu_seconds == told
+    response = build_response(outcome(cpu_seconds=measured), None)
+    assert response.usage.cpu_seconds == told

@@ -1,4 +1,4 @@
-"""``service/truncation.py``: an answer within its size, changed as little as that takes."""
+"""``service/truncation.py``: a response within its size, changed as little as that takes."""
 
 import json
 from datetime import UTC, datetime
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from codex_server.execution.capture import mark
 from codex_server.model import Status
 from codex_server.service.response import join_error
-from codex_server.service.schemas import AnswerFile, ExecuteAnswer, LeftOutFile, Truncated, Usage
+from codex_server.service.schemas import ExecuteResponse, LeftOutFile, ResponseFile, Truncated, Usage
 from codex_server.service.truncation import encode, fit, shorten
 from tests.tiers import examples
 
@@ -24,8 +24,8 @@ FILES = st.lists(st.tuples(NAMES, TEXTS), max_size=40)
 SKIPPED = st.lists(st.tuples(NAMES, st.text(max_size=100)), max_size=300)
 
 
-def answer(stdout="", stderr="", reason=None, files=(), skipped=()):
-    return ExecuteAnswer(
+def response(stdout="", stderr="", reason=None, files=(), skipped=()):
+    return ExecuteResponse(
         execution_id="exe_" + "0" * 26,
         status=Status.FAILED,
         output=stdout,
@@ -46,7 +46,7 @@ def answer(stdout="", stderr="", reason=None, files=(), skipped=()):
             stderr_bytes=len(stderr.encode()),
         ),
         files=[
-            AnswerFile(path=path, size=len(text.encode()), media_type="text/plain", content=text, encoding="utf-8")
+            ResponseFile(path=path, size=len(text.encode()), media_type="text/plain", content=text, encoding="utf-8")
             for path, text in files
         ],
         skipped_files=[LeftOutFile(path=path, size=None, reason=reason_) for path, reason_ in skipped],
@@ -56,7 +56,7 @@ def answer(stdout="", stderr="", reason=None, files=(), skipped=()):
 @settings(max_examples=examples(150))
 @given(TEXTS, TEXTS, st.sampled_from([None, "Exit code 1"]), FILES, SKIPPED)
 def test_whatever_is_in_it_the_answer_fits_and_tells_what_is_missing(stdout, stderr, reason, files, skipped):
-    whole = answer(stdout, stderr, reason, files, skipped)
+    whole = response(stdout, stderr, reason, files, skipped)
     fitted = fit(whole, reason, ROOM)
     assert len(encode(fitted)) <= ROOM
     assert json.loads(encode(fitted))
@@ -78,7 +78,7 @@ CROWDS = st.lists(st.tuples(KINDS, st.integers(0, 4000)), max_size=60)
 @given(CROWDS, st.integers(0, 3000), st.randoms(use_true_random=False))
 def test_as_many_files_as_fit_stay_figures_and_small_ones_first_whatever_their_order(sizes, printed, random):
     files = [(f"{number:03}.{kind}", "x" * size) for number, (kind, size) in enumerate(sizes)]
-    whole = answer("o" * printed, "", None, files)
+    whole = response("o" * printed, "", None, files)
     fitted = fit(whole, None, ROOM)
     assert [file for file in whole.files if file in fitted.files] == fitted.files
     left_out = {file.path: file.size for file in fitted.skipped_files}
@@ -89,7 +89,7 @@ def test_as_many_files_as_fit_stay_figures_and_small_ones_first_whatever_their_o
         largest = max((size for path, size in of_kind.items() if path in kept), default=0)
         assert all(size >= largest for path, size in of_kind.items() if path not in kept)
     shuffled = random.sample(files, len(files))
-    again = fit(answer("o" * printed, "", None, shuffled), None, ROOM)
+    again = fit(response("o" * printed, "", None, shuffled), None, ROOM)
     assert {file.path for file in again.files} == set(kept)
     if "*" not in left_out and not fitted.truncated.stdout:
         cheapest = min((size for size in left_out.values()), default=ROOM)
@@ -98,14 +98,14 @@ def test_as_many_files_as_fit_stay_figures_and_small_ones_first_whatever_their_o
 
 def test_a_figure_goes_before_what_is_smaller():
     files = [("a.txt", "t" * 3000), ("b.png", "p" * 6000), ("c.txt", "t" * 2000), ("d.PNG", "p" * 5000)]
-    fitted = fit(answer("", "", None, files), None, ROOM)
+    fitted = fit(response("", "", None, files), None, ROOM)
     assert [file.path for file in fitted.files] == ["c.txt", "d.PNG"]
     assert [file.path for file in fitted.skipped_files] == ["a.txt", "b.png"]
 
 
 def test_that_the_sandbox_has_listed_some_only_is_still_said_when_the_list_is_cut():
     skipped = [*((f"f{number:03}", "why") for number in range(200)), ("*", "50 more entries are not listed")]
-    fitted = fit(answer("x" * 20_000, skipped=skipped), None, ROOM)
+    fitted = fit(response("x" * 20_000, skipped=skipped), None, ROOM)
     reasons = [file.reason for file in fitted.skipped_files if file.path == "*"]
     assert reasons[0] == "50 more entries are not listed"
     assert reasons[1].startswith(f"{200 - len(fitted.skipped_files) + 2} more are not listed")
@@ -130,18 +130,18 @@ def test_a_shortened_text_uses_its_room_and_counts_what_is_left_out():
 
 
 def test_one_stream_may_use_the_room_that_the_other_leaves():
-    fitted = fit(answer("x" * 20_000, "short"), None, ROOM)
+    fitted = fit(response("x" * 20_000, "short"), None, ROOM)
     assert fitted.stderr == "short"
     assert len(encode(fitted)) > ROOM - 50
 
 
 def test_two_long_streams_share_the_room():
-    fitted = fit(answer("x" * 20_000, "y" * 20_000), None, ROOM)
+    fitted = fit(response("x" * 20_000, "y" * 20_000), None, ROOM)
     assert abs(len(fitted.stdout) - len(fitted.stderr)) < 20
 
 
 def test_the_largest_files_give_way_first_and_streams_stay_whole():
-    fitted = fit(answer("out", "", None, [("small", "s"), ("large", "l" * 9000), ("middle", "m" * 2000)]), None, ROOM)
+    fitted = fit(response("out", "", None, [("small", "s"), ("large", "l" * 9000), ("middle", "m" * 2000)]), None, ROOM)
     assert [file.path for file in fitted.files] == ["small", "middle"]
     assert [file.path for file in fitted.skipped_files] == ["large"]
     assert "left out" in fitted.skipped_files[0].reason
@@ -150,7 +150,7 @@ def test_the_largest_files_give_way_first_and_streams_stay_whole():
 
 
 def test_a_list_of_thousands_of_files_is_cut_and_says_so():
-    fitted = fit(answer("x" * 20_000, skipped=[(f"f{n}", "why") for n in range(5000)]), None, ROOM)
+    fitted = fit(response("x" * 20_000, skipped=[(f"f{n}", "why") for n in range(5000)]), None, ROOM)
     assert fitted.skipped_files[0].path == "f0"
     assert fitted.skipped_files[-1].path == "*"
     assert f"{5000 - (len(fitted.skipped_files) - 1)} more" in fitted.skipped_files[-1].reason
@@ -159,7 +159,7 @@ def test_a_list_of_thousands_of_files_is_cut_and_says_so():
 def test_of_a_stream_far_above_the_size_the_ends_are_kept_and_the_rest_is_counted():
     text = "a" * ROOM + "m" * 300 * ROOM + "z" * ROOM
 
-    stdout = fit(answer(text), None, ROOM).stdout
+    stdout = fit(response(text), None, ROOM).stdout
 
     head, told, tail = stdout.partition(stdout.strip("az"))
     assert set(head) == {"a"}
@@ -168,7 +168,7 @@ def test_of_a_stream_far_above_the_size_the_ends_are_kept_and_the_rest_is_counte
 
 
 def test_an_answer_that_is_one_character_too_long_is_shortened():
-    whole = answer("x" * 5000, skipped=[("name", "reason")])
+    whole = response("x" * 5000, skipped=[("name", "reason")])
     room = len(encode(whole))
     assert fit(whole, None, room) == whole
     assert len(encode(fit(whole, None, room - 1))) < room

@@ -11,10 +11,10 @@ from codex_server.model import Status
 from codex_server.observe.metrics import Metrics
 from codex_server.service.request_parsing import MAX_ARGS
 from codex_server.service.schemas import (
-    ExecuteAnswer,
     ExecuteRequest,
-    HealthAnswer,
-    LanguageAnswer,
+    ExecuteResponse,
+    HealthResponse,
+    LanguageEntry,
     RequestLimits,
     Usage,
 )
@@ -31,7 +31,7 @@ def test_every_route_is_named():
         assert re.search(rf"(GET|POST) {path}[`\n]", TEXT), path
 
 
-@pytest.mark.parametrize("model", [ExecuteRequest, ExecuteAnswer, Usage, HealthAnswer, LanguageAnswer])
+@pytest.mark.parametrize("model", [ExecuteRequest, ExecuteResponse, Usage, HealthResponse, LanguageEntry])
 def test_every_field_is_named(model):
     assert set(model.model_fields) <= WORDS
 
@@ -42,7 +42,7 @@ def test_every_limit_and_status_is_named():
 
 
 def test_every_status_of_health_is_explained_there_and_in_the_openapi_document():
-    field = HealthAnswer.model_fields["status"]
+    field = HealthResponse.model_fields["status"]
     for word in get_args(field.annotation):
         assert re.search(rf"\b{word}\b[:;]", field.description)
         assert word in WORDS

@@ -98,7 +98,7 @@ def test_the_first_contract_is_part_of_the_document(document):
     request = document["components"]["schemas"]["ExecuteRequest"]["properties"]
     assert request["language"]["default"] == "python"
     assert (request["timeout"]["default"], request["timeout"]["minimum"], request["timeout"]["maximum"]) == (10, 1, 30)
-    answer = document["components"]["schemas"]["ExecuteAnswer"]["properties"]
+    answer = document["components"]["schemas"]["ExecuteResponse"]["properties"]
     assert {"output", "error", "exit_code", "execution_time", "timestamp"} <= set(answer)
     assert {"400", "500"} <= set(document["paths"]["/execute"]["post"]["responses"])
 

@@ -1,4 +1,4 @@
-"""``/actions/...``: the door for ChatGPT's actions, with a document of its own and lean answers."""
+"""``/actions/...``: the door for ChatGPT's actions, with a document of its own and lean responses."""
 
 import re
 
@@ -35,20 +35,20 @@ async def execute(request: Request, caller: ExecutingCaller, services: TheServic
     """Run a program in a fresh sandbox without network."""
     wanted, _ = await take_request(request, services)
     context = operation_context(request, services, MAX_CHARS, LEAN)
-    return _answer(lean_outcome(await run_code(request, caller, wanted, context)))
+    return _respond(lean_outcome(await run_code(request, caller, wanted, context)))
 
 
 @router.get("/languages")
 async def languages(request: Request, caller: AnyCaller, services: TheServices) -> Response:
     """What can run."""
     found = await LIST_LANGUAGES(caller, NoInput(), operation_context(request, services))
-    return _answer(lean_languages(found))
+    return _respond(lean_languages(found))
 
 
 @router.get("/health")
 async def health(request: Request, caller: AnyCaller, services: TheServices) -> Response:
     """How the server is."""
-    return _answer(lean_health(await HEALTH_CHECK(caller, NoInput(), operation_context(request, services))))
+    return _respond(lean_health(await HEALTH_CHECK(caller, NoInput(), operation_context(request, services))))
 
 
 def find_address(settings: Settings, request: Request) -> str:
@@ -67,5 +67,5 @@ def find_address(settings: Settings, request: Request) -> str:
     return address
 
 
-def _answer(content: BaseModel) -> Response:
+def _respond(content: BaseModel) -> Response:
     return Response(encode(content), headers=_NOT_KEPT, media_type="application/json")

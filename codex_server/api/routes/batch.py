@@ -1,4 +1,4 @@
-"""``POST /execute/batch``: run up to a hundred programs and tell what became of each."""
+"""``POST /execute/batch``: run up to a hundred programs and report what became of each."""
 
 import json
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ from codex_server.api.callers import ExecutingCaller, count_against_rate, within
 from codex_server.api.disconnect import while_connected
 from codex_server.api.exception_handlers import problem_details
 from codex_server.api.protocol import half_close_callbacks
-from codex_server.api.repeating import IdempotencyKey, answer_once
+from codex_server.api.repeating import IdempotencyKey, respond_once
 from codex_server.api.request_context import context_of
 from codex_server.api.route_docs import BATCH
 from codex_server.api.running import operation_context, take_object
@@ -21,7 +21,7 @@ from codex_server.errors import InvalidRequest
 from codex_server.operations.context import ignore
 from codex_server.service.batch import Batch, Ran, Result, shares
 from codex_server.service.request_parsing import read_batch
-from codex_server.service.truncation import encode, fitted_answer
+from codex_server.service.truncation import encode, fitted_response
 
 router = APIRouter()
 _FRAME = len('{"items":[]}')
@@ -49,7 +49,7 @@ async def execute_batch(
         results = await while_connected(request, _collect(batch, len(wanted.items)))
         return StoredAnswer(200, (await _together(request, services, results)).encode())
 
-    return await answer_once(services.idempotency, caller.key, idempotency_key, body, run)
+    return await respond_once(services.idempotency, caller.key, idempotency_key, body, run)
 
 
 async def _collect(batch: Batch, count: int) -> list[Result]:
@@ -58,7 +58,7 @@ async def _collect(batch: Batch, count: int) -> list[Result]:
 
 
 async def _together(request: Request, services: Services, results: list[Result]) -> str:
-    """All of them within one answer's size: those that need little leave their room to the others."""
+    """All of them within one response's size: those that need little leave their room to the others."""
     max_chars = services.settings.max_response
     texts = [await _encoded(request, services, result, max_chars) for result in results]
     room = max_chars - _FRAME - len(texts)
@@ -81,6 +81,6 @@ async def _lines(request: Request, services: Services, batch: Batch) -> AsyncIte
 
 async def _encoded(request: Request, services: Services, result: Result, max_chars: int) -> str:
     if isinstance(result, Ran):
-        return encode(fitted_answer(result.execution, result.outcome, services.languages, max_chars))
+        return encode(fitted_response(result.execution, result.outcome, services.languages, max_chars))
     problem = await problem_details(request, result)
     return json.dumps({"problem": problem}, ensure_ascii=False, separators=(",", ":"))

@@ -1,4 +1,4 @@
-"""``POST /execute``: run a program and tell what became of it."""
+"""``POST /execute``: run a program and report what became of it."""
 
 import json
 
@@ -8,12 +8,12 @@ from starlette.responses import Response
 from codex_server.access.idempotency import StoredAnswer
 from codex_server.api.callers import ExecutingCaller, within_rate
 from codex_server.api.progress import progress_body
-from codex_server.api.repeating import IdempotencyKey, answer_once
+from codex_server.api.repeating import IdempotencyKey, respond_once
 from codex_server.api.route_docs import EXECUTE
-from codex_server.api.running import note_answer, operation_context, run_code, take_request
+from codex_server.api.running import note_response, operation_context, run_code, take_request
 from codex_server.api.services import TheServices
 from codex_server.operations.execute_code import execute_in_background
-from codex_server.service.schemas import ExecuteAnswer
+from codex_server.service.schemas import ExecuteResponse
 from codex_server.service.truncation import encode
 
 router = APIRouter()
@@ -35,12 +35,12 @@ async def execute_code(
             return _ended(await run_code(request, caller, wanted, context))
         progress = await execute_in_background(caller, wanted, context)
         if progress.response is not None:
-            note_answer(request, progress.response)
+            note_response(request, progress.response)
             return _ended(progress.response)
         return StoredAnswer(202, json.dumps(progress_body(request, progress), ensure_ascii=False).encode())
 
-    return await answer_once(services.idempotency, caller.key, idempotency_key, body, run)
+    return await respond_once(services.idempotency, caller.key, idempotency_key, body, run)
 
 
-def _ended(answer: ExecuteAnswer) -> StoredAnswer:
+def _ended(answer: ExecuteResponse) -> StoredAnswer:
     return StoredAnswer(200, encode(answer).encode())

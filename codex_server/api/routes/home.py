@@ -4,7 +4,7 @@ from fastapi import APIRouter
 
 from codex_server import __version__
 from codex_server.api.route_docs import HOME
-from codex_server.api.schemas import HomeAnswer
+from codex_server.api.schemas import HomeResponse
 
 router = APIRouter()
 LINKS = {
@@ -26,6 +26,6 @@ LINKS = {
 
 
 @router.get("/", **HOME)
-async def home() -> HomeAnswer:
+async def home() -> HomeResponse:
     """Name, version and the path of each route."""
-    return HomeAnswer(name="Codex Server", version=__version__, links=LINKS)
+    return HomeResponse(name="Codex Server", version=__version__, links=LINKS)

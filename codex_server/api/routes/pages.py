@@ -23,7 +23,7 @@ _DOCS_POLICY = (
     + _NOTHING_ELSE
 )
 """INVARIANT: the page runs this server's own files and nothing else, and talks to this server alone. Swagger UI draws
-its icons from ``data:``. No answer of a program is a script: answers are JSON, and ``nosniff`` keeps them that."""
+its icons from ``data:``. No response of a program is a script: responses are JSON, and ``nosniff`` keeps them that."""
 
 
 @router.get("/docs")
