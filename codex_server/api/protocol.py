@@ -9,19 +9,17 @@ import logging
 import secrets
 import socket
 from collections.abc import Callable, MutableMapping
-from enum import Enum
 from typing import Any, cast
 
-import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from codex_server.api.connections import Connections
-from codex_server.api.framing import HeadRefused, checked_target, head_without_offer
+from codex_server.api.framing import HeadRefused
 from codex_server.api.problems import kind_of_status, problem
+from codex_server.api.request_reader import Part, RequestReader
 from codex_server.api.transport import ClientTransport, Linger
-from codex_server.units import format_seconds, format_size
+from codex_server.units import format_seconds
 
-MAX_HEADER_BYTES = 64 * 2**10
 LINGER_SECONDS = 30.0
 """How long a client may go on sending, unread, after its response was sent."""
 SILENCE_SECONDS = 5.0
@@ -29,30 +27,7 @@ SILENCE_SECONDS = 5.0
 _STOPPING_SECONDS = 1.0
 """How long it may go on when the server stops."""
 _log = logging.getLogger("codex_server.http")
-_PREFACE = "PRI/Upgrade"
-"""In the parser's words: the client begins with HTTP/2."""
 _HALF_CLOSE = "codex.half_close"
-_TLS = b"\x16"
-"""How a TLS client begins."""
-
-
-class _AnyLength(int):
-    """What uvicorn counts down by, where no length was announced: it stays 0, and nothing is longer."""
-
-    def __lt__(self, other: int) -> bool:
-        return False
-
-    def __sub__(self, other: int) -> "_AnyLength":
-        return self
-
-
-class _Part(Enum):
-    """What of a request comes next."""
-
-    NOTHING = "nothing"
-    """Between two requests."""
-    HEAD = "head"
-    BODY = "body"
 
 
 def half_close_callbacks(scope: MutableMapping[str, Any]) -> list[Callable[[], None]]:
@@ -73,24 +48,15 @@ def guarded(receive_seconds: float, connections: Connections | None = None) -> C
     return build
 
 
-class GuardedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, with a time limit and a size limit for each header, and an end that loses no response.
+class GuardedProtocol(RequestReader):
+    """uvicorn's protocol, with limits on what is read and an end that loses no response."""
 
-    INVARIANT: no connection is held for longer than ``receive_seconds`` by a client that does not finish its header.
-    """
-
-    receive_seconds: float = 20.0
     known: Connections | None = None
     _address = ""
     _line: ClientTransport
-    _part = _Part.NOTHING
-    _deadline: asyncio.TimerHandle | None = None
     _linger: Linger | None = None
-    _header_bytes = 0
     _running: RequestResponseCycle | None = None
     """The request whose response is due; ``cycle`` is the newest one, which may have to wait for it."""
-    _offered: bytes | None = None
-    """The head of a request that offers another protocol, without the offer."""
     _last_word: tuple[int, str] | None = None
     """A refusal, to be sent once everything before it has its response; nothing is read any more."""
     _half_closed = False
@@ -180,52 +146,16 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._line.ended or self._last_word is not None:
             return
         self._unset_keepalive_if_required()
-        if self._deadline is None and self._part is not _Part.BODY and not self._responding:
+        if self._deadline is None and self._part is not Part.BODY and not self._responding:
             self._expect_header()
         try:
-            self._feed(data)
+            self._read(data)
         except HeadRefused as refusal:
             self._refuse(refusal.status, refusal.detail)
-        except httptools.HttpParserError as error:
-            self._refuse_unreadable(error, data)
-
-    def on_message_begin(self) -> None:
-        """A header begins."""
-        self._header_bytes, self._part = 0, _Part.HEAD
-        super().on_message_begin()
-
-    def on_url(self, url: bytes) -> None:
-        """Count the request line."""
-        self._count(len(url))
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Count a field. One that comes after the body is no part of the request that was judged by its header."""
-        self._count(len(name) + len(value) + 4)
-        if self._part is _Part.HEAD:
-            super().on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        """The header is here; how long the body may take is for whoever reads it."""
-        method, version = self.parser.get_method(), self.parser.get_http_version()
-        self.url = checked_target(method, self.url, version, self.headers)
-        if self.parser.should_upgrade() and not self._should_upgrade():
-            self._offered = head_without_offer(method, self.url, version, self.headers)
-            return
-        if version == "1.0":
-            self.expect_100_continue = False  # a client of that version would take it for the response
-        self._expect_no_more()
-        self._part = _Part.BODY
-        super().on_headers_complete()
-        if version == "1.0":  # it knows no chunks: a response without a length ends with the connection
-            self.cycle.chunked_encoding, self.cycle.expected_content_length = False, _AnyLength()
 
     def on_message_complete(self) -> None:
         """The body is here."""
-        if self._offered is not None:
-            return
-        self._part = _Part.NOTHING
-        if self._linger is not None:  # the response was sent before: now the connection idles
+        if self._offered is None and self._linger is not None:  # the response was sent before: now the connection idles
             self._stop_lingering()
             self._keep_alive()
         super().on_message_complete()
@@ -237,9 +167,9 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         if self._last_word is not None:
             self._refuse(*self._last_word)
-        elif self._part is not _Part.NOTHING:
+        elif self._part is not Part.NOTHING:
             self._unset_keepalive_if_required()
-            if self._part is _Part.BODY:
+            if self._part is Part.BODY:
                 self._linger = Linger(self.loop, LINGER_SECONDS, SILENCE_SECONDS, self._line.hang_up)
             else:
                 self._expect_header()
@@ -250,42 +180,6 @@ class GuardedProtocol(HttpToolsProtocol):
         self._running = cycle
         super()._start_asgi_task(cycle, app)
 
-    def _should_upgrade(self) -> bool:
-        # Whoever sends a body wants it read, whatever else is offered.
-        return bool(self.parser.get_method() == b"GET" and super()._should_upgrade())
-
-    def _feed(self, data: bytes | memoryview) -> None:
-        """Have ``data`` parsed. An offer to speak another protocol makes the parser stop: a new one reads on."""
-        while True:
-            try:
-                self.parser.feed_data(data)
-                return
-            except httptools.HttpParserUpgrade as offer:
-                if self._offered is None:
-                    self.handle_websocket_upgrade()
-                    return
-                head, self._offered = self._offered, None
-                self.parser = httptools.HttpRequestParser(self)
-                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
-                self.parser.feed_data(head)
-                data = memoryview(data)[offer.args[0] :]
-            except httptools.HttpParserCallbackError as error:
-                raise (error.__context__ if isinstance(error.__context__, HeadRefused) else error) from None
-
-    def _count(self, size: int) -> None:
-        self._header_bytes += size
-        if self._header_bytes > MAX_HEADER_BYTES:
-            raise HeadRefused(431, f"the header is above {format_size(MAX_HEADER_BYTES)}; send fewer or shorter fields")
-
-    def _expect_header(self) -> None:
-        self._expect_no_more()
-        self._deadline = self.loop.call_later(self.receive_seconds, self._header_is_late)
-
-    def _expect_no_more(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
     def _keep_alive(self) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
@@ -295,34 +189,24 @@ class GuardedProtocol(HttpToolsProtocol):
             self._linger = None
 
     def _header_is_late(self) -> None:
-        if self._part is _Part.NOTHING:
+        if self._part is Part.NOTHING:
             self._line.hang_up()  # nothing of a request has come: nobody waits for a response
         else:
             self._refuse(
                 408, f"the header did not arrive within {format_seconds(self.receive_seconds)}; send it at once"
             )
 
-    def _refuse_unreadable(self, error: Exception, data: bytes) -> None:
-        status, why = 400, f"the request is not HTTP/1.1: {str(error).removesuffix('.')}"
-        if _PREFACE in str(error):
-            status, why = 505, "this server does not speak HTTP/2"
-        elif isinstance(error, httptools.HttpParserInvalidMethodError):
-            why = "the request begins with no known method; methods are in capitals"
-            if data.startswith(_TLS):
-                why = "this is TLS, and the server speaks plain HTTP: call http://, or a reverse proxy with https://"
-        self._refuse(status, f"{why}; send an HTTP/1.1 request")
-
     def _refuse(self, status: int, detail: str) -> None:
         """Refuse what cannot be read, when its turn comes, and read no more."""
         if not self._responding:
-            if self._part is _Part.BODY:  # its response was sent: what follows is nobody's
+            if self._part is Part.BODY:  # its response was sent: what follows is nobody's
                 self._line.close()
             else:
                 self._say_last(status, detail)
-        elif self._part is not _Part.BODY:
+        elif self._part is not Part.BODY:
             self._last_word = (status, detail)
         elif self._running is not None and self._running is not self.cycle:
-            self._last_word, self._part = (status, detail), _Part.NOTHING
+            self._last_word, self._part = (status, detail), Part.NOTHING
             self.pipeline.popleft()
             self.cycle = self.pipeline[0][0] if self.pipeline else self._running
         else:
@@ -339,19 +223,12 @@ class GuardedProtocol(HttpToolsProtocol):
         cycle.message_event.set()
 
     def _say_last(self, status: int, detail: str) -> None:
-        kind = kind_of_status(status)
-        request_id = secrets.token_hex(16)
-        _log.info("refused unread", extra={"problem": kind.slug, "status": status, "request_id": request_id})
-        headers = {"X-Request-ID": request_id, "Connection": "close"} | ({"Retry-After": "1"} if status == 503 else {})
-        response = problem(kind.slug, status, kind.title, detail, instance=request_id, headers=headers)
-        head = b"".join(name + b": " + value + b"\r\n" for name, value in response.raw_headers)
-        reason = kind.title.encode("ascii")
-        self._line.write(b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (status, reason, head, bytes(response.body)))
+        self._line.write(_refusal(status, detail))
         self._begin_to_linger()
 
     def _end(self) -> None:
         """Close the connection, at once or when the client has ended too."""
-        if self._half_closed or (self._part is _Part.NOTHING and not self.pipeline):
+        if self._half_closed or (self._part is Part.NOTHING and not self.pipeline):
             self._expect_no_more()
             self._line.hang_up()
         else:
@@ -377,3 +254,15 @@ def _send_at_once(transport: asyncio.Transport) -> None:
     connection = transport.get_extra_info("socket")
     if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _refusal(status: int, detail: str) -> bytes:
+    """A whole response, for a request that no route will see; the log has its id."""
+    kind = kind_of_status(status)
+    request_id = secrets.token_hex(16)
+    _log.info("refused unread", extra={"problem": kind.slug, "status": status, "request_id": request_id})
+    headers = {"X-Request-ID": request_id, "Connection": "close"} | ({"Retry-After": "1"} if status == 503 else {})
+    response = problem(kind.slug, status, kind.title, detail, instance=request_id, headers=headers)
+    head = b"".join(name + b": " + value + b"\r\n" for name, value in response.raw_headers)
+    reason = kind.title.encode("ascii")
+    return b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (status, reason, head, bytes(response.body))
