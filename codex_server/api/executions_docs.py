@@ -2,21 +2,21 @@
 
 from typing import Any
 
-from codex_server.api.route_docs import BEARER, EXECUTE_ANSWER, ok, problems
+from codex_server.api.route_docs import BEARER, EXECUTE_RESPONSE, ok, problems
 from codex_server.api.schemas import EndedExecution, ExecutionProgress, ExecutionsPage
 
 RUNNING: dict[str, Any] = {
-    "execution_id": EXECUTE_ANSWER["execution_id"],
+    "execution_id": EXECUTE_RESPONSE["execution_id"],
     "status": "running",
     "stdout": "step 1\n",
     "stderr": "",
     "next": 2,
 }
 _ENTRY: dict[str, Any] = {
-    "execution_id": EXECUTE_ANSWER["execution_id"],
+    "execution_id": EXECUTE_RESPONSE["execution_id"],
     "status": "succeeded",
     "language": "python",
-    "submitted_at": EXECUTE_ANSWER["timestamp"],
+    "submitted_at": EXECUTE_RESPONSE["timestamp"],
     "background": True,
     "execution_time": 0.004,
     "cpu_seconds": 0.003,
@@ -52,7 +52,7 @@ FOLLOW: dict[str, Any] = _OPEN | {
     "responses": {
         200: ok(
             "What is new, as soon as anything is",
-            {"running": RUNNING, "ended": EXECUTE_ANSWER | {"next": 3}},
+            {"running": RUNNING, "ended": EXECUTE_RESPONSE | {"next": 3}},
         ),
         **problems(*_REFUSALS, "unknown-execution", "outcome-gone"),
     },

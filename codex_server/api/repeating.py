@@ -49,9 +49,9 @@ async def respond_once(
 
 def _response(response: StoredAnswer, headers: dict[str, str] | None = None) -> Response:
     return Response(
-        answer.body,
-        answer.status,
-        headers={"Cache-Control": "no-store", **_location(answer), **(headers or {})},
+        response.body,
+        response.status,
+        headers={"Cache-Control": "no-store", **_location(response), **(headers or {})},
         media_type="application/json",
     )
 

@@ -13,7 +13,7 @@ REQUEST_ID = "3f1c9a0e5b7d4c21"
 BEARER: list[dict[str, list[str]]] = [{"BearerAuth": []}]
 _WHEN = "2026-11-21T12:00:00.123456Z"
 
-EXECUTE_ANSWER: dict[str, Any] = {
+EXECUTE_RESPONSE: dict[str, Any] = {
     "execution_id": "exe_01k9vj3m8qz5x7c2d4f6g8h0jk",
     "status": "succeeded",
     "output": "Hello World\n",
@@ -36,7 +36,7 @@ EXECUTE_ANSWER: dict[str, Any] = {
     "files": [],
     "skipped_files": [],
 }
-_TIMED_OUT = EXECUTE_ANSWER | {
+_TIMED_OUT = EXECUTE_RESPONSE | {
     "status": "timed_out",
     "output": "",
     "error": "Timed out after 1 s",
@@ -44,12 +44,12 @@ _TIMED_OUT = EXECUTE_ANSWER | {
     "signal": "SIGKILL",
     "execution_time": 1.0,
     "stdout": "",
-    "usage": EXECUTE_ANSWER["usage"] | {"wall_seconds": 1.0, "stdout_bytes": 0},
+    "usage": EXECUTE_RESPONSE["usage"] | {"wall_seconds": 1.0, "stdout_bytes": 0},
 }
-_WITH_FILES = EXECUTE_ANSWER | {
+_WITH_FILES = EXECUTE_RESPONSE | {
     "output": "3\n",
     "stdout": "3\n",
-    "usage": EXECUTE_ANSWER["usage"] | {"stdout_bytes": 2},
+    "usage": EXECUTE_RESPONSE["usage"] | {"stdout_bytes": 2},
     "files": [{"path": "sum.txt", "size": 1, "media_type": "text/plain", "content": "3", "encoding": "utf-8"}],
     "skipped_files": [
         {
@@ -184,8 +184,8 @@ EXECUTE: dict[str, Any] = {
     "response_model": ExecuteResponse,
     "responses": {
         200: ok(
-            "The program ran; `status` tells how it went",
-            {"succeeded": EXECUTE_ANSWER, "timed_out": _TIMED_OUT, "files": _WITH_FILES},
+            "The program ran; `status` reports how it went",
+            {"succeeded": EXECUTE_RESPONSE, "timed_out": _TIMED_OUT, "files": _WITH_FILES},
         )
         | {"headers": _RATE_HEADERS},
         **problems(
@@ -251,14 +251,14 @@ STREAM: dict[str, Any] = EXECUTE | {
 }
 _BATCH_REQUEST = {"items": [{"code": "print(1)"}, {"code": "echo 2", "language": "pyton"}], "max_parallel": 2}
 _REFUSED = {"problem": problem_example(next(kind for kind in kinds() if kind.slug == "unknown-language"))}
-_BATCH_ANSWER = {"items": [EXECUTE_ANSWER, _REFUSED]}
+_BATCH_RESPONSE = {"items": [EXECUTE_RESPONSE, _REFUSED]}
 BATCH: dict[str, Any] = EXECUTE | {
     "operation_id": "executeBatch",
     "summary": "Execute many programs",
     "response_model": BatchResponse,
     "responses": EXECUTE["responses"]
     | {
-        200: ok("What became of each item, in the order of the request", {"batch": _BATCH_ANSWER})
+        200: ok("What became of each item, in the order of the request", {"batch": _BATCH_RESPONSE})
         | {"headers": _RATE_HEADERS}
     },
     "openapi_extra": EXECUTE["openapi_extra"]

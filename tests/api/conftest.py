@@ -128,7 +128,7 @@ def serve(make_app):
 
 
 class _QuietServer(uvicorn.Server):
-    """Leaves the signals to pytest, and tells when it listens."""
+    """Leaves the signals to pytest, and reports when it listens."""
 
     def __init__(self, config):
         super().__init__(config)

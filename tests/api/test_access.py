@@ -39,7 +39,7 @@ async def call(door, path="/execute", **headers):
         {"X-API-Key": "codex_wrong"},
     ],
 )
-async def test_without_a_valid_token_the_answer_is_401_and_says_how(door, headers):
+async def test_without_a_valid_token_the_response_is_401_and_says_how(door, headers):
     response = await call(door, **headers)
     assert response.status_code == 401
     assert response.headers["www-authenticate"] == "Bearer"
@@ -49,7 +49,7 @@ async def test_without_a_valid_token_the_answer_is_401_and_says_how(door, header
 
 
 @pytest.mark.parametrize("value", ["codex_" + "t" * 43, "Basic dGVzdDp0ZXN0"])
-async def test_a_field_that_does_not_begin_with_bearer_is_told_so_and_not_repeated(door, value):
+async def test_a_field_that_does_not_begin_with_bearer_is_reported_and_not_repeated(door, value):
     detail = (await call(door, Authorization=value)).json()["detail"]
     assert detail == (
         "the Authorization field does not begin with `Bearer `; send `Authorization: Bearer codex_...`, "
@@ -58,7 +58,7 @@ async def test_a_field_that_does_not_begin_with_bearer_is_told_so_and_not_repeat
 
 
 @pytest.mark.parametrize("value", ["", "Bearer", "bearer "])
-async def test_a_field_without_a_token_is_told_so(door, value):
+async def test_a_field_without_a_token_is_reported(door, value):
     assert (await call(door, Authorization=value)).json()["detail"].startswith("there is no token; ")
 
 
@@ -139,21 +139,21 @@ async def test_the_token_of_the_environment_replaces_the_stored_ones(open_door, 
         assert (await door.execute("print 1")).status_code == 200
 
 
-async def test_tokens_damaged_while_serving_opens_nothing_and_tells_nothing(stored, tmp_path, caplog):
+async def test_tokens_damaged_while_serving_opens_nothing_and_shows_nothing(stored, tmp_path, caplog):
     door, store = stored
     secret, _ = store.create("ci")
     with contextlib.closing(sqlite3.connect(tmp_path / "state" / "state.sqlite3")) as connection, connection:
         connection.execute("UPDATE records SET value = '{'")
-    answer = await call(door, Authorization=f"Bearer {secret}")
-    assert answer.status_code == 500
-    assert str(tmp_path) not in answer.text
+    response = await call(door, Authorization=f"Bearer {secret}")
+    assert response.status_code == 500
+    assert str(tmp_path) not in response.text
     assert "damaged" in "".join(str(getattr(record, "cause", "")) for record in caplog.records)
 
 
 @pytest.mark.parametrize(
     "path", ["/", "/health", "/livez", "/readyz", "/languages", "/docs", "/openapi.json", "/problems"]
 )
-async def test_what_tells_of_the_server_is_open(door, path):
+async def test_what_describes_the_server_is_open(door, path):
     assert (await door.client.get(path)).status_code == 200
 
 
@@ -183,7 +183,7 @@ async def test_with_tokens_the_origin_does_not_matter(door):
     assert (await door.execute("print 1", headers={"Origin": "https://chat.example"})).status_code == 200
 
 
-async def test_no_answer_invites_other_origins(door):
+async def test_no_response_invites_other_origins(door):
     response = await door.client.options(
         "/execute", headers={"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
     )

@@ -34,7 +34,7 @@ def named(document, name):
     return next(each for each in operations(document) if each["operationId"] == name)
 
 
-def answer_schema(operation):
+def response_schema(operation):
     return operation["responses"]["200"]["content"]["application/json"]["schema"]
 
 
@@ -100,8 +100,8 @@ RULES = {
         lambda d: named(d, "executeCode").update(parameters=[{"name": "Idempotency-Key", "in": "header"}]),
     ),
     "every response is an object with properties": (
-        lambda d: all(is_described_object(answer_schema(each)) for each in operations(d)),
-        lambda d: answer_schema(named(d, "listLanguages")).update(type="array"),
+        lambda d: all(is_described_object(response_schema(each)) for each in operations(d)),
+        lambda d: response_schema(named(d, "listLanguages")).update(type="array"),
     ),
     "every object has properties": (
         lambda d: all(is_described_object(each) for each in everything(d) if each.get("type") == "object"),
@@ -162,15 +162,15 @@ RULES = {
         lambda d: d["info"].update(description="x" * 100_000),
     ),
     "nothing is said twice": (
-        lambda d: not {"stdout", "stderr", "usage", "timestamp", "truncated"} & set(answer_properties(d)),
-        lambda d: answer_schema(named(d, "executeCode"))["properties"].update(stdout={"type": "string"}),
+        lambda d: not {"stdout", "stderr", "usage", "timestamp", "truncated"} & set(response_properties(d)),
+        lambda d: response_schema(named(d, "executeCode"))["properties"].update(stdout={"type": "string"}),
     ),
 }
 """Each rule with a way to break it: ChatGPT's own, from its pages for developers and what its editor refuses."""
 
 
-def answer_properties(document):
-    return answer_schema(named(document, "executeCode"))["properties"]
+def response_properties(document):
+    return response_schema(named(document, "executeCode"))["properties"]
 
 
 def keeps(rule, document):
@@ -202,7 +202,7 @@ async def test_a_prefix_of_the_public_address_goes_into_the_paths_and_a_long_tim
     assert (timeout["default"], timeout["maximum"]) == (40, 40)
 
 
-async def test_a_proxy_that_is_trusted_tells_the_address(open_door):
+async def test_a_proxy_that_is_trusted_reports_the_address(open_door):
     # uvicorn takes X-Forwarded-Proto of trusted proxies alone, and then the scheme is https.
     async with open_door() as door:
         response = await door.client.get("https://elsewhere.example/actions/openapi.json")
@@ -217,19 +217,19 @@ async def test_the_name_that_a_proxy_has_for_this_server_is_no_public_one(door, 
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "expected"),
     [
         ({}, "this server does not know its public address; set CODEX_PUBLIC_URL to the https address"),
         ({"public_url": "http://code.example.org"}, "CODEX_PUBLIC_URL is http://code.example.org, and ChatGPT calls"),
     ],
     ids=["unknown", "http"],
 )
-async def test_without_a_public_https_address_there_is_no_document_but_the_cure(open_door, settings, told):
+async def test_without_a_public_https_address_there_is_no_document_but_the_cure(open_door, settings, expected):
     async with open_door(**settings) as door:
         forged = {"Host": "evil.example", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example"}
         response = await door.client.get("/actions/openapi.json", headers=forged)
     assert (response.status_code, response.json()["code"]) == (404, "no-public-address")
-    assert response.json()["detail"].startswith(told)
+    assert response.json()["detail"].startswith(expected)
 
 
 def strictly(schema):
@@ -242,7 +242,7 @@ def strictly(schema):
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "expected"),
     [
         ("print hi", {"status": "succeeded", "exit_code": 0, "output": "hi\n"}),
         ("print hi\nerror oh", {"status": "succeeded", "exit_code": 0, "output": "hi\n", "error": "oh\n"}),
@@ -261,28 +261,28 @@ def strictly(schema):
     ],
     ids=["output", "warning", "failure", "signal", "files"],
 )
-async def test_what_a_program_is_answered_is_what_the_document_says(code, told, document, open_door):
+async def test_what_a_program_gets_is_what_the_document_says(code, expected, document, open_door):
     async with open_door() as door:
         response = (await door.client.post("/actions/execute", json={"code": code}, headers=BEARER)).json()
-    jsonschema.validate(response, strictly(answer_schema(named(document, "executeCode"))))
+    jsonschema.validate(response, strictly(response_schema(named(document, "executeCode"))))
     assert response.pop("execution_time") >= 0
-    assert response == told
+    assert response == expected
 
 
-async def test_the_other_answers_are_what_the_document_says(document, open_door, tmp_path):
+async def test_the_other_responses_are_what_the_document_says(document, open_door, tmp_path):
     shared = InstalledPackages(tmp_path, "npm", "node", (Package("lodash", "4.17.21"),), 1)
     languages = [replace(each, packages=shared) for each in fake_languages()]
     async with open_door(languages=type(fake_languages())(languages)) as door:
-        told = (await door.client.get("/actions/languages")).json()
+        listed = (await door.client.get("/actions/languages")).json()
         health = (await door.client.get("/actions/health")).json()
-    jsonschema.validate(told, strictly(answer_schema(named(document, "listLanguages"))))
-    jsonschema.validate(health, strictly(answer_schema(named(document, "healthCheck"))))
-    first, *others = told["languages"]
+    jsonschema.validate(listed, strictly(response_schema(named(document, "listLanguages"))))
+    jsonschema.validate(health, strictly(response_schema(named(document, "healthCheck"))))
+    first, *others = listed["languages"]
     assert first["packages"] == ["lodash 4.17.21"]
     assert [each.get("packages_of") for each in others] == [first["name"]] * len(others)
 
 
-async def test_an_answer_fits_whatever_the_server_allows_others(open_door):
+async def test_a_response_fits_whatever_the_server_allows_others(open_door):
     async with open_door(max_response=2_000_000, max_output="1MiB") as door:
         long = await door.client.post("/actions/execute", json={"code": "print " + "é" * 300_000}, headers=BEARER)
     assert 90_000 < len(long.text) < 100_000

@@ -1,4 +1,4 @@
-"""``POST /execute/batch``: each item's outcome or problem in its place, a few at a time, within one answer's size."""
+"""``POST /execute/batch``: each item's outcome or problem in its place, a few at a time, within one response's size."""
 
 import asyncio
 import json
@@ -27,9 +27,9 @@ def kinds(items):
 
 async def test_each_item_has_its_outcome_or_its_problem_in_its_place(door):
     items = ["print a", "", {"code": "print", "language": "pyton"}, {"cod": 1}, "exit 3", "die", "print b"]
-    answer = await send(door, items)
-    assert answer.status_code == 200
-    found = answer.json()["items"]
+    response = await send(door, items)
+    assert response.status_code == 200
+    found = response.json()["items"]
     refused = ["invalid-code", "unknown-language", "invalid-request"]
     assert kinds(found) == ["succeeded", *refused, "failed", "sandbox-fault", "succeeded"]
     assert [item.get("stdout") for item in (found[0], found[-1])] == ["a\n", "b\n"]
@@ -39,8 +39,8 @@ async def test_each_item_has_its_outcome_or_its_problem_in_its_place(door):
 
 
 async def test_an_item_that_is_no_object_is_refused_in_its_place(door):
-    answer = await door.client.post("/execute/batch", json={"items": ["print", {"code": "print"}]}, headers=BEARER)
-    assert kinds(answer.json()["items"]) == ["invalid-request", "succeeded"]
+    response = await door.client.post("/execute/batch", json={"items": ["print", {"code": "print"}]}, headers=BEARER)
+    assert kinds(response.json()["items"]) == ["invalid-request", "succeeded"]
 
 
 @pytest.mark.parametrize(
@@ -56,12 +56,12 @@ async def test_an_item_that_is_no_object_is_refused_in_its_place(door):
     ],
 )
 async def test_a_batch_that_is_wrong_itself_runs_nothing(body, door):
-    answer = await door.client.post("/execute/batch", json=body, headers=BEARER)
-    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+    response = await door.client.post("/execute/batch", json=body, headers=BEARER)
+    assert (response.status_code, response.headers["content-type"]) == (422, "application/problem+json")
     assert door.backend.executions == []
 
 
-async def test_no_more_run_at_once_than_asked_for(open_door):
+async def test_no_more_run_at_once_than_requested(open_door):
     async with open_door(max_concurrency=8) as door:
         sent = asyncio.ensure_future(send(door, ["wait go"] * 5, max_parallel=2))
         executor = door.app.state.executor
@@ -73,10 +73,10 @@ async def test_no_more_run_at_once_than_asked_for(open_door):
         assert kinds((await sent).json()["items"]) == ["succeeded"] * 5
 
 
-async def test_after_a_failure_no_further_item_begins_where_that_is_asked(door):
-    answer = await send(door, ["print", "exit 1", "print", ""], max_parallel=1, stop_on_failure=True)
-    assert kinds(answer.json()["items"]) == ["succeeded", "failed", "not-run", "not-run"]
-    assert answer.json()["items"][2]["problem"]["status"] == 424
+async def test_after_a_failure_no_further_item_begins_where_that_is_requested(door):
+    response = await send(door, ["print", "exit 1", "print", ""], max_parallel=1, stop_on_failure=True)
+    assert kinds(response.json()["items"]) == ["succeeded", "failed", "not-run", "not-run"]
+    assert response.json()["items"][2]["problem"]["status"] == 424
     assert len(door.backend.executions) == 2
 
 
@@ -89,10 +89,10 @@ async def test_every_item_costs_one_execution_of_the_rate(open_door, limiter_clo
         assert len(door.backend.executions) == 3
 
 
-async def test_a_key_gets_the_first_answer_again(door):
-    answers = [await send(door, ["print a", ""], headers={"Idempotency-Key": "k"}) for _ in range(2)]
-    assert answers[0].json() == answers[1].json()
-    assert answers[1].headers["idempotency-replayed"] == "true"
+async def test_a_key_gets_the_first_response_again(door):
+    responses = [await send(door, ["print a", ""], headers={"Idempotency-Key": "k"}) for _ in range(2)]
+    assert responses[0].json() == responses[1].json()
+    assert responses[1].headers["idempotency-replayed"] == "true"
     assert len(door.backend.executions) == 1
     assert (await send(door, ["print"], headers={"Idempotency-Key": "n"} | LINES)).status_code == 422
 
@@ -124,16 +124,16 @@ async def test_whoever_leaves_cancels_every_item(serve):
 
 
 @pytest.mark.parametrize("count", [1, 7, 100])
-async def test_the_whole_answer_keeps_its_size_and_small_items_are_whole(count, open_door):
+async def test_the_whole_response_keeps_its_size_and_small_items_are_whole(count, open_door):
     async with open_door(max_response=100_000) as door:
         loud = "flood 200000\nerror é\nwrite a/b.txt " + "x" * 5000 + "\nexit 3"
-        answer = await send(door, ["print small", *[loud] * (count - 1)] if count > 1 else [loud])
-        assert len(answer.text) <= 100_000
-        items = answer.json()["items"]
+        response = await send(door, ["print small", *[loud] * (count - 1)] if count > 1 else [loud])
+        assert len(response.text) <= 100_000
+        items = response.json()["items"]
         assert [item["usage"]["stdout_bytes"] for item in items][-1] == 200_000
         if count > 1:
             assert items[0]["stdout"] == "small\n"
-            assert len(answer.text) > 90_000
+            assert len(response.text) > 90_000
 
 
 @given(lengths=st.lists(st.integers(0, 1000), max_size=20), total=st.integers(0, 20_000))

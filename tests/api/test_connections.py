@@ -150,7 +150,7 @@ async def test_another_caller_is_served_whatever_one_address_holds_open(serve, p
         await until(lambda: len(known) == 0)
 
 
-async def test_a_connection_is_idle_since_its_last_answer(serve, dial):
+async def test_a_connection_is_idle_since_its_last_response(serve, dial):
     known = Connections(most=8, most_of_one=2)
     async with serve(connections=known) as door:
         first, second = await dial(door), await dial(door)

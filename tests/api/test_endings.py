@@ -37,7 +37,7 @@ async def test_a_refusal_arrives_although_the_connection_will_be_closed(serve, d
                 await wire.send(request(LARGE, **ending | how | {"more": ending.get("more", "") + how.get("more", "")}))
                 response = await wire.response()
                 assert (response[0], response[1]["connection"]) == (status, "close")
-                assert await wire.rest() == b""  # the server has ended, and told so
+                assert await wire.rest() == b""  # the server has ended, and said so
 
 
 async def test_urllib_and_http_client_hear_why_they_are_refused(serve):
@@ -96,18 +96,18 @@ async def test_whoever_is_refused_a_connection_hears_it_although_it_sends(serve,
         assert (await wire.response())[0] == 503
 
 
-async def test_a_body_that_is_sent_only_when_asked_for_is_not_waited_for_after_a_refusal(serve, dial):
+async def test_a_body_that_is_sent_only_when_invited_is_not_waited_for_after_a_refusal(serve, dial):
     async with serve() as door:
         wire = await dial(door)
         await wire.send(request(b"", length=100, token="wrong", more="Expect: 100-continue\r\n"))
         status, fields, _ = await wire.response()
         assert (status, fields["connection"]) == (401, "close")
-        asked = await dial(door)
+        invited = await dial(door)
         body = script("print asked")
-        await asked.send(request(b"", length=len(body), more="Expect: 100-continue\r\n"))
-        assert (await asked.response())[0] == 100
-        await asked.send(body)
-        status, fields, response = await asked.response()
+        await invited.send(request(b"", length=len(body), more="Expect: 100-continue\r\n"))
+        assert (await invited.response())[0] == 100
+        await invited.send(body)
+        status, fields, response = await invited.response()
         assert (status, json.loads(response)["stdout"]) == (200, "asked\n")
         assert "connection" not in fields
 
@@ -129,7 +129,7 @@ async def test_lingering_connections_keep_nobody_out(serve, dial):
     assert len(known) == len(known.lingering) == 0
 
 
-async def test_a_half_closed_connection_gets_its_answer(serve, dial):
+async def test_a_half_closed_connection_gets_its_response(serve, dial):
     async with serve() as door:
         for number, version in enumerate(["1.1", "1.0"], 1):
             wire = await dial(door)
@@ -143,7 +143,7 @@ async def test_a_half_closed_connection_gets_its_answer(serve, dial):
             assert await wire.rest() == b""
 
 
-async def test_every_request_before_a_half_close_is_answered(serve, dial):
+async def test_every_request_before_a_half_close_gets_a_response(serve, dial):
     async with serve() as door:
         wire = await dial(door)
         await wire.send(
@@ -174,7 +174,7 @@ async def test_a_client_that_closes_cancels_its_program(serve):
         await until(lambda: not door.backend.living)
 
 
-async def test_the_refusal_of_a_later_request_waits_for_the_answers_before_it(serve, dial):
+async def test_the_refusal_of_a_later_request_waits_for_the_responses_before_it(serve, dial):
     async with serve() as door:
         wire = await dial(door)
         await wire.send(request(script("wait go")) + b"not HTTP\r\n\r\n")

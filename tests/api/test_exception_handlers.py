@@ -47,7 +47,7 @@ async def test_an_unknown_field_is_refused_with_the_nearest_name(door):
     assert "did you mean 'timeout'?" in body["detail"]
 
 
-async def test_an_unknown_field_far_from_any_is_told_what_there_is(door):
+async def test_an_unknown_field_far_from_any_gets_the_list_of_fields(door):
     body = await refused(door, await door.execute("print 1", zzz=3), 422, "invalid-request", "/zzz")
     assert "code, language, timeout" in body["detail"]
 
@@ -67,7 +67,7 @@ async def test_every_field_at_fault_is_named_at_once(door):
     assert "and 4 more" in body["detail"]
 
 
-async def test_a_misspelt_field_is_told_before_the_one_that_is_missing_for_it(door):
+async def test_a_misspelt_field_is_reported_before_the_one_that_is_missing_for_it(door):
     body = await refused(door, await door.post(b'{"cod": "print(1)"}'), 422, "invalid-request", "/code")
     assert body["detail"] == "/cod: there is no field 'cod'; did you mean 'code'? (and 1 more, in `errors`)"
 
@@ -100,7 +100,7 @@ async def test_the_detail_begins_with_the_place_it_speaks_of(door, fields, detai
     assert body["detail"] == f"{body['errors'][0]['pointer']}: {body['errors'][0]['detail']}"
 
 
-async def test_null_is_told_to_be_left_out(door):
+async def test_null_is_refused_with_advice_to_leave_it_out(door):
     body = await refused(door, await door.execute("p", stdin=None), 422, "invalid-request", "/stdin")
     assert "leave the field out" in body["detail"]
 
@@ -121,7 +121,7 @@ async def test_a_huge_unknown_name_is_not_sent_back(door):
     assert len(response.text) < 2000
 
 
-async def test_an_unknown_language_is_told_the_nearest_and_what_is_available(door):
+async def test_an_unknown_language_gets_the_nearest_and_what_is_available(door):
     response = await door.execute("p", language="pyton")
     body = await refused(door, response, 400, "unknown-language", "/language")
     assert "'python'" in body["detail"]
@@ -146,7 +146,7 @@ async def test_code_over_the_limit_is_counted_in_bytes(open_door):
         assert (await door.execute("#éééé")).status_code == 200
 
 
-async def test_code_one_byte_too_long_is_told_in_bytes(door):
+async def test_code_one_byte_too_long_is_reported_in_bytes(door):
     body = await refused(door, await door.execute("#" * (2**20 + 1)), 400, "invalid-code", "/code")
     assert "the code is 1048577 bytes, above this server's cap of 1048576 bytes;" in body["detail"]
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.anyio
 MEBI = 2**20
 
 
-async def test_a_program_that_works_has_every_field_of_the_answer(door):
+async def test_a_program_that_works_has_every_field_of_the_response(door):
     response = await door.execute("print hi")
     assert response.status_code == 200
     assert response.headers["content-type"] == "application/json"
@@ -79,7 +79,7 @@ async def test_each_way_to_end_has_its_status_and_a_reason_to_act_on(door, code,
     assert body["output"] == body["stdout"]
 
 
-async def test_a_flood_is_stopped_and_told(open_door):
+async def test_a_flood_is_stopped_and_reported(open_door):
     async with open_door(max_flood="64KiB") as door:
         body = (await door.execute("flood 1000000")).json()
     assert body["status"] == "output_exceeded"
@@ -162,7 +162,7 @@ async def test_every_timeout_of_the_first_contract_is_taken(door, timeout):
     assert response.json()["error"] == f"Timed out after {timeout:g} s"
 
 
-async def test_bytes_that_are_not_utf8_are_told_as_replacement_characters(door):
+async def test_bytes_that_are_not_utf8_are_reported_as_replacement_characters(door):
     body = (await door.execute("bytes 61ff62")).json()
     assert body["stdout"] == "a\ufffdb"
     assert body["usage"]["stdout_bytes"] == 3
@@ -174,7 +174,7 @@ async def test_hostile_output_is_carried_whole(door):
     assert body["stdout"] == raw.decode()
 
 
-async def test_the_answer_stays_within_its_size_whatever_the_program_prints(open_door):
+async def test_the_response_stays_within_its_size_whatever_the_program_prints(open_door):
     async with open_door(max_response=10_000) as door:
         response = await door.execute(
             "bytes " + "01" * 20_000 + "\nerror-bytes " + "22" * 20_000 + "\nwrite f " + "y" * 9000
@@ -190,7 +190,7 @@ async def test_the_answer_stays_within_its_size_whatever_the_program_prints(open
     assert body["skipped_files"][0]["path"] == "f"
 
 
-async def test_every_answer_has_the_documented_shape(door):
+async def test_every_response_has_the_documented_shape(door):
     for code in ("print 1", "exit 2", "signal 9", "hang", "oom", "write a b", "skip a b"):
         ExecuteResponse.model_validate_json((await door.execute(code)).text)
 

@@ -43,7 +43,7 @@ async def first(open_door):
         yield door.client
 
 
-async def test_curl_of_health_is_answered(first):
+async def test_curl_of_health_gets_a_response(first):
     assert (await first.get("/health")).status_code == 200
 
 
@@ -58,7 +58,7 @@ async def test_curl_of_health_is_answered(first):
         {"code": "print 1"},
     ],
 )
-async def test_each_documented_call_is_answered_in_the_documented_shape(first, body):
+async def test_each_documented_call_responds_in_the_documented_shape(first, body):
     response = await first.post("/execute", json=body)
     assert response.status_code == 200
     jsonschema.validate(response.json(), ANSWER)
@@ -88,7 +88,7 @@ async def test_languages_are_listed_in_the_documented_shape(first):
     assert {"python", "javascript"} <= set(names)
 
 
-async def test_option_a_a_bearer_token_is_asked_for_and_taken(door):
+async def test_option_a_a_bearer_token_is_required_and_taken(door):
     body = {"code": "print 1", "language": "python"}
     assert (await door.client.post("/execute", json=body)).status_code == 401
     assert (await door.execute("print 1", language="python")).status_code == 200

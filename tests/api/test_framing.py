@@ -1,4 +1,4 @@
-"""What is HTTP and what is not: the bytes of requests, and how many answers of which kind they get."""
+"""What is HTTP and what is not: the bytes of requests, and how many responses of which kind they get."""
 
 import asyncio
 import json
@@ -107,7 +107,7 @@ async def echo(scope, receive, send):
 
 @pytest.fixture
 async def exchange():
-    """Hand these bytes to the protocol, in pieces of so many, and return statuses and bodies of the answers."""
+    """Hand these bytes to the protocol, in pieces of so many, and return statuses and bodies of the responses."""
     connections = []
 
     async def exchange_(text, piece):
@@ -121,7 +121,7 @@ async def exchange():
             if not client.closed:
                 connection.data_received(data[start : start + piece])
         await a_while()
-        return list(answers(client.sent)), client
+        return list(responses(client.sent)), client
 
     yield exchange_
     for connection in connections:
@@ -129,12 +129,12 @@ async def exchange():
 
 
 async def a_while():
-    """As many turns of the event loop as an answer takes, and more."""
+    """As many turns of the event loop as a response takes, and more."""
     for _ in range(50):
         await asyncio.sleep(0)
 
 
-def answers(sent):
+def responses(sent):
     while sent:
         head, _, rest = sent.partition(b"\r\n\r\n")
         length = int(next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))[15:])
@@ -144,7 +144,7 @@ def answers(sent):
 
 @pytest.mark.parametrize("piece", [10**6, 1], ids=["whole", "by bytes"])
 @pytest.mark.parametrize("name", TAKEN)
-async def test_what_keeps_the_rules_is_taken_and_answered_once(exchange, name, piece):
+async def test_what_keeps_the_rules_is_taken_and_gets_one_response(exchange, name, piece):
     sent, expected = TAKEN[name]
     found, _ = await exchange(sent, piece)
     assert found == [(200, text) for text in expected]
@@ -157,9 +157,9 @@ async def test_what_breaks_a_rule_gets_one_refusal_that_names_it(exchange, caplo
     sent, status, word = REFUSED[name]
     found, client = await exchange(sent + OK, piece)
     assert [number for number, _ in found] == [status]
-    told = json.loads(found[0][1])
-    assert word in told["detail"]
-    assert [record.request_id for record in caplog.records] == [told["instance"]]
+    problem = json.loads(found[0][1])
+    assert word in problem["detail"]
+    assert [record.request_id for record in caplog.records] == [problem["instance"]]
     assert client.ended
 
 
@@ -168,15 +168,15 @@ async def test_a_field_after_the_body_is_no_part_of_the_request(exchange):
     assert found == [(200, "POST / abc"), (200, "GET / ")]
 
 
-async def test_what_comes_after_a_refusal_is_heard_and_dropped(exchange, monkeypatch):
-    heard = []
-    monkeypatch.setattr(protocol.Linger, "received", lambda _: heard.append(1))
+async def test_what_comes_after_a_refusal_is_received_and_dropped(exchange, monkeypatch):
+    received = []
+    monkeypatch.setattr(protocol.Linger, "received", lambda _: received.append(1))
     found, _ = await exchange(f"x{OK}", 5)
     assert [status for status, _ in found] == [400]
-    assert len(heard) == 5  # pieces after the first
+    assert len(received) == 5  # pieces after the first
 
 
-async def test_a_client_that_takes_no_answer_is_hung_up_on_in_time(exchange, monkeypatch):
+async def test_a_client_that_takes_no_response_is_hung_up_on_in_time(exchange, monkeypatch):
     monkeypatch.setattr(transport, "FLUSH_SECONDS", 0)
     _, client = await exchange(OK, 10**6)
     assert not client.closed
@@ -189,7 +189,7 @@ async def test_a_client_that_takes_no_answer_is_hung_up_on_in_time(exchange, mon
     assert client.closed == "at once"
 
 
-async def test_the_rest_of_a_last_answer_has_its_time_and_no_more(exchange, monkeypatch):
+async def test_the_rest_of_a_last_response_has_its_time_and_no_more(exchange, monkeypatch):
     monkeypatch.setattr(transport, "FLUSH_SECONDS", 0)
     monkeypatch.setattr(Memory, "get_write_buffer_size", lambda _: 1)
     _, client = await exchange(OK.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"), 10**6)

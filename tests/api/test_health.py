@@ -24,7 +24,7 @@ async def ready(door):
     return response
 
 
-async def test_health_tells_version_languages_and_isolation(door):
+async def test_health_reports_version_languages_and_isolation(door):
     await ready(door)
     response = await door.client.get("/health")
     assert response.json() == {
@@ -36,7 +36,7 @@ async def test_health_tells_version_languages_and_isolation(door):
     }
 
 
-async def test_readiness_tells_what_stands_ready(door):
+async def test_readiness_reports_what_stands_ready(door):
     response = await ready(door)
     body = response.json()
     assert (body["status"], body["reasons"]) == ("ready", [])
@@ -92,7 +92,7 @@ async def test_draining_refuses_new_executions_and_lets_running_ones_finish(door
         await drained
 
 
-async def test_what_still_runs_when_the_drain_is_over_is_cancelled_and_told(open_door):
+async def test_what_still_runs_when_the_drain_is_over_is_cancelled_and_reported(open_door):
     async with open_door(drain_seconds=0) as door:
         running = asyncio.ensure_future(door.execute("print so far\nwait never"))
         while not door.backend.executions:
@@ -135,7 +135,7 @@ async def test_a_back_end_that_cannot_start_stops_the_start(make_app, monkeypatc
             pass
 
 
-async def test_languages_tell_name_version_and_availability(door):
+async def test_languages_report_name_version_and_availability(door):
     response = await door.client.get("/languages")
     languages = {language["name"]: language for language in response.json()["languages"]}
     assert languages["python"] == {
@@ -150,7 +150,7 @@ async def test_languages_tell_name_version_and_availability(door):
     assert (languages["cobol"]["available"], languages["cobol"]["version"]) == (False, None)
 
 
-async def test_languages_tell_the_packages_that_programs_can_import(open_door, tmp_path):
+async def test_languages_report_the_packages_that_programs_can_import(open_door, tmp_path):
     there = InstalledPackages(tmp_path, "pip", "/usr/bin/python3", (Package("numpy", "2.4.6"),), 1)
     python = replace(fake_languages().find("python"), packages=there)
     async with open_door(languages=Languages([python])) as door:

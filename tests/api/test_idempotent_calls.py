@@ -54,7 +54,7 @@ FIELDS = [
 ]
 
 
-async def test_the_same_request_again_gets_the_same_answer_and_runs_nothing(door):
+async def test_the_same_request_again_gets_the_same_response_and_runs_nothing(door):
     first = await door.execute("print 1", headers=KEY)
     second = await door.execute("print 1", headers=KEY)
     assert second.text == first.text
@@ -103,7 +103,7 @@ def changed(field):
     return WHOLE | {top: value}
 
 
-async def test_of_many_at_once_one_runs_and_the_others_are_told_to_wait(door):
+async def test_of_many_at_once_one_runs_and_the_others_have_to_wait(door):
     calls = [asyncio.ensure_future(door.execute("wait go\nprint 1", headers=KEY)) for _ in range(20)]
     done, running = await asyncio.wait(calls, timeout=10, return_when=asyncio.FIRST_COMPLETED)
     while len(running) > 1:
@@ -120,7 +120,7 @@ async def test_of_many_at_once_one_runs_and_the_others_are_told_to_wait(door):
     assert len(door.backend.executions) == 1
 
 
-async def test_an_answer_of_500_frees_the_key(door):
+async def test_a_response_of_500_frees_the_key(door):
     assert (await door.execute("die", headers=KEY)).status_code == 500
     assert (await door.execute("print 1", headers=KEY)).status_code == 200
 

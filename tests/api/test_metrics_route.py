@@ -1,4 +1,4 @@
-"""``GET /metrics``: what Prometheus is told, and what never becomes a label."""
+"""``GET /metrics``: what Prometheus gets, and what never becomes a label."""
 
 import asyncio
 
@@ -96,14 +96,14 @@ async def test_requests_are_measured_by_route_never_by_path(door):
     assert "secret" not in str(seen).lower()
 
 
-async def test_the_version_is_told(door):
+async def test_the_version_is_reported(door):
     seen = await samples(door)
     assert [labels for name, labels in seen if name == "codex_build_info"] == [
         (("version", __import__("codex_server").__version__),)
     ]
 
 
-async def test_without_a_token_nothing_is_told(door):
+async def test_without_a_token_nothing_is_reported(door):
     assert (await door.client.get("/metrics")).status_code == 401
 
 

@@ -34,13 +34,13 @@ async def test_every_path_refuses_wrong_methods_with_the_right_ones(door):
             assert method not in answer.headers["allow"].split(", ")
 
 
-async def test_options_tells_the_methods(door):
+async def test_options_lists_the_methods(door):
     response = await door.client.options("/execute")
     assert (response.status_code, response.headers["allow"], response.text) == (204, "OPTIONS, POST", "")
     assert (await door.client.options("/health")).headers["allow"] == "GET, HEAD, OPTIONS"
 
 
-async def test_head_answers_as_get_without_the_body(door):
+async def test_head_responds_as_get_without_the_body(door):
     for path in ("/", "/health", "/livez", "/readyz", "/languages", "/docs", "/openapi.json"):
         response = await door.client.head(path)
         assert response.status_code == 200, path
@@ -58,7 +58,7 @@ async def test_an_unknown_path_is_a_problem(door, path):
     assert len(response.text) < 1000
 
 
-async def test_a_fault_of_ours_tells_its_id_and_nothing_else(door, caplog, monkeypatch):
+async def test_a_fault_of_ours_reports_its_id_and_nothing_else(door, caplog, monkeypatch):
     def broken(*_args):
         raise RuntimeError("secret /root/path")
 
@@ -74,7 +74,7 @@ async def test_a_fault_of_ours_tells_its_id_and_nothing_else(door, caplog, monke
     ("error", "status"),
     [(errors.SandboxFault("at /sys/fs/cgroup"), 500), (errors.ProtocolViolation("frame 7 of /x"), 500)],
 )
-async def test_a_lost_sandbox_tells_nothing_of_the_inside(door, monkeypatch, caplog, error, status):
+async def test_a_lost_sandbox_shows_nothing_of_the_inside(door, monkeypatch, caplog, error, status):
     async def lost(*_args):
         raise error
 
@@ -131,6 +131,6 @@ async def test_with_a_public_address_the_type_is_a_whole_url(open_door):
 
 
 @pytest.mark.parametrize("path", ["/", "/health", "/docs", "/execute", "/nope"])
-async def test_a_browser_is_told_to_guess_no_type_and_to_name_no_page_elsewhere(door, path):
+async def test_a_browser_is_kept_from_guessing_types_and_from_naming_pages_elsewhere(door, path):
     headers = (await door.client.get(path)).headers
     assert (headers["x-content-type-options"], headers["referrer-policy"]) == ("nosniff", "no-referrer")

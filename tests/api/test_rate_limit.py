@@ -1,4 +1,4 @@
-"""How often a token may execute: 429, and the fields that tell before it comes to that."""
+"""How often a token may execute: 429, and the fields that report it before it comes to that."""
 
 import inspect
 
@@ -13,7 +13,7 @@ LIMITED = {"/execute", "/execute/batch", "/execute/stream", "/actions/execute"}
 """Every route that runs code."""
 
 
-async def test_above_the_policy_the_answer_is_429_and_says_when_to_come_back(open_door, limiter_clock):
+async def test_above_the_policy_the_response_is_429_and_says_when_to_come_back(open_door, limiter_clock):
     async with open_door(rate_limit="2/minute") as door:
         responses = [await door.execute("print 1") for _ in range(3)]
         assert [response.status_code for response in responses] == [200, 200, 429]
@@ -33,7 +33,7 @@ async def test_above_the_policy_the_answer_is_429_and_says_when_to_come_back(ope
         assert (await door.execute("print 1")).status_code == 200
 
 
-async def test_several_policies_are_all_told(open_door):
+async def test_several_policies_are_all_reported(open_door):
     async with open_door(rate_limit="5/second;1000/day") as door:
         response = await door.execute("print 1")
     assert response.headers["ratelimit-policy"] == '"second";q=5;w=1, "day";q=1000;w=86400'
@@ -54,7 +54,7 @@ async def test_refusals_carry_the_count_too(open_door):
     assert response.headers["ratelimit"].startswith('"hour";r=8;')
 
 
-async def test_a_replayed_answer_counts_too(open_door):
+async def test_a_replayed_response_counts_too(open_door):
     async with open_door(rate_limit="9/hour") as door:
         responses = [await door.execute("print 1", headers={"Idempotency-Key": "one"}) for _ in range(2)]
     assert responses[1].headers["idempotency-replayed"] == "true"

@@ -59,7 +59,7 @@ HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 
 
 @pytest.mark.parametrize(("name", "mode"), CASES)
-def test_every_call_gets_a_documented_answer(api, name, mode):
+def test_every_call_gets_a_documented_response(api, name, mode):
     # A schema cannot say which languages there are, or which paths collide: those refusals are documented ones.
     excluded = [positive_data_acceptance] if name == "executeCode" else []
 

@@ -81,15 +81,15 @@ async def test_a_connection_that_says_nothing_is_closed_in_time(serve, dial):
 
 
 async def test_header_body_and_what_nobody_reads_have_the_time_that_is_set_and_no_more(serve, dial, monkeypatch):
-    loop, asked = asyncio.get_running_loop(), []
+    loop, requested = asyncio.get_running_loop(), []
     set_timer, set_timeout = loop.call_later, asyncio.timeout
 
     def call_later(delay, callback, *args, **how):
-        asked.append((getattr(callback, "__name__", ""), delay))
+        requested.append((getattr(callback, "__name__", ""), delay))
         return set_timer(delay, callback, *args, **how)
 
     def timeout(delay):
-        asked.append(("timeout", delay))
+        requested.append(("timeout", delay))
         return set_timeout(delay)
 
     monkeypatch.setattr(loop, "call_later", call_later)
@@ -100,9 +100,9 @@ async def test_header_body_and_what_nobody_reads_have_the_time_that_is_set_and_n
         assert (await wire.response())[0] == 200
         await wire.send(b"POST /execute HTTP/1.1\r\nHost: x\r\nContent-Length: 900000000\r\n\r\nxxx")
         assert (await wire.response())[0] == 401
-    assert {delay for name, delay in asked if name == "_header_is_late"} == {77.5}
-    assert ("timeout", 77.5) in asked
-    assert ("_look", 5.0) in asked
+    assert {delay for name, delay in requested if name == "_header_is_late"} == {77.5}
+    assert ("timeout", 77.5) in requested
+    assert ("_look", 5.0) in requested
 
 
 async def test_dripping_empty_lines_does_not_hold_a_connection(serve, dial):
@@ -208,7 +208,7 @@ async def test_head_and_options_over_a_socket_send_no_body(serve, dial):
         assert (status, fields["allow"]) == (204, "get, head, options, post")
 
 
-async def test_no_answer_waits_for_an_acknowledgement(serve, dial, monkeypatch):
+async def test_no_response_waits_for_an_acknowledgement(serve, dial, monkeypatch):
     seen = []
     made = GuardedProtocol.connection_made
 
@@ -223,7 +223,7 @@ async def test_no_answer_waits_for_an_acknowledgement(serve, dial, monkeypatch):
     assert seen == [1]
 
 
-async def test_a_hundred_clients_at_once_all_get_their_own_answer(serve):
+async def test_a_hundred_clients_at_once_all_get_their_own_response(serve):
     async with serve(queue_length=200, max_concurrency=4) as door:
         limits = httpx2.Limits(max_connections=100)
         async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{door.port}", timeout=60, limits=limits) as client:

@@ -51,12 +51,12 @@ async def test_each_event_is_on_the_wire_before_the_next_one_happens(serve):
         assert not {"stdout", "stderr", "output"} & finished.keys()
 
 
-async def test_the_last_event_is_the_answer_of_execute(serve):
+async def test_the_last_event_is_the_response_of_execute(serve):
     async with serve() as door:
         *_, finished = await all_lines(door, "print a\nerror b")
-        answer = (await door.execute("print a\nerror b")).json()
-        assert finished.keys() - {"id", "type"} == answer.keys() - {"stdout", "stderr", "output"}
-        assert finished["error"] == answer["error"]
+        whole = (await door.execute("print a\nerror b")).json()
+        assert finished.keys() - {"id", "type"} == whole.keys() - {"stdout", "stderr", "output"}
+        assert finished["error"] == whole["error"]
 
 
 async def test_by_default_they_are_server_sent_events(serve):
@@ -72,8 +72,8 @@ async def test_by_default_they_are_server_sent_events(serve):
 async def test_what_is_refused_is_a_plain_problem(serve):
     async with serve(max_concurrency=1, queue_length=0) as door:
         for fields, status in (({"code": ""}, 400), ({"code": "x", "language": "pyton"}, 400), ({"cod": "x"}, 422)):
-            answer = await door.client.post("/execute/stream", json=fields, headers=BEARER)
-            assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+            refused = await door.client.post("/execute/stream", json=fields, headers=BEARER)
+            assert (refused.status_code, refused.headers["content-type"]) == (status, "application/problem+json")
         assert (await door.client.post("/execute/stream", json={"code": "print"})).status_code == 401
         async with following(door, "wait go") as response:
             busy = await door.client.post("/execute/stream", json={"code": "print"}, headers=BEARER)
@@ -84,10 +84,10 @@ async def test_what_is_refused_is_a_plain_problem(serve):
 
 async def test_a_key_for_repetition_is_refused_for_nothing_is_kept(serve):
     async with serve() as door:
-        answer = await door.client.post(
+        refused = await door.client.post(
             "/execute/stream", json={"code": "print"}, headers=BEARER | {"Idempotency-Key": "k"}
         )
-        assert (answer.status_code, door.backend.executions) == (422, [])
+        assert (refused.status_code, door.backend.executions) == (422, [])
 
 
 async def test_a_sandbox_that_is_lost_ends_the_stream_with_a_problem(serve):

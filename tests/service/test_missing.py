@@ -50,7 +50,7 @@ def test_other_failures_and_successes_get_no_hint(languages: Languages) -> None:
     assert advise(ended("ModuleNotFoundError: No module named 'polars'", exit_code=0), languages) is None
 
 
-def test_the_hint_is_kept_when_the_answer_has_to_be_short(languages: Languages) -> None:
+def test_the_hint_is_kept_when_the_response_has_to_be_short(languages: Languages) -> None:
     one = ended("x" * 30_000 + "\nModuleNotFoundError: No module named 'polars'\n")
     response = fit(build_response(one, explain(one)), explain(one), 10_000, hint := advise(one, languages))
     assert len(encode(response)) <= 10_000

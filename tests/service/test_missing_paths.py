@@ -1,4 +1,4 @@
-"""``service/missing_paths.py``: a program that looked for its files at another interpreter's place is told ours."""
+"""``service/missing_paths.py``: a program that looked for its files at another interpreter's place gets ours."""
 
 import pytest
 
@@ -23,7 +23,7 @@ from codex_server.service.missing_paths import hint_for_missing_path
         (f"cat: /mnt/data/{'x' * 3000}: No such file or directory\n", "data.csv"),
     ],
 )
-def test_a_path_of_another_interpreter_is_answered_with_a_relative_one(stderr: str, name: str) -> None:
+def test_a_path_of_another_interpreter_gets_a_relative_one(stderr: str, name: str) -> None:
     hint = hint_for_missing_path(stderr)
     assert hint is not None
     assert f"such as '{name}'" in hint

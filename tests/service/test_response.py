@@ -1,4 +1,4 @@
-"""``service/response.py``: what a model is told of an outcome."""
+"""``service/response.py``: what a model gets of an outcome."""
 
 import base64
 from datetime import UTC, datetime
@@ -102,7 +102,7 @@ def test_binary_files_come_as_base64_and_text_as_text():
     assert [file.size for file in response.files] == [3, 2, 3, 4, 0]
 
 
-def test_names_that_are_no_text_do_not_break_the_answer():
+def test_names_that_are_no_text_do_not_break_the_response():
     ended = outcome(
         files=(OutputFile("bad\udcff", b"x"),), skipped_files=(SkippedFile("worse\udcfe", None, "odd\udcfd"),)
     )
@@ -111,7 +111,7 @@ def test_names_that_are_no_text_do_not_break_the_answer():
     assert '"worse?"' in text
 
 
-@pytest.mark.parametrize(("measured", "told"), [(None, None), (0.0, 0.0), (0.12345678, 0.123457)])
-def test_what_could_not_be_measured_is_null_and_never_nothing(measured, told):
+@pytest.mark.parametrize(("measured", "shown"), [(None, None), (0.0, 0.0), (0.12345678, 0.123457)])
+def test_what_could_not_be_measured_is_null_and_never_nothing(measured, shown):
     response = build_response(outcome(cpu_seconds=measured), None)
-    assert response.usage.cpu_seconds == told
+    assert response.usage.cpu_seconds == shown

@@ -55,7 +55,7 @@ def response(stdout="", stderr="", reason=None, files=(), skipped=()):
 
 @settings(max_examples=examples(150))
 @given(TEXTS, TEXTS, st.sampled_from([None, "Exit code 1"]), FILES, SKIPPED)
-def test_whatever_is_in_it_the_answer_fits_and_tells_what_is_missing(stdout, stderr, reason, files, skipped):
+def test_whatever_is_in_it_the_response_fits_and_reports_what_is_missing(stdout, stderr, reason, files, skipped):
     whole = response(stdout, stderr, reason, files, skipped)
     fitted = fit(whole, reason, ROOM)
     assert len(encode(fitted)) <= ROOM
@@ -64,8 +64,8 @@ def test_whatever_is_in_it_the_answer_fits_and_tells_what_is_missing(stdout, std
     assert fitted.error == join_error(reason, fitted.stderr)
     assert fitted.truncated.stdout == (fitted.stdout != stdout)
     assert fitted.truncated.stderr == (fitted.stderr != stderr)
-    told = len(fitted.files) + len(fitted.skipped_files)
-    assert told == len(files) + len(skipped) or fitted.skipped_files[-1].path == "*"
+    listed = len(fitted.files) + len(fitted.skipped_files)
+    assert listed == len(files) + len(skipped) or fitted.skipped_files[-1].path == "*"
     if len(encode(whole)) <= ROOM:
         assert fitted == whole
 
@@ -161,13 +161,13 @@ def test_of_a_stream_far_above_the_size_the_ends_are_kept_and_the_rest_is_counte
 
     stdout = fit(response(text), None, ROOM).stdout
 
-    head, told, tail = stdout.partition(stdout.strip("az"))
+    head, marked, tail = stdout.partition(stdout.strip("az"))
     assert set(head) == {"a"}
     assert set(tail) == {"z"}
-    assert told == mark(len(text) - len(head) - len(tail))
+    assert marked == mark(len(text) - len(head) - len(tail))
 
 
-def test_an_answer_that_is_one_character_too_long_is_shortened():
+def test_a_response_that_is_one_character_too_long_is_shortened():
     whole = response("x" * 5000, skipped=[("name", "reason")])
     room = len(encode(whole))
     assert fit(whole, None, room) == whole

@@ -98,12 +98,12 @@ def test_the_first_contract_is_part_of_the_document(document):
     request = document["components"]["schemas"]["ExecuteRequest"]["properties"]
     assert request["language"]["default"] == "python"
     assert (request["timeout"]["default"], request["timeout"]["minimum"], request["timeout"]["maximum"]) == (10, 1, 30)
-    answer = document["components"]["schemas"]["ExecuteResponse"]["properties"]
-    assert {"output", "error", "exit_code", "execution_time", "timestamp"} <= set(answer)
+    response = document["components"]["schemas"]["ExecuteResponse"]["properties"]
+    assert {"output", "error", "exit_code", "execution_time", "timestamp"} <= set(response)
     assert {"400", "500"} <= set(document["paths"]["/execute"]["post"]["responses"])
 
 
-def test_problems_are_told_as_problems_only(document):
+def test_problems_are_described_as_problems_only(document):
     for path, _, op in operations(document):
         for status, answer in op["responses"].items():
             if status != "200" and op["operationId"] != "readiness":
