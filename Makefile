@@ -1,4 +1,4 @@
-# One door for every command. `make help` lists them.
+# All commands of the project. `make help` lists them.
 #
 # `make serve` and `make test` need Python 3.11 or newer (with venv), make, and a package registry that pip can reach;
 # no root, no daemon, no other package. What they install goes into .venv; a stamp in it makes the next call immediate.
@@ -18,19 +18,19 @@ PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
 RUN := $(VENV)/bin/python
 SERVE := $(VENV)/.ready-to-serve
 TEST := $(VENV)/.ready-to-test
-# Tests run beside one another, on as many workers as there are processors (JOBS=0: in one process, one by one).
-# Compiled files are kept, whatever the environment says: else each worker would compile them all, at each run.
+# Tests run in parallel, on as many workers as there are CPUs (JOBS=0: in one process, one by one).
+# Compiled files are kept regardless of the environment: otherwise each worker would compile them at each run.
 JOBS ?= auto
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(RUN) -m pytest --numprocesses=$(JOBS) --maxprocesses=4 --dist=loadgroup
-# Told in one line; all that pip says goes into the log, which a failure names.
+# Progress is one line; pip's whole output goes into the log, which a failure names.
 INSTALL_LOG := $(VENV)/install.log
 
-# A virtual environment whose interpreter is gone (a moved folder, an upgraded system) is made anew.
+# A virtual environment whose interpreter is gone (a moved folder, an upgraded system) is created again.
 ifneq ($(wildcard $(VENV)/pyvenv.cfg),)
 $(shell $(RUN) -c '' >/dev/null 2>&1 || rm -rf $(VENV))
 endif
 
-# Finds the interpreter, or says what is missing and how to get it.
+# Finds the interpreter, or prints what is missing and how to install it.
 define FIND_PYTHON
 found=; old=; \
 for candidate in $(or $(PYTHON),$(PYTHONS)); do \
@@ -39,7 +39,7 @@ for candidate in $(or $(PYTHON),$(PYTHONS)); do \
 	old="$$old $$candidate is $$("$$path" --version 2>&1 || true)."; \
 done; \
 if [ -z "$$found" ]; then \
-	echo "make: Codex Server needs Python 3.11 or newer, and there is none here.$$old" >&2; \
+	echo "make: Codex Server needs Python 3.11 or newer, and found none.$$old" >&2; \
 	echo "      Install one (Debian 12, Ubuntu 24.04: apt install python3 python3-venv; Fedora: dnf install python3.12)," >&2; \
 	echo "      or name one: make $(or $(MAKECMDGOALS),serve) PYTHON=/path/to/python3" >&2; exit 1; \
 fi; \
@@ -65,16 +65,16 @@ test: $(TEST) ## Install what tests need and run all that must hold for a change
 	@exec $(PYTEST) $(ARGS)
 
 .PHONY: test-quick
-test-quick: $(TEST) ## The same at the strongest level alone, without what installs, builds, floods or kills
+test-quick: $(TEST) ## Run the quick tests: only the strongest level, nothing that installs, builds, floods or kills
 	@CODEX_TEST_TIER=quick exec $(PYTEST) $(ARGS)
 
 .PHONY: test-nightly
-test-nightly: $(TEST) ## The exhaustive variants too: full lengths, full cross products, and the list of mutations
+test-nightly: $(TEST) ## Run the exhaustive variants too: full lengths, full cross products, and the list of mutations
 	@CODEX_TEST_TIER=nightly $(PYTEST) $(ARGS)
 	@exec $(RUN) -m tests.mutation
 
 .PHONY: check
-check: $(TEST) ## Lint, format, types, floors, and that openapi.yaml and the generated pages are current
+check: $(TEST) ## Lint, format, types, layers, and that openapi.yaml and the generated pages are current
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
@@ -83,7 +83,7 @@ check: $(TEST) ## Lint, format, types, floors, and that openapi.yaml and the gen
 	$(RUN) docs/generate.py --check
 
 .PHONY: format
-format: $(TEST) ## Put the code into the house's format
+format: $(TEST) ## Format the code
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
@@ -92,19 +92,19 @@ bench: $(TEST) ## Measure against bare interpreters on this machine and print th
 	@exec $(RUN) -m benchmarks $(ARGS)
 
 .PHONY: load
-load: $(TEST) ## Let ever more clients come and print throughput, latency, refusals and memory (ARGS="--seconds 30")
+load: $(TEST) ## Run a growing number of clients and print throughput, latency, rejections and memory (ARGS="--seconds 30")
 	@exec $(RUN) -m benchmarks.load $(ARGS)
 
 .PHONY: soak
-soak: $(TEST) ## Run 20,000 mixed executions at each level and see that nothing is left behind (CODEX_SOAK=1000 for less)
+soak: $(TEST) ## Run 20,000 mixed executions at each level and check that nothing is left behind (CODEX_SOAK=1000 for less)
 	@CODEX_TEST_TIER=nightly exec $(PYTEST) tests/load/test_soak.py $(ARGS)
 
 .PHONY: openapi
-openapi: $(SERVE) ## Write openapi.yaml anew from the app
+openapi: $(SERVE) ## Write openapi.yaml from the app
 	$(RUN) -m codex_server openapi --output openapi.yaml
 
 .PHONY: docs
-docs: $(SERVE) ## Write what is generated anew: docs/cli.md, settings.md, problems.md, README.md's table, seccomp.json
+docs: $(SERVE) ## Write the generated files: docs/cli.md, settings.md, problems.md, README.md's table, seccomp.json
 	$(RUN) docs/generate.py
 
 .PHONY: setup
@@ -115,7 +115,7 @@ wheel: $(TEST) ## Build the wheel into dist/
 	$(RUN) -m pip wheel . --no-deps --no-build-isolation --wheel-dir dist
 
 .PHONY: lock
-lock: ## Resolve the dependencies anew and write requirements.lock
+lock: ## Resolve the dependencies again and write requirements.lock
 	@$(FIND_PYTHON); \
 	fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
 	"$$found" -m venv "$$fresh"; \
