@@ -69,7 +69,7 @@ def _read_all(descriptor: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Starts:
-    """How many starts a window saw, and the processor time that they took."""
+    """How many starts a window saw, and the CPU time that they took."""
 
     count: int
     seconds: float

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from benchmarks.bare import Bare, Lanes
 from benchmarks.server import Gate, Server
-from benchmarks.wire import BadAnswer, Connection
+from benchmarks.wire import BadResponse, Connection
 from codex_server.interpreters import Interpreter
 
 PRINTS_ONE = b'"output":"1\\n"'
-"""In the answer of a program that printed 1."""
+"""In the response of a program that printed 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +57,9 @@ class Bench:
         return Bare((str(self.plain_python), *flags, "-c", code), b"1\n")
 
     def try_execution(self, language: str, code: str) -> dict[str, object]:
-        """One execution's answer, whatever its outcome. Raises ``BadAnswer`` when it has none."""
-        answer = self.connection.ask(self.server.address.execute(language, code))
-        if answer.status != 200:
-            raise BadAnswer(f"HTTP {answer.status}: {answer.body[:500]!r}")
-        outcome: dict[str, object] = json.loads(answer.body)
+        """One execution's response, whatever its outcome. Raises ``BadResponse`` when it has none."""
+        response = self.connection.exchange(self.server.address.execute(language, code))
+        if response.status != 200:
+            raise BadResponse(f"HTTP {response.status}: {response.body[:500]!r}")
+        outcome: dict[str, object] = json.loads(response.body)
         return outcome

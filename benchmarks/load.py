@@ -1,4 +1,4 @@
-"""``python -m benchmarks.load``: the server alone under ever more clients; one table, and JSON."""
+"""``python -m benchmarks.load``: the server alone under a growing number of clients; one table, and JSON."""
 
 import argparse
 import json
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.machine import keep_to_processors, load_average, read_machine
-from benchmarks.rows.load import CROWDS, Footprint, footprint, measure_line, render_load
+from benchmarks.rows.load import CLIENT_COUNTS, Footprint, footprint, measure_line, render_load
 from benchmarks.server import Gate, pool_sizes, running_server
 from benchmarks.suite import PROCESSORS, Report
 from benchmarks.wire import Connection
@@ -20,14 +20,18 @@ def read_arguments(words: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.load",
-        description="Start a server and let ever more clients run Python print(1), each again as soon as it is "
-        "answered; one that is told 503 waits as long as Retry-After says. Exit code 1 when any answer was wrong.",
+        description="Start a server and let a growing number of clients run Python print(1), each again as soon as "
+        "it has the response; after a 503 it waits for Retry-After. Exit code 1 when any response was wrong.",
         epilog="example: make load ARGS='--seconds 30 --clients 10 --clients 100'",
     )
     parser.add_argument("--quick", action="store_true", help=f"{_QUICK_SECONDS:g} s at each number of clients")
     parser.add_argument("--seconds", type=_positive, help=f"how long at each number of clients (default {_SECONDS:g})")
     parser.add_argument(
-        "--clients", type=_positive_int, action="append", metavar="N", help=f"default {', '.join(map(str, CROWDS))}"
+        "--clients",
+        type=_positive_int,
+        action="append",
+        metavar="N",
+        help=f"default {', '.join(map(str, CLIENT_COUNTS))}",
     )
     parser.add_argument("--json", type=Path, default=LATEST, metavar="PATH", help="where to write all figures")
     return parser.parse_args(words)
@@ -47,7 +51,7 @@ def main() -> None:
     """Run; the table goes to standard output."""
     arguments = read_arguments()
     seconds = arguments.seconds or (_QUICK_SECONDS if arguments.quick else _SECONDS)
-    report, before = measure(tuple(arguments.clients or CROWDS), seconds)
+    report, before = measure(tuple(arguments.clients or CLIENT_COUNTS), seconds)
     print(f"{report.title()}\n\n{render_load(report.load_table, before)}\n")
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     figures = report.as_json() | {"window_seconds": seconds, "before": before.as_json()}
@@ -56,19 +60,19 @@ def main() -> None:
     wrong = [line.tally for line in report.load_table if line.tally.errors]
     if wrong:
         raise SystemExit(
-            f"{sum(tally.errors for tally in wrong)} answers were wrong; the first: {wrong[0].first_error}"
+            f"{sum(tally.errors for tally in wrong)} responses were wrong; the first: {wrong[0].first_error}"
         )
 
 
-def measure(crowds: tuple[int, ...], seconds: float) -> tuple[Report, Footprint]:
-    """A line for each of ``crowds``, and the memory before the first, when the server had answered a few."""
+def measure(counts: tuple[int, ...], seconds: float) -> tuple[Report, Footprint]:
+    """Measure a line for each of ``counts``, and the memory before the first, after a warm-up."""
     report = Report(read_machine(), keep_to_processors(PROCESSORS), load_average())
     with running_server() as server, Connection(server.address) as connection:
         full = Gate(connection, pool_sizes())
         measure_line(server, full, _WARM_UP_CLIENTS, _WARM_UP_SECONDS)
         before = footprint(server.family())
         report.isolation = str(server.facts()["isolation"])
-        for clients in crowds:
+        for clients in counts:
             print(f"{clients} clients for {seconds:g} s", file=sys.stderr, flush=True)
             report.load_table.append(measure_line(server, full, clients, seconds))
     report.load_after = load_average()

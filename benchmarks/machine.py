@@ -55,20 +55,20 @@ def parse_processor(cpuinfo: str) -> str:
 
 
 def _git(*words: str) -> str:
-    """What git answers; empty where there is no git or no checkout."""
+    """What git prints; empty where there is no git or no checkout."""
     try:
-        answer = subprocess.run(
+        response = subprocess.run(
             ["git", "-C", str(_ROOT), *words], capture_output=True, text=True, timeout=20, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return answer.stdout.strip() if answer.returncode == 0 else ""
+    return response.stdout.strip() if response.returncode == 0 else ""
 
 
 def version_of(program: str) -> str:
     """What ``program --version`` says, without the program's name."""
-    answer = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=False)
-    return (answer.stdout or answer.stderr).strip().removeprefix("Python ").removeprefix("v")
+    response = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=False)
+    return (response.stdout or response.stderr).strip().removeprefix("Python ").removeprefix("v")
 
 
 def keep_to_processors(number: int) -> int:

@@ -12,7 +12,7 @@ ROOT = Path(sys.prefix) / "data-packages"
 
 
 def install_missing(say: Callable[[str], None]) -> None:
-    """Install what is not there (the first time: minutes); what cannot be had is told, and its rows are skipped."""
+    """Install missing packages (minutes at the first time); a failure is reported, and its rows are skipped."""
     missing = {lang.wanted.folder: lang.wanted for lang in load_languages(packages=ROOT) if lang.wanted}
     for wanted in missing.values():
         if not wanted.installed():

@@ -1,4 +1,4 @@
-"""The server's processes as the kernel counts them: who is whose child, processor time, memory."""
+"""The server's processes as the kernel counts them: who is whose child, CPU time, memory."""
 
 import os
 import re
@@ -16,7 +16,7 @@ class NotReadable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One line of ``/proc/<pid>/stat``. Seconds of processor time: its own, and that of children it waited for."""
+    """One line of ``/proc/<pid>/stat``. Seconds of CPU time: its own, and that of children it waited for."""
 
     pid: int
     parent: int
@@ -46,7 +46,7 @@ class Family:
 
     @property
     def cpu_seconds(self) -> float:
-        """Processor time of the server and of everything below it; those who ended are in their parents' accounts."""
+        """CPU time of the server and of everything below it; those who ended are in their parents' accounts."""
         below = (*self.zygotes, *self.inits, *self.workers)
         settled = (process.own_cpu_seconds + process.children_cpu_seconds for process in below)
         return self.server.own_cpu_seconds + sum(process.own_cpu_seconds for process in self.launchers) + sum(settled)
@@ -67,7 +67,7 @@ def parse_memory(text: str) -> Memory:
 
 
 def family_in(processes: Iterable[Process], server: int, first: Callable[[Process], bool]) -> Family:
-    """Who is who below the process ``server``; ``first`` tells PID 1 of a slot. Raises ``KeyError`` when it is gone."""
+    """The processes below ``server``; ``first`` marks PID 1 of a slot. Raises ``KeyError`` when it is gone."""
     known = {process.pid: process for process in processes}
     children: dict[int, list[Process]] = {}
     for process in known.values():

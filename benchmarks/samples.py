@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 Source = Callable[[], float]
-"""Does one thing and tells how many seconds it took."""
+"""Does one thing and returns how many seconds it took."""
 WARM_UP_ROUNDS = 3
 """Rounds whose samples are thrown away."""
 LEAST_ROUNDS = 10

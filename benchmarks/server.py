@@ -44,10 +44,10 @@ class Server:
         return family_of(self.process.pid)
 
     def facts(self) -> dict[str, object]:
-        """What ``/health`` tells."""
+        """The body of ``/health``."""
         with Connection(self.address) as connection:
-            answer: dict[str, object] = json.loads(connection.ask(self.address.get("/health")).body)
-            return answer
+            response: dict[str, object] = json.loads(connection.exchange(self.address.get("/health")).body)
+            return response
 
 
 class Gate:
@@ -67,7 +67,7 @@ class Gate:
             time.sleep(_PAUSE_SECONDS)
 
     def _missing(self) -> dict[str, int]:
-        armed = json.loads(self._connection.ask(self._request).body)["armed"]
+        armed = json.loads(self._connection.exchange(self._request).body)["armed"]
         return {pool: count for pool, count in armed.items() if count < self._sizes.get(pool, 1)}
 
 
@@ -80,7 +80,7 @@ def pool_sizes() -> dict[str, int]:
 
 @contextmanager
 def running_server(backend: str = "embedded") -> Iterator[Server]:
-    """A server that answers; it is stopped at the end. Raises ``ServerFailed`` with what it said."""
+    """A running server; it is stopped at the end. Raises ``ServerFailed`` with what it said."""
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="codex-bench-"))
         errors = stack.enter_context(tempfile.TemporaryFile())

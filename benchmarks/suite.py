@@ -90,7 +90,7 @@ class Wish:
 
 
 def run(wish: Wish, say: Callable[[str], None]) -> Report:
-    """Measure; ``say`` is told what is under way."""
+    """Measure; ``say`` receives the current step."""
     report = Report(read_machine(), keep_to_processors(PROCESSORS), load_average())
     with ExitStack() as stack:
         bench = _open(wish, say, stack)

@@ -1,4 +1,4 @@
-"""Rows with a ratio, a target and whether it holds; as text for eyes, as JSON for programs."""
+"""Rows with a ratio, a target and whether it holds; as text for people, as JSON for programs."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The least of HTTP/1.1 that measures a server: requests as ready-made bytes, answers read to their announced end."""
+"""The least of HTTP/1.1 that measures a server: requests as ready-made bytes, responses read to their announced end."""
 
 import json
 import re
@@ -11,11 +11,11 @@ _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 _RETRY_AFTER = re.compile(rb"\r\nretry-after: *(\d+)\r\n", re.IGNORECASE)
 _CHUNK = 2**18
 _IDLE_SECONDS = 2.0
-ANSWER_SECONDS = 60.0
-"""Longest wait for one answer: something is broken when it takes as long."""
+RESPONSE_SECONDS = 60.0
+"""Longest wait for one response: something is broken when it takes as long."""
 
 
-class BadAnswer(Exception):
+class BadResponse(Exception):
     """The server answered something else than what the benchmark asked for; a figure would mean nothing."""
 
 
@@ -42,13 +42,13 @@ class Address:
 
     def connect(self) -> socket.socket:
         """A connection without Nagle's delay."""
-        connection = socket.create_connection((self.host, self.port), timeout=ANSWER_SECONDS)
+        connection = socket.create_connection((self.host, self.port), timeout=RESPONSE_SECONDS)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """A status, a body, and the whole seconds of ``Retry-After`` where there is one."""
 
     status: int
@@ -56,29 +56,29 @@ class Answer:
     retry_after: int | None = None
 
 
-class AnswerReader:
-    """Puts one answer after the other together from what arrives."""
+class ResponseReader:
+    """Puts one response after the other together from what arrives."""
 
     def __init__(self) -> None:
         self._seen = b""
 
-    def feed(self, data: bytes) -> Answer | None:
-        """The answer that ``data`` completes, if it does. Raises ``BadAnswer`` when no length is announced."""
+    def feed(self, data: bytes) -> Response | None:
+        """The response that ``data`` completes, if it does. Raises ``BadResponse`` when no length is announced."""
         self._seen += data
         end = self._seen.find(b"\r\n\r\n")
         if end < 0:
             return None
         length = _LENGTH.search(self._seen, 0, end + 2)
         if length is None:
-            raise BadAnswer(f"an answer without Content-Length: {self._seen[:200]!r}")
+            raise BadResponse(f"a response without Content-Length: {self._seen[:200]!r}")
         begin, size = end + 4, int(length[1])
         if len(self._seen) < begin + size:
             return None
         advice = _RETRY_AFTER.search(self._seen, 0, end + 2)
         retry_after = int(advice[1]) if advice else None
-        answer = Answer(int(self._seen[9:12]), self._seen[begin : begin + size], retry_after)
+        response = Response(int(self._seen[9:12]), self._seen[begin : begin + size], retry_after)
         self._seen = self._seen[begin + size :]
-        return answer
+        return response
 
 
 class Connection:
@@ -90,7 +90,7 @@ class Connection:
 
     def _connect(self) -> None:
         self._socket = self.address.connect()
-        self._reader = AnswerReader()
+        self._reader = ResponseReader()
         self._used_at = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -105,24 +105,24 @@ class Connection:
             self._socket.close()
             self._connect()
 
-    def ask(self, request: bytes) -> Answer:
-        """Send ``request`` and read its answer. Raises ``BadAnswer`` when the server hangs up."""
+    def exchange(self, request: bytes) -> Response:
+        """Send ``request`` and read its response. Raises ``BadResponse`` when the server hangs up."""
         self.freshen()
         self._used_at = time.monotonic()
         self._socket.sendall(request)
         while True:
             data = self._socket.recv(_CHUNK)
             if not data:
-                raise BadAnswer("the server closed the connection instead of answering")
-            if answer := self._reader.feed(data):
-                return answer
+                raise BadResponse("the server closed the connection instead of responding")
+            if response := self._reader.feed(data):
+                return response
 
     def timed(self, request: bytes, wanted: bytes) -> float:
-        """Seconds from the first byte out to the last byte in. Raises ``BadAnswer`` unless ``wanted`` is in it."""
+        """Seconds from the first byte out to the last byte in. Raises ``BadResponse`` unless ``wanted`` is in it."""
         self.freshen()
         began = time.perf_counter()
-        answer = self.ask(request)
+        response = self.exchange(request)
         took = time.perf_counter() - began
-        if answer.status != 200 or wanted not in answer.body:
-            raise BadAnswer(f"HTTP {answer.status}, without {wanted!r}: {answer.body[:500]!r}")
+        if response.status != 200 or wanted not in response.body:
+            raise BadResponse(f"HTTP {response.status}, without {wanted!r}: {response.body[:500]!r}")
         return took

@@ -11,7 +11,7 @@ import pytest
 
 VARIABLE = "CODEX_REQUIRE_LEVELS"
 LEVELS = ("full", "namespaces", "confined")
-"""Of the embedded back end, from the strongest to the weakest."""
+"""Of the embedded backend, from the strongest to the weakest."""
 NAMES = {
     "full": "the isolation level: root, and cgroups",
     "namespaces": "the isolation level: user namespaces",

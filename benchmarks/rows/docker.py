@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.bare import Bare
 from benchmarks.bench import PRINTS_ONE, Bench
-from benchmarks.crowd import crowd
+from benchmarks.closed_loop import run_clients
 from benchmarks.rows.latency import PYTHON_CODE
 from benchmarks.samples import Samples, interleave, median
 from benchmarks.server import Gate, Server, pool_sizes, running_server
@@ -95,7 +95,7 @@ def rate(bench: Bench, run: Bare) -> Iterator[Row | Skipped]:
         for _ in range(bench.effort.windows):
             full()
             request = server.address.execute("python", PYTHON_CODE)
-            ours.append(crowd(server.address, request, PRINTS_ONE, clients=CLIENTS, seconds=seconds).rate)
+            ours.append(run_clients(server.address, request, PRINTS_ONE, clients=CLIENTS, seconds=seconds).rate)
             full()
             other.append(bench.lanes.run(run, seconds).rate)
     yield Row(
@@ -142,7 +142,7 @@ def _obstacle(docker: str | None) -> str:
     if docker is None:
         return "there is no docker command"
     if not _succeeds(docker, "version"):
-        return "the Docker engine does not answer"
+        return "the Docker engine does not respond"
     if not _succeeds(docker, "image", "inspect", IMAGE):
         return f"the image {IMAGE} is not here; make it with `codex-server runners build python`"
     return ""
@@ -150,7 +150,7 @@ def _obstacle(docker: str | None) -> str:
 
 def _succeeds(*command: str) -> bool:
     try:
-        answer = subprocess.run(command, capture_output=True, timeout=20, check=False)
+        response = subprocess.run(command, capture_output=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return False
-    return answer.returncode == 0
+    return response.returncode == 0

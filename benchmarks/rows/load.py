@@ -1,22 +1,22 @@
-"""What becomes of latency, throughput and the server's memory as more clients come."""
+"""Latency, throughput and the server's memory with a growing number of clients."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.bench import PRINTS_ONE, Bench
-from benchmarks.crowd import Tally, crowd
+from benchmarks.closed_loop import Tally, run_clients
 from benchmarks.processes import Family, NotReadable, memory_of
 from benchmarks.rows.latency import PYTHON_CODE
 from benchmarks.server import Gate, Server
 from benchmarks.table import Row, Skipped, Target, as_mebibytes, milliseconds, render_columns
 
-CROWDS = (1, 2, 5, 10, 20, 50)
+CLIENT_COUNTS = (1, 2, 5, 10, 20, 50)
 
 
 def tail(bench: Bench) -> Iterator[Row | Skipped]:
-    """How far the slowest of a hundred is from the median, at concurrency 2."""
-    samples = crowd_on(bench.server, bench.full, 2, bench.effort.load_window * 2).samples
+    """The ratio of p99 to the median, at concurrency 2."""
+    samples = run_clients_on(bench.server, bench.full, 2, bench.effort.load_window * 2).samples
     yield Row(
         "tail",
         "Python print(1), p99 : p50 at concurrency 2",
@@ -73,22 +73,22 @@ class LoadLine:
 
 
 def measure_load(bench: Bench) -> list[LoadLine]:
-    """Python ``print(1)`` by ever more clients."""
-    return [measure_line(bench.server, bench.full, clients, bench.effort.load_window) for clients in CROWDS]
+    """Python ``print(1)`` with a growing number of clients."""
+    return [measure_line(bench.server, bench.full, clients, bench.effort.load_window) for clients in CLIENT_COUNTS]
 
 
 def measure_line(server: Server, full: Gate, clients: int, seconds: float) -> LoadLine:
-    """One line: the crowd comes when every pool is full; the memory is read when they are so again."""
-    tally = crowd_on(server, full, clients, seconds)
+    """Measure one line: start when every pool is full, read the memory when they are full again."""
+    tally = run_clients_on(server, full, clients, seconds)
     full()
     return LoadLine(tally, footprint(server.family()))
 
 
-def crowd_on(server: Server, full: Gate, clients: int, seconds: float) -> Tally:
+def run_clients_on(server: Server, full: Gate, clients: int, seconds: float) -> Tally:
     """``clients`` that run Python ``print(1)`` for ``seconds``."""
     full()
     request = server.address.execute("python", PYTHON_CODE)
-    return crowd(server.address, request, PRINTS_ONE, clients=clients, seconds=seconds)
+    return run_clients(server.address, request, PRINTS_ONE, clients=clients, seconds=seconds)
 
 
 def footprint(family: Family) -> Footprint:
@@ -99,12 +99,12 @@ def footprint(family: Family) -> Footprint:
         return Footprint(None, None)
     try:
         return Footprint(server, sum(memory_of(process).rss for process in family.zygotes))
-    except NotReadable:  # in a user namespace of their own they belong to somebody else
+    except NotReadable:  # in their own user namespace they belong to another uid
         return Footprint(server, None)
 
 
 def render_load(lines: list[LoadLine], before: Footprint | None = None) -> str:
-    """The load table; its first line is what was held ``before``."""
+    """The load table; its first line is the memory ``before``."""
     titles = ("clients", "per second", "p50 ms", "p90 ms", "p99 ms", "errors", "503", "server MiB", "zygotes MiB")
     idle = [("0", *[""] * 6, *before.cells())] if before else []
     return "\n".join(render_columns(titles, [*idle, *(line.cells() for line in lines)]))

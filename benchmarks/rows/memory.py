@@ -25,8 +25,10 @@ def idle(bench: Bench) -> Iterator[Row | Skipped]:
         yield Skipped("idle-memory", _IDLE, f"the kernel does not show it to this user ({error})")
         return
     total = sum(map(sum, parts.values()))
-    told = {name: [round(as_mebibytes(size), 2) for size in sizes] for name, sizes in parts.items()}
-    yield Row("idle-memory", _IDLE, as_mebibytes(total), mebibytes(total), unit="MiB", target=Target(200), figures=told)
+    figures = {name: [round(as_mebibytes(size), 2) for size in sizes] for name, sizes in parts.items()}
+    yield Row(
+        "idle-memory", _IDLE, as_mebibytes(total), mebibytes(total), unit="MiB", target=Target(200), figures=figures
+    )
 
 
 def slot(bench: Bench) -> Iterator[Row | Skipped]:

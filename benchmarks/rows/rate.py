@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from benchmarks.bare import Bare, Starts
 from benchmarks.bench import PRINTS_ONE, Bench
-from benchmarks.crowd import Tally, crowd
+from benchmarks.closed_loop import Tally, run_clients
 from benchmarks.rows.latency import JAVASCRIPT_CODE, PYTHON_CODE
 from benchmarks.samples import median
 from benchmarks.table import Row, Skipped, Target, milliseconds, per_second
@@ -22,7 +22,7 @@ class _Race:
     cpu_seconds: float
 
     def row(self, name: str, case: str, target: Target | None) -> Row:
-        """Median rates, and processor time for each execution and each start."""
+        """Median rates, and CPU time for each execution and each start."""
         ours, bare = median(tally.rate for tally in self.ours), median(starts.rate for starts in self.bare)
         each, other = self._cpu_of_each()
         return Row(
@@ -43,7 +43,7 @@ class _Race:
         )
 
     def cpu_row(self, name: str, case: str) -> Row:
-        """The same in processor time, which a busy machine distorts less."""
+        """The same in CPU time, which a busy machine distorts less."""
         each, other = self._cpu_of_each()
         return Row(name, case, value=each / other, ours=milliseconds(each), other=milliseconds(other))
 
@@ -62,7 +62,7 @@ def python(bench: Bench) -> Iterator[Row | Skipped]:
     lanes = bench.lanes.number
     case = f"Python print(1) a second, {CLIENTS} clients : python3 -c, {lanes} at a time"
     yield race.row("python-rate", case, Target(1.5, at_least=True))
-    yield race.cpu_row("python-rate", "  in processor time for each")
+    yield race.cpu_row("python-rate", "  in CPU time for each")
 
 
 def javascript(bench: Bench) -> Iterator[Row | Skipped]:
@@ -74,7 +74,7 @@ def javascript(bench: Bench) -> Iterator[Row | Skipped]:
     request = bench.server.address.execute("javascript", JAVASCRIPT_CODE)
     race = _race(bench, request, Bare((str(bench.node.path), "-e", JAVASCRIPT_CODE), b"1\n"))
     yield race.row("javascript-rate", case, None)
-    yield race.cpu_row("javascript-rate", "  in processor time for each")
+    yield race.cpu_row("javascript-rate", "  in CPU time for each")
 
 
 def _race(bench: Bench, request: bytes, bare: Bare) -> _Race:
@@ -82,7 +82,9 @@ def _race(bench: Bench, request: bytes, bare: Bare) -> _Race:
     for _ in range(bench.effort.windows):
         bench.full()
         before = bench.server.family().cpu_seconds
-        tallies.append(crowd(bench.server.address, request, PRINTS_ONE, clients=CLIENTS, seconds=bench.effort.window))
+        tallies.append(
+            run_clients(bench.server.address, request, PRINTS_ONE, clients=CLIENTS, seconds=bench.effort.window)
+        )
         bench.full()
         cpu += bench.server.family().cpu_seconds - before
         starts.append(bench.lanes.run(bare, bench.effort.window))

@@ -1,4 +1,4 @@
-"""From ``codex-server serve`` to the first answer of a program."""
+"""From ``codex-server serve`` to the first response of a program."""
 
 import time
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ from benchmarks.wire import Connection
 
 def start(bench: Bench) -> Iterator[Row | Skipped]:
     """Servers of their own, one after the other."""
-    seconds = [_first_answer() for _ in range(bench.effort.starts)]
+    seconds = [_first_response() for _ in range(bench.effort.starts)]
     yield Row(
         "start",
-        "From the start of `serve` to the first answer to print(1)",
+        "From the start of `serve` to the first response to print(1)",
         median(seconds),
         f"{median(seconds):.2f} s",
         unit="s",
@@ -24,7 +24,7 @@ def start(bench: Bench) -> Iterator[Row | Skipped]:
     )
 
 
-def _first_answer() -> float:
+def _first_response() -> float:
     with running_server() as server, Connection(server.address) as connection:
         connection.timed(server.address.execute("python", PYTHON_CODE), PRINTS_ONE)
         return time.perf_counter() - server.began

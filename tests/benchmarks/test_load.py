@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.load import read_arguments
-from benchmarks.rows.load import CROWDS
+from benchmarks.rows.load import CLIENT_COUNTS
 from tests.levels import out_of_reach
 
 ROOT = Path(__file__).parent.parent.parent
@@ -39,5 +39,5 @@ def test_a_load_of_nothing_is_refused(words, capsys):
     assert words[0] in capsys.readouterr().err
 
 
-def test_the_crowds_are_those_of_the_table():
-    assert CROWDS == (1, 2, 5, 10, 20, 50)
+def test_the_client_counts_are_those_of_the_table():
+    assert CLIENT_COUNTS == (1, 2, 5, 10, 20, 50)

@@ -49,14 +49,14 @@ def test_without_docker_its_rows_are_skipped(monkeypatch, row):
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        ("exit 1", "the Docker engine does not answer"),
+        ("exit 1", "the Docker engine does not respond"),
         (
             '[ "$1" = version ]',
             f"the image {docker.IMAGE} is not here; make it with `codex-server runners build python`",
         ),
     ],
 )
-def test_a_docker_without_daemon_or_image_is_told_apart(monkeypatch, tmp_path, script, reason):
+def test_a_docker_without_daemon_or_image_is_distinguished(monkeypatch, tmp_path, script, reason):
     command = tmp_path / "docker"
     command.write_text(f"#!/bin/sh\n{script}\n")
     command.chmod(0o755)
@@ -77,8 +77,8 @@ def test_the_command_line_takes_rows_by_name_and_nothing_else(capsys):
     assert read_arguments([]).json == LATEST
     with pytest.raises(SystemExit):
         read_arguments(["--only", "pyhton"])
-    told = capsys.readouterr().err
-    assert all(name in told for name in NAMES)
+    message = capsys.readouterr().err
+    assert all(name in message for name in NAMES)
 
 
 def test_every_row_of_the_design_has_a_name():

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from benchmarks.__main__ import render
-from benchmarks.crowd import Tally
+from benchmarks.closed_loop import Tally
 from benchmarks.machine import Machine
 from benchmarks.plot import share_of_target
 from benchmarks.rows.load import Footprint, LoadLine, render_load

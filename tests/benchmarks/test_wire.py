@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from benchmarks.crowd import Tally, crowd
-from benchmarks.wire import Address, Answer, AnswerReader, BadAnswer, Connection
+from benchmarks.closed_loop import Tally, run_clients
+from benchmarks.wire import Address, BadResponse, Connection, Response, ResponseReader
 
 
 def _answer(body: bytes, status: str = "200 OK") -> bytes:
@@ -13,32 +13,32 @@ def _answer(body: bytes, status: str = "200 OK") -> bytes:
 
 
 def test_an_answer_is_put_together_from_any_pieces():
-    reader, whole = AnswerReader(), _answer(b"hello")
+    reader, whole = ResponseReader(), _answer(b"hello")
 
-    answers = [reader.feed(whole[place : place + 1]) for place in range(len(whole))]
+    responses = [reader.feed(whole[place : place + 1]) for place in range(len(whole))]
 
-    assert answers[:-1] == [None] * (len(whole) - 1)
-    assert answers[-1] == Answer(200, b"hello")
+    assert responses[:-1] == [None] * (len(whole) - 1)
+    assert responses[-1] == Response(200, b"hello")
 
 
 def test_the_advice_when_to_come_back_is_read():
-    refused = AnswerReader().feed(b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n")
+    refused = ResponseReader().feed(b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n")
 
-    assert refused == Answer(503, b"", retry_after=7)
+    assert refused == Response(503, b"", retry_after=7)
 
 
 def test_what_follows_an_answer_begins_the_next_one():
-    reader = AnswerReader()
+    reader = ResponseReader()
 
     first = reader.feed(_answer(b"one") + _answer(b"two", "503 Busy")[:20])
     second = reader.feed(_answer(b"two", "503 Busy")[20:])
 
-    assert (first, second) == (Answer(200, b"one"), Answer(503, b"two"))
+    assert (first, second) == (Response(200, b"one"), Response(503, b"two"))
 
 
 def test_an_answer_without_a_length_is_refused():
-    with pytest.raises(BadAnswer, match="Content-Length"):
-        AnswerReader().feed(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+    with pytest.raises(BadResponse, match="Content-Length"):
+        ResponseReader().feed(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
 
 
 def test_an_execution_carries_token_type_and_length():
@@ -55,7 +55,7 @@ Say = Callable[[int], bytes]
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[Say], Address]]:
-    """A server on loopback that answers the n-th request of all with ``say(n)``; nothing means hanging up."""
+    """A server on loopback that responds to the n-th request of all with ``say(n)``; nothing means hanging up."""
     listener = socket.create_server(("127.0.0.1", 0))
     threads: list[threading.Thread] = []
     numbers = iter(range(10**9))
@@ -63,9 +63,9 @@ def serve() -> Iterator[Callable[[Say], Address]]:
     def converse(connection: socket.socket, say: Say) -> None:
         with connection:
             while connection.recv(65536):
-                if not (answer := say(next(numbers))):
+                if not (response := say(next(numbers))):
                     return
-                connection.sendall(answer)
+                connection.sendall(response)
 
     def accept(say: Say) -> None:
         while True:
@@ -91,22 +91,22 @@ def serve() -> Iterator[Callable[[Say], Address]]:
 def test_a_sample_without_the_wanted_text_is_no_sample(serve):
     address = serve(lambda number: _answer(b"2"))
 
-    with Connection(address) as connection, pytest.raises(BadAnswer, match="HTTP 200, without b'1'"):
+    with Connection(address) as connection, pytest.raises(BadResponse, match="HTTP 200, without b'1'"):
         connection.timed(address.get("/"), b"1")
 
 
-def test_a_server_that_hangs_up_is_told(serve):
+def test_a_server_that_hangs_up_is_reported(serve):
     address = serve(lambda number: b"")
 
-    with Connection(address) as connection, pytest.raises(BadAnswer, match="closed the connection"):
-        connection.ask(address.get("/"))
+    with Connection(address) as connection, pytest.raises(BadResponse, match="closed the connection"):
+        connection.exchange(address.get("/"))
 
 
-def test_a_crowd_counts_answers_refusals_errors_and_lost_connections(serve):
+def test_clients_count_responses_rejections_errors_and_lost_connections(serve):
     kinds = [_answer(b"1"), _answer(b"", "503 Busy"), _answer(b"", "500 Oops"), b""]
     address = serve(lambda number: kinds[number % len(kinds)])
 
-    tally = crowd(address, address.get("/"), b"1", clients=3, seconds=0.2)
+    tally = run_clients(address, address.get("/"), b"1", clients=3, seconds=0.2)
 
     assert tally.latencies
     assert tally.in_time <= len(tally.latencies)
@@ -114,12 +114,12 @@ def test_a_crowd_counts_answers_refusals_errors_and_lost_connections(serve):
     assert tally.errors
 
 
-@pytest.mark.parametrize(("first", "told"), [(_answer(b"", "500 Oops"), "status=500"), (b"", "None")])
-def test_the_first_error_is_told_whatever_comes_after_it(serve, first, told):
+@pytest.mark.parametrize(("first", "expected"), [(_answer(b"", "500 Oops"), "status=500"), (b"", "None")])
+def test_the_first_error_is_reported_whatever_comes_after_it(serve, first, expected):
     kinds = [first, b"", _answer(b"", "404 Gone")]
     address = serve(lambda number: kinds[number % len(kinds)])
 
-    assert told in crowd(address, address.get("/"), b"1", clients=1, seconds=0.2).first_error
+    assert expected in run_clients(address, address.get("/"), b"1", clients=1, seconds=0.2).first_error
 
 
 def test_a_client_that_is_told_when_to_come_back_comes_neither_earlier_nor_after_the_window(serve):
@@ -130,36 +130,36 @@ def test_a_client_that_is_told_when_to_come_back_comes_neither_earlier_nor_after
         asked.append(number)
         return busy % (0 if number < 10 else 600)
 
-    tally = crowd(serve(say), b"GET / HTTP/1.1\r\n\r\n", b"1", clients=1, seconds=300)
+    tally = run_clients(serve(say), b"GET / HTTP/1.1\r\n\r\n", b"1", clients=1, seconds=300)
 
     assert (len(asked), tally.busy, tally.errors, tally.latencies) == (11, 11, 0, [])
 
 
 @pytest.mark.tier("change")
 def test_a_client_that_has_rested_asks_again_on_a_new_connection(serve):
-    answers = [
+    responses = [
         b"HTTP/1.1 503 Busy\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n",
         _answer(b"1"),
         _answer(b"", "500 No"),
     ]
-    address = serve(lambda number: answers[min(number, 2)])
+    address = serve(lambda number: responses[min(number, 2)])
 
-    tally = crowd(address, address.get("/"), b"1", clients=1, seconds=1.2)
+    tally = run_clients(address, address.get("/"), b"1", clients=1, seconds=1.2)
 
     assert (tally.busy, tally.in_time) == (1, 1)
 
 
-def test_every_member_of_a_crowd_gets_its_last_answer_even_after_the_window(serve):
+def test_every_client_gets_its_last_response_even_after_the_window(serve):
     address = serve(lambda number: _answer(b"1"))
 
-    tally = crowd(address, address.get("/"), b"1", clients=4, seconds=0.0)
+    tally = run_clients(address, address.get("/"), b"1", clients=4, seconds=0.0)
 
     assert (len(tally.latencies), tally.errors, tally.busy) == (4, 0, 0)
 
 
-def test_a_crowd_without_any_good_answer_has_no_latency_but_an_error():
+def test_clients_without_any_good_response_have_no_latency_but_an_error():
     tally = Tally(2, 1.0)
-    tally.note(Answer(500, b"broken"), b"1", 0.1, in_time=True)
+    tally.note(Response(500, b"broken"), b"1", 0.1, in_time=True)
 
-    with pytest.raises(BadAnswer, match="broken"):
+    with pytest.raises(BadResponse, match="broken"):
         _ = tally.samples

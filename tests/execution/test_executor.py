@@ -28,7 +28,7 @@ from tests.execution.virtualtime import in_virtual_time, now, settle
 
 @dataclass
 class Book:
-    """An observer that writes down what it is told."""
+    """An observer that records its calls."""
 
     executions: list[tuple[str, Status, float | None]] = field(default_factory=list)
 
@@ -41,7 +41,7 @@ class Book:
 
 @dataclass
 class Bench:
-    """An executor on a fake back end, with its book."""
+    """An executor on a fake backend, with its records."""
 
     executor: Executor
     backend: FakeBackend
