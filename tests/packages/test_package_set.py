@@ -39,7 +39,7 @@ def test_a_folder_is_named_after_interpreter_release_and_content(manifest: Path)
 
 
 def test_whatever_decides_what_is_installed_changes_the_folder(manifest: Path, tmp_path: Path) -> None:
-    post_install = tmp_path / "furnish.py"
+    post_install = tmp_path / "post_install.py"
     post_install.write_text("1")
     found = {place(manifest), place(manifest, post_install), place(manifest, version="3.12.0")}
     found.add(place(manifest, interpreter=Interpreter("python", Path("/opt/python3"))))
