@@ -1,4 +1,4 @@
-# The server as a container: docs/container.md tells how to run it. Build it with
+# The server as a container: see docs/container.md for how to run it. Build it with
 #
 #   docker build --tag codex-server .
 #

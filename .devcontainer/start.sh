@@ -15,7 +15,7 @@ if [[ -n ${CODESPACE_NAME:-} ]]; then
 fi
 
 # A dev container is itself a container: where it forbids namespaces, the level `confined` is accepted here, and the
-# server's first lines and /health say so.
+# start message and /health show it.
 export CODEX_MIN_ISOLATION=${CODEX_MIN_ISOLATION:-confined}
 
 (umask 077 && : >"$log")

@@ -1,4 +1,4 @@
-"""What every row works with: the server under test, the interpreters it is measured against, and how long to take."""
+"""What every row needs: the server under test, the interpreters to compare with, and the durations."""
 
 import json
 from collections.abc import Callable
@@ -16,7 +16,7 @@ PRINTS_ONE = b'"output":"1\\n"'
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much is measured. ``seconds`` bounds a latency row, ``window`` a rate's window; ``windows`` of each."""
+    """The durations. ``seconds`` limits a latency row, ``window`` a rate's window; ``windows`` of each."""
 
     rounds: int = 200
     seconds: float = 9.0
@@ -40,7 +40,7 @@ class Bench:
     lanes: Lanes
     python: Interpreter
     plain_python: Path
-    """The same interpreter without any package of its own: what bare starts are taken of."""
+    """The same interpreter without packages: the one for bare starts."""
     node: Interpreter | None
     effort: Effort
     equipped_python: Path | None

@@ -27,7 +27,7 @@ _PAUSE_SECONDS = 0.002
 
 
 class ServerFailed(Exception):
-    """The server did not start, or did not become ready; the message has what it said."""
+    """The server did not start, or did not become ready; the message has its output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Server:
     """When its process was started (``time.perf_counter``)."""
 
     def family(self) -> Family:
-        """Its processes now."""
+        """Return its current processes."""
         return family_of(self.process.pid)
 
     def facts(self) -> dict[str, object]:
@@ -51,7 +51,7 @@ class Server:
 
 
 class Gate:
-    """Waits until every pool is full, by asking ``/readyz``: latency is then that of a warm pool."""
+    """Waits until every pool is full, by requests to ``/readyz``: latency is then that of a warm pool."""
 
     def __init__(self, connection: Connection, sizes: Mapping[str, int]) -> None:
         self._connection = connection
@@ -59,7 +59,7 @@ class Gate:
         self._request = connection.address.get("/readyz")
 
     def __call__(self) -> None:
-        """Return when it is so. Raises ``ServerFailed`` after a minute."""
+        """Return when they are full. Raises ``ServerFailed`` after a minute."""
         deadline = time.monotonic() + _READY_SECONDS
         while missing := self._missing():
             if time.monotonic() > deadline:
@@ -80,7 +80,7 @@ def pool_sizes() -> dict[str, int]:
 
 @contextmanager
 def running_server(backend: str = "embedded") -> Iterator[Server]:
-    """A running server; it is stopped at the end. Raises ``ServerFailed`` with what it said."""
+    """A running server; it is stopped at the end. Raises ``ServerFailed`` with its output."""
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="codex-bench-"))
         errors = stack.enter_context(tempfile.TemporaryFile())
@@ -103,7 +103,7 @@ def running_server(backend: str = "embedded") -> Iterator[Server]:
 
 
 def server_environment(folder: Path, token: str, caller: Mapping[str, str]) -> dict[str, str]:
-    """The server's variables: of the caller's, none of ``CODEX_*`` is kept, for it would change what is measured."""
+    """The server's variables: the caller's ``CODEX_*`` are removed, because they would change the measurement."""
     kept = {name: value for name, value in caller.items() if not name.startswith("CODEX_")}
     return (
         kept

@@ -1,4 +1,4 @@
-"""Every row by its name, and one run over those that are wanted."""
+"""All rows by name, and a run of the selected ones."""
 
 import os
 import tempfile
@@ -37,7 +37,7 @@ ROWS: Mapping[str, Measure] = {
 }
 NAMES = (*ROWS, LOAD)
 PROCESSORS = 2
-"""The targets are for two: on a larger machine the run keeps to two of its processors."""
+"""The targets are for two CPUs: on a larger machine the run uses two of them."""
 
 
 @dataclass(slots=True)

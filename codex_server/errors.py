@@ -259,7 +259,7 @@ class IsolationTooWeak(StartupError):
     """This host cannot give the required isolation; the message names the cause and the remedy."""
 
     slug = "isolation-too-weak"
-    title = "The isolation that is asked for cannot be reached"
+    title = "The required isolation cannot be reached"
 
 
 class StoreUnusable(StartupError):
