@@ -82,6 +82,7 @@ class Execution:
     args: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     stdin: bytes = b""
+    keep_stdin_open: bool = False
     files: tuple[InputFile, ...] = ()
 
 

@@ -58,3 +58,31 @@ FOLLOW: dict[str, Any] = _OPEN | {
     },
 }
 CANCEL: dict[str, Any] = FOLLOW | {"operation_id": "cancelExecution", "summary": "Cancel an execution"}
+FEED: dict[str, Any] = _OPEN | {
+    "operation_id": "feedExecution",
+    "summary": "Send input to a program",
+    "responses": {
+        204: {"description": "It is on its way to the program"},
+        **problems(
+            "malformed-request",
+            *_REFUSALS,
+            "unknown-execution",
+            "request-timeout",
+            "input-refused",
+            "too-large",
+            "unsupported-media-type",
+        ),
+    },
+    "openapi_extra": {
+        "security": BEARER,
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {"$ref": "#/components/schemas/InputRequest"},
+                    "examples": {"text": {"value": {"text": "42\n"}}, "end": {"value": {"eof": True}}},
+                }
+            },
+        },
+    },
+}

@@ -10,7 +10,7 @@ from codex_server import __version__
 from codex_server.api.executions_docs import CANCEL, FOLLOW, LIST
 from codex_server.api.route_docs import BATCH, EXECUTE
 from codex_server.api.schemas import Problem
-from codex_server.service.schemas import BatchRequest, ExecuteRequest
+from codex_server.service.schemas import BatchRequest, ExecuteRequest, InputRequest
 from codex_server.settings import Settings
 
 TITLE = "Codex Server"
@@ -87,7 +87,12 @@ def _server(settings: Settings) -> dict[str, str]:
 def request_schemas(settings: Settings) -> dict[str, Any]:
     """The schemas of what FastAPI does not read itself, with the ceilings of ``settings``."""
     _, found = models_json_schema(
-        [(ExecuteRequest, "validation"), (BatchRequest, "validation"), (Problem, "serialization")],
+        [
+            (ExecuteRequest, "validation"),
+            (BatchRequest, "validation"),
+            (InputRequest, "validation"),
+            (Problem, "serialization"),
+        ],
         ref_template=REFERENCE,
     )
     schemas: dict[str, Any] = found["$defs"]

@@ -107,7 +107,7 @@ class Executor:
         pool = self._pools[self._backend.pool_key(run.language, run.execution.code, _texts(run.execution))]
         async with pool.checkout(run.language) as sandbox:
             run.begin()
-            return await sandbox.run(run.execution, run.language, run.write_output)
+            return await sandbox.run(run.execution, run.language, run.write_output, run.stdin)
 
     def _counted(self, run: Run, ending: Ending) -> Outcome:
         outcome = run.outcome_with(ending)

@@ -11,6 +11,7 @@ from codex_server.execution.capture import Recorder
 from codex_server.execution.events import EventLog, EventReader, Finished, Problem, Started
 from codex_server.languages import Language
 from codex_server.model import Ending, Execution, Outcome, Stop, Stream
+from codex_server.sandboxes.stdin import StandardInput
 
 
 class Run:
@@ -27,6 +28,8 @@ class Run:
         self._started_at: datetime | None = None
         self._recorder = Recorder(execution.limits.output_bytes, flood_bytes)
         self._log = EventLog(execution.limits.output_bytes)
+        self.stdin = StandardInput(execution.stdin, keep_open=execution.keep_stdin_open)
+        """What the program reads."""
         self._deadline: asyncio.Timeout | None = None
         self._refusal: CodexError | None = None
         self._admitted = asyncio.Event()
@@ -85,6 +88,10 @@ class Run:
         if error is None:
             return self._task.result()
         return error if isinstance(error, Exception) else stopping()
+
+    def write(self, data: bytes) -> None:
+        """Send ``data`` to the program's standard input. Raises ``InputRefused``."""
+        self.stdin.write(data)
 
     def wake_readers(self) -> None:
         """Wake every reader that waits for the next event."""
@@ -163,6 +170,7 @@ class Run:
         )
 
     def _close(self, _: asyncio.Task[Outcome]) -> None:
+        self.stdin.abandon()
         result = self.result
         if isinstance(result, Outcome):
             self._log.close(Finished(result), result.ending.files)

@@ -13,6 +13,7 @@ from typing import Self
 from codex_server.imports import needs, speaks_of
 from codex_server.languages import Language, Languages
 from codex_server.model import Ending, Execution, Stream
+from codex_server.sandboxes.stdin import StandardInput
 
 OutputSink = Callable[[Stream, bytes], bool]
 """Takes a chunk of output as it arrives, without blocking. False asks the sandbox to stop the program: it floods."""
@@ -50,8 +51,12 @@ class Sandbox(ABC):
         """Whether it can still be handed an execution."""
 
     @abstractmethod
-    async def run(self, execution: Execution, language: Language, output: OutputSink) -> Ending:
+    async def run(
+        self, execution: Execution, language: Language, output: OutputSink, stdin: StandardInput | None = None
+    ) -> Ending:
         """Run ``execution`` to its end; every limit is enforced from outside the guest.
+
+        ``stdin`` is the program's standard input, by default what the execution brings.
 
         Cancelling the caller's task kills everything in the sandbox. Raises ``SandboxUnavailable`` when the sandbox was
         found dead before any of the user's code could have begun (the executor may then take another), and

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from codex_server.errors import Cancelled, CodexError, OutcomeGone, Unavailable, UnknownExecution
+from codex_server.errors import Cancelled, CodexError, InputRefused, OutcomeGone, Unavailable, UnknownExecution
 from codex_server.execution.run import Run
 from codex_server.languages import Languages
 from codex_server.model import Caller, Execution, Outcome, Status, Stream
@@ -144,6 +144,20 @@ class Executions:
             await followed.run.wait(_CANCEL_SECONDS)
         return await self.progress(execution_id, owner, since)
 
+    async def write(self, execution_id: str, owner: str, data: bytes | None) -> None:
+        """Send ``data`` to the program's standard input; None ends it.
+
+        Raises ``InputRefused``, also for one that has ended, or ``UnknownExecution``.
+        """
+        if (followed := self._find(execution_id, owner)) is None:
+            if await self._history.find(execution_id, owner) is None:
+                raise _unknown(execution_id)
+            raise InputRefused("the program has ended; start it again to send it input")
+        if data is None:
+            followed.run.stdin.close()
+        else:
+            followed.run.write(data)
+
     async def close(self) -> None:
         """Store what has ended and is not stored yet. Call it when nothing runs any more."""
         storing = [each.storing for each in self._live.values() if each.storing]
@@ -160,9 +174,7 @@ class Executions:
             return _kept_progress(execution_id, kept, since, self._max_chars)
         entry = await self._history.find(execution_id, owner)
         if entry is None:
-            raise UnknownExecution(
-                f"no execution of yours has the id {execution_id[:80]!r}; GET /executions lists those that there are"
-            )
+            raise _unknown(execution_id)
         if entry.status in (QUEUED, RUNNING):
             return Progress(execution_id, LOST, since, problem=_LOST)
         raise OutcomeGone(
@@ -237,6 +249,12 @@ def _kept_progress(execution_id: str, kept: KeptOutcome, since: int, max_chars: 
     texts = texts_of(piece for piece in kept.pieces if piece.id > since)
     stdout, stderr = texts[Stream.STDOUT], texts[Stream.STDERR]
     return Progress(execution_id, kept.status, cursor, stdout, stderr, problem=kept.problem)
+
+
+def _unknown(execution_id: str) -> UnknownExecution:
+    return UnknownExecution(
+        f"no execution of yours has the id {execution_id[:80]!r}; GET /executions lists those that there are"
+    )
 
 
 def _as_left(entry: ExecutionEntry) -> ExecutionEntry:

@@ -17,7 +17,7 @@ from codex_server.limits import Limits
 from codex_server.model import Execution, InputFile
 from codex_server.paths import checked_paths
 from codex_server.service.fields import FieldError, FieldsInvalid, LimitsTooLoose, escape_pointer
-from codex_server.service.schemas import BatchRequest, ExecuteRequest, RequestFile, RequestLimits
+from codex_server.service.schemas import BatchRequest, ExecuteRequest, InputRequest, RequestFile, RequestLimits
 from codex_server.settings import Settings
 from codex_server.units import format_sizes
 
@@ -50,6 +50,17 @@ def read_batch(content: Mapping[str, object]) -> BatchRequest:
     return _validated(BatchRequest, content)
 
 
+def read_input(content: Mapping[str, object]) -> bytes | None:
+    """The bytes to send to a program; None for the end of its input. Raises ``FieldsInvalid``."""
+    request = _validated(InputRequest, content)
+    if len(request.model_fields_set) != 1 or (request.model_fields_set == {"eof"} and not request.eof):
+        said = 'send exactly one of {"text": "..."}, {"base64": "..."} and {"eof": true}'
+        raise FieldsInvalid([FieldError("", said)])
+    if request.eof:
+        return None
+    return request.text.encode() if request.text else _from_base64(request.base64, "/base64")
+
+
 def _validated(model: type[_Model], content: Mapping[str, object]) -> _Model:
     try:
         return model.model_validate(content)
@@ -72,6 +83,7 @@ def to_execution(request: ExecuteRequest, settings: Settings, languages: Languag
         args=tuple(request.args),
         env=dict(request.env),
         stdin=request.stdin.encode(),
+        keep_stdin_open=request.keep_stdin_open,
         files=files,
     )
 
@@ -165,10 +177,12 @@ def _files(files: list[RequestFile], program: str, settings: Settings) -> tuple[
 
 
 def _content(file: RequestFile, pointer: str) -> bytes:
-    if file.encoding == "utf-8":
-        return file.content.encode()
+    return file.content.encode() if file.encoding == "utf-8" else _from_base64(file.content, pointer)
+
+
+def _from_base64(content: str, pointer: str) -> bytes:
     try:
-        return base64.b64decode(file.content, validate=True)
+        return base64.b64decode(content, validate=True)
     except (binascii.Error, ValueError) as error:
         raise InvalidRequest(f"the content is not base64 ({error}); use the alphabet with + and /", pointer) from None
 

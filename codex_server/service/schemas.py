@@ -65,10 +65,24 @@ class ExecuteRequest(BaseModel):
         "ended. By default the response waits for the end, and closing the connection cancels",
     )
 
+    keep_stdin_open: bool = Field(
+        False, description="Keep standard input open after `stdin`: `POST /executions/{execution_id}/input` sends more"
+    )
+
     @property
     def background(self) -> bool:
         """Whether it outlives its call."""
         return "wait_seconds" in self.model_fields_set
+
+
+class InputRequest(BaseModel):
+    """Input for a program that runs: exactly one of the fields."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    text: str = Field("", description="Text to send", examples=["42\n"])
+    base64: str = Field("", description="Bytes to send, as base64")
+    eof: bool = Field(False, description="End standard input")
 
 
 class BatchRequest(BaseModel):

@@ -36,7 +36,12 @@ HARMLESS = (
     ("os.stat", "store/folder.py", "stat_state", "the same"),
     ("sqlite3.Connection.execute", "store/database.py", "_execute", "the change counter; or tokens, after one changed"),
     ("sqlite3.Cursor.fetchone", "store/database.py", "version", "the change counter, in shared memory"),
-    ("os.read", "embedded/zygote_process.py", "_start_launcher", "until the launcher's program is loaded, after one had died"),
+    (
+        "os.read",
+        "embedded/zygote_process.py",
+        "_start_launcher",
+        "until the launcher's program is loaded, after one had died",
+    ),
     ("io.BufferedWriter.write", "embedded/sandbox.py", "_in_memory", "into memory (a memfd): no disk is behind it"),
 )
 """What blocks by its name and not in fact: the function, who may call it, and why."""

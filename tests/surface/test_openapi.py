@@ -19,6 +19,7 @@ OPERATIONS = {
     "listExecutions",
     "followExecution",
     "cancelExecution",
+    "feedExecution",
     "listLanguages",
     "healthCheck",
     "liveness",

@@ -7,10 +7,12 @@ from starlette.responses import Response
 
 from codex_server.api.callers import ExecutingCaller
 from codex_server.api.disconnect import while_connected
-from codex_server.api.executions_docs import CANCEL, FOLLOW, LIST
+from codex_server.api.executions_docs import CANCEL, FEED, FOLLOW, LIST
 from codex_server.api.progress import progress_response
+from codex_server.api.running import take_object
 from codex_server.api.schemas import ExecutionsPage
 from codex_server.api.services import TheServices
+from codex_server.service.request_parsing import read_input
 
 router = APIRouter()
 MOST_WAIT_SECONDS = 60.0
@@ -58,3 +60,13 @@ async def cancel_execution(
 ) -> Response:
     """Kill an execution, or take it out of the queue. Returns how it stands then; an ended one stays as it is."""
     return progress_response(request, await services.executions.cancel(execution_id, caller.key, since))
+
+
+@router.post("/executions/{execution_id}/input", status_code=204, **FEED)
+async def feed_execution(
+    request: Request, execution_id: ExecutionId, caller: ExecutingCaller, services: TheServices
+) -> Response:
+    """Send input to a program that was started with `keep_stdin_open`, or end its input."""
+    content, _ = await take_object(request, services)
+    await services.executions.write(execution_id, caller.key, read_input(content))
+    return Response(status_code=204, headers={"Cache-Control": "no-store"})

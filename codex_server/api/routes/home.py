@@ -13,6 +13,7 @@ LINKS = {
     "batch": "/execute/batch",
     "executions": "/executions",
     "execution": "/executions/{execution_id}",
+    "input": "/executions/{execution_id}/input",
     "languages": "/languages",
     "health": "/health",
     "liveness": "/livez",

@@ -5,7 +5,8 @@ The code of an execution is a script, one word and its argument a line; an empty
     print TEXT / error TEXT     a line on stdout / stderr
     bytes HEX / error-bytes HEX bytes on stdout / stderr
     flood COUNT                 that many bytes on stdout, in chunks of 64 KiB
-    stdin                       standard input, on stdout
+    stdin                       standard input to its end, on stdout
+    read                        the next line of standard input, on stdout; nothing at its end
     args / env                  the arguments / the environment as JSON, on stdout
     cat PATH                    a file of the workspace, on stdout
     write PATH TEXT             a file in the workspace
@@ -33,6 +34,7 @@ from codex_server.interpreters import Interpreter
 from codex_server.languages import Language, Languages, Start
 from codex_server.model import Ending, Execution, OutputFile, SkippedFile, Stop, Stream
 from codex_server.sandboxes.base import Backend, Isolation, IsolationLevel, OutputSink, Sandbox
+from codex_server.sandboxes.stdin import StandardInput
 
 _CHUNK = 64 * 2**10
 
@@ -120,7 +122,9 @@ class FakeSandbox(Sandbox):
         """Whether it waits for its one script."""
         return not (self.dead or self.used or self.destroyed)
 
-    async def run(self, execution: Execution, language: Language, output: OutputSink) -> Ending:
+    async def run(
+        self, execution: Execution, language: Language, output: OutputSink, stdin: StandardInput | None = None
+    ) -> Ending:
         """Interpret the script."""
         if not self.alive:
             raise SandboxUnavailable("the fake sandbox was found dead")
@@ -129,7 +133,7 @@ class FakeSandbox(Sandbox):
             self._backend.runs_that_find_death -= 1
             raise SandboxUnavailable("the fake sandbox was told to be dead")
         self._backend.executions.append(execution)
-        return await _Script(execution, output, self._backend.event).run()
+        return await _Script(execution, output, stdin or StandardInput(execution.stdin), self._backend.event).run()
 
     async def destroy(self) -> None:
         """Take it off the account."""
@@ -148,9 +152,14 @@ class _End(Exception):
 
 
 class _Script:
-    def __init__(self, execution: Execution, output: OutputSink, event: Callable[[str], asyncio.Event]) -> None:
+    def __init__(
+        self, execution: Execution, output: OutputSink, stdin: StandardInput, event: Callable[[str], asyncio.Event]
+    ) -> None:
         self._execution = execution
         self._output = output
+        self._stdin = stdin
+        self._more = asyncio.Event()
+        stdin.read_by(self._more.set)
         self._event = event
         self._inputs = {file.path: file.content for file in execution.files}
         self._files: dict[str, bytes] = {}
@@ -160,7 +169,10 @@ class _Script:
 
     async def run(self) -> Ending:
         started_at, began = datetime.now(UTC), time.monotonic()
-        end = await self._end()
+        try:
+            end = await self._end()
+        finally:
+            self._stdin.abandon()
         hung = end.stop is Stop.WALL_TIME
         return Ending(
             exit_code=end.exit_code,
@@ -187,17 +199,35 @@ class _Script:
 
     async def _do(self, word: str, rest: str) -> None:
         if word == "wait":
-            await self._wait(rest)
+            await self._wait(self._event(rest))
+        elif word in ("stdin", "read"):
+            self._write(await self._read(line=word == "read"))
         elif word in _WORDS:
             _WORDS[word](self, rest)
         else:
             self._write(f"the fake does not know the word {word!r}\n".encode(), Stream.STDERR)
             raise _End(exit_code=2)
 
-    async def _wait(self, name: str) -> None:
+    async def _read(self, *, line: bool) -> bytes:
+        """The next line, or all up to the end."""
+        found = bytearray()
+        while not (line and found.endswith(b"\n")):
+            waiting = bytes(self._stdin.peek(_CHUNK))
+            if not waiting and self._stdin.ended:
+                break
+            if not waiting:
+                self._more.clear()
+                await self._wait(self._more)
+                continue
+            part = waiting[: waiting.find(b"\n") + 1 or len(waiting)] if line else waiting
+            self._stdin.take(len(part))
+            found += part
+        return bytes(found)
+
+    async def _wait(self, event: asyncio.Event) -> None:
         try:
             async with asyncio.timeout(self._execution.limits.wall_seconds):
-                await self._event(name).wait()
+                await event.wait()
         except TimeoutError:
             raise _End(signal=SIGKILL, stop=Stop.WALL_TIME) from None
 
@@ -252,7 +282,6 @@ _WORDS: dict[str, Callable[[_Script, str], None]] = {
     "bytes": lambda script, rest: script._write(bytes.fromhex(rest)),
     "error-bytes": lambda script, rest: script._write(bytes.fromhex(rest), Stream.STDERR),
     "flood": lambda script, rest: script._write(b"x" * int(rest)),
-    "stdin": lambda script, _: script._write(script._execution.stdin),
     "args": lambda script, _: script._json(list(script._execution.args)),
     "env": lambda script, _: script._json(dict(script._execution.env)),
     "cat": _Script._cat,

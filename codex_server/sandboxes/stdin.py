@@ -1,0 +1,82 @@
+"""A program's standard input: what is known at the start, and what is written while it runs."""
+
+from collections.abc import Callable
+
+from codex_server.errors import InputRefused
+
+MOST_WAITING = 2**20
+"""Bytes that may wait for a program to read them; what is known at the start is not counted."""
+
+
+def _ignore() -> None:
+    """Nobody reads yet."""
+
+
+class StandardInput:
+    """Bytes on their way to a program. It ends when it is closed and everything was taken.
+
+    ``content`` is known at the start; only with ``keep_open`` can more be written. The sandbox takes what it can pass
+    on, and is called back when there is more.
+    """
+
+    def __init__(self, content: bytes = b"", *, keep_open: bool = False) -> None:
+        self._content = memoryview(content)
+        self._written = bytearray()
+        self._closed = not keep_open
+        self._kept_open = keep_open
+        self._abandoned = False
+        self._changed: Callable[[], None] = _ignore
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left to take and nothing more can come."""
+        return self._closed and not self._content and not self._written
+
+    def write(self, data: bytes) -> None:
+        """Add ``data``. Raises ``InputRefused`` when it cannot reach the program, or too much waits already."""
+        self._check_open()
+        if len(self._written) + len(data) > MOST_WAITING:
+            raise InputRefused(
+                f"the program has not read what was sent before: {len(self._written)} bytes wait, and at most "
+                f"{MOST_WAITING} may; send this again when it has read them"
+            )
+        self._written += data
+        self._changed()
+
+    def close(self) -> None:
+        """End it after what was written. Raises ``InputRefused`` when it is closed already."""
+        self._check_open()
+        self._closed = True
+        self._changed()
+
+    def read_by(self, changed: Callable[[], None]) -> None:
+        """For the sandbox: have ``changed`` called whenever there is more to take, or the end came nearer."""
+        self._changed = changed
+
+    def peek(self, most: int) -> memoryview | bytes:
+        """For the sandbox: the next bytes, at most so many; empty when none wait now."""
+        return self._content[:most] or bytes(self._written[:most])
+
+    def take(self, count: int) -> None:
+        """For the sandbox: the next ``count`` bytes were passed on."""
+        from_content = min(count, len(self._content))
+        self._content = self._content[from_content:]
+        del self._written[: count - from_content]
+
+    def abandon(self) -> None:
+        """For the sandbox: the program reads nothing more."""
+        self._abandoned = self._closed = True
+        self._content = memoryview(b"")
+        self._written.clear()
+        self._changed = _ignore
+
+    def _check_open(self) -> None:
+        if not self._kept_open:
+            raise InputRefused(
+                "the program was started without `keep_stdin_open`, so its standard input ended with `stdin`; start it "
+                "with `keep_stdin_open: true` to send more"
+            )
+        if self._abandoned:
+            raise InputRefused("the program reads no more input: it has ended, or closed its standard input")
+        if self._closed:
+            raise InputRefused("the standard input was closed before (`eof`); nothing can follow")
