@@ -8,7 +8,10 @@ from codex_server.languages import Language, Start
 from codex_server.limits import Limits
 from codex_server.model import Execution, InputFile, Stream
 from codex_server.sandboxes.base import OutputSink
+from codex_server.sandboxes.protocol.launch import SlotSetup
 from codex_server.sandboxes.protocol.payload import BackendDefaults
+from codex_server.sandboxes.protocol.run import RunOrder
+from codex_server.sandboxes.protocol.slot import SlotOrder
 
 CEILINGS = Limits()
 LIMITS = replace(CEILINGS, wall_seconds=30, cpu_seconds=7.5, processes=5, file_bytes=2**20)
@@ -47,6 +50,32 @@ EVERYTHING = replace(
     files=(InputFile("data/in.bin", b"\x00\xff"), InputFile("empty", b""), InputFile("b", b"bb")),
 )
 """An execution that uses all that a request may bring."""
+SETUP = SlotSetup(
+    cgroups=False,
+    uid_per_slot=False,
+    process_margin=3,
+    workspace_bytes=2**22,
+    pending_signals=77,
+    import_path="/opt/codex",
+    agent=None,
+    preload=(),
+    seccomp="",
+    namespaces=None,
+    landlock=None,
+)
+SLOT_ORDER = SlotOrder(uid=7, agent=None, env=ENVIRONMENT, folder=None, number=0)
+RUN_ORDER = RunOrder(
+    header_bytes=17,
+    payload_bytes=21,
+    cpu_seconds=7.5,
+    memory_bytes=2**26,
+    processes=5,
+    file_bytes=2**20,
+    data_limit=True,
+    inline_bytes=1000,
+    inline_total_bytes=5000,
+)
+FAULT: dict[str, Any] = {"step": "worker", "errno": None, "message": "the step that failed"}
 REPORT: dict[str, Any] = {
     "exit_code": 0,
     "signal": None,
@@ -54,6 +83,7 @@ REPORT: dict[str, Any] = {
     "wall_seconds": 1.5,
     "cpu_seconds": 0.25,
     "peak_memory_bytes": 4096,
+    "oom_kills": 0,
     "files": [],
     "skipped": [],
     "unlisted": 0,

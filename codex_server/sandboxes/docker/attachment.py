@@ -10,7 +10,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import cast
 
 from codex_server.sandboxes.arming import is_silent
 from codex_server.sandboxes.protocol import frames, stream
@@ -76,7 +76,7 @@ class Attachment(asyncio.Protocol):
         """What PID 1 wrote to stderr, the beginning of it."""
         return self._errors.decode("utf-8", "replace").strip()
 
-    def send(self, kind: frames.Kind, body: dict[str, Any], content: bytes = b"") -> None:
+    def send(self, kind: frames.Kind, body: frames.Body, content: bytes = b"") -> None:
         """Send one frame, without waiting. Raises ``frames.Closed`` when the other side is gone."""
         if self._transport is None or self._failure is not None or self._transport.is_closing():
             raise frames.Closed

@@ -7,7 +7,7 @@ import secrets
 from collections import deque
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import Any
+from typing import TypeVar
 
 from codex_server.errors import IsolationTooWeak, SandboxUnavailable, StartupError
 from codex_server.languages import PRELOADED, Language, Languages, Start
@@ -28,7 +28,7 @@ from codex_server.sandboxes.docker.images import (
     GUEST_IMPORT_PATH,
     PROTOCOL_LABEL,
     RUNNERS,
-    as_answered,
+    as_found,
     command_in_image,
     image_name,
     questions,
@@ -38,12 +38,17 @@ from codex_server.sandboxes.docker.ownership import Ownership
 from codex_server.sandboxes.docker.sandbox import Container, DockerSandbox
 from codex_server.sandboxes.docker.sweeper import Sweeper
 from codex_server.sandboxes.environment import ABSENT, guest_environment, packages_environment
-from codex_server.sandboxes.protocol import frames, stream
+from codex_server.sandboxes.protocol import frames
+from codex_server.sandboxes.protocol.codec import decode, encode
+from codex_server.sandboxes.protocol.launch import ContainerLaunch, ImageContents, ImageProbe, SlotSetup
 from codex_server.sandboxes.protocol.payload import BackendDefaults
+from codex_server.sandboxes.protocol.report import failure_in
+from codex_server.sandboxes.protocol.slot import SlotReady
 from codex_server.sandboxes.seccomp.compiler import compile_filter, docker_profile
 from codex_server.sandboxes.seccomp.policy import CONTAINER, NAMESPACES_SHARED_UID
 from codex_server.settings import Settings
 
+M = TypeVar("M")
 _log = logging.getLogger(__name__)
 
 _UIDS = range(10_000, 12_048)
@@ -69,7 +74,7 @@ class DockerBackend(Backend):
         self._ownership = Ownership(settings.state_dir)
         self._sweeper = Sweeper(self._engine, self._ownership)
         self._images: dict[str, str] = {}  # their names, by runner
-        self._answers: dict[str, dict[str, Any]] = {}  # what is in each
+        self._contents: dict[str, ImageContents] = {}  # what is in each
         self._shortfall: list[str] = []
         self._filter = ""
         self._profile = docker_profile(CONTAINER)
@@ -167,7 +172,7 @@ class DockerBackend(Backend):
             return False
         self._images[runner] = name
         try:
-            self._answers[runner] = await self._ask(runner)
+            self._contents[runner] = await self._look_inside(runner)
         except SandboxUnavailable as error:
             raise StartupError(f"the image {name} does not work: {error}") from error
         return True
@@ -176,18 +181,18 @@ class DockerBackend(Backend):
         _log.warning("%s is left out: %s", runner, reason)
         self._shortfall.append(f"{runner} is left out: {reason}")
 
-    async def _ask(self, runner: str) -> dict[str, Any]:
-        container = await self._launch(runner, frames.Kind.PROBE, {"questions": questions(runner, self._languages)})
+    async def _look_inside(self, runner: str) -> ImageContents:
+        probe = ImageProbe(questions(runner, self._languages))
+        container = await self._launch(runner, frames.Kind.PROBE, encode(probe))
         try:
-            _, body, _ = await _hear_ready(container.attachment)
-            return body
+            return await _receive_ready(container.attachment, ImageContents)
         finally:
             container.attachment.close()
             await container.remove()
 
     async def survey(self, languages: Languages) -> Languages:
         """See ``Backend.survey``: the interpreters are those in the images."""
-        self._languages = as_answered(languages, self._answers)
+        self._languages = as_found(languages, self._contents)
         return self._languages
 
     async def close(self) -> None:
@@ -232,21 +237,18 @@ class DockerBackend(Backend):
 
     async def _arm(self, language: Language, *, preload: bool) -> DockerSandbox:
         environment = self._environment(language)
-        setup = self._setup(language, preload=preload)
-        slot = {
-            "agent": command_in_image(language) if language.start is Start.AGENT else None,
-            "env": environment,
-        }
+        agent = command_in_image(language) if language.start is Start.AGENT else None
+        launch = ContainerLaunch(self._setup(language, preload=preload), agent, environment)
         own = OWN_MEMORY_BYTES_PRELOADED if preload else OWN_MEMORY_BYTES
-        container = await self._launch(language.image, frames.Kind.LAUNCH, {"setup": setup, "slot": slot}, own)
+        container = await self._launch(language.image, frames.Kind.LAUNCH, encode(launch), own)
         async with _removed_on_failure(container):
-            await _hear_ready(container.attachment)
+            await _receive_ready(container.attachment, SlotReady)
         return DockerSandbox(self._engine, container, environment, self._defaults)
 
     async def _launch(
-        self, runner: str, kind: frames.Kind, body: dict[str, Any], own_memory_bytes: int = OWN_MEMORY_BYTES
+        self, runner: str, kind: frames.Kind, body: frames.Body, own_memory_bytes: int = OWN_MEMORY_BYTES
     ) -> Container:
-        """A started container that was told ``body``. Raises ``SandboxUnavailable``, and ``problem`` tells why."""
+        """A started container that was sent ``body``. Raises ``SandboxUnavailable``, and ``problem`` reports why."""
         if not self._free_uids:
             raise SandboxUnavailable("every sandbox of this server is in use; try again")
         uid = self._free_uids.popleft()
@@ -291,24 +293,25 @@ class DockerBackend(Backend):
             own_memory_bytes=own_memory_bytes,
         )
 
-    def _setup(self, language: Language, *, preload: bool) -> dict[str, Any]:
+    def _setup(self, language: Language, *, preload: bool) -> SlotSetup:
         warm = language.start is Start.FORK
-        return {
-            "agent": f"{RUNNERS}/{language.folder.name}/agent.py" if warm else None,
-            "preload": language.preload if preload else (),
-            "seccomp": self._filter,
-            "import_path": GUEST_IMPORT_PATH,
-            "namespaces": False,  # init's own: the engine has made them
-            "cgroups": True,
-            "uid_per_slot": False,
-            "workspace_bytes": self._settings.max_workspace,
-            "process_margin": TASKS_OF_INIT,
-            "pending_signals": MOST_PENDING_SIGNALS,
-        }
+        return SlotSetup(
+            cgroups=True,
+            uid_per_slot=False,
+            process_margin=TASKS_OF_INIT,
+            workspace_bytes=self._settings.max_workspace,
+            pending_signals=MOST_PENDING_SIGNALS,
+            import_path=GUEST_IMPORT_PATH,
+            agent=f"{RUNNERS}/{language.folder.name}/agent.py" if warm else None,
+            preload=tuple(language.preload) if preload else (),
+            seccomp=self._filter,
+            namespaces=None,  # init's own: the engine has made them
+            landlock=None,
+        )
 
     def _has_data_packages(self, runner: str) -> bool:
         """Whether its image has packages that Python programs can import, as a look into it has shown."""
-        return runner in self._answers and bool(self._answers[runner]["packages"]["pip"])
+        return runner in self._contents and bool(self._contents[runner].pip)
 
     def _environment(self, language: Language) -> dict[str, str]:
         folders = [f"{GUEST_CODE}/{ABSENT}"]
@@ -327,18 +330,17 @@ async def _removed_on_failure(container: Container) -> AsyncIterator[None]:
         raise
 
 
-async def _hear_ready(attachment: Attachment) -> stream.Frame:
-    """The READY frame. Raises ``SandboxUnavailable`` with what PID 1 said went wrong."""
+async def _receive_ready(attachment: Attachment, message: type[M]) -> M:
+    """The ``message`` of the READY frame. Raises ``SandboxUnavailable`` with what PID 1 reported instead."""
     try:
         async with asyncio.timeout(_READY_SECONDS):
-            kind, body, content = await attachment.receive()
+            kind, body, _ = await attachment.receive()
+        if kind is frames.Kind.READY:
+            return decode(message, body)
+        reason = failure_in(kind, body)
     except TimeoutError:
         raise SandboxUnavailable(f"a container was not ready within {_READY_SECONDS:g} s") from None
     except (frames.Closed, frames.BadFrame) as error:
-        last = attachment.errors.splitlines()[-1:] or ["without a word"]
+        last = attachment.errors.splitlines()[-1:] or [str(error) or "without a word"]
         raise SandboxUnavailable(f"a container ended before it was ready: {last[0]}") from error
-    if kind is not frames.Kind.READY:
-        raise SandboxUnavailable(
-            f"a container could not be armed: {body.get('step')}: {body.get('message', kind.name)}"
-        )
-    return kind, body, content
+    raise SandboxUnavailable(f"a container could not be armed: {reason}")

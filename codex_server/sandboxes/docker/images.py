@@ -1,4 +1,4 @@
-"""The runners' images: their names, what is built into them, and what a look into one tells. All pure.
+"""The runners' images: their names, what is built into them, and what a look into one shows. All pure.
 
 An image is built from a runner's ``Dockerfile`` with a context of four folders: ``guest`` and ``protocol`` (what runs
 inside every sandbox), ``runners`` (the folders of all languages that the image serves) and ``image`` (steps that the
@@ -10,7 +10,6 @@ import tarfile
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from codex_server import __version__
 from codex_server.errors import SandboxUnavailable
@@ -19,6 +18,7 @@ from codex_server.languages import Language, Languages
 from codex_server.packages.package_set import InstalledPackages, Package, guest_folder
 from codex_server.sandboxes.environment import GUEST_PACKAGES
 from codex_server.sandboxes.protocol import frames
+from codex_server.sandboxes.protocol.launch import ImageContents
 
 SANDBOXES = Path(frames.__file__).parent.parent
 STEPS = Path(__file__).parent / "image"
@@ -69,32 +69,33 @@ def _plain(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
     return entry
 
 
-def questions(image: str, languages: Iterable[Language]) -> dict[str, list[str]]:
-    """What to ask in ``image``: for each language that it serves, the program and how it tells its version."""
-    return {lang.name: [lang.program, *lang.probe.args] for lang in languages if lang.image == image}
+def questions(image: str, languages: Iterable[Language]) -> dict[str, tuple[str, ...]]:
+    """What to ask in ``image``: for each language that it serves, the program and how it prints its version."""
+    return {lang.name: (lang.program, *lang.probe.args) for lang in languages if lang.image == image}
 
 
-def as_answered(languages: Iterable[Language], answers: Mapping[str, Mapping[str, Any]]) -> Languages:
-    """The languages with the interpreters and packages of their images; ``answers`` by the image's runner."""
-    return Languages(_as_answered(language, answers.get(language.image, {})) for language in languages)
+def as_found(languages: Iterable[Language], images: Mapping[str, ImageContents]) -> Languages:
+    """The languages with the interpreters and packages of their ``images``, which are by runner."""
+    return Languages(_as_found(language, images.get(language.image)) for language in languages)
 
 
-def _as_answered(language: Language, answer: Mapping[str, Any]) -> Language:
+def _as_found(language: Language, contents: ImageContents | None) -> Language:
     bare = replace(language, interpreter=None, version=None, wanted=None, packages=None)
-    found = answer.get("answers", {}).get(language.name)
-    if not found:
+    found = contents.programs.get(language.name) if contents else None
+    if contents is None or found is None:
         return bare
-    interpreter = Interpreter(language.program, Path(str(found["path"])))
-    version = language.probe.find(str(found["answer"]))
-    return replace(bare, interpreter=interpreter, version=version, packages=_packages(interpreter, answer["packages"]))
+    interpreter = Interpreter(language.program, Path(found.path))
+    version = language.probe.find(found.answer)
+    return replace(bare, interpreter=interpreter, version=version, packages=_packages(interpreter, contents))
 
 
-def _packages(interpreter: Interpreter, listed: Mapping[str, Any]) -> InstalledPackages | None:
+def _packages(interpreter: Interpreter, contents: ImageContents) -> InstalledPackages | None:
     """What the image has for programs of ``interpreter``."""
-    installer = {"python": "pip", "node": "npm"}.get(interpreter.name)
-    if installer is None or not listed[installer]:
+    by_interpreter = {"python": ("pip", contents.pip), "node": ("npm", contents.npm)}
+    installer, listed = by_interpreter.get(interpreter.name, ("", ()))
+    if not listed:
         return None
-    packages = tuple(Package(str(name), str(version)) for name, version in listed[installer])
+    packages = tuple(Package(name, version) for name, version in listed)
     return InstalledPackages(Path(guest_folder(interpreter)), installer, str(interpreter.path), packages, 0)
 
 

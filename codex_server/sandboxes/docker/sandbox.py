@@ -1,4 +1,4 @@
-"""One execution in a container: hand it to its init, enforce the limits from outside, tell the ending."""
+"""One execution in a container: hand it to its init, enforce the limits from outside, return the ending."""
 
 import asyncio
 import contextlib
@@ -15,8 +15,9 @@ from codex_server.sandboxes.docker.attachment import Attachment
 from codex_server.sandboxes.docker.engine import Engine, EngineError
 from codex_server.sandboxes.docker.images import command_in_image
 from codex_server.sandboxes.protocol import frames
-from codex_server.sandboxes.protocol.payload import FILE_MARK, BackendDefaults, payload, run_body
-from codex_server.sandboxes.protocol.report import ending_without_report, read_ending
+from codex_server.sandboxes.protocol.codec import BadMessage, encode
+from codex_server.sandboxes.protocol.payload import FILE_MARK, BackendDefaults, payload, run_order
+from codex_server.sandboxes.protocol.report import ending_without_report, failure_in, read_ending
 
 _SOFT_STOP_SECONDS = 1.0
 """How long an init may take to kill, reap and report before the engine is asked to kill the container."""
@@ -39,7 +40,7 @@ class Container:
 class DockerSandbox(Sandbox):
     """An armed container; it serves one execution and is then removed.
 
-    INVARIANT: what an ending tells was said by PID 1 of the container, which waits for the program as its parent and
+    INVARIANT: what an ending reports was said by PID 1 of the container, which waits for the program as its parent and
     which no guest can kill, look into or write for; or by the engine, where PID 1 has ended before it could.
     """
 
@@ -60,7 +61,7 @@ class DockerSandbox(Sandbox):
 
     @property
     def alive(self) -> bool:
-        """An armed container says nothing: any byte, or its end, means that it died."""
+        """An armed container sends nothing: any byte, or its end, means that it died."""
         return not self._destroyed and self._attachment.silent
 
     async def run(self, execution: Execution, language: Language, output: OutputSink) -> Ending:
@@ -72,9 +73,9 @@ class DockerSandbox(Sandbox):
         started = loop.time()
         self._timers.append(loop.call_later(execution.limits.wall_seconds, self._end, Stop.WALL_TIME))
         try:
-            told = await self._hear_ending(output, started_at)
+            reported = await self._receive_ending(output, started_at)
             self._over = True
-            return told or await self._ending_of_the_killed(started_at, loop.time() - started)
+            return reported or await self._ending_of_the_killed(started_at, loop.time() - started)
         except asyncio.CancelledError:
             self._attachment.close()
             raise
@@ -84,7 +85,7 @@ class DockerSandbox(Sandbox):
                 timer.cancel()
 
     async def _tighten(self, limits: Limits) -> None:
-        """The kernel bounds memory; nothing of the execution has begun when the engine cannot tell it so."""
+        """The kernel bounds memory; nothing of the execution has begun when the engine cannot do so."""
         if limits.memory_bytes >= self._defaults.ceilings.memory_bytes:
             return
         try:
@@ -97,15 +98,14 @@ class DockerSandbox(Sandbox):
         """Send the execution. INVARIANT: raises ``SandboxUnavailable`` only while no byte of it has left."""
         if not self.alive:
             raise SandboxUnavailable("the sandbox died before it was used; try again")
-        parts, header_bytes = payload(execution, language, self._environment, _argv(language))
-        body = run_body(execution.limits, language, header_bytes, self._defaults)
-        body["payload_bytes"] = sum(map(len, parts))
+        packed = payload(execution, language, self._environment, _argv(language))
+        order = run_order(execution.limits, language, packed, self._defaults)
         try:
-            self._attachment.send(frames.Kind.RUN, body, b"".join([*parts, execution.stdin]))
+            self._attachment.send(frames.Kind.RUN, encode(order), b"".join([*packed.parts, execution.stdin]))
         except frames.Closed as error:
             raise SandboxUnavailable("the sandbox died before it was used; try again") from error
 
-    async def _hear_ending(self, output: OutputSink, started_at: datetime) -> Ending | None:
+    async def _receive_ending(self, output: OutputSink, started_at: datetime) -> Ending | None:
         """Pass output on until init reports the ending; None when the container ended without a report."""
         wanted = True
         while True:
@@ -116,9 +116,9 @@ class DockerSandbox(Sandbox):
             except frames.BadFrame as error:
                 raise ProtocolViolation(f"the sandbox broke the protocol ({error})") from error
             if kind is frames.Kind.RESULT:
-                return read_ending(body, content, started_at=started_at, asked=self._stop)
+                return read_ending(body, content, started_at=started_at, requested=self._stop)
             if kind not in _STREAMS:
-                raise SandboxFault(f"the sandbox failed while it served the program: {body.get('message', kind.name)}")
+                raise SandboxFault(f"the sandbox failed while it served the program: {_failure_in(kind, body)}")
             wanted = wanted and output(_STREAMS[kind], content)
             if not wanted:
                 self._end(Stop.OUTPUT)
@@ -170,6 +170,13 @@ class DockerSandbox(Sandbox):
         self._destroyed = True
         self._attachment.close()
         await self._container.remove()
+
+
+def _failure_in(kind: frames.Kind, body: frames.Body) -> str:
+    try:
+        return failure_in(kind, body)
+    except BadMessage as error:
+        raise ProtocolViolation(f"the sandbox broke the protocol ({error})") from error
 
 
 def _argv(language: Language) -> tuple[str, ...]:

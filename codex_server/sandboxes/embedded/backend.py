@@ -22,7 +22,7 @@ from codex_server.sandboxes.embedded.environments import make_empty_environment
 from codex_server.sandboxes.embedded.guestids import choose_guest_ids, claim_host_ids, owner_of_namespaces
 from codex_server.sandboxes.embedded.plans import HostParts, Plans, SlotPlan, empty_environment
 from codex_server.sandboxes.embedded.sandbox import EmbeddedSandbox
-from codex_server.sandboxes.embedded.slot import Slot, SlotParts, program_in
+from codex_server.sandboxes.embedded.slot import Slot, SlotParts
 from codex_server.sandboxes.embedded.zygote_process import LaunchFailed, Zygote
 from codex_server.sandboxes.embedded.zygote_supervisor import ZygoteSupervisor
 from codex_server.sandboxes.guest import kernel
@@ -206,7 +206,7 @@ class EmbeddedBackend(Backend):
             try:
                 if slot.cgroup:
                     slot.cgroup.limit(self._defaults.ceilings)
-                streams = await slot.arm_again(self._plans.slot(slot.number, agent).body)
+                streams = await slot.arm_again(self._plans.slot(slot.number, agent).order)
             except (SandboxUnavailable, OSError) as error:
                 _log.debug("a slot is not used again: %s", error)
                 await slot.end()
@@ -252,13 +252,13 @@ class EmbeddedBackend(Backend):
         async with contextlib.AsyncExitStack() as undo:
             cgroup, procs = self._make_cgroup(undo)
             try:
-                channel, (pidfd, *streams) = await zygote.arm(plan.body, procs)
+                channel, (pidfd, *streams) = await zygote.arm(plan.order, procs)
             finally:
                 close_all(procs)
             undo.pop_all()
         if cgroup:
-            cgroup.note_new(program_in(plan.body))
-        parts = SlotParts(plan.number, channel, pidfd, plan.environment, cgroup, plan.folder)
+            cgroup.note_new(plan.order.program)
+        parts = SlotParts(plan.order.number, channel, pidfd, dict(plan.order.env), cgroup, plan.folder)
         return Slot(parts, self._free_numbers.append), streams
 
     def _make_cgroup(self, undo: contextlib.AsyncExitStack) -> tuple[SlotCgroup | None, list[int]]:

@@ -3,23 +3,22 @@
 import asyncio
 import os
 import socket
-from typing import Any
 
 from codex_server.sandboxes.arming import is_silent
 from codex_server.sandboxes.protocol import frames
 
-Frame = tuple[frames.Kind, dict[str, Any], list[int]]
+Frame = tuple[frames.Kind, frames.Body, list[int]]
 
 
 class Channel:
-    """The server's end of a frame socket; closing it tells the far side to end."""
+    """The server's end of a frame socket; closing it ends the guest side."""
 
     def __init__(self, endpoint: socket.socket) -> None:
         endpoint.setblocking(False)
         self._socket = endpoint
 
-    def send(self, kind: frames.Kind, body: dict[str, Any], descriptors: tuple[int, ...] = ()) -> None:
-        """Send one frame at once. Raises ``frames.Closed``; ``BlockingIOError`` when the far side does not read."""
+    def send(self, kind: frames.Kind, body: frames.Body, descriptors: tuple[int, ...] = ()) -> None:
+        """Send one frame at once. Raises ``frames.Closed``; ``BlockingIOError`` when the guest side does not read."""
         frames.send(self._socket, kind, body, descriptors)
 
     async def receive(self) -> Frame:

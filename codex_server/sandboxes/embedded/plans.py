@@ -1,4 +1,4 @@
-"""What the far side is told at each level: how to launch the zygote, and how to arm a slot."""
+"""What the guest side works by at each level: how to launch the zygote, and how to arm a slot."""
 
 import contextlib
 import os
@@ -7,19 +7,20 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from codex_server.interpreters import Interpreter
 from codex_server.languages import Language, Languages, Start
 from codex_server.sandboxes.embedded import rootfs
 from codex_server.sandboxes.embedded.cgroup import CgroupTree
+from codex_server.sandboxes.embedded.commands import command_of
 from codex_server.sandboxes.embedded.diagnose import closed_to_others
 from codex_server.sandboxes.embedded.guestids import GuestIds
-from codex_server.sandboxes.embedded.sandbox import command_of
 from codex_server.sandboxes.embedded.shares import Shares, shares_of
 from codex_server.sandboxes.embedded.zygote_process import SANDBOXES_FOLDER, Zygote, boot_argv
 from codex_server.sandboxes.environment import ABSENT, guest_environment, packages_environment
 from codex_server.sandboxes.guest.overlay import LAYERS
+from codex_server.sandboxes.protocol.launch import LandlockSetup, LaunchPlan, NamespacePlan, NamespaceSetup, SlotSetup
+from codex_server.sandboxes.protocol.slot import SlotOrder
 from codex_server.sandboxes.seccomp.compiler import compile_filter
 from codex_server.sandboxes.seccomp.policy import (
     CONFINED,
@@ -40,11 +41,9 @@ _SPARE_PROCESSES = 64
 
 @dataclass(frozen=True, slots=True)
 class SlotPlan:
-    """One slot to arm: the body of its ARM frame, and what the server keeps of it."""
+    """One slot to arm: its order, and its own folder on the host, at level ``confined``."""
 
-    number: int
-    body: dict[str, Any]
-    environment: dict[str, str]
+    order: SlotOrder
     folder: Path | None
 
 
@@ -70,8 +69,8 @@ class Plans:
     """The plans of one level on this host."""
 
     interpreter: Interpreter
-    launch_plan: dict[str, Any]
-    setup: dict[str, Any]
+    launch_plan: LaunchPlan
+    setup: SlotSetup
     slot_uid: Callable[[int], int]
     languages: Languages
     home: Path | None = None
@@ -81,7 +80,7 @@ class Plans:
 
     @classmethod
     def for_namespaces(cls, settings: Settings, languages: Languages, host: "HostParts") -> "Plans":
-        """Levels ``full`` and ``namespaces``: a room of our own."""
+        """Levels ``full`` and ``namespaces``: a guest root of our own making."""
         python, ids, tree = host.python, host.ids, host.tree
         folders = [f"{rootfs.GUEST_CODE}/{ABSENT}", *rootfs.program_folders(languages)]
         environment = guest_environment(folders) | _environment_of_packages(settings, languages)
@@ -90,31 +89,22 @@ class Plans:
         entries += [("folder", f"{LAYERS}{folder}") for folder in shown]
         entries.append(("file", rootfs.BOOT_ID, f"{uuid.uuid4()}\n"))
         entries = rootfs.with_private_libraries(entries, _private_libraries(python), f"/opt/{python.name}/lib")
-        launch_plan = {
-            "uid_map": ids.uid_map,
-            "gid_map": ids.gid_map,
-            "map_tool": ids.map_tool,
-            "uid": ids.zygote,
-            "entries": rootfs.with_own_program(entries, rootfs.guest_path(python), python.path),
-            "argv": boot_argv(_warm_program(languages, python), str(Path(rootfs.GUEST_CODE).parent), "zygote"),
-            "env": environment | _environment_of_python(languages),
-            "cgroups": [str(folder) for folder in tree.folders] if tree else [],
-            "folders": [],
-            "devices": rootfs.DEVICES,
-            "device_sets": host.slots,
-            "owner": host.owner,
-            "user_limits": host.shares.user_limits,
-        }
-        setup = _setup(settings, host, namespaces=True, cgroups=tree is not None) | {
-            "import_path": str(Path(rootfs.GUEST_CODE).parent),
-            "agent": f"{rootfs.runner_folder(_python(languages))}/agent.py",
-            "seccomp": compile_filter(NAMESPACES if ids.per_slot else NAMESPACES_SHARED_UID, _machine()).hex(),
-            "seccomp_without_overlay": compile_filter(_without_overlay(ids), _machine()).hex(),
-            "masked": rootfs.MASKS,
-            "shown": shown,
-            "program_folders": rootfs.folders_of_agents(shown, languages),
-            "devices": rootfs.DEVICES,
-        }
+        entries = rootfs.with_own_program(entries, rootfs.guest_path(python), python.path)
+        launch_plan = LaunchPlan(
+            argv=boot_argv(_warm_program(languages, python), str(Path(rootfs.GUEST_CODE).parent), "zygote"),
+            env=environment | _environment_of_python(languages),
+            cgroups=tuple(str(folder) for folder in tree.folders) if tree else (),
+            folders=(),
+            namespaces=_namespace_plan(host, entries),
+        )
+        setup = replace(
+            _setup(settings, host, NAMESPACES if ids.per_slot else NAMESPACES_SHARED_UID),
+            cgroups=tree is not None,
+            import_path=str(Path(rootfs.GUEST_CODE).parent),
+            agent=f"{rootfs.runner_folder(_python(languages))}/agent.py",
+            process_margin=_process_margin(host, namespaces=True),
+            namespaces=_namespace_setup(settings, ids, shown, rootfs.folders_of_agents(shown, languages)),
+        )
         return cls(python, launch_plan, setup, ids.of_slot, languages, None, environment)
 
     @classmethod
@@ -128,23 +118,21 @@ class Plans:
         ] + [str(language.packages.folder) for language in known if language.packages]
         environment = _environment_folder(languages, home)
         extra = _environment_of_packages(settings, languages, confined=True)
-        launch_plan = {
-            "uid_map": None,
-            "argv": boot_argv(str(environment / "bin" / "python3"), str(SANDBOXES_FOLDER.parent), "zygote"),
-            "env": guest_environment([], temp=str(home)) | extra,
-            "cgroups": [],
-            "folders": [str(home)],
-        }
-        setup = _setup(settings, host, namespaces=False, cgroups=False) | {
-            "import_path": str(SANDBOXES_FOLDER.parent),
-            "agent": str(_python(known).folder / "agent.py"),
-            "seccomp": compile_filter(CONFINED_OWN_UID if ids.per_slot else CONFINED, _machine()).hex(),
-            "overlay": False,
-            "readable": _present(
-                [*rootfs.READABLE, *roots, str(environment), *(str(lang.folder) for lang in known), _ABSENT]
-            ),
-            "writable_devices": _present(rootfs.DEVICES),
-        }
+        launch_plan = LaunchPlan(
+            argv=boot_argv(str(environment / "bin" / "python3"), str(SANDBOXES_FOLDER.parent), "zygote"),
+            env=guest_environment([], temp=str(home)) | extra,
+            cgroups=(),
+            folders=(str(home),),
+            namespaces=None,
+        )
+        readable = [*rootfs.READABLE, *roots, str(environment), *(str(lang.folder) for lang in known), _ABSENT]
+        setup = replace(
+            _setup(settings, host, CONFINED_OWN_UID if ids.per_slot else CONFINED),
+            import_path=str(SANDBOXES_FOLDER.parent),
+            agent=str(_python(known).folder / "agent.py"),
+            process_margin=_process_margin(host, namespaces=False),
+            landlock=LandlockSetup(_present(readable), _present(rootfs.DEVICES)),
+        )
         first = ids.uid_map[1]
         return cls(
             python,
@@ -164,7 +152,7 @@ class Plans:
 
     async def launch(self, preload: tuple[str, ...] = ()) -> Zygote:
         """Start a zygote that has imported ``preload``. Raises ``LaunchFailed``."""
-        return await Zygote.launch(str(self.interpreter.path), self.launch_plan, self.setup | {"preload": preload})
+        return await Zygote.launch(str(self.interpreter.path), self.launch_plan, replace(self.setup, preload=preload))
 
     def slot(self, number: int, agent: Language | None) -> SlotPlan:
         """The plan of slot ``number``; ``agent`` is the language whose agent is to be started in it."""
@@ -175,14 +163,14 @@ class Plans:
             folder.mkdir(mode=0o700)
             _link_node_modules(self.languages, folder)
             environment = _confined_environment(self.languages, self.home, folder) | self._environment
-        body = {
-            "uid": self.slot_uid(number),
-            "agent": command_of(agent, confined=self.home is not None) if agent else None,
-            "env": environment,
-            "folder": str(folder) if folder else None,
-            "number": number,
-        }
-        return SlotPlan(number, body, environment, folder)
+        order = SlotOrder(
+            uid=self.slot_uid(number),
+            agent=command_of(agent, confined=self.home is not None) if agent else None,
+            env=environment,
+            folder=str(folder) if folder else None,
+            number=number,
+        )
+        return SlotPlan(order, folder)
 
 
 def _confined_environment(languages: Languages, home: Path, folder: Path) -> dict[str, str]:
@@ -193,9 +181,9 @@ def _confined_environment(languages: Languages, home: Path, folder: Path) -> dic
     return environment | {"PATH": ":".join([*dict.fromkeys(folders), environment["PATH"]])}
 
 
-def _present(paths: Iterable[str]) -> list[str]:
+def _present(paths: Iterable[str]) -> tuple[str, ...]:
     """Those that this host has."""
-    return [path for path in paths if Path(path).exists()]
+    return tuple(path for path in paths if Path(path).exists())
 
 
 def _link_node_modules(languages: Languages, folder: Path) -> None:
@@ -272,17 +260,53 @@ def _without_overlay(ids: GuestIds) -> Policy:
     return NAMESPACES_WITHOUT_OVERLAY if ids.per_slot else NAMESPACES_WITHOUT_OVERLAY_SHARED_UID
 
 
-def _setup(settings: Settings, host: HostParts, *, namespaces: bool, cgroups: bool) -> dict[str, Any]:
-    return {
-        "namespaces": namespaces,
-        "cgroups": cgroups,
-        "uid_per_slot": host.ids.per_slot,
-        "process_margin": 0 if host.ids.per_slot else _shared_id_margin(host.slots, namespaces=namespaces),
-        "workspace_bytes": settings.max_workspace,
-        "shm_bytes": max(settings.max_memory, settings.max_workspace),
-        "inodes": _INODES,
-        "pending_signals": host.shares.pending_signals,
-    }
+def _setup(settings: Settings, host: HostParts, policy: Policy) -> SlotSetup:
+    """What both kinds of level share; where it has no value yet, each sets its own."""
+    return SlotSetup(
+        cgroups=False,
+        uid_per_slot=host.ids.per_slot,
+        process_margin=0,
+        workspace_bytes=settings.max_workspace,
+        pending_signals=host.shares.pending_signals,
+        import_path="",
+        agent=None,
+        preload=(),
+        seccomp=compile_filter(policy, _machine()).hex(),
+        namespaces=None,
+        landlock=None,
+    )
+
+
+def _namespace_plan(host: HostParts, entries: list[rootfs.Entry]) -> NamespacePlan:
+    return NamespacePlan(
+        uid_map=host.ids.uid_map,
+        gid_map=host.ids.gid_map,
+        map_tool=host.ids.map_tool,
+        uid=host.ids.zygote,
+        entries=tuple(entries),
+        devices=rootfs.DEVICES,
+        device_sets=host.slots,
+        owner=host.owner,
+        user_limits=host.shares.user_limits,
+    )
+
+
+def _namespace_setup(
+    settings: Settings, ids: GuestIds, shown: Iterable[str], programs: Iterable[str]
+) -> NamespaceSetup:
+    return NamespaceSetup(
+        shown=tuple(shown),
+        programs=tuple(programs),
+        devices=rootfs.DEVICES,
+        masked=rootfs.MASKS,
+        shm_bytes=max(settings.max_memory, settings.max_workspace),
+        inodes=_INODES,
+        seccomp_without_overlay=compile_filter(_without_overlay(ids), _machine()).hex(),
+    )
+
+
+def _process_margin(host: HostParts, *, namespaces: bool) -> int:
+    return 0 if host.ids.per_slot else _shared_id_margin(host.slots, namespaces=namespaces)
 
 
 def _shared_id_margin(slots: int, *, namespaces: bool) -> int:

@@ -1,4 +1,4 @@
-"""One execution in a slot: hand it to the init, enforce the limits from outside, tell the ending."""
+"""One execution in a slot: hand it to the init, enforce the limits from outside, return the ending."""
 
 import asyncio
 import contextlib
@@ -14,12 +14,13 @@ from codex_server.model import Ending, Execution, Stop, Stream
 from codex_server.sandboxes.base import OutputSink, Sandbox
 from codex_server.sandboxes.embedded.cgroup import CgroupUsage
 from codex_server.sandboxes.embedded.channel import close_all
+from codex_server.sandboxes.embedded.commands import command_of
 from codex_server.sandboxes.embedded.pipes import InputPipe, OutputPipe
-from codex_server.sandboxes.embedded.rootfs import guest_path, runner_folder
 from codex_server.sandboxes.embedded.slot import PATIENCE_SECONDS, Slot
 from codex_server.sandboxes.protocol import frames
-from codex_server.sandboxes.protocol.payload import FILE_MARK, BackendDefaults, payload, run_body
-from codex_server.sandboxes.protocol.report import ending_without_report, read_ending
+from codex_server.sandboxes.protocol.codec import encode
+from codex_server.sandboxes.protocol.payload import FILE_MARK, BackendDefaults, payload, run_order
+from codex_server.sandboxes.protocol.report import ending_without_report, failure_in, read_ending
 
 _HARD_KILL_SECONDS = 0.25
 """How long an init may take to kill, reap and report before it is killed with everything in it."""
@@ -49,7 +50,7 @@ class EmbeddedSandbox(Sandbox):
 
     @property
     def alive(self) -> bool:
-        """An armed slot says nothing: any byte, or its end, means that it died."""
+        """An armed slot sends nothing: any byte, or its end, means that it died."""
         return not self._destroyed and self.slot.alive
 
     async def run(self, execution: Execution, language: Language, output: OutputSink) -> Ending:
@@ -69,11 +70,11 @@ class EmbeddedSandbox(Sandbox):
         if self.slot.cgroup:
             self._look_later(execution.limits.cpu_seconds, left=execution.limits.cpu_seconds)
         try:
-            told = await self._hear_ending(started_at)
+            reported = await self._receive_ending(started_at)
             self._over = True
             for pipe in pipes:
                 pipe.finish()
-            return self._ending(told) if told else self._ending_of_the_killed(started_at, loop.time() - started)
+            return self._ending(reported) if reported else self._ending_of_the_killed(started_at, loop.time() - started)
         finally:
             self._over = True
             timer.cancel()
@@ -91,11 +92,11 @@ class EmbeddedSandbox(Sandbox):
             self.slot.cgroup.begin()
             self.slot.cgroup.limit(execution.limits)
         argv = _argv(language, confined=self.slot.folder is not None)
-        parts, header_bytes = payload(execution, language, self.slot.environment, argv)
-        body = run_body(execution.limits, language, header_bytes, self._defaults)
-        content = _in_memory(parts)
+        packed = payload(execution, language, self.slot.environment, argv)
+        order = run_order(execution.limits, language, packed, self._defaults)
+        content = _in_memory(packed.parts)
         try:
-            self.slot.channel.send(frames.Kind.RUN, body, (content,))
+            self.slot.channel.send(frames.Kind.RUN, encode(order), (content,))
         except (frames.Closed, OSError) as error:
             raise SandboxUnavailable("the sandbox died before it was used; try again") from error
         finally:
@@ -136,7 +137,7 @@ class EmbeddedSandbox(Sandbox):
         if not self._destroyed:
             self.slot.kill()
 
-    async def _hear_ending(self, started_at: datetime) -> Ending | None:
+    async def _receive_ending(self, started_at: datetime) -> Ending | None:
         """The ending as init reports it, with the kept files' content, or None when it died without a report."""
         try:
             kind, body, descriptors = await self.slot.channel.receive()
@@ -146,8 +147,10 @@ class EmbeddedSandbox(Sandbox):
             raise ProtocolViolation(f"the sandbox broke the protocol ({error})") from error
         try:
             if kind is not frames.Kind.RESULT:
-                raise SandboxFault(f"the sandbox failed while it served the program: {body.get('message', kind.name)}")
-            return read_ending(body, self._content(descriptors), started_at=started_at, asked=self._stop)
+                raise SandboxFault(f"the sandbox failed while it served the program: {failure_in(kind, body)}")
+            return read_ending(body, self._content(descriptors), started_at=started_at, requested=self._stop)
+        except frames.BadFrame as error:
+            raise ProtocolViolation(f"the sandbox broke the protocol ({error})") from error
         finally:
             close_all(descriptors)
 
@@ -158,14 +161,14 @@ class EmbeddedSandbox(Sandbox):
         except OSError as error:
             raise ProtocolViolation(f"the sandbox's report is malformed ({error!r})") from error
 
-    def _ending(self, told: Ending) -> Ending:
-        """What init ``told``, with what the slot's cgroup has counted, where there is one."""
+    def _ending(self, reported: Ending) -> Ending:
+        """What init ``reported``, with what the slot's cgroup has counted, where there is one."""
         usage = self._usage()
-        self._clean = self._stop is None and told.stop is None and not (usage and usage.oom_kills)
+        self._clean = self._stop is None and reported.stop is None and not (usage and usage.oom_kills)
         if usage is None:
-            return told
+            return reported
         return replace(
-            told,
+            reported,
             cpu_seconds=usage.cpu_seconds,
             peak_memory_bytes=usage.peak_memory_bytes,
             oom_kills=usage.oom_kills,
@@ -217,14 +220,5 @@ def _in_memory(parts: list[bytes]) -> int:
     return payload
 
 
-def _argv(language: Language, *, confined: bool) -> list[str]:
-    return command_of(language, confined=confined, file=FILE_MARK) if language.start is Start.COMMAND else []
-
-
-def command_of(language: Language, *, confined: bool, file: str = "") -> list[str]:
-    """The language's command with paths as the guest sees them: its own room's, or the host's at level ``confined``."""
-    if language.interpreter is None:
-        raise SandboxUnavailable(f"{language.title} has no interpreter on this machine")
-    program = str(language.interpreter.path) if confined else guest_path(language.interpreter)
-    runner = str(language.folder) if confined else runner_folder(language)
-    return list(language.render_command(program=program, runner=runner, file=file))
+def _argv(language: Language, *, confined: bool) -> tuple[str, ...]:
+    return command_of(language, confined=confined, file=FILE_MARK) if language.start is Start.COMMAND else ()

@@ -7,16 +7,18 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from codex_server.errors import SandboxUnavailable
 from codex_server.sandboxes.embedded.cgroup import SlotCgroup
 from codex_server.sandboxes.embedded.channel import Channel, close_all, wait_for_exit
 from codex_server.sandboxes.guest.removal import remove_tree
 from codex_server.sandboxes.protocol import frames
+from codex_server.sandboxes.protocol.codec import decode, encode
+from codex_server.sandboxes.protocol.report import failure_in
+from codex_server.sandboxes.protocol.slot import SlotOrder, SlotReady
 
 PATIENCE_SECONDS = 5.0
-"""At level ``confined`` an init that is killed takes nobody with it, its zygote must hunt them down: so long it has."""
+"""At level ``confined`` an init that is killed takes nobody with it; its zygote finds them: so long it has."""
 _ARM_SECONDS = 30.0
 _DEATH_SECONDS = 10.0
 
@@ -34,7 +36,7 @@ class SlotParts:
 
 
 class Slot:
-    """A living init with its namespaces, cgroup and uid. ``on_ended`` is told its number when all of it is gone."""
+    """A living init with its namespaces, cgroup and uid. ``on_ended`` gets its number when all of it is gone."""
 
     def __init__(self, parts: SlotParts, on_ended: Callable[[int], None]) -> None:
         self._parts = parts
@@ -57,26 +59,26 @@ class Slot:
 
     @property
     def alive(self) -> bool:
-        """A slot that waits says nothing: any byte, or its end, means that it died."""
+        """A slot that waits sends nothing: any byte, or its end, means that it died."""
         return self._ending is None and self.channel.is_silent()
 
     @property
     def reusable(self) -> bool:
-        """Whether it can serve again: it has a room of its own, and what its cgroup counted can be set back."""
+        """Whether it can serve again: it has namespaces of its own, and what its cgroup counted can be set back."""
         return self.folder is None and (self.cgroup is None or self.cgroup.resettable)
 
-    async def arm_again(self, body: dict[str, Any]) -> list[int]:
+    async def arm_again(self, order: SlotOrder) -> list[int]:
         """Have a worker started in it: the server's ends of its stdin, stdout and stderr. Raises SandboxUnavailable.
 
         INVARIANT: what the slot served before is gone: its init has killed and reaped everyone, and replaced what they
         could write; and its cgroup holds no more than when it was new.
         """
         try:
-            self.channel.send(frames.Kind.ARM, body)
-            streams = await hear_ready(self.channel, 3)
+            self.channel.send(frames.Kind.ARM, encode(order))
+            streams = await receive_ready(self.channel, 3)
         except (frames.Closed, OSError) as error:
             raise SandboxUnavailable("a sandbox could not be armed again") from error
-        if self.cgroup is None or self.cgroup.reset(program_in(body)):
+        if self.cgroup is None or self.cgroup.reset(order.program):
             return streams
         close_all(streams)
         raise SandboxUnavailable("a sandbox kept memory of the program before")
@@ -116,22 +118,21 @@ class Slot:
         return await wait_for_exit(self.pidfd, _DEATH_SECONDS)
 
 
-def program_in(body: dict[str, Any]) -> str:
-    """The program that an ARM frame wants to wait in the slot; none is the zygote's own Python."""
-    return body["agent"][0] if body["agent"] else ""
-
-
-async def hear_ready(channel: Channel, count: int) -> list[int]:
+async def receive_ready(channel: Channel, count: int) -> list[int]:
     """The ``count`` descriptors of a READY frame. Raises ``SandboxUnavailable``."""
+    descriptors: list[int] = []
     try:
         async with asyncio.timeout(_ARM_SECONDS):
-            kind, answer, descriptors = await channel.receive()
+            kind, body, descriptors = await channel.receive()
+        if kind is frames.Kind.READY and len(descriptors) == count:
+            decode(SlotReady, body)
+            return descriptors
+        reason = failure_in(kind, body)
     except (frames.Closed, frames.BadFrame, OSError, TimeoutError) as error:
+        close_all(descriptors)
         raise SandboxUnavailable(f"a sandbox could not be armed ({type(error).__name__})") from error
-    if kind is frames.Kind.READY and len(descriptors) == count:
-        return descriptors
     close_all(descriptors)
-    raise SandboxUnavailable(f"a sandbox could not be armed: {answer.get('message', kind.name)}")
+    raise SandboxUnavailable(f"a sandbox could not be armed: {reason}")
 
 
 async def _remove_soon(folder: str) -> None:

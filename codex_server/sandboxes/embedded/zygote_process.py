@@ -1,4 +1,4 @@
-"""A zygote as the server sees it: start it through a launcher, ask it for slots, end it."""
+"""A zygote as the server sees it: start it through a launcher, request slots of it, end it."""
 
 import asyncio
 import contextlib
@@ -7,13 +7,16 @@ import socket
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from codex_server.errors import SandboxUnavailable
 from codex_server.interpreters import SYSTEM_PATH
 from codex_server.sandboxes.embedded.channel import Channel, close_all
-from codex_server.sandboxes.embedded.slot import hear_ready
+from codex_server.sandboxes.embedded.slot import receive_ready
 from codex_server.sandboxes.protocol import frames
+from codex_server.sandboxes.protocol.codec import decode, encode
+from codex_server.sandboxes.protocol.launch import LaunchPlan, SlotSetup, ZygoteReady
+from codex_server.sandboxes.protocol.slot import SlotOrder, StepFailure, ZygoteOrder
 
 SANDBOXES_FOLDER = Path(__file__).parent.parent
 """Holds the guest side's packages, ``guest`` and ``protocol``."""
@@ -26,7 +29,7 @@ _BOOT = (
 
 
 class LaunchFailed(Exception):
-    """The zygote did not come up: ``step`` and ``errno`` tell where (both None: it ended without a word)."""
+    """The zygote did not come up: ``step`` and ``errno`` say where (both None: it ended without a word)."""
 
     def __init__(self, step: str | None, errno: int | None, message: str) -> None:
         super().__init__(message)
@@ -34,9 +37,9 @@ class LaunchFailed(Exception):
         self.errno = errno
 
 
-def boot_argv(interpreter: str, import_path: str, module: str) -> list[str]:
+def boot_argv(interpreter: str, import_path: str, module: str) -> tuple[str, ...]:
     """Start ``module`` of the guest side in ``interpreter``; ``import_path`` is the folder that holds ``sandboxes``."""
-    return [interpreter, "-c", _BOOT.format(path=import_path, module=module)]
+    return interpreter, "-c", _BOOT.format(path=import_path, module=module)
 
 
 class Zygote:
@@ -47,16 +50,16 @@ class Zygote:
         self._channel = channel
         self._lifeline = lifeline
         self.shortfall: tuple[str, ...] = ()
-        """What this host did not give its room, and what programs have to do without for it."""
+        """What this host did not give its guest root, and what programs have to do without for it."""
 
     @classmethod
-    async def launch(cls, interpreter: str, plan: dict[str, Any], setup: dict[str, Any]) -> "Zygote":
+    async def launch(cls, interpreter: str, plan: LaunchPlan, setup: SlotSetup) -> "Zygote":
         """Start one and wait until it is warm. Raises ``LaunchFailed``."""
         with contextlib.ExitStack() as stack:
             try:
                 errors = stack.enter_context(tempfile.TemporaryFile())
                 launcher, channel, lifeline = _launch(interpreter, errors)
-            except OSError as error:  # no process, descriptor or room on the disk is left on this host
+            except OSError as error:  # no process, descriptor or space on the disk is left on this host
                 raise LaunchFailed(None, error.errno, f"its launcher cannot be started: {error}") from error
             zygote = cls(launcher, Channel(channel), lifeline)
             try:
@@ -66,29 +69,32 @@ class Zygote:
                 raise
         return zygote
 
-    async def _become_ready(self, plan: dict[str, Any], setup: dict[str, Any], errors: IO[bytes]) -> None:
+    async def _become_ready(self, plan: LaunchPlan, setup: SlotSetup, errors: IO[bytes]) -> None:
         try:
-            self._channel.send(frames.Kind.LAUNCH, plan)
-            self._channel.send(frames.Kind.LAUNCH, setup)
+            self._channel.send(frames.Kind.LAUNCH, encode(plan))
+            self._channel.send(frames.Kind.LAUNCH, encode(setup))
             async with asyncio.timeout(_LAUNCH_SECONDS):
                 kind, body, descriptors = await self._channel.receive()
         except frames.Closed:
             errors.seek(0)
             said = errors.read(10_000).decode("utf-8", "replace").strip()
             raise LaunchFailed(None, None, said or "it ended without a word") from None
+        except frames.BadFrame as error:
+            raise LaunchFailed(None, None, f"it broke the protocol ({error})") from error
         except TimeoutError:
             raise LaunchFailed(None, None, f"it was not ready after {_LAUNCH_SECONDS:g} s") from None
         close_all(descriptors)
-        if kind is not frames.Kind.READY:
-            raise LaunchFailed(body.get("step"), body.get("errno"), str(body.get("message")))
-        self.shortfall = _shortfall_of(plan, body)
+        if kind is frames.Kind.FAULT:
+            failure = decode(StepFailure, body)
+            raise LaunchFailed(failure.step, failure.errno, failure.message)
+        self.shortfall = _shortfall_of(plan, decode(ZygoteReady, body))
 
     @property
     def alive(self) -> bool:
         """Whether it still runs; a dead zygote's slots are dead too."""
         return self._channel.is_silent() and self._launcher.poll() is None
 
-    async def arm(self, body: dict[str, Any], cgroups: list[int]) -> tuple[Channel, list[int]]:
+    async def arm(self, order: SlotOrder, cgroups: list[int]) -> tuple[Channel, list[int]]:
         """Make a slot: its channel, and the descriptors of its init, stdin, stdout and stderr.
 
         Raises ``SandboxUnavailable``.
@@ -97,11 +103,12 @@ class Zygote:
         channel = Channel(ours)
         try:
             with theirs:
-                if body["folder"]:
-                    channel.send(frames.Kind.ARM, body)
-                    body = {"uid": body["uid"]}
-                self._channel.send(frames.Kind.ARM, body, (theirs.fileno(), *cgroups))
-            return channel, await hear_ready(channel, 4)
+                past = order.folder is not None
+                if past:
+                    channel.send(frames.Kind.ARM, encode(order))
+                message = ZygoteOrder(order.uid, None if past else order)
+                self._channel.send(frames.Kind.ARM, encode(message), (theirs.fileno(), *cgroups))
+            return channel, await receive_ready(channel, 4)
         except (frames.Closed, OSError) as error:
             channel.close()
             raise SandboxUnavailable(f"a sandbox could not be armed ({type(error).__name__})") from error
@@ -110,7 +117,7 @@ class Zygote:
             raise
 
     async def close(self) -> None:
-        """End it and wait until everything in the room is dead.
+        """End it and wait until everything in its namespaces is dead.
 
         The zygote ends when its channel closes, and the launcher with it. The lifeline is closed last: to the launcher
         its end means that the server is gone, and then it removes the cgroups, which a zygote started anew still needs.
@@ -127,16 +134,16 @@ class Zygote:
                 self._lifeline = -1
 
 
-def _shortfall_of(plan: dict[str, Any], ready: dict[str, Any]) -> tuple[str, ...]:
+def _shortfall_of(plan: LaunchPlan, ready: ZygoteReady) -> tuple[str, ...]:
     """In words, what a READY frame says is missing."""
     found = []
-    if plan["uid_map"] and not ready.get("overlay"):
+    if plan.namespaces and not ready.overlay:
         found.append(
             "this kernel allows no overlay over the folders that programs see, so locks and watches on files (flock, "
             "fcntl, inotify; SQLite on a file needs them) are refused: keep Python and the data packages on an "
             "ordinary file system such as ext4 or xfs"
         )
-    if plan.get("owner") and not ready.get("nodes"):
+    if plan.namespaces and plan.namespaces.owner and not ready.nodes:
         found.append(
             "device nodes cannot be made here, so locks on /dev/null and its kin are shared with the host: run the "
             "server with CAP_MKNOD"
@@ -165,7 +172,7 @@ def _start_launcher(
     interpreter: str, control: socket.socket, lifeline: int, errors: IO[bytes]
 ) -> subprocess.Popen[bytes]:
     argv = boot_argv(interpreter, str(SANDBOXES_FOLDER.parent), "launcher")
-    # INVARIANT: the far side inherits no variable and no descriptor of the server but these two.
+    # INVARIANT: the guest side inherits no variable and no descriptor of the server but these two.
     return subprocess.Popen(
         [*argv, str(control.fileno()), str(lifeline)],
         stdin=subprocess.DEVNULL,

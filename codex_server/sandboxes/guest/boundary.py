@@ -6,10 +6,12 @@ import resource
 import signal
 import socket
 from collections.abc import Callable, Collection, Iterator
-from typing import Any
 
+from ..protocol.launch import LandlockSetup, NamespaceSetup
+from ..protocol.slot import SlotOrder
 from . import devices, kernel, landlock, overlay, workspace
 from .procfs import children, parent
+from .slot_template import SlotTemplate
 from .step import step
 
 SLOT_NAMESPACES = (
@@ -50,22 +52,24 @@ class PidNamespace:
 class NamespaceBoundary(PidNamespace):
     """Own pid, mount, network, ipc, uts and cgroup namespaces; init is PID 1 in them, and has every privilege there."""
 
-    def __init__(self, setup: dict[str, Any], body: dict[str, Any]) -> None:
-        self._setup = setup
-        self._uid = body["uid"]
+    def __init__(self, template: SlotTemplate, namespaces: NamespaceSetup, order: SlotOrder) -> None:
+        self._overlay = template.overlay
+        self._workspace_bytes = template.setup.workspace_bytes
+        self._namespaces = namespaces
+        self._uid = order.uid
         self._unused: dict[str, tuple[object, ...]] = {}  # folder -> what it looks like when nobody has used it
         self._internet_used = False
         self._routes_used = False
-        self._number = body["number"]
+        self._number = order.number
         self._last_pid = -1
 
     def enter(self) -> None:
         """Raise the boundary around this process, before anything of the guest exists."""
         with step("slot-namespaces"):
             kernel.unshare(SLOT_NAMESPACES)
-        if self._setup["overlay"]:
+        if self._overlay:
             with step("slot-root"):
-                overlay.put_together(self._setup["shown"], self._nodes(), self._setup["program_folders"])
+                overlay.put_together(self._namespaces.shown, self._nodes(), self._namespaces.programs)
                 self._mount_proc(overlay.NEW_ROOT)  # before: the kernel allows it only where another one is in sight
                 overlay.make_root()
         else:
@@ -101,7 +105,7 @@ class NamespaceBoundary(PidNamespace):
                 os.pwrite(self._last_pid, b"1", 0)  # the next process is number 2 again
 
     def _nodes(self) -> dict[str, str]:
-        return {device: devices.place_of(device, self._number) for device in self._setup["devices"]}
+        return {device: devices.place_of(device, self._number) for device in self._namespaces.devices}
 
     def _mount_proc(self, root: str) -> None:
         """Read-only: what a process may write of itself there (its memory's peak, its score) is the supervisor's."""
@@ -114,7 +118,7 @@ class NamespaceBoundary(PidNamespace):
         top = os.open(proc, os.O_PATH | os.O_CLOEXEC)
         kernel.restrict_mount(top, kernel.MS_RDONLY)
         os.close(top)
-        for place, (file, folder) in self._setup["masked"].items():
+        for place, (file, folder) in self._namespaces.masked.items():
             if os.path.exists(root + place):
                 kernel.mount(
                     root + (folder if os.path.isdir(root + place) else file), root + place, None, kernel.MS_BIND
@@ -122,7 +126,8 @@ class NamespaceBoundary(PidNamespace):
 
     def _mount_tmpfs(self, folder: str) -> None:
         own = f"mode=755,uid={self._uid},gid={self._uid}" if folder == self.workspace else "mode=1777"
-        size, inodes = self._setup["shm_bytes" if folder == _SHM else "workspace_bytes"], self._setup["inodes"]
+        size = self._namespaces.shm_bytes if folder == _SHM else self._workspace_bytes
+        inodes = self._namespaces.inodes
         kernel.mount("tmpfs", folder, "tmpfs", _TMPFS, f"size={size},nr_inodes={inodes},{own}")
         self._unused[folder] = _look_of(folder)
 
@@ -158,13 +163,17 @@ class NamespaceBoundary(PidNamespace):
 
 
 class LandlockBoundary:
-    """No namespaces: Landlock and seccomp bound what the worker reaches; init adopts and hunts down its processes."""
+    """No namespaces: Landlock and seccomp bound what the worker reaches; init adopts its processes and finds them all.
 
-    def __init__(self, setup: dict[str, Any], body: dict[str, Any]) -> None:
-        self._setup = setup
-        self._uid = body["uid"]
-        self._own_uid = setup["uid_per_slot"]
-        self.folder = body.get("folder", "")  # the zygote, which only ends what is left, is not told it
+    ``uid`` is the guest's, ``own_uid`` whether nobody else has it. The zygote, which only ends what is left, knows no
+    ``folder``.
+    """
+
+    def __init__(self, landlock: LandlockSetup, uid: int, *, own_uid: bool, folder: str = "") -> None:
+        self._landlock = landlock
+        self._uid = uid
+        self._own_uid = own_uid
+        self.folder = folder
         self.workspace = os.path.join(self.folder, "workspace")
         self._temp = -1
 
@@ -184,7 +193,8 @@ class LandlockBoundary:
 
     def confine_worker(self) -> None:
         """In the worker, before its system calls are filtered."""
-        landlock.restrict(read_only=self._setup["readable"], read_write=[self.folder, *self._setup["writable_devices"]])
+        seen = self._landlock
+        landlock.restrict(read_only=seen.readable, read_write=[self.folder, *seen.writable_devices])
 
     def limit(self, worker: int, limits: dict[int, tuple[int, int]]) -> None:
         """Set the worker's resource limits; a container's root may not do that to another uid, that uid itself may."""
@@ -320,9 +330,14 @@ def _signal(pidfd: int, number: int) -> None:
 Boundary = NamespaceBoundary | LandlockBoundary | ContainerBoundary
 
 
-def boundary_of(setup: dict[str, Any], body: dict[str, Any]) -> NamespaceBoundary | LandlockBoundary:
-    """The boundary that a slot of the embedded back end has."""
-    return NamespaceBoundary(setup, body) if setup["namespaces"] else LandlockBoundary(setup, body)
+def boundary_of(template: SlotTemplate, order: SlotOrder) -> NamespaceBoundary | LandlockBoundary:
+    """The boundary that a slot of the embedded backend has. Raises ``ValueError`` where the setup names none."""
+    setup = template.setup
+    if setup.namespaces:
+        return NamespaceBoundary(template, setup.namespaces, order)
+    if setup.landlock:
+        return LandlockBoundary(setup.landlock, order.uid, own_uid=setup.uid_per_slot, folder=order.folder or "")
+    raise ValueError("the setup names no boundary for a slot")
 
 
 def take_uid(uid: int) -> None:

@@ -3,8 +3,10 @@
 import os
 import resource
 import signal
-from typing import Any
+from dataclasses import dataclass
 
+from ..protocol.launch import SlotSetup
+from ..protocol.run import RunOrder, StopReason
 from .boundary import Boundary
 from .process_tree import ProcessTree
 from .procfs import cpu_seconds, resident_bytes, scheduled_seconds
@@ -13,28 +15,38 @@ _BEYOND_ALL_FILES = 2**62
 """A limit that binds nothing, and yet is one: nobody can take it away."""
 
 
-class Bounds:
-    """The limits of one worker's execution: ``setup`` is the backend's, ``begin`` is told the execution's."""
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an execution used, and how many of its processes the kernel killed for memory."""
 
-    def __init__(self, setup: dict[str, Any], boundary: Boundary, process_tree: ProcessTree) -> None:
+    cpu_seconds: float
+    peak_memory_bytes: int
+    oom_kills: int = 0
+
+
+class Bounds:
+    """The limits of one worker's execution: ``setup`` is the backend's, ``begin`` takes the execution's."""
+
+    _order: RunOrder
+
+    def __init__(self, setup: SlotSetup, boundary: Boundary, process_tree: ProcessTree) -> None:
         self._setup = setup
         self._boundary = boundary
         self._process_tree = process_tree
-        self._body: dict[str, Any] = {}
         self._cpu_before = 0.0  # what arming took is not the program's
 
-    def begin(self, body: dict[str, Any]) -> None:
+    def begin(self, order: RunOrder) -> None:
         """Set the worker's resource limits, and count from now on."""
-        self._body = body
+        self._order = order
         # A second above the limit, so that init's own watch, which counts all processes together, comes first.
-        seconds = -int(-body["cpu_seconds"] // 1) + 1
+        seconds = -int(-order.cpu_seconds // 1) + 1
         rows = {
             resource.RLIMIT_CPU: (seconds, seconds + 1),
             resource.RLIMIT_FSIZE: (self._largest_file(),) * 2,
-            resource.RLIMIT_NPROC: (body["processes"] + self._setup["process_margin"],) * 2,
+            resource.RLIMIT_NPROC: (order.processes + self._setup.process_margin,) * 2,
         }
-        if not self._setup["cgroups"] and body["data_limit"]:
-            rows[resource.RLIMIT_DATA] = (body["memory_bytes"],) * 2
+        if not self._setup.cgroups and order.data_limit:
+            rows[resource.RLIMIT_DATA] = (order.memory_bytes,) * 2
         self._boundary.limit(self._process_tree.worker, rows)
         self._cpu_before = scheduled_seconds(self._process_tree.worker)
 
@@ -45,20 +57,20 @@ class Bounds:
         limit does memory. INVARIANT: where no cgroup counts memory, nothing that is a file to the kernel grows beyond
         the memory limit.
         """
-        largest = int(self._body["file_bytes"])
-        if largest >= self._setup["workspace_bytes"]:
-            largest = _BEYOND_ALL_FILES if self._setup["cgroups"] else max(largest, int(self._body["memory_bytes"]))
+        largest = self._order.file_bytes
+        if largest >= self._setup.workspace_bytes:
+            largest = _BEYOND_ALL_FILES if self._setup.cgroups else max(largest, self._order.memory_bytes)
         hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
         return largest if hard == resource.RLIM_INFINITY else min(largest, hard)
 
-    def passed(self) -> str | None:
+    def passed(self) -> StopReason | None:
         """The limit that the processes of the slot have passed together, or None."""
         pids = list(self._boundary.members())
-        if self._used_seconds() + sum(map(cpu_seconds, pids)) > self._body["cpu_seconds"]:
+        if self._used_seconds() + sum(map(cpu_seconds, pids)) > self._order.cpu_seconds:
             return "cpu_time"
-        if not self._setup["cgroups"] and self._memory_passed(pids, self._body["memory_bytes"]):
+        if not self._setup.cgroups and self._memory_passed(pids, self._order.memory_bytes):
             return "memory"
-        if self._boundary.uncharged_bytes() > self._body["memory_bytes"]:
+        if self._boundary.uncharged_bytes() > self._order.memory_bytes:
             return "memory"
         return None
 
@@ -66,14 +78,11 @@ class Bounds:
         """Whether the worker died by RLIMIT_CPU; a program can also send itself that signal."""
         status = self._process_tree.status or 0
         by_limit = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU
-        return by_limit and self._used_seconds() >= self._body["cpu_seconds"]
+        return by_limit and self._used_seconds() >= self._order.cpu_seconds
 
-    def counted(self) -> dict[str, Any]:
-        """What a RESULT frame tells of what was used."""
-        return {
-            "cpu_seconds": max(0.0, self._used_seconds()),
-            "peak_memory_bytes": self._process_tree.peak_memory_bytes,
-        }
+    def usage(self) -> Usage:
+        """What was used since ``begin``; before it, since the worker was started."""
+        return Usage(max(0.0, self._used_seconds()), self._process_tree.peak_memory_bytes)
 
     def _used_seconds(self) -> float:
         """What those who ended used since ``begin``."""

@@ -17,18 +17,21 @@ import sys
 import threading
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
 
 from ..protocol import frames, stream
+from ..protocol.codec import decode, encode
+from ..protocol.launch import ContainerLaunch, ImageContents, ImageProbe, ProgramFound, SlotSetup
+from ..protocol.run import RunOrder, StopReason
+from ..protocol.slot import SlotOrder
 from .boundary import Boundary, ContainerBoundary
-from .bounds import Bounds
+from .bounds import Bounds, Usage
 from .cgroup_accounting import CgroupAccounting
 from .init import Init
 from .process_tree import ProcessTree
 from .relay import Relay
+from .slot_template import Filters, SlotTemplate, load_agent
 from .step import StepFailed, step
 from .watch import SLOT
-from .zygote import load_agent
 
 _MOST_IN_SETUP = 2**20
 _PROBE_SECONDS = 20
@@ -38,37 +41,40 @@ _NODE_PACKAGES = "/node_modules/.package-lock.json"
 
 
 def main() -> None:
-    """Do what the first frame on stdin asks for: LAUNCH serves an execution, PROBE tells what is in the image."""
+    """Do what the first frame on stdin requests: LAUNCH serves an execution, PROBE reports what is in the image."""
     kind, body = _first_frame()
     try:
         if kind is frames.Kind.PROBE:
-            _tell(frames.Kind.READY, _probe(body))
+            with step("probe"):
+                contents = _contents(decode(ImageProbe, body))
+            _send(frames.Kind.READY, encode(contents))
             return
         with step("container"):
-            _serve(body["setup"], body["slot"])
+            _serve(decode(ContainerLaunch, body))
     except StepFailed as failure:
-        _tell(frames.Kind.FAULT, failure.as_body())
+        _send(frames.Kind.FAULT, encode(failure.as_message))
         sys.exit(1)
 
 
-def _first_frame() -> tuple[frames.Kind, dict[str, Any]]:
-    frames = stream.Unpacker(_MOST_IN_SETUP)
+def _first_frame() -> tuple[frames.Kind, frames.Body]:
+    unpacker = stream.Unpacker(_MOST_IN_SETUP)
     while data := os.read(0, 2**16):
-        for kind, body, _ in frames.feed(data):
-            return kind, body  # the server says nothing more before it has heard READY
+        for kind, body, _ in unpacker.feed(data):
+            return kind, body  # the server sends nothing more before READY
     sys.exit(0)  # the server is gone
 
 
-def _tell(kind: frames.Kind, body: dict[str, Any]) -> None:
+def _send(kind: frames.Kind, body: frames.Body) -> None:
     os.write(1, stream.pack(kind, body))
 
 
-def _serve(setup: dict[str, Any], slot: dict[str, Any]) -> None:
-    setup["seccomp"] = bytes.fromhex(setup["seccomp"])
-    agent = _warm_up(setup)
+def _serve(launch: ContainerLaunch) -> None:
+    setup = launch.setup
+    template = SlotTemplate(setup, _warm_up(setup), Filters(bytes.fromhex(setup.seccomp)))
     relay = Relay(_channel())
-    body = slot | {"uid": os.getuid()}  # the engine has given this container its id
-    ContainerInit(setup, agent, body, socket.socket(fileno=SLOT)).serve_once(relay.run)
+    # The engine has given this container its uid.
+    order = SlotOrder(os.getuid(), launch.agent, launch.env, folder=None, number=0)
+    ContainerInit(template, order, socket.socket(fileno=SLOT)).serve_once(relay.run)
 
 
 def _channel() -> socket.socket:
@@ -82,11 +88,11 @@ def _channel() -> socket.socket:
     return socket.socket(fileno=relay)
 
 
-def _warm_up(setup: dict[str, Any]) -> ModuleType:
-    sys.path[:] = [folder for folder in sys.path if folder not in ("", setup["import_path"])]
-    if setup["agent"]:
-        agent = load_agent(setup["agent"])
-        agent.warm(setup["preload"])
+def _warm_up(setup: SlotSetup) -> ModuleType:
+    sys.path[:] = [folder for folder in sys.path if folder not in ("", setup.import_path)]
+    if setup.agent:
+        agent = load_agent(setup.agent)
+        agent.warm(setup.preload)
     else:
         agent = _nothing_to_warm()
     gc.collect()
@@ -104,38 +110,41 @@ def _nothing_to_warm() -> ModuleType:
 class ContainerBounds(Bounds):
     """What was used is what the container's cgroup has counted."""
 
-    def __init__(self, setup: dict[str, Any], boundary: Boundary, process_tree: ProcessTree) -> None:
+    def __init__(self, setup: SlotSetup, boundary: Boundary, process_tree: ProcessTree) -> None:
         super().__init__(setup, boundary, process_tree)
         self._accounting = CgroupAccounting.open()
         self._most_stored = 0
 
-    def begin(self, body: dict[str, Any]) -> None:
+    def begin(self, order: RunOrder) -> None:
         """See ``Bounds.begin``."""
-        super().begin(body)
+        super().begin(order)
         self._accounting.begin()
 
-    def passed(self) -> str | None:
+    def passed(self) -> StopReason | None:
         """See ``Bounds.passed``."""
         used = self._accounting.cpu_seconds()
-        if used is not None and used > self._body["cpu_seconds"]:
+        if used is not None and used > self._order.cpu_seconds:
             return "cpu_time"
         stored = self._boundary.stored_bytes()
         self._most_stored = max(self._most_stored, stored)
-        return "memory" if stored > self._body["memory_bytes"] else super().passed()
+        return "memory" if stored > self._order.memory_bytes else super().passed()
 
-    def counted(self) -> dict[str, Any]:
-        """See ``Bounds.counted``; with version 1 what sockets held is added to the peak of memory."""
-        counted = super().counted() | self._accounting.counted()
-        if self._accounting.leaves_sockets_out:
-            counted["peak_memory_bytes"] += self._most_stored
-        return counted
+    def usage(self) -> Usage:
+        """See ``Bounds.usage``; with version 1 what sockets held is added to the peak of memory."""
+        seen, counted = super().usage(), self._accounting.counted()
+        peak = int(counted.get("peak_memory_bytes", seen.peak_memory_bytes))
+        return Usage(
+            cpu_seconds=counted.get("cpu_seconds", seen.cpu_seconds),
+            peak_memory_bytes=peak + (self._most_stored if self._accounting.leaves_sockets_out else 0),
+            oom_kills=int(counted.get("oom_kills", seen.oom_kills)),
+        )
 
 
 class ContainerInit(Init):
     """Init where a container is the boundary: it serves one execution."""
 
-    def __init__(self, setup: dict[str, Any], agent: ModuleType, body: dict[str, Any], channel: socket.socket) -> None:
-        super().__init__(setup, agent, body, channel, [], boundary=ContainerBoundary())
+    def __init__(self, template: SlotTemplate, order: SlotOrder, channel: socket.socket) -> None:
+        super().__init__(template, order, channel, [], boundary=ContainerBoundary())
 
     def _make_bounds(self) -> Bounds:
         return ContainerBounds(self._setup, self._boundary, self.process_tree)
@@ -148,33 +157,27 @@ class ContainerInit(Init):
         self._serve_execution()
 
 
-def _probe(body: dict[str, Any]) -> dict[str, Any]:
-    """For each question by name: the program's path and what it answers, None where the image has no such program;
-    and the names and versions of the packages that pip and npm have installed for programs.
-    """
-    asked: dict[str, list[str]] = body["questions"]
-    return {
-        "answers": {name: _ask(*argv) for name, argv in asked.items()},
-        "packages": {"pip": _python_packages(), "npm": _node_packages()},
-    }
+def _contents(probe: ImageProbe) -> ImageContents:
+    programs = {name: _find(*argv) for name, argv in probe.questions.items()}
+    return ImageContents(programs, tuple(_python_packages()), tuple(_node_packages()))
 
 
-def _python_packages() -> list[list[str]]:
+def _python_packages() -> list[tuple[str, str]]:
     folders = glob.glob(f"{_PYTHON_PACKAGES}/lib/python3*/site-packages")
     found = importlib.metadata.distributions(path=folders) if folders else ()
-    return sorted([package.metadata["Name"], package.version] for package in found)
+    return sorted((package.metadata["Name"], package.version) for package in found)
 
 
-def _node_packages() -> list[list[str]]:
+def _node_packages() -> list[tuple[str, str]]:
     try:
         with open(_NODE_PACKAGES, encoding="utf-8") as file:
             found: dict[str, dict[str, str]] = json.load(file)["packages"]
     except FileNotFoundError:
         return []
-    return sorted([path.rpartition("node_modules/")[2], facts["version"]] for path, facts in found.items())
+    return sorted((path.rpartition("node_modules/")[2], facts["version"]) for path, facts in found.items())
 
 
-def _ask(program: str, *args: str) -> dict[str, str] | None:
+def _find(program: str, *args: str) -> ProgramFound | None:
     path = shutil.which("python3" if program == "python" else program)
     if path is None:
         return None
@@ -189,4 +192,4 @@ def _ask(program: str, *args: str) -> dict[str, str] | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return {"path": path, "answer": (answer.stdout + answer.stderr)[:2000]}
+    return ProgramFound(path, (answer.stdout + answer.stderr)[:2000])

@@ -6,6 +6,7 @@ A user namespace can make no node that works, so they are made before it, by the
 import os
 import socket
 import stat
+from collections.abc import Sequence
 
 from . import kernel
 
@@ -15,7 +16,7 @@ _STAGE = "/tmp"  # noqa: S108 - any folder that exists everywhere; the mount is 
 _FLAGS = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NOEXEC
 
 
-def make_sets(devices: list[str], count: int) -> int | None:
+def make_sets(devices: Sequence[str], count: int) -> int | None:
     """A descriptor of a detached, read-only tree with ``count`` sets; None where this process may make no nodes.
 
     A child of this process makes it, so that this one keeps the mounts that it has.
@@ -35,7 +36,7 @@ def make_sets(devices: list[str], count: int) -> int | None:
     return trees[0] if trees else None
 
 
-def _make_tree(devices: list[str], count: int) -> int:
+def _make_tree(devices: Sequence[str], count: int) -> int:
     kernel.unshare(kernel.CLONE_NEWNS)
     kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     numbers = {os.path.basename(device): os.stat(device).st_rdev for device in devices}

@@ -15,42 +15,45 @@ import signal
 import socket
 import time
 from dataclasses import replace
-from types import ModuleType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from ..protocol import frames
+from ..protocol.codec import decode, encode, render
+from ..protocol.run import RunHeader, RunOrder, RunReport, StopReason
+from ..protocol.slot import SlotOrder, SlotReady
 from . import kernel, worker_start, workspace
 from .boundary import Boundary, NamespaceBoundary, boundary_of
 from .bounds import Bounds
 from .process_tree import ProcessTree, ReparentedProcessTree
 from .slot_config import SlotConfig
+from .slot_template import SlotTemplate
 from .step import StepFailed, step
 from .watch import SLOT, Watch
 
 _OUT_OF_THE_WAY = 512
 
 
-def main(setup: dict[str, Any], agent: ModuleType, body: dict[str, Any], descriptors: list[int]) -> NoReturn:
+def main(template: SlotTemplate, order: SlotOrder | None, descriptors: list[int]) -> NoReturn:
     """Be the init of a slot until the server is done with it. Never returns.
 
-    ``descriptors``: the channel to the server, in a room of its own the line to the zygote, then the cgroups to join.
+    ``descriptors``: the channel to the server, with namespaces the one to the zygote, then the cgroups to join.
     """
     number, *rest = _keep_only(descriptors)
     channel = socket.socket(fileno=number)
     try:
-        if not setup["namespaces"]:
+        if order is None:
             # INVARIANT: the folder's name comes past the zygote: in its memory it would be found by every later guest.
-            _, body, _ = frames.receive(channel)
-    except frames.Closed:
+            order = decode(SlotOrder, frames.receive(channel)[1])
+        init = Init(template, order, channel, rest)
+    except (frames.Closed, frames.BadFrame, ValueError):  # the server sees the channel close
         os._exit(0)
-    init = Init(setup, agent, body, channel, rest)
     try:
         with step("init"):
             init.serve()
     except StepFailed as failure:
         if not isinstance(failure.__cause__, frames.Closed):
             with contextlib.suppress(frames.Closed):
-                frames.send(init.channel, frames.Kind.FAULT, failure.as_body())
+                frames.send(init.channel, frames.Kind.FAULT, encode(failure.as_message))
     finally:
         init.process_tree.end()
         os._exit(0)
@@ -70,22 +73,21 @@ class Init:
 
     def __init__(
         self,
-        setup: dict[str, Any],
-        agent: ModuleType,
-        body: dict[str, Any],
+        template: SlotTemplate,
+        order: SlotOrder,
         channel: socket.socket,
         rest: list[int],
         *,
         boundary: Boundary | None = None,
     ) -> None:
-        self._setup = setup
         self.channel = channel
-        self._boundary = boundary or boundary_of(setup, body)
-        self._config = SlotConfig(setup, body, agent, self._boundary)
+        self._boundary = boundary or boundary_of(template, order)
+        self._setup = template.setup
+        self._config = SlotConfig(template, order, self._boundary)
         self.process_tree: ProcessTree
-        if setup["namespaces"]:
-            line, *self._cgroups = rest
-            self.process_tree = ReparentedProcessTree(self._boundary, socket.socket(fileno=line))
+        if self._setup.namespaces:
+            zygote_channel, *self._cgroups = rest
+            self.process_tree = ReparentedProcessTree(self._boundary, socket.socket(fileno=zygote_channel))
         else:
             self.process_tree, self._cgroups = ProcessTree(self._boundary), []
         self._bounds = self._make_bounds()
@@ -95,7 +97,7 @@ class Init:
         return Bounds(self._setup, self._boundary, self.process_tree)
 
     def serve(self) -> None:
-        """Serve executions until the server closes the channel, or asks for none after the first (``confined``)."""
+        """Serve executions until the server closes the channel, or requests none after the first (``confined``)."""
         self._enter()
         own: tuple[int, ...] = (os.pidfd_open(os.getpid()),)
         while True:
@@ -104,10 +106,10 @@ class Init:
                 return
             if isinstance(self._boundary, NamespaceBoundary):
                 self._boundary.renew()
-            body = self._next_order()
-            if body is None:
+            order = self._next_order()
+            if order is None:
                 return
-            self._config, own = replace(self._config, body=body), ()
+            self._config, own = replace(self._config, order=order), ()
 
     def _enter(self) -> None:
         """Raise the boundary, before anything of a guest exists."""
@@ -119,10 +121,10 @@ class Init:
                 os.write(cgroup, b"0")
         self._boundary.enter()
         kernel.set_dumpable(False)
-        self._watch = Watch(self.process_tree, self._boundary, self._bounds, cgroups=self._setup["cgroups"])
+        self._watch = Watch(self.process_tree, self._boundary, self._bounds, cgroups=self._setup.cgroups)
 
     def _arm(self, own: tuple[int, ...]) -> None:
-        """Have a worker started, wait until it waits, then tell the server.
+        """Have a worker started, wait until it waits, then report that to the server.
 
         ``own``: init's pidfd, the first time, for a server that is beside it.
         """
@@ -130,25 +132,25 @@ class Init:
             request, streams = worker_start.start_worker(self.process_tree, self._config, self._cgroups)
             if not self._rehearsed:
                 self._rehearse()
-            armed = worker_start.hear_ready(request, streams)
+            armed = worker_start.await_ready(request, streams)
         self._request = armed.request
         if armed.used_internet:
             self._boundary.note_internet()
         self._watch.begin(armed.listener)
-        frames.send(self.channel, frames.Kind.READY, {}, own + armed.streams)
+        frames.send(self.channel, frames.Kind.READY, encode(SlotReady()), own + armed.streams)
         for descriptor in own + armed.streams:
             os.close(descriptor)
 
     def _rehearse(self) -> None:
         """Do once, with nothing in it, what a run will do: the page faults of a forked process are paid here."""
-        bounds = {"inline_bytes": 0, "inline_total_bytes": 0}
-        listing, _ = workspace.collect(workspace.open_folder(self._boundary.workspace), {}, bounds)
+        listing = workspace.collect(workspace.open_folder(self._boundary.workspace), {}, 0, 0)
         payload = os.memfd_create("rehearsal", os.MFD_CLOEXEC)
-        header = b'{"file":"","files":[],"args":[],"argv":[],"env":{}}'
+        header = render(RunHeader("", (), (), (), {}))
         os.write(payload, header)
-        workspace.fill(self._boundary.workspace, payload, {"header_bytes": len(header)}, self._config.body["uid"])
+        workspace.fill(self._boundary.workspace, payload, len(header), self._config.order.uid)
         os.close(payload)
-        frames.decode(frames.encode(frames.Kind.RESULT, self._result(None, 0.0, listing)))
+        report = encode(self._report_of(None, 0.0, listing))
+        decode(RunReport, frames.decode(frames.encode(frames.Kind.RESULT, report))[1])
         self._rehearsed = True
 
     def _serve_execution(self) -> bool:
@@ -159,45 +161,51 @@ class Init:
         if kind is not frames.Kind.RUN:
             return False
         with step("workspace"):
-            header, written = workspace.fill(self._boundary.workspace, descriptors[0], body, self._config.body["uid"])
+            order, uid = decode(RunOrder, body), self._config.order.uid
+            request, written = workspace.fill(self._boundary.workspace, descriptors[0], order.header_bytes, uid)
             os.close(descriptors[0])
             folder = workspace.open_folder(self._boundary.workspace)
-        self._bounds.begin(body)
+        self._bounds.begin(order)
         started = time.monotonic()
-        self._hand_over(header)
+        self._hand_over(request)
         stop = self._watch.watch()
         wall = time.monotonic() - started
         self._watch.end()
         if stop is None and self._bounds.ended_for_cpu():
             stop = "cpu_time"
         with step("collect"):
-            listing, content = workspace.collect(folder, written, body, self._boundary.used_temp())
-        self._report(self._result(stop, wall, listing), content)
+            bounds = order.inline_bytes, order.inline_total_bytes
+            listing = workspace.collect(folder, written, *bounds, self._boundary.used_temp())
+        self._report(self._report_of(stop, wall, listing), listing.content)
         return self._watch.reap()
 
-    def _hand_over(self, header: bytes) -> None:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # a dead worker's wait status tells the rest
-            self._request.sendall(header)
+    def _hand_over(self, request: bytes) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # a dead worker's wait status says the rest
+            self._request.sendall(request)
         self._request.close()
 
-    def _report(self, result: dict[str, Any], content: int | None) -> None:
+    def _report(self, report: RunReport, content: int | None) -> None:
         kept = (content,) if content is not None else ()
-        frames.send(self.channel, frames.Kind.RESULT, result, kept)
+        frames.send(self.channel, frames.Kind.RESULT, encode(report), kept)
         for descriptor in kept:
             os.close(descriptor)
 
-    def _result(self, stop: str | None, wall: float, listing: dict[str, Any]) -> dict[str, Any]:
-        status = self._watch.status
-        return {
-            "exit_code": os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
-            "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
-            "stop": stop,
-            "wall_seconds": wall,
-            **self._bounds.counted(),
-            **listing,
-        }
+    def _report_of(self, stop: StopReason | None, wall: float, listing: workspace.Listing) -> RunReport:
+        status, usage = self._watch.status, self._bounds.usage()
+        return RunReport(
+            exit_code=os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
+            signal=os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
+            stop=stop,
+            wall_seconds=wall,
+            cpu_seconds=usage.cpu_seconds,
+            peak_memory_bytes=usage.peak_memory_bytes,
+            oom_kills=usage.oom_kills,
+            files=listing.files,
+            skipped=listing.skipped,
+            unlisted=listing.unlisted,
+        )
 
-    def _next_order(self) -> dict[str, Any] | None:
+    def _next_order(self) -> SlotOrder | None:
         """The order to be armed again, or None when the server has closed the channel.
 
         A STOP that crossed the result is passed over.
@@ -207,6 +215,6 @@ class Init:
             while True:
                 kind, body, _ = frames.receive(self.channel)
                 if kind is frames.Kind.ARM:
-                    return body
+                    return decode(SlotOrder, body)
         except frames.Closed:
             return None

@@ -11,10 +11,12 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from ..protocol import frames
+from ..protocol.codec import decode, encode
+from ..protocol.launch import LaunchPlan, NamespacePlan
 from . import devices, kernel, mount_setup
 from .removal import remove_cgroups, remove_tree
 from .step import StepFailed, step
@@ -35,36 +37,43 @@ def main() -> None:
     control, lifeline = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
     os.set_inheritable(lifeline, False)
     try:
-        _, plan, _ = frames.receive(control)
+        with step("launch"):
+            plan = decode(LaunchPlan, frames.receive(control)[1])
         child = _launch(plan, control)
     except StepFailed as failure:
-        frames.send(control, frames.Kind.FAULT, failure.as_body())
+        frames.send(control, frames.Kind.FAULT, encode(failure.as_message))
         sys.exit(1)
     control.close()
     status, server_gone = _outlive_server(child, lifeline)
     if server_gone:
-        remove_cgroups(plan["cgroups"])
-        for folder in plan["folders"]:
+        remove_cgroups(plan.cgroups)
+        for folder in plan.folders:
             with contextlib.suppress(OSError):
                 remove_tree(folder)
     sys.exit(os.waitstatus_to_exitcode(status) & 0xFF)
 
 
-def _launch(plan: dict[str, Any], control: socket.socket) -> int:
-    if plan["uid_map"] is None:
+def _launch(plan: LaunchPlan, control: socket.socket) -> int:
+    namespaces = plan.namespaces
+    if namespaces is None:
         return _fork_confined(plan, control)
-    sources = _open_sources(plan)
+    sources = _open_sources(namespaces)
     ready, go = os.pipe()
     with step("namespaces"):
         # INVARIANT: root's own counters are not the guests': their user namespace is another id's.
-        child = kernel.clone_as_owner(_NAMESPACES, plan["owner"]) if plan["owner"] else kernel.clone(_NAMESPACES)
+        owner = namespaces.owner
+        child = kernel.clone_as_owner(_NAMESPACES, owner) if owner else kernel.clone(_NAMESPACES)
     if child == 0:
         os.close(go)
-        _become_zygote(plan, control, ready, sources)
+        with _reported_failure(control):
+            if os.read(ready, 1) != b"g":
+                os._exit(1)
+            mount_setup.enter_root(namespaces, sources)
+            _exec_zygote(plan, control)
     os.close(ready)
     mount_setup.close_sources(sources)
     try:
-        _write_maps(child, plan)
+        _write_maps(child, namespaces)
         os.write(go, b"g")
     except BaseException:
         os.kill(child, signal.SIGKILL)
@@ -75,68 +84,57 @@ def _launch(plan: dict[str, Any], control: socket.socket) -> int:
     return child
 
 
-def _open_sources(plan: dict[str, Any]) -> mount_setup.Sources:
-    """As root, what only root may reach of what the room shows; else nothing: the room's first process opens it."""
-    if not plan["owner"]:
+def _open_sources(plan: NamespacePlan) -> mount_setup.Sources:
+    """As root, what only root may reach of what the guest root shows; else nothing: the zygote opens it."""
+    if not plan.owner:
         return {}
     with step("mounts"):
-        sources = mount_setup.open_sources(plan["entries"])
+        sources = mount_setup.open_sources(plan.entries)
     with step("devices"):
-        nodes = devices.make_sets(plan["devices"], plan["device_sets"])
+        nodes = devices.make_sets(plan.devices, plan.device_sets)
     return sources if nodes is None else sources | {devices.SETS: nodes}
 
 
-def _become_zygote(plan: dict[str, Any], control: socket.socket, ready: int, sources: mount_setup.Sources) -> None:
-    """In the child: wait for the id maps, build the room, exec the zygote; never returns."""
+@contextlib.contextmanager
+def _reported_failure(control: socket.socket) -> Iterator[None]:
+    """In a child: what does not exec reports why, and ends; never returns."""
     try:
-        if os.read(ready, 1) != b"g":
-            os._exit(1)
-        mount_setup.enter_room(plan, sources)
-        _exec_zygote(plan, control)
+        yield
     except StepFailed as failure:
-        frames.send(control, frames.Kind.FAULT, failure.as_body())
+        frames.send(control, frames.Kind.FAULT, encode(failure.as_message))
     finally:
         os._exit(1)
 
 
-def _fork_confined(plan: dict[str, Any], control: socket.socket) -> int:
+def _fork_confined(plan: LaunchPlan, control: socket.socket) -> int:
     """The zygote of level ``confined``: an ordinary process; its slots confine themselves with Landlock."""
     child = os.fork()
     if child == 0:
-        try:
+        with _reported_failure(control):
             kernel.die_with_parent()
             _exec_zygote(plan, control)
-        except StepFailed as failure:
-            frames.send(control, frames.Kind.FAULT, failure.as_body())
-        finally:
-            os._exit(1)
     return child
 
 
-def _exec_zygote(plan: dict[str, Any], control: socket.socket) -> None:
+def _exec_zygote(plan: LaunchPlan, control: socket.socket) -> None:
     with step("exec"):
         if control.fileno() != CONTROL:
             os.dup2(control.fileno(), CONTROL)
         os.set_inheritable(CONTROL, True)
         kernel.close_descriptors_from(CONTROL + 1)
-        os.execve(plan["argv"][0], plan["argv"], plan["env"])
+        os.execve(plan.argv[0], plan.argv, plan.env)
 
 
-def _write_maps(child: int, plan: dict[str, Any]) -> None:
+def _write_maps(child: int, plan: NamespacePlan) -> None:
     with step("id-maps"):
-        if plan["map_tool"]:
-            for tool, ids in (("newuidmap", plan["uid_map"]), ("newgidmap", plan["gid_map"])):
+        if plan.map_tool:
+            for tool, ids in (("newuidmap", plan.uid_map), ("newgidmap", plan.gid_map)):
                 subprocess.run([tool, str(child), *map(str, ids)], check=True, capture_output=True, text=True)
             return
-        if ids_are_own(plan):
+        if plan.ids_are_own:
             Path(f"/proc/{child}/setgroups").write_text("deny")
-        for kind in ("uid", "gid"):
-            Path(f"/proc/{child}/{kind}_map").write_text(" ".join(map(str, plan[f"{kind}_map"])))
-
-
-def ids_are_own(plan: dict[str, Any]) -> bool:
-    """Whether the room has one id only: the server's own."""
-    return bool(plan["uid_map"][2] == 1)
+        for kind, ids in (("uid", plan.uid_map), ("gid", plan.gid_map)):
+            Path(f"/proc/{child}/{kind}_map").write_text(" ".join(map(str, ids)))
 
 
 def _outlive_server(child: int, lifeline: int) -> tuple[int, bool]:
@@ -146,7 +144,7 @@ def _outlive_server(child: int, lifeline: int) -> tuple[int, bool]:
     poll.register(zygote, select.POLLIN)
     poll.register(lifeline, 0)  # only POLLHUP: nothing is ever written
     server_gone = any(descriptor == lifeline for descriptor, _ in poll.poll())
-    # INVARIANT: nothing outlives the server: killing PID 1 of the room kills everything in it.
+    # INVARIANT: nothing outlives the server: killing PID 1 of the namespaces kills everything in them.
     with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(zygote, signal.SIGKILL)
     return os.waitpid(child, 0)[1], server_gone

@@ -1,14 +1,15 @@
-"""Build the room that the zygote lives in: a read-only root of our own making, in fresh namespaces.
+"""Build the guest root that the zygote lives in: read-only, of our own making, in fresh namespaces.
 
-What is in the room is decided by the server (``rootfs.py``); here it is only carried out, entry by entry.
+The server decides what is in it (``rootfs.py``); here that is only carried out, entry by entry.
 """
 
 import os
 import shutil
 import socket
 import stat
-from typing import Any
+from collections.abc import Sequence
 
+from ..protocol.launch import NamespacePlan
 from . import devices, kernel, overlay
 from .step import step
 
@@ -17,24 +18,24 @@ _READ_ONLY = kernel.MS_RDONLY | kernel.MS_NOSUID
 
 
 Sources = dict[str, int]
-"""What is bound and copied into the room, by its place in it: descriptors of detached mounts and of files."""
+"""What is bound and copied into the guest root, by its place in it: descriptors of detached mounts and of files."""
 
 
-def enter_room(plan: dict[str, Any], sources: Sources) -> None:
-    """Build the room and make it the root; called as PID 1 of the new namespaces, with the id maps written.
+def enter_root(plan: NamespacePlan, sources: Sources) -> None:
+    """Build the guest root and enter it; called as PID 1 of the new namespaces, with the id maps written.
 
     ``sources``: those that the launcher has opened; empty where it may not.
     """
     kernel.die_with_parent()
     with step("mounts"):
         kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
-        trees = sources or open_sources(plan["entries"])
+        trees = sources or open_sources(plan.entries)
     with step("ids"):
-        _take_ids(plan["uid"])
+        _take_ids(plan.uid)
     with step("tmpfs"):
-        kernel.mount("room", _STAGE, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755,size=256m")
-    with step("room"):
-        for entry in plan["entries"]:
+        kernel.mount("root", _STAGE, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755,size=256m")
+    with step("mounts"):
+        for entry in plan.entries:
             _place(entry, trees)
         if devices.SETS in trees:
             _attach(trees[devices.SETS], _STAGE + devices.SETS)
@@ -44,7 +45,7 @@ def enter_room(plan: dict[str, Any], sources: Sources) -> None:
     with step("proc"):
         kernel.mount("proc", _STAGE + "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
     with step("user-limits"):
-        for name, value in plan["user_limits"].items():
+        for name, value in plan.user_limits.items():
             _limit_users(name, value)
     with step("pivot"):
         _make_root(_STAGE)
@@ -53,7 +54,7 @@ def enter_room(plan: dict[str, Any], sources: Sources) -> None:
 
 
 def _limit_users(name: str, value: int) -> None:
-    """Bound what each id of the room may have of what the kernel counts by user."""
+    """Bound what each id inside may have of what the kernel counts by user."""
     with open(f"{_STAGE}/proc/sys/user/{name}", "wb") as limit:
         limit.write(str(value).encode())
 
@@ -64,7 +65,7 @@ def close_sources(sources: Sources) -> None:
         os.close(descriptor)
 
 
-def open_sources(entries: list[list[Any]]) -> Sources:
+def open_sources(entries: Sequence[Sequence[str]]) -> Sources:
     """Detached copies of every bound folder, and every file that is copied, opened.
 
     They are taken while the process may still pass folders that only their owner may.
@@ -75,14 +76,14 @@ def open_sources(entries: list[list[Any]]) -> Sources:
             trees[target] = os.open(rest[0], os.O_RDONLY | os.O_CLOEXEC)
         elif kind in ("bind", "cover", "device"):
             tree = kernel.clone_mount(rest[0])
-            # INVARIANT: nothing of the host is writable from the room, and no set-uid bit counts in it.
+            # INVARIANT: nothing of the host is writable from inside, and no set-uid bit counts in it.
             kernel.restrict_mount(tree, _READ_ONLY | (kernel.MS_NOEXEC if kind == "device" else kernel.MS_NODEV))
             trees[target] = tree
     return trees
 
 
 def _take_ids(uid: int) -> None:
-    """Become ``uid`` of the room; in a room with one id it is the same account as before."""
+    """Become ``uid`` inside; where there is one id only it is the same account as before."""
     if uid == 0:
         os.setgroups([])
         os.setresgid(0, 0, 0)
@@ -91,7 +92,7 @@ def _take_ids(uid: int) -> None:
     kernel.keep_capabilities_across_exec()
 
 
-def _place(entry: list[Any], trees: dict[str, int]) -> None:
+def _place(entry: Sequence[str], trees: dict[str, int]) -> None:
     kind, target, *rest = entry
     path = _STAGE + target
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)

@@ -126,7 +126,7 @@ def all_left(events: int) -> bool:
     return bool(events & select.POLLHUP)
 
 
-def hear(listener: int) -> Notice | None:
+def receive(listener: int) -> Notice | None:
     """The next call, for which ``listener`` was readable; None when it was withdrawn (a signal came first)."""
     frame = bytearray(_CALL.size)
     try:

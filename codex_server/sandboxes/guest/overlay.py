@@ -6,6 +6,7 @@ the same pages of memory, at an inode that only its slot has.
 
 import contextlib
 import os
+from collections.abc import Sequence
 
 from . import kernel
 
@@ -20,7 +21,7 @@ SPARE = "/opt/codex/spare"
 _FLAGS = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
 
 
-def put_together(folders: list[str], nodes: dict[str, str], programs: list[str]) -> None:
+def put_together(folders: Sequence[str], nodes: dict[str, str], programs: Sequence[str]) -> None:
     """Mount the overlays at ``NEW_ROOT``. Raises ``OSError`` where the kernel, or a file system, allows none.
 
     ``folders``: what is bound into the room; ``nodes``: where each device's node comes from; ``programs``: those of the
@@ -40,7 +41,7 @@ def make_root() -> None:
     os.chdir("/")
 
 
-def is_possible(folders: list[str]) -> bool:
+def is_possible(folders: Sequence[str]) -> bool:
     """Whether this kernel, and the file systems of the host, allow it; nothing stays mounted."""
     try:
         put_together(folders, {}, [])

@@ -1,16 +1,18 @@
 """The processes of a slot as its init knows them: the worker, and whatever it leaves behind.
 
 INVARIANT: how the worker ended, and what everyone used, is what ``wait4`` said to the worker's own parent; or, of a
-worker that is held at its farewell, what ``/proc`` says of it.
+worker that is held at its exit notification, what ``/proc`` says of it.
 """
 
 import contextlib
 import os
 import signal
 import socket
-from typing import Any
+from resource import struct_rusage
 
 from ..protocol import frames
+from ..protocol.codec import decode, encode
+from ..protocol.slot import StepFailure, WorkerEnd, WorkerForked
 from . import worker
 from .boundary import Boundary
 from .procfs import peak_resident_bytes, scheduled_seconds
@@ -91,21 +93,23 @@ class ProcessTree:
 
 
 class ReparentedProcessTree(ProcessTree):
-    """Where the zygote forks the worker into init's namespaces, and tells how it ended; its orphans come to init.
+    """Where the zygote forks the worker into init's namespaces, and reports how it ended; its orphans come to init.
 
     INVARIANT: init reads what guests left, so nothing is ever forked from it: no guest inherits another's bytes.
     """
 
-    def __init__(self, boundary: Boundary, line: socket.socket) -> None:
+    def __init__(self, boundary: Boundary, zygote_channel: socket.socket) -> None:
         super().__init__(boundary)
-        self._line = line
-        self.watched.append(line.fileno())
+        self._zygote_channel = zygote_channel
+        self.watched.append(zygote_channel.fileno())
 
     def _fork(self, config: SlotConfig, descriptors: list[int]) -> int:
-        frames.send(self._line, frames.Kind.FORK, config.body, tuple(descriptors))
-        kind, body, passed = frames.receive(self._line)
+        frames.send(self._zygote_channel, frames.Kind.FORK, encode(config.order), tuple(descriptors))
+        kind, body, passed = frames.receive(self._zygote_channel)
         if kind is not frames.Kind.FORKED:
-            raise StepFailed(body["step"], body["errno"], body["message"])
+            failure = decode(StepFailure, body)
+            raise StepFailed(failure.step, failure.errno, failure.message)
+        decode(WorkerForked, body)
         try:
             return _pid_behind(passed[0])
         finally:
@@ -114,28 +118,25 @@ class ReparentedProcessTree(ProcessTree):
     def look(self) -> None:
         """See ``ProcessTree.look``."""
         with contextlib.suppress(BlockingIOError):
-            self._hear(socket.MSG_DONTWAIT)
+            self._receive(socket.MSG_DONTWAIT)
         super().look()
 
     def _await_worker(self) -> None:
-        """Once the zygote has told the worker's end, all that it leaves behind are init's children."""
+        """Once the zygote has reported the worker's end, all that it leaves behind are init's children."""
         while self.worker > 0 and self.status is None:
-            self._hear(0)
+            self._receive(0)
 
-    def _hear(self, flags: int) -> None:
-        kind, body, _ = frames.receive(self._line, flags)
+    def _receive(self, flags: int) -> None:
+        kind, body, _ = frames.receive(self._zygote_channel, flags)
         if kind is frames.Kind.ENDED:
-            self._note(body["cpu_seconds"], body["peak_memory_bytes"])
-            self.status = body["status"]
+            end = decode(WorkerEnd, body)
+            self._note(end.cpu_seconds, end.peak_memory_bytes)
+            self.status = end.status
 
 
-def ended(status: int, usage: Any) -> dict[str, Any]:
-    """The body of an ENDED frame."""
-    return {
-        "status": status,
-        "cpu_seconds": usage.ru_utime + usage.ru_stime,
-        "peak_memory_bytes": usage.ru_maxrss * 1024,
-    }
+def ended(status: int, usage: struct_rusage) -> WorkerEnd:
+    """What ``wait4`` said of a worker."""
+    return WorkerEnd(status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
 
 
 def _pid_behind(pidfd: int) -> int:

@@ -10,9 +10,11 @@ import os
 import select
 import socket
 import time
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from ..protocol import frames, stream
+from ..protocol.codec import decode
+from ..protocol.run import RunOrder
 
 _SERVER_IN, _SERVER_OUT = 0, 1
 _MOST_FROM_SERVER = 256 * 2**20
@@ -47,21 +49,21 @@ class Relay:
                 self._end_rest()
         except (frames.Closed, BrokenPipeError):
             os._exit(0)
-        except BaseException as error:  # nothing outlives the process: this is the last moment to tell it
+        except BaseException as error:  # nothing outlives the process: this is the last moment to report it
             os.write(2, f"the relay failed: {type(error).__name__}: {error}\n".encode())
             os._exit(1)
 
     def _serve(self, descriptor: int) -> None:
         if descriptor == _SERVER_IN:
-            self._hear_server()
+            self._receive_from_server()
         elif descriptor == self._channel.fileno():
-            self._hear_init()
+            self._receive_from_init()
         elif descriptor == self._stdin:
             self._write_stdin()
         elif descriptor in self._outputs:
             self._pass_output(descriptor)
 
-    def _hear_server(self) -> None:
+    def _receive_from_server(self) -> None:
         data = os.read(_SERVER_IN, 2**18)
         if not data:
             raise frames.Closed
@@ -72,17 +74,18 @@ class Relay:
                 with contextlib.suppress(frames.Closed):  # init has ended: its result, unread yet, ends this process
                     frames.send(self._channel, kind, body)
 
-    def _hand_over(self, body: dict[str, Any], content: bytes) -> None:
+    def _hand_over(self, body: frames.Body, content: bytes) -> None:
         """The execution's payload in a memfd; what follows it is the program's stdin."""
+        payload_bytes = decode(RunOrder, body).payload_bytes
         payload = os.memfd_create("execution", os.MFD_CLOEXEC)
         with open(payload, "wb") as file:
-            file.write(content[: body["payload_bytes"]])
+            file.write(content[:payload_bytes])
             file.flush()
             frames.send(self._channel, frames.Kind.RUN, body, (payload,))
-        self._stdin_left = memoryview(content)[body["payload_bytes"] :]
+        self._stdin_left = memoryview(content)[payload_bytes:]
         self._poll.register(self._stdin, select.POLLOUT)
 
-    def _hear_init(self) -> None:
+    def _receive_from_init(self) -> None:
         kind, body, descriptors = frames.receive(self._channel)
         if kind is frames.Kind.READY:
             self._adopt(descriptors)

@@ -9,6 +9,7 @@ import contextlib
 import os
 import secrets
 import time
+from collections.abc import Sequence
 
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -66,7 +67,7 @@ def _open_folder(name: str, parent: int | None) -> int:
         os.close(place)
 
 
-def remove_cgroups(folders: list[str]) -> None:
+def remove_cgroups(folders: Sequence[str]) -> None:
     """Remove each folder and the empty cgroups below it; processes that just died may hold one for a moment."""
     for folder in folders:
         for path, _, _ in os.walk(folder, topdown=False):

@@ -1,17 +1,16 @@
-"""What a slot is told: by the backend (``setup``), for this one slot (``body``), and what stands around it."""
+"""What a slot's init and worker work by: what all slots share, this slot's order, and the boundary around it."""
 
 from dataclasses import dataclass
-from types import ModuleType
-from typing import Any
 
+from ..protocol.slot import SlotOrder
 from .boundary import Boundary
+from .slot_template import SlotTemplate
 
 
 @dataclass(frozen=True, slots=True)
 class SlotConfig:
-    """Everything that a slot's init and worker work by."""
+    """One slot. ``order`` changes each time that it is armed."""
 
-    setup: dict[str, Any]
-    body: dict[str, Any]
-    agent: ModuleType
+    template: SlotTemplate
+    order: SlotOrder
     boundary: Boundary

@@ -1,8 +1,9 @@
-"""Which step failed on the far side: the server turns a step and its errno into a cause and a cure."""
+"""Which step failed on the guest side: the server turns a step and its errno into a cause and a cure."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+
+from ..protocol.slot import StepFailure
 
 
 class StepFailed(Exception):
@@ -14,9 +15,10 @@ class StepFailed(Exception):
         self.errno = errno
         self.message = message
 
-    def as_body(self) -> dict[str, Any]:
-        """The body of a FAULT frame."""
-        return {"step": self.step, "errno": self.errno, "message": self.message[:2000]}
+    @property
+    def as_message(self) -> StepFailure:
+        """What is sent of it."""
+        return StepFailure(self.step, self.errno, self.message[:2000])
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Watching a worker: what it asks init for, how it ends, and whether anybody of the guest still runs.
+"""Watching a worker: what it requests of init, how it ends, and whether anybody of the guest still runs.
 
 The order is ``begin``, then ``watch``, ``end``, ``reap``; each once for each worker.
 """
@@ -10,6 +10,7 @@ import select
 import signal
 import time
 
+from ..protocol.run import StopReason
 from . import kernel, notices
 from .attributes import AttributeService
 from .boundary import Boundary, LandlockBoundary, NamespaceBoundary
@@ -56,9 +57,9 @@ class Watch:
             if self._process_tree.status is not None:
                 return False
 
-    def watch(self) -> str | None:
+    def watch(self) -> StopReason | None:
         """Return when the worker has ended, passed a limit, or the server said stop; and why it is to be stopped."""
-        stop: str | None = None
+        stop: StopReason | None = None
         due = time.monotonic() + _TICK_SECONDS
         if self._listener >= 0:
             self._poll.register(self._listener, select.POLLIN)
@@ -66,9 +67,9 @@ class Watch:
             pause = PAUSE_SECONDS if self._locks.waits else max(0.0, due - time.monotonic())
             events = dict(self._poll.poll(pause * 1000))
             if SLOT in events:
-                stop = "asked"
+                stop = "stop_requested"
             elif self._listener in events:
-                self._hear(events[self._listener])
+                self._receive(events[self._listener])
             elif events:
                 self._process_tree.look()
             self._locks.serve_waiting()
@@ -85,11 +86,11 @@ class Watch:
 
     @property
     def status(self) -> int:
-        """The worker's wait status: as its exit was heard, or as it was waited for."""
+        """The worker's wait status: as its exit was received, or as it was waited for."""
         return (self._exit.code << 8 if self._exit else self._process_tree.status) or 0
 
     def reap(self) -> bool:
-        """Have everyone dead. False when a worker whose exit was heard died of anything but us: not to be trusted."""
+        """Have everyone dead. False when a worker whose exit was received died of another cause than us."""
         self._process_tree.end()
         if self._listener >= 0:
             with contextlib.suppress(KeyError):  # no longer, where everyone was seen to leave
@@ -98,26 +99,26 @@ class Watch:
             self._listener = -1
         return self._exit is None or self._process_tree.status == signal.SIGKILL
 
-    def _hear(self, events: int) -> None:
+    def _receive(self, events: int) -> None:
         """The worker's exit is its ending; anybody else's only one of its threads' or children's."""
         if notices.all_left(events):
             self._poll.unregister(self._listener)
             return
-        heard = notices.hear(self._listener)
-        if heard is None:
+        notice = notices.receive(self._listener)
+        if notice is None:
             return
-        if serve := self._services.get(heard.number):
-            serve(heard)
+        if serve := self._services.get(notice.number):
+            serve(notice)
             return
-        if heard.is_of(notices.NETWORK):
+        if notice.is_of(notices.NETWORK):
             self._boundary.note_internet()
-            if heard.is_of(notices.ROUTES) and self._boundary.route_sockets() >= _MOST_ROUTE_SOCKETS:
-                notices.answer(self._listener, heard, errno.EMFILE)
+            if notice.is_of(notices.ROUTES) and self._boundary.route_sockets() >= _MOST_ROUTE_SOCKETS:
+                notices.answer(self._listener, notice, errno.EMFILE)
                 return
-        elif heard.caller == self._process_tree.worker and (self._is_alone() or self._cgroups):
-            self._exit = heard
+        elif notice.caller == self._process_tree.worker and (self._is_alone() or self._cgroups):
+            self._exit = notice
             return
-        notices.let_go(self._listener, heard)
+        notices.let_go(self._listener, notice)
 
     def _answer(self, notice: notices.Notice, error: int) -> None:
         notices.answer(self._listener, notice, error)
@@ -130,7 +131,7 @@ class Watch:
         return isinstance(self._boundary, NamespaceBoundary) and self._boundary.newest() == self._process_tree.worker
 
     def _nobody_runs(self) -> bool:
-        """Whether nothing of the guest can run any more although the worker, whose exit was heard, is not yet dead.
+        """Whether nothing of the guest can run any more although the worker, whose exit was received, is not yet dead.
 
         INVARIANT: the worker's first thread is held, so where it is alone nobody runs; elsewhere everyone is killed.
         """

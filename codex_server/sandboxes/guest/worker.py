@@ -5,14 +5,15 @@ privilege comes before the privileges go, and the system call filter comes last.
 """
 
 import gc
-import json
 import os
 import resource
 import signal
 import socket
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import NoReturn
 
+from ..protocol.codec import parse
+from ..protocol.run import WorkerRequest
 from . import kernel, notices
 from .boundary import SLOT_NAMESPACES, take_uid
 from .slot_config import SlotConfig
@@ -48,7 +49,7 @@ def main(config: SlotConfig, descriptors: list[int], slot: int = -1) -> NoReturn
     ``descriptors``: the request's, the three streams, then the cgroups to join. ``slot``: the pidfd of the init whose
     namespaces are to be joined, where this process was not forked by that init itself.
     """
-    agent, body = config.agent, config.body
+    agent, order = config.template.agent, config.order
     request, *rest = descriptors
     try:
         os.dup2(request, _CHANNEL, inheritable=False)
@@ -60,9 +61,9 @@ def main(config: SlotConfig, descriptors: list[int], slot: int = -1) -> NoReturn
         kernel.close_descriptors_from(_CHANNEL + 1)
         confine(config)
         os.chdir(config.boundary.workspace)
-        if body["agent"]:
+        if order.agent:
             os.set_inheritable(_CHANNEL, True)
-            os.execve(body["agent"][0], body["agent"], body["env"])
+            os.execve(order.program, order.agent, order.env)
         agent.warm_up()
         gc.enable()  # init had switched it off
         _become_program(agent)
@@ -90,23 +91,24 @@ def _join(slot: int, cgroups: list[int]) -> None:
 
 def confine(config: SlotConfig) -> None:
     """Give up every privilege, then every needless system call."""
+    setup, filters = config.template.setup, config.template.filters
     os.setsid()
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGCHLD, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
-    _set_limits(config.setup["pending_signals"])
+    _set_limits(setup.pending_signals)
     kernel.renew_random_bytes()
-    if config.setup["uid_per_slot"]:
-        take_uid(config.body["uid"])
+    if setup.uid_per_slot:
+        take_uid(config.order.uid)
     kernel.drop_capabilities()
     kernel.forbid_new_privileges()
     kernel.set_dumpable(True)  # the change of uid had closed it once more
     config.boundary.confine_worker()
-    if program := config.setup.get("notices"):
+    if filters.notices:
         with _open_channel() as channel:
-            notices.announce(channel, program, config.setup["without_notices"])
+            notices.announce(channel, filters.notices, filters.without_notices)
             channel.detach()
-    kernel.load_seccomp(config.setup["seccomp"])
+    kernel.load_seccomp(filters.seccomp)
 
 
 def _set_limits(pending_signals: int) -> None:
@@ -137,17 +139,17 @@ def _open_channel() -> socket.socket:
 def _become_program(agent: ModuleType) -> NoReturn:
     """Wait for the request, then run it here or exec its command."""
     request = _read_request()
-    if request["argv"]:
+    if request.argv:
         try:
-            os.execve(request["argv"][0], request["argv"], request["env"])
+            os.execve(request.argv[0], request.argv, request.env)
         except (OSError, ValueError) as error:
-            os.write(2, f"{request['argv'][0]}: {error}\n".encode())
+            os.write(2, f"{request.argv[0]}: {error}\n".encode())
             os._exit(126)
-    agent.run(request["file"], request["args"], request["env"])
+    agent.run(request.file, list(request.args), dict(request.env))
     os._exit(70)
 
 
-def _read_request() -> dict[str, Any]:
+def _read_request() -> WorkerRequest:
     with _open_channel() as channel:
         channel.send(READY)
         parts = []
@@ -155,5 +157,4 @@ def _read_request() -> dict[str, Any]:
             parts.append(part)
     if not parts:
         os._exit(0)
-    request: dict[str, Any] = json.loads(b"".join(parts))
-    return request
+    return parse(WorkerRequest, b"".join(parts))

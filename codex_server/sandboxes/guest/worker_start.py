@@ -35,7 +35,7 @@ def start_worker(
     return request, (stdin[1], stdout[0], stderr[0])
 
 
-def hear_ready(request: socket.socket, streams: tuple[int, int, int]) -> Armed:
+def await_ready(request: socket.socket, streams: tuple[int, int, int]) -> Armed:
     """Wait until the worker waits. Raises ``RuntimeError`` with what it says went wrong."""
     word, listeners, _, _ = socket.recv_fds(request, 4096, 1, socket.MSG_CMSG_CLOEXEC)
     used_internet = not listeners
@@ -54,7 +54,7 @@ def _let_go_until_ready(request: socket.socket, listener: int) -> bool:
     for descriptor in (request.fileno(), listener):
         poll.register(descriptor, select.POLLIN)
     while not any(descriptor == request.fileno() for descriptor, _ in poll.poll()):
-        if notice := notices.hear(listener):
+        if notice := notices.receive(listener):
             found = found or notice.is_of(notices.NETWORK)
             notices.let_go(listener, notice)
     return found
@@ -63,6 +63,6 @@ def _let_go_until_ready(request: socket.socket, listener: int) -> bool:
 def _pipe(config: SlotConfig) -> tuple[int, int]:
     """A pipe that the worker's uid owns, so that it may open ``/dev/stdout``."""
     reader, writer = os.pipe()
-    if config.setup["uid_per_slot"]:
-        os.fchown(reader, config.body["uid"], config.body["uid"])
+    if config.template.setup.uid_per_slot:
+        os.fchown(reader, config.order.uid, config.order.uid)
     return reader, writer

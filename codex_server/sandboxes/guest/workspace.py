@@ -4,15 +4,16 @@ INVARIANT: a path inside the workspace is never opened by name from outside it: 
 no link followed and no other file system entered, and only regular files are read, sizes taken from the descriptor.
 """
 
-import json
 import os
 import stat
 import time
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from ..protocol.codec import parse, render
+from ..protocol.run import KeptFile, RunHeader, SkippedEntry, WorkerRequest
 from . import kernel
 from .rank import is_figure, rank
 
@@ -39,6 +40,15 @@ _A_SECOND = 10**9
 Identity = tuple[int, ...]
 
 
+class Listing(NamedTuple):
+    """What is reported of the files, and a memfd with the content of those that are kept."""
+
+    files: tuple[KeptFile, ...]
+    skipped: tuple[SkippedEntry, ...]
+    unlisted: int
+    content: int | None
+
+
 class Part(NamedTuple):
     """A file's content: ``size`` bytes of the payload from ``offset``."""
 
@@ -47,23 +57,23 @@ class Part(NamedTuple):
     size: int
 
 
-def fill(root: str, payload: int, body: dict[str, Any], uid: int) -> tuple[bytes, dict[str, Identity]]:
+def fill(root: str, payload: int, header_bytes: int, uid: int) -> tuple[bytes, dict[str, Identity]]:
     """Write the code and the input files; the request for the worker, and what identifies each file as unchanged.
 
-    ``payload`` holds a JSON header of ``body["header_bytes"]``, then the content of each file in the header's order.
+    ``payload`` holds a ``RunHeader`` of ``header_bytes``, then the content of each file in the header's order.
     """
-    header = json.loads(os.pread(payload, body["header_bytes"], 0))
-    offset = body["header_bytes"]
+    header = parse(RunHeader, os.pread(payload, header_bytes, 0))
+    offset = header_bytes
     folder = os.open(root, os.O_PATH | os.O_DIRECTORY)
     written = {}
-    for path, size in header.pop("files"):
+    for path, size in header.files:
         _write(folder, path, Part(payload, offset, size), uid)
         offset += size
         written[path] = _identity(os.stat(path, dir_fd=folder, follow_symlinks=False))
     os.close(folder)
-    header["file"] = os.path.join(root, header["file"])
-    header["argv"] = [part.replace("\0file", header["file"]) for part in header["argv"]]
-    return json.dumps(header).encode("ascii"), written
+    file = os.path.join(root, header.file)
+    argv = tuple(part.replace("\0file", file) for part in header.argv)
+    return render(WorkerRequest(file, header.args, argv, header.env)), written
 
 
 def _write(folder: int, path: str, part: Part, uid: int) -> None:
@@ -100,13 +110,13 @@ def open_folder(root: str) -> int:
 
 
 def collect(
-    top: int, written: dict[str, Identity], body: dict[str, Any], temp: int | None = None
-) -> tuple[dict[str, Any], int | None]:
+    top: int, written: dict[str, Identity], inline_bytes: int, inline_total_bytes: int, temp: int | None = None
+) -> Listing:
     """What the program created or changed below ``top``, and what it left in ``temp``; both are closed.
 
-    A bounded listing, in order of paths, and a memfd with the content of the files kept.
+    A bounded listing, in order of paths. The bounds are those of the files kept, each and all together.
     """
-    listing = _Listing(body["inline_bytes"], body["inline_total_bytes"])
+    listing = _Collection(inline_bytes, inline_total_bytes)
     try:
         _unlock_top(top)
         for parent, path, entry in _walk(top, listing):
@@ -118,7 +128,7 @@ def collect(
         os.close(top)
         if temp is not None:
             os.close(temp)
-    return {"files": listing.files, "skipped": listing.skipped, "unlisted": listing.unlisted}, content
+    return Listing(tuple(listing.files), tuple(listing.skipped), listing.unlisted, content)
 
 
 def _unlock_top(folder: int) -> None:
@@ -126,10 +136,10 @@ def _unlock_top(folder: int) -> None:
         os.fchmod(folder, 0o700)  # the guest closed it
 
 
-def _look_outside(temp: int) -> "_Listing":
+def _look_outside(temp: int) -> "_Collection":
     """The files that are lost with the folder for temporary files, as left out."""
     _unlock_top(temp)
-    found = _Listing(0, 0)
+    found = _Collection(0, 0)
     for parent, path, entry in _walk(temp, found, places=_VISITED_OUTSIDE):
         if entry.is_file(follow_symlinks=False):
             found.skip(path, _size(parent, entry), _IS_OUTSIDE)
@@ -143,7 +153,9 @@ def _size(parent: int, entry: "os.DirEntry[str]") -> int | None:
         return None  # it cannot be looked at; that it is there is told all the same
 
 
-def _walk(top: int, listing: "_Listing", places: int | None = None) -> Iterator[tuple[int, bytes, "os.DirEntry[str]"]]:
+def _walk(
+    top: int, listing: "_Collection", places: int | None = None
+) -> Iterator[tuple[int, bytes, "os.DirEntry[str]"]]:
     """Every entry that is not a folder, with an open descriptor of the folder that holds it; bounded in all ways.
 
     What is higher up comes first, and then what comes first by name; ``places`` are for so many entries.
@@ -204,12 +216,12 @@ def _unlock(folder: int, path: bytes, kind: int) -> None:
         os.close(locked)
 
 
-class _Listing:
+class _Collection:
     """The files kept and those left out, within bounds of number and size."""
 
     def __init__(self, inline_bytes: int, inline_total_bytes: int) -> None:
-        self.files: list[list[Any]] = []
-        self.skipped: list[list[Any]] = []
+        self.files: list[KeptFile] = []
+        self.skipped: list[SkippedEntry] = []
         self.unlisted = 0
         self._inline_bytes = inline_bytes
         self._inline_total_bytes = inline_total_bytes
@@ -238,7 +250,7 @@ class _Listing:
         """Note something that is not handed back."""
         self._left_out.append((_shown(path), size, reason))
 
-    def add_outside(self, found: "_Listing") -> None:
+    def add_outside(self, found: "_Collection") -> None:
         """Note a few of what was ``found`` in the folder for temporary files; what is hidden there is a cache."""
         told = sorted((one for one in found._left_out if not one[0].startswith(".")), key=lambda one: one[0])
         self._left_out += [(_OUTSIDE + shown, size, reason) for shown, size, reason in told[:MAX_OUTSIDE]]
@@ -277,12 +289,12 @@ class _Listing:
             if len(self.skipped) >= MAX_LISTED:
                 self.unlisted += 1
             elif self._has_room(shown.encode()):
-                self.skipped.append([shown, size, reason])
+                self.skipped.append((shown, size, reason))
 
     def _hand_over(self, kept: list[tuple[str, bytes]]) -> int | None:
         if not kept:
             return None
-        self.files = [[shown, len(content)] for shown, content in kept]
+        self.files = [(shown, len(content)) for shown, content in kept]
         memory = os.memfd_create("files", os.MFD_CLOEXEC)
         for _, content in kept:
             os.write(memory, content)

@@ -1,12 +1,12 @@
-"""The zygote: PID 1 of the room, a warm interpreter that forks an init for each slot, and a worker for each execution.
+"""The zygote: a warm interpreter that forks an init for each slot, and a worker for each execution.
 
-TRUSTED and without secrets. It never sees a byte of a guest's, so what is forked from it knows none either. It stays
-single-threaded, speaks only with the server and its inits, and exits when the server is gone.
+PID 1 of the outer namespaces. TRUSTED and without secrets. It never sees a byte of a guest's, so what is forked from it
+knows none either. It stays single-threaded, speaks only with the server and its inits, and exits when the server is
+gone.
 """
 
 import contextlib
 import gc
-import importlib.util
 import os
 import select
 import socket
@@ -14,14 +14,17 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from types import ModuleType
-from typing import Any
 
 from ..protocol import frames
+from ..protocol.codec import decode, encode, prepare
+from ..protocol.launch import SlotSetup, ZygoteReady
+from ..protocol.run import RunHeader, RunOrder, RunReport, WorkerRequest
+from ..protocol.slot import SlotOrder, SlotReady, StepFailure, WorkerEnd, WorkerForked, ZygoteOrder
 from . import devices, init, kernel, notices, overlay, worker
-from .boundary import LandlockBoundary, NamespaceBoundary
+from .boundary import LandlockBoundary, boundary_of
 from .process_tree import ended
 from .slot_config import SlotConfig
+from .slot_template import Filters, SlotTemplate, load_agent
 from .step import StepFailed, step
 
 CONTROL = 3
@@ -32,87 +35,83 @@ def main() -> None:
     control = socket.socket(fileno=CONTROL)
     os.set_inheritable(CONTROL, False)
     try:
-        _, setup, _ = frames.receive(control)
-        agent = _warm_up(setup)
+        with step("zygote"):
+            template = _warm_up(decode(SlotSetup, frames.receive(control)[1]))
     except StepFailed as failure:
-        frames.send(control, frames.Kind.FAULT, failure.as_body())
+        frames.send(control, frames.Kind.FAULT, encode(failure.as_message))
         sys.exit(1)
-    frames.send(control, frames.Kind.READY, {"overlay": setup["overlay"], "nodes": os.path.isdir(devices.SETS)})
-    Zygote(control, setup, agent).serve()
+    ready = ZygoteReady(overlay=template.overlay, nodes=os.path.isdir(devices.SETS))
+    frames.send(control, frames.Kind.READY, encode(ready))
+    Zygote(control, template).serve()
 
 
-def _warm_up(setup: dict[str, Any]) -> ModuleType:
-    with step("zygote"):
-        if setup["namespaces"]:
-            # INVARIANT: where the host's own inodes are shown, no guest can lock or watch them.
-            setup["overlay"] = overlay.is_possible(setup["shown"])
-            setup["seccomp"] = setup["seccomp"] if setup["overlay"] else setup["seccomp_without_overlay"]
-            kernel.drop_bounding_capabilities()
-        else:
-            kernel.adopt_orphans()
-        sys.path[:] = [folder for folder in sys.path if folder not in ("", setup["import_path"])]
-        setup["seccomp"] = bytes.fromhex(setup["seccomp"])
-        held = _held(setup)
-        setup["notices"] = notices.listening_filter(*held)
-        # INVARIANT: what nobody does for the guest is refused; it never reaches a file of the host. So is a socket of
-        # the routing table that nobody counts.
-        unserved = (notices.ROUTES,) if setup["namespaces"] else held
-        setup["without_notices"] = notices.refusing_filter(*unserved)
-        agent = load_agent(setup["agent"])
-        agent.warm(setup["preload"])
-        gc.collect()
-        gc.freeze()  # what is warm now stays out of the collector's way, so children share its pages
-        gc.disable()  # and so do they when the zygote has lived for a while; a worker switches it on again
-        return agent
+def _warm_up(setup: SlotSetup) -> SlotTemplate:
+    if setup.namespaces:
+        # INVARIANT: where the host's own inodes are shown, no guest can lock or watch them.
+        overlaid = overlay.is_possible(setup.namespaces.shown)
+        seccomp = setup.seccomp if overlaid else setup.namespaces.seccomp_without_overlay
+        kernel.drop_bounding_capabilities()
+    else:
+        overlaid, seccomp = False, setup.seccomp
+        kernel.adopt_orphans()
+    sys.path[:] = [folder for folder in sys.path if folder not in ("", setup.import_path)]
+    agent = load_agent(setup.agent or "")
+    agent.warm(setup.preload)
+    prepare(SlotOrder, SlotReady, RunOrder, RunHeader, RunReport, WorkerRequest, WorkerEnd, WorkerForked, StepFailure)
+    template = SlotTemplate(setup, agent, _filters(setup, bytes.fromhex(seccomp)), overlaid)
+    gc.collect()
+    gc.freeze()  # what is warm now stays out of the collector's way, so children share its pages
+    gc.disable()  # and so do they when the zygote has lived for a while; a worker switches it on again
+    return template
 
 
-def _held(setup: dict[str, Any]) -> tuple[notices.Held, ...]:
-    if setup["namespaces"]:
+def _filters(setup: SlotSetup, seccomp: bytes) -> Filters:
+    """INVARIANT: what nobody does for the guest is refused, a socket of the routing table that nobody counts too.
+
+    It never reaches a file of the host.
+    """
+    held = _held(setup)
+    unserved = (notices.ROUTES,) if setup.namespaces else held
+    return Filters(seccomp, notices.listening_filter(*held), notices.refusing_filter(*unserved))
+
+
+def _held(setup: SlotSetup) -> tuple[notices.Held, ...]:
+    if setup.namespaces:
         return notices.END, notices.NETWORK
-    return (notices.LOCKS, *(() if setup["uid_per_slot"] else notices.ATTRIBUTES))
-
-
-def load_agent(path: str) -> ModuleType:
-    """The runner's agent in the file ``path``. Raises ``ImportError``."""
-    spec = importlib.util.spec_from_file_location("_runner_agent", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"cannot load {path}")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return (notices.LOCKS, *(() if setup.uid_per_slot else notices.ATTRIBUTES))
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """An init that was forked: its pid and pidfd, what it was told, and its line, in a room of its own."""
+    """An init that was forked: its pid and pidfd, its guest's uid, and, with namespaces, the channel to it."""
 
     pid: int
     pidfd: int
-    body: dict[str, Any]
-    line: socket.socket | None
+    uid: int
+    channel: socket.socket | None
 
 
 class Zygote:
     """Forks inits, and workers into their namespaces; reaps both."""
 
-    def __init__(self, control: socket.socket, setup: dict[str, Any], agent: ModuleType) -> None:
+    def __init__(self, control: socket.socket, template: SlotTemplate) -> None:
         self._control = control
-        self._setup = setup
-        self._agent = agent
+        self._template = template
+        self._setup = template.setup
         self._slots: dict[int, Slot] = {}  # by pidfd
-        self._lines: dict[int, tuple[Slot, socket.socket]] = {}
+        self._channels: dict[int, tuple[Slot, socket.socket]] = {}
         self._workers: dict[int, tuple[int, Slot]] = {}  # pidfd -> pid, its slot
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
-        self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY) if setup["namespaces"] else -1
+        self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY) if self._setup.namespaces else -1
 
     def serve(self) -> None:
-        """Serve until the control socket closes: then everything in the room dies with this process."""
+        """Serve until the control socket closes: then everything in its namespaces dies with this process."""
         while True:
             ready = {descriptor for descriptor, _ in self._poll.poll()}
             self._reap(ready)
-            for line in self._lines.keys() & ready:
-                self._serve_line(*self._lines[line])
+            for channel in self._channels.keys() & ready:
+                self._serve_init(*self._channels[channel])
             if self._control.fileno() in ready and not self._serve_frame():
                 return
 
@@ -130,63 +129,66 @@ class Zygote:
         except frames.Closed:
             return False
         if kind is frames.Kind.ARM:
-            self._arm(body, descriptors)
+            self._arm(decode(ZygoteOrder, body), descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
         return True
 
-    def _arm(self, body: dict[str, Any], descriptors: list[int]) -> None:
+    def _arm(self, order: ZygoteOrder, descriptors: list[int]) -> None:
         """Fork a slot's init. ``descriptors``: its channel to the server, then the cgroups to join.
 
-        INVARIANT: a dead slot is buried first, with all of its guest: the new one may have its uid.
+        INVARIANT: a dead slot is reaped first, with all of its guest: the new one may have its uid.
         """
         self._reap([descriptor for descriptor, _ in self._poll.poll(0)])
         channel, *cgroups = descriptors
-        line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) if self._own_pids >= 0 else (None, None)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) if self._own_pids >= 0 else (None, None)
         try:
             with step("fork"):
-                pid = self._fork(partial(kernel.unshare, kernel.CLONE_NEWPID) if line else None)
+                pid = self._fork(partial(kernel.unshare, kernel.CLONE_NEWPID) if ours else None)
         except StepFailed as failure:
-            self._tell_of_failure(channel, failure)
+            self._report_failure(channel, failure)
             return
         if pid == 0:
-            init.main(self._setup, self._agent, body, [channel, *([theirs.fileno()] if theirs else []), *cgroups])
-        slot = Slot(pid, os.pidfd_open(pid), body, line)
+            init.main(self._template, order.order, [channel, *([theirs.fileno()] if theirs else []), *cgroups])
+        slot = Slot(pid, os.pidfd_open(pid), order.uid, ours)
         self._slots[slot.pidfd] = slot
         self._poll.register(slot.pidfd, select.POLLIN)
-        if line and theirs:
+        if ours and theirs:
             theirs.close()
-            self._lines[line.fileno()] = slot, line
-            self._poll.register(line, select.POLLIN)
+            self._channels[ours.fileno()] = slot, ours
+            self._poll.register(ours, select.POLLIN)
 
-    def _serve_line(self, slot: Slot, line: socket.socket) -> None:
-        """An init asks for a worker in its namespaces, and is handed the worker's pidfd."""
+    def _serve_init(self, slot: Slot, channel: socket.socket) -> None:
+        """An init requests a worker in its namespaces, and is handed the worker's pidfd."""
         try:
-            kind, body, descriptors = frames.receive(line)
-        except frames.Closed:  # the init dies, which its pidfd will tell
-            self._drop_line(slot)
+            kind, body, descriptors = frames.receive(channel)
+        except (frames.Closed, frames.BadFrame):  # the init dies, which its pidfd will report
+            self._drop_channel(slot)
             return
         try:
+            # INVARIANT: what an init sends ends that init at most, never the zygote.
             if kind is frames.Kind.FORK:
-                self._fork_worker(slot, line, body, descriptors)
+                self._fork_worker(slot, channel, decode(SlotOrder, body), descriptors)
+        except frames.BadFrame:
+            self._drop_channel(slot)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
 
-    def _fork_worker(self, slot: Slot, line: socket.socket, body: dict[str, Any], descriptors: list[int]) -> None:
+    def _fork_worker(self, slot: Slot, channel: socket.socket, order: SlotOrder, descriptors: list[int]) -> None:
         try:
             with step("fork"):
                 pid = self._fork(partial(kernel.setns, slot.pidfd, kernel.CLONE_NEWPID))
         except StepFailed as failure:
-            self._tell_of_failure(line.fileno(), failure)
+            self._report_failure(channel.fileno(), failure)
             return
         if pid == 0:
-            config = SlotConfig(self._setup, body, self._agent, NamespaceBoundary(self._setup, body))
+            config = SlotConfig(self._template, order, boundary_of(self._template, order))
             worker.main(config, descriptors, slot.pidfd)
         pidfd = os.pidfd_open(pid)
         self._workers[pidfd] = pid, slot
         self._poll.register(pidfd, select.POLLIN)
-        self._send(slot, frames.Kind.FORKED, {}, (pidfd,))
+        self._send(slot, frames.Kind.FORKED, encode(WorkerForked()), (pidfd,))
 
     def _fork(self, enter: Callable[[], None] | None) -> int:
         """Fork; ``enter`` changes the pid namespace of the next child, while this process stays where it is."""
@@ -208,29 +210,30 @@ class Zygote:
         self._poll.unregister(pidfd)
         os.close(pidfd)
         _, status, usage = os.wait4(pid, 0)
-        self._send(slot, frames.Kind.ENDED, ended(status, usage))
+        self._send(slot, frames.Kind.ENDED, encode(ended(status, usage)))
 
     def _reap_slot(self, slot: Slot) -> None:
         self._poll.unregister(slot.pidfd)
         os.close(slot.pidfd)
         del self._slots[slot.pidfd]
         os.waitpid(slot.pid, 0)
-        self._drop_line(slot)
-        if not self._setup["namespaces"]:
+        self._drop_channel(slot)
+        if self._setup.landlock:
             # INVARIANT: nothing of a guest outlives its init, which elsewhere its pid namespace sees to.
-            LandlockBoundary(self._setup, slot.body).end_orphans([other.pid for other in self._slots.values()])
+            boundary = LandlockBoundary(self._setup.landlock, slot.uid, own_uid=self._setup.uid_per_slot)
+            boundary.end_orphans([other.pid for other in self._slots.values()])
 
-    def _drop_line(self, slot: Slot) -> None:
-        if slot.line and self._lines.pop(slot.line.fileno(), None):
-            self._poll.unregister(slot.line)
-            slot.line.close()
+    def _drop_channel(self, slot: Slot) -> None:
+        if slot.channel and self._channels.pop(slot.channel.fileno(), None):
+            self._poll.unregister(slot.channel)
+            slot.channel.close()
 
-    def _send(self, slot: Slot, kind: frames.Kind, body: dict[str, Any], descriptors: tuple[int, ...] = ()) -> None:
-        """Tell the slot's init; one that is dead hears nothing, and its server learns of its death."""
-        if slot.line and slot.line.fileno() >= 0:
+    def _send(self, slot: Slot, kind: frames.Kind, body: frames.Body, descriptors: tuple[int, ...] = ()) -> None:
+        """Send to the slot's init; one that is dead receives nothing, and its server learns of its death."""
+        if slot.channel and slot.channel.fileno() >= 0:
             with contextlib.suppress(frames.Closed):
-                frames.send(slot.line, kind, body, descriptors)
+                frames.send(slot.channel, kind, body, descriptors)
 
-    def _tell_of_failure(self, channel: int, failure: StepFailed) -> None:
+    def _report_failure(self, channel: int, failure: StepFailed) -> None:
         with socket.socket(fileno=os.dup(channel)) as answer, contextlib.suppress(frames.Closed):
-            frames.send(answer, frames.Kind.FAULT, failure.as_body())
+            frames.send(answer, frames.Kind.FAULT, encode(failure.as_message))

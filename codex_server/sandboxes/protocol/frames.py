@@ -1,4 +1,4 @@
-"""Frames between the server and the far side: one SEQPACKET message each, one closed set of kinds.
+"""Frames between the server and the guest side: one SEQPACKET message each, one closed set of kinds.
 
 A frame is a version byte, a kind byte and a JSON object, at most 128 KiB, with up to 16 descriptors beside it. Larger
 things (code, files) travel in a memfd. INVARIANT: the reader trusts nothing: size, version, kind and shape are checked,
@@ -12,7 +12,9 @@ import socket
 from enum import IntEnum
 from typing import Any
 
-VERSION = 1
+Body = dict[str, object]
+"""The JSON object of a frame: what it means is for ``codec.decode`` to say."""
+VERSION = 2
 MAX_FRAME = 128 * 1024
 MAX_DESCRIPTORS = 16
 _DESCRIPTOR_SPACE = socket.CMSG_SPACE(MAX_DESCRIPTORS * 4)
@@ -21,17 +23,17 @@ _DESCRIPTOR_SPACE = socket.CMSG_SPACE(MAX_DESCRIPTORS * 4)
 class Kind(IntEnum):
     """What a frame says."""
 
-    LAUNCH = 1  # server -> launcher: the room to build; server -> zygote, container: its setup
-    READY = 2  # zygote or init -> server: armed and waiting
-    FAULT = 3  # any -> server, zygote -> init: a step failed
-    ARM = 4  # server -> zygote: make a slot; server -> init: be armed once more
-    RUN = 5  # server -> init: the execution, in a memfd
+    LAUNCH = 1  # server -> launcher: LaunchPlan; server -> zygote: SlotSetup; server -> container: ContainerLaunch
+    READY = 2  # zygote -> server: ZygoteReady; init -> server: SlotReady; container -> server: ImageContents too
+    FAULT = 3  # any -> server, zygote -> init: StepFailure
+    ARM = 4  # server -> zygote: ZygoteOrder; server -> init: SlotOrder, to be armed (again)
+    RUN = 5  # server -> init: RunOrder; the execution is in a memfd
     STOP = 6  # server -> init: kill it and report
-    RESULT = 7  # init -> server: the ending; kept files in a memfd
-    FORK = 8  # init -> zygote: a worker in my namespaces
-    FORKED = 9  # zygote -> init: here is its pidfd
-    ENDED = 10  # zygote -> init: how the worker ended, and what it used
-    PROBE = 11  # server -> container: what is in the image?
+    RESULT = 7  # init -> server: RunReport; kept files are in a memfd
+    FORK = 8  # init -> zygote: SlotOrder: a worker in my namespaces
+    FORKED = 9  # zygote -> init: WorkerForked
+    ENDED = 10  # zygote -> init: WorkerEnd
+    PROBE = 11  # server -> container: ImageProbe
     STDOUT = 12  # container -> server: output, beside the frame
     STDERR = 13  # container -> server: error output, likewise
 
@@ -44,7 +46,7 @@ class Closed(Exception):
     """The other side is gone."""
 
 
-def encode(kind: Kind, body: dict[str, Any]) -> bytes:
+def encode(kind: Kind, body: Body) -> bytes:
     """The bytes of a frame. Raises ``BadFrame`` when it would be too large."""
     frame = bytes((VERSION, kind)) + json.dumps(body, separators=(",", ":")).encode("ascii")
     if len(frame) > MAX_FRAME:
@@ -52,7 +54,7 @@ def encode(kind: Kind, body: dict[str, Any]) -> bytes:
     return frame
 
 
-def decode(frame: bytes) -> tuple[Kind, dict[str, Any]]:
+def decode(frame: bytes) -> tuple[Kind, Body]:
     """The kind and body of a frame. Raises ``BadFrame`` for anything else than what ``encode`` makes."""
     if len(frame) < 4 or len(frame) > MAX_FRAME:
         raise BadFrame(f"a frame of {len(frame)} bytes")
@@ -68,7 +70,7 @@ def decode(frame: bytes) -> tuple[Kind, dict[str, Any]]:
     return kind, body
 
 
-def send(channel: socket.socket, kind: Kind, body: dict[str, Any], descriptors: tuple[int, ...] = ()) -> None:
+def send(channel: socket.socket, kind: Kind, body: Body, descriptors: tuple[int, ...] = ()) -> None:
     """Send one frame with ``descriptors`` beside it. Raises ``Closed`` when the other side is gone."""
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
     try:
@@ -77,7 +79,7 @@ def send(channel: socket.socket, kind: Kind, body: dict[str, Any], descriptors: 
         raise Closed from error
 
 
-def receive(channel: socket.socket, how: int = 0) -> tuple[Kind, dict[str, Any], list[int]]:
+def receive(channel: socket.socket, how: int = 0) -> tuple[Kind, Body, list[int]]:
     """The next frame and its descriptors, which the caller owns. Raises ``Closed``, ``BadFrame`` or BlockingIOError.
 
     ``how``: flags of recv(2).
@@ -85,7 +87,7 @@ def receive(channel: socket.socket, how: int = 0) -> tuple[Kind, dict[str, Any],
     try:
         data, ancillary, flags, _ = _take(channel, how)
     except ConnectionResetError:
-        # The other side closed without reading all of ours. That is told once, before the frames that it had sent.
+        # The other side closed without reading all of ours. That is reported once, before the frames that it had sent.
         try:
             data, ancillary, flags, _ = _take(channel, how)
         except ConnectionResetError as error:

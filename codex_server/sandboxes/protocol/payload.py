@@ -1,39 +1,45 @@
-"""An execution as its sandbox's init is told it: a header, the content of every file, and the limits. All pure."""
+"""An execution as its sandbox's init receives it: a header, the content of every file, and the limits. All pure."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 from codex_server.languages import Language, Start
 from codex_server.limits import Limits
 from codex_server.model import Execution
+from codex_server.sandboxes.protocol.codec import render
+from codex_server.sandboxes.protocol.run import RunHeader, RunOrder
 from codex_server.sandboxes.protocol.source import readable_source
 
 FILE_MARK = "\0file"
 """Stands in an argv for the path of the program's file, which only init knows."""
 
 
-def payload(
-    execution: Execution, language: Language, environment: Mapping[str, str], argv: Sequence[str]
-) -> tuple[list[bytes], int]:
-    """The header and every file's content, to be sent one after the other, and the header's length.
+class Payload(NamedTuple):
+    """The header and every file's content, to be sent one after the other, and the header's length."""
+
+    parts: list[bytes]
+    header_bytes: int
+
+
+def payload(execution: Execution, language: Language, environment: Mapping[str, str], argv: Sequence[str]) -> Payload:
+    """The payload of ``execution``.
 
     ``argv`` starts the language's program (empty: its agent does); the execution's arguments are put behind it.
     """
     code = readable_source(execution.code, language).encode()
     contents = [code, *(file.content for file in execution.files)]
     names = [language.file_name, *(file.path for file in execution.files)]
-    header = json.dumps(
-        {
-            "file": language.file_name,
-            "files": [[name, len(content)] for name, content in zip(names, contents, strict=True)],
-            "args": list(execution.args),
-            "argv": [*argv, *execution.args] if argv else [],
-            "env": {**environment, **language.env, **execution.env},
-        }
-    ).encode("ascii")
-    return [header, *contents], len(header)
+    header = render(
+        RunHeader(
+            file=language.file_name,
+            files=tuple((name, len(content)) for name, content in zip(names, contents, strict=True)),
+            args=tuple(execution.args),
+            argv=(*argv, *execution.args) if argv else (),
+            env={**environment, **language.env, **execution.env},
+        )
+    )
+    return Payload([header, *contents], len(header))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +55,16 @@ class BackendDefaults:
     inline_total_bytes: int
 
 
-def run_body(limits: Limits, language: Language, header_bytes: int, defaults: BackendDefaults) -> dict[str, Any]:
-    """The body of the RUN frame beside that payload."""
-    return {
-        "header_bytes": header_bytes,
-        "cpu_seconds": limits.cpu_seconds,
-        "memory_bytes": limits.memory_bytes,
-        "processes": limits.processes,
-        "file_bytes": limits.file_bytes,
-        "data_limit": language.start is not Start.AGENT,  # V8 reserves far more than it uses
-        "inline_bytes": defaults.inline_bytes,
-        "inline_total_bytes": defaults.inline_total_bytes,
-    }
+def run_order(limits: Limits, language: Language, payload: Payload, defaults: BackendDefaults) -> RunOrder:
+    """What is sent beside ``payload``."""
+    return RunOrder(
+        header_bytes=payload.header_bytes,
+        payload_bytes=sum(map(len, payload.parts)),
+        cpu_seconds=limits.cpu_seconds,
+        memory_bytes=limits.memory_bytes,
+        processes=limits.processes,
+        file_bytes=limits.file_bytes,
+        data_limit=language.start is not Start.AGENT,  # V8 reserves far more than it uses
+        inline_bytes=defaults.inline_bytes,
+        inline_total_bytes=defaults.inline_total_bytes,
+    )

@@ -3,41 +3,52 @@
 INVARIANT: a report that is not exactly what was agreed is refused, never turned into an ending that did not happen.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from signal import SIGKILL
-from typing import Any
 
 from codex_server.errors import ProtocolViolation
 from codex_server.model import MANY, Ending, OutputFile, SkippedFile, Stop
-
-_ASKED = "asked"
-_WATCHED = (Stop.CPU_TIME, Stop.MEMORY)
-"""The limits that init itself watches."""
-_MOST = 2**53
-"""Above any second or byte that is reported."""
+from codex_server.sandboxes.protocol.codec import BadMessage, decode
+from codex_server.sandboxes.protocol.frames import Body, Kind
+from codex_server.sandboxes.protocol.run import KeptFile, RunReport, SkippedEntry, StopReason
+from codex_server.sandboxes.protocol.slot import StepFailure
 
 
-def read_ending(body: dict[str, Any], content: bytes, *, started_at: datetime, asked: Stop | None) -> Ending:
+def read_ending(body: Body, content: bytes, *, started_at: datetime, requested: Stop | None) -> Ending:
     """The ending in a RESULT frame; ``content`` is that of the kept files, one after the other.
 
-    ``asked`` is why the server has asked init to end the program, if it has. Raises ``ProtocolViolation``.
+    ``requested`` is why the server has requested the program's end, if it has. Raises ``ProtocolViolation``.
     """
     try:
-        exit_code, signal = _end(body["exit_code"], body["signal"])
+        report = decode(RunReport, body)
+        if (report.exit_code is None) == (report.signal is None):
+            raise BadMessage("RunReport.signal: an exit code or a signal, not both")
         return Ending(
-            exit_code=exit_code,
-            signal=signal,
+            exit_code=report.exit_code,
+            signal=report.signal,
             started_at=started_at,
-            wall_seconds=_seconds(body["wall_seconds"]),
-            cpu_seconds=_seconds(body["cpu_seconds"]),
-            peak_memory_bytes=_whole(body["peak_memory_bytes"], 0, _MOST),
-            stop=_stop(body["stop"], asked),
-            oom_kills=_whole(body.get("oom_kills", 0), 0, _MOST),  # left out where somebody else counts them
-            files=_files(body["files"], content),
-            skipped_files=_skipped(body["skipped"], _whole(body["unlisted"], 0, _MOST)),
+            wall_seconds=report.wall_seconds,
+            cpu_seconds=report.cpu_seconds,
+            peak_memory_bytes=report.peak_memory_bytes,
+            stop=_stop(report.stop, requested),
+            oom_kills=report.oom_kills,
+            files=_files(report.files, content),
+            skipped_files=_skipped(report.skipped, report.unlisted),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ProtocolViolation(f"the sandbox's report is malformed ({error!r})") from error
+    except BadMessage as error:
+        raise ProtocolViolation(f"the sandbox's report is malformed ({error})") from error
+
+
+def failure_in(kind: Kind, body: Body) -> str:
+    """What failed, by a frame that came where another was due: the step and why, or the frame's kind.
+
+    Raises ``BadMessage``.
+    """
+    if kind is not Kind.FAULT:
+        return f"it sent {kind.name}"
+    failure = decode(StepFailure, body)
+    return f"{failure.step}: {failure.message}"
 
 
 def ending_without_report(
@@ -65,61 +76,29 @@ def ending_without_report(
     )
 
 
-def _end(exit_code: Any, signal: Any) -> tuple[int | None, int | None]:
-    if exit_code is None:
-        return None, _whole(signal, 1, 64)
-    if signal is not None:
-        raise ValueError("an exit code and a signal")
-    return _whole(exit_code, 0, 255), None
-
-
-def _stop(told: Any, asked: Stop | None) -> Stop | None:
-    """Why init ended the program: a limit that it watches, or the reason for which it was ``asked`` to."""
-    if told is None:
+def _stop(reported: StopReason | None, requested: Stop | None) -> Stop | None:
+    """Why init ended the program: a limit that it watches, or the reason for which the server ``requested`` it."""
+    if reported is None:
         return None
-    if told == _ASKED:
-        if asked is None:
-            raise ProtocolViolation("the sandbox was stopped as if asked, and nobody asked")
-        return asked
-    if told in _WATCHED:
-        return Stop(told)
-    raise ValueError("an unknown reason to stop")
+    if reported != "stop_requested":
+        return Stop(reported)
+    if requested is None:
+        raise ProtocolViolation("the sandbox was stopped as if requested, and nobody requested it")
+    return requested
 
 
-def _whole(value: Any, least: int, most: int) -> int:
-    if type(value) is int and least <= value <= most:
-        return value
-    raise ValueError(f"no whole number from {least} to {most}")
-
-
-def _seconds(value: Any) -> float:
-    if type(value) in (int, float) and 0 <= value < _MOST:  # NaN is not
-        return float(value)
-    raise ValueError("no number of seconds")
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    raise TypeError("no text")
-
-
-def _files(listed: list[Any], content: bytes) -> tuple[OutputFile, ...]:
+def _files(listed: Sequence[KeptFile], content: bytes) -> tuple[OutputFile, ...]:
     files, offset = [], 0
     for path, size in listed:
-        end = offset + _whole(size, 0, len(content) - offset)
-        files.append(OutputFile(_text(path), content[offset:end]))
-        offset = end
+        files.append(OutputFile(path, content[offset : offset + size]))
+        offset += size
     if offset != len(content):
-        raise ValueError("more content than was listed")
+        raise BadMessage(f"RunReport.files: {offset} bytes are listed, {len(content)} came")
     return tuple(files)
 
 
-def _skipped(listed: list[Any], unlisted: int) -> tuple[SkippedFile, ...]:
-    skipped = [
-        SkippedFile(_text(path), None if size is None else _whole(size, 0, 2**63), _text(reason))
-        for path, size, reason in listed
-    ]
+def _skipped(listed: Sequence[SkippedEntry], unlisted: int) -> tuple[SkippedFile, ...]:
+    skipped = [SkippedFile(path, size, reason) for path, size, reason in listed]
     if unlisted:
         skipped.append(SkippedFile(MANY, None, f"{unlisted} more entries are not listed"))
     return tuple(skipped)

@@ -6,17 +6,16 @@ INVARIANT: the reader trusts nothing: both lengths are checked before a byte of 
 
 import struct
 from collections.abc import Iterator
-from typing import Any
 
 from . import frames
 
 CHUNK = 64 * 1024
 """The most output bytes in one frame."""
 _LENGTHS = struct.Struct(">II")
-Frame = tuple[frames.Kind, dict[str, Any], bytes]
+Frame = tuple[frames.Kind, frames.Body, bytes]
 
 
-def pack(kind: frames.Kind, body: dict[str, Any], content: bytes = b"") -> bytes:
+def pack(kind: frames.Kind, body: frames.Body, content: bytes = b"") -> bytes:
     """The bytes of a frame with ``content`` beside it."""
     frame = frames.encode(kind, body)
     return b"".join((_LENGTHS.pack(len(frame), len(content)), frame, content))

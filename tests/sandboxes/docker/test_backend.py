@@ -28,9 +28,10 @@ from codex_server.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
-ANSWER = {
-    "answers": {"python": {"path": "/usr/bin/python3", "answer": "Python 3.13.9"}},
-    "packages": {"pip": [["numpy", "2.3"]], "npm": []},
+CONTENTS = {
+    "programs": {"python": {"path": "/usr/bin/python3", "answer": "Python 3.13.9"}},
+    "pip": [["numpy", "2.3"]],
+    "npm": [],
 }
 PLACES, ARMED = 2, 1
 BUILT = ImageFacts(LABELS)
@@ -41,7 +42,7 @@ def framed(data: bytes, number: int = 1) -> bytes:
 
 
 def ready(kind: frames.Kind) -> bytes:
-    return framed(stream.pack(frames.Kind.READY, ANSWER if kind is frames.Kind.PROBE else {}))
+    return framed(stream.pack(frames.Kind.READY, CONTENTS if kind is frames.Kind.PROBE else {}))
 
 
 @dataclass
@@ -247,7 +248,10 @@ async def test_a_container_that_has_imported_the_data_packages_has_room_for_them
     [
         (None, "ended before it was ready: without a word"),
         (framed(b"Traceback ...\nMemoryError\n", 2) + b"\7" * 8, "ended before it was ready: MemoryError"),
-        (framed(stream.pack(frames.Kind.FAULT, {"step": "worker", "message": "no uid"})), "armed: worker: no uid"),
+        (
+            framed(stream.pack(frames.Kind.FAULT, {"step": "worker", "errno": 1, "message": "no uid"})),
+            "armed: worker: no uid",
+        ),
         (framed(b"hello, world"), "ended before it was ready"),
     ],
     ids=["nothing", "a word on stderr", "a fault", "noise"],
@@ -419,7 +423,7 @@ async def test_programs_that_import_data_packages_have_a_pool_of_their_own_where
 
 
 async def test_an_image_without_data_packages_has_one_pool_for_all_python_programs(made, engine):
-    engine.says = lambda kind: framed(stream.pack(frames.Kind.READY, ANSWER | {"packages": {"pip": [], "npm": []}}))
+    engine.says = lambda kind: framed(stream.pack(frames.Kind.READY, CONTENTS | {"pip": []}))
     async with made() as backend:
         python = (await backend.survey(backend._languages)).find("python")
         assert backend.pool_keys(python) == ("python",)

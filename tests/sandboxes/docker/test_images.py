@@ -13,13 +13,14 @@ from codex_server.errors import SandboxUnavailable
 from codex_server.languages import Languages, load_languages
 from codex_server.packages.package_set import Package
 from codex_server.sandboxes.docker.images import (
-    as_answered,
+    as_found,
     build_context,
     command_in_image,
     image_name,
     questions,
     runners_with_images,
 )
+from codex_server.sandboxes.protocol.launch import ImageContents, ProgramFound
 
 SHIPPED = load_languages()
 
@@ -104,20 +105,18 @@ def test_every_language_of_an_image_is_asked_for():
     assert set(questions("bash", SHIPPED)) == {"bash"}
 
 
-ANSWERS = {
-    "python": {
-        "answers": {"python": {"path": "/usr/bin/python3", "answer": "Python 3.13.9\n"}},
-        "packages": {"pip": [["numpy", "2.3"]], "npm": []},
-    },
-    "javascript": {
-        "answers": {"javascript": {"path": "/usr/bin/node", "answer": "v24.1.0\n"}, "typescript": None},
-        "packages": {"pip": [], "npm": []},
-    },
+IMAGES = {
+    "python": ImageContents(
+        programs={"python": ProgramFound("/usr/bin/python3", "Python 3.13.9\n")}, pip=(("numpy", "2.3"),), npm=()
+    ),
+    "javascript": ImageContents(
+        programs={"javascript": ProgramFound("/usr/bin/node", "v24.1.0\n"), "typescript": None}, pip=(), npm=()
+    ),
 }
 
 
 def test_languages_are_told_with_the_interpreters_and_packages_of_their_images():
-    known = as_answered(SHIPPED, ANSWERS)
+    known = as_found(SHIPPED, IMAGES)
     python = known.find("python")
     assert (str(python.interpreter.path), python.version) == ("/usr/bin/python3", "3.13.9")
     assert python.packages.packages == (Package("numpy", "2.3"),)
@@ -125,21 +124,21 @@ def test_languages_are_told_with_the_interpreters_and_packages_of_their_images()
 
 
 def test_what_an_image_has_not_or_cannot_tell_is_not_available_though_this_machine_has_it():
-    known = as_answered(SHIPPED, ANSWERS)
+    known = as_found(SHIPPED, IMAGES)
     assert {language.name for language in known if language.available} == {"python", "javascript"}
     assert runner("bash", known).interpreter is None
-    mute = {"bash": {"answers": {"bash": {"path": "/bin/bash", "answer": "what?"}}, "packages": {"pip": [], "npm": []}}}
-    assert not runner("bash", as_answered(SHIPPED, mute)).available
+    mute = {"bash": ImageContents({"bash": ProgramFound("/bin/bash", "what?")}, (), ())}
+    assert not runner("bash", as_found(SHIPPED, mute)).available
 
 
 def test_packages_of_this_machine_are_not_told_for_the_image():
-    here = Languages([replace(runner("python"), packages=as_answered(SHIPPED, ANSWERS).find("python").packages)])
-    bare = {"python": ANSWERS["python"] | {"packages": {"pip": [], "npm": []}}}
-    assert as_answered(here, bare).find("python").packages is None
+    here = Languages([replace(runner("python"), packages=as_found(SHIPPED, IMAGES).find("python").packages)])
+    bare = {"python": replace(IMAGES["python"], pip=())}
+    assert as_found(here, bare).find("python").packages is None
 
 
 def test_a_command_names_the_paths_that_are_in_the_image():
-    known = as_answered(SHIPPED, ANSWERS)
+    known = as_found(SHIPPED, IMAGES)
     argv = command_in_image(known.find("javascript"))
     assert argv[0] == "/usr/bin/node"
     assert any(part.startswith("/opt/runners/javascript/") for part in argv)

@@ -22,8 +22,10 @@ from codex_server.sandboxes.docker.container import OWN_MEMORY_BYTES
 from codex_server.sandboxes.docker.engine import EndState, EngineError
 from codex_server.sandboxes.docker.sandbox import Container, DockerSandbox
 from codex_server.sandboxes.protocol import frames, stream
-from codex_server.sandboxes.protocol.payload import payload, run_body
+from codex_server.sandboxes.protocol.codec import decode
+from codex_server.sandboxes.protocol.payload import payload, run_order
 from codex_server.sandboxes.protocol.report import read_ending
+from codex_server.sandboxes.protocol.run import RunOrder
 from tests.sandboxes.executions import (
     AGENT,
     BASH,
@@ -33,6 +35,7 @@ from tests.sandboxes.executions import (
     DEFAULTS,
     ENVIRONMENT,
     EVERYTHING,
+    FAULT,
     KILLED,
     LIMITS,
     PYTHON,
@@ -162,10 +165,9 @@ async def test_an_execution_is_handed_over_whole_with_its_limits_and_behind_it_t
     init.start(EVERYTHING, language)
     kind, body, content = await init.hear()
     assert kind is frames.Kind.RUN
-    parts, header_bytes = payload(EVERYTHING, language, ENVIRONMENT, [])
-    size = sum(map(len, parts))
-    assert body == run_body(LIMITS, language, header_bytes, DEFAULTS) | {"payload_bytes": size}
-    assert content == b"".join([*parts, b"for the program"])
+    packed = payload(EVERYTHING, language, ENVIRONMENT, [])
+    assert decode(RunOrder, body) == run_order(LIMITS, language, packed, DEFAULTS)
+    assert content == b"".join([*packed.parts, b"for the program"])
 
 
 async def test_a_command_is_told_with_the_images_paths_and_a_mark_for_the_file(init):
@@ -201,7 +203,7 @@ async def test_memory_that_cannot_be_limited_leaves_the_execution_unbegun(init):
 async def test_what_is_reported_is_the_ending(init):
     body = WITH_FILES | {"exit_code": None, "signal": 9, "oom_kills": 1}
     ending = await init.answered(body, CONTENT)
-    assert ending == read_ending(body, CONTENT, started_at=ending.started_at, asked=None)
+    assert ending == read_ending(body, CONTENT, started_at=ending.started_at, requested=None)
     assert ending.status is Status.MEMORY_EXCEEDED
 
 
@@ -218,13 +220,13 @@ async def test_files_without_their_content_are_a_violation(init):
         await init.answered(REPORT | {"files": [["a", 5]]}, b"1234")
 
 
-async def test_a_report_as_if_it_had_been_asked_for_is_a_violation_when_nobody_asked(init):
-    with pytest.raises(ProtocolViolation, match="nobody asked"):
-        await init.answered(KILLED | {"stop": "asked"})
+async def test_a_report_of_a_stop_that_nobody_requested_is_a_violation(init):
+    with pytest.raises(ProtocolViolation, match="nobody requested"):
+        await init.answered(KILLED | {"stop": "stop_requested"})
 
 
 @pytest.mark.parametrize(
-    "noise", [b"what is this", struct.pack(">II", 4, 65537) + b"\1\7{}"], ids=["no frame", "large"]
+    "noise", [b"what is this", struct.pack(">II", 4, 65537) + b"\2\7{}"], ids=["no frame", "large"]
 )
 async def test_bytes_that_are_no_frame_are_a_violation(init, noise):
     run = init.start()
@@ -243,11 +245,23 @@ async def test_what_is_no_framing_of_the_engines_is_a_violation(init):
         await asyncio.wait_for(run, 30)
 
 
-@pytest.mark.parametrize("kind", [frames.Kind.FAULT, frames.Kind.READY, frames.Kind.RUN])
-async def test_a_fault_or_any_other_frame_is_a_fault_of_the_sandbox(init, kind):
-    with pytest.raises(SandboxFault, match="while it served the program: the step that failed") as caught:
-        await init.answered({"message": "the step that failed"}, kind=kind)
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (frames.Kind.FAULT, "worker: the step that failed"),
+        (frames.Kind.READY, "it sent READY"),
+        (frames.Kind.RUN, "it sent RUN"),
+    ],
+)
+async def test_a_fault_or_any_other_frame_is_a_fault_of_the_sandbox(init, kind, reason):
+    with pytest.raises(SandboxFault, match=f"while it served the program: {reason}") as caught:
+        await init.answered(FAULT, kind=kind)
     assert not isinstance(caught.value, ProtocolViolation)
+
+
+async def test_a_fault_out_of_shape_is_a_violation(init):
+    with pytest.raises(ProtocolViolation, match="step is missing"):
+        await init.answered({"message": "x", "errno": None}, kind=frames.Kind.FAULT)
 
 
 async def test_output_passes_while_it_runs_and_what_pid_1_writes_to_stderr_is_no_output(init):
@@ -270,7 +284,7 @@ async def test_a_flood_is_stopped_once_and_no_more_of_it_is_passed_on(init):
     for _ in range(3):
         await init.tell(frames.Kind.STDOUT, {}, b"flood")
     assert (await init.hear())[:2] == (frames.Kind.STOP, {})
-    await init.tell(frames.Kind.RESULT, KILLED | {"stop": "asked"})
+    await init.tell(frames.Kind.RESULT, KILLED | {"stop": "stop_requested"})
     assert (await asyncio.wait_for(run, 30)).status is Status.OUTPUT_EXCEEDED
     assert init.output == [(Stream.STDOUT, b"flood")]
     await init.sandbox.destroy()
@@ -291,7 +305,7 @@ async def test_the_wall_time_is_told_to_an_init_that_listens_and_the_engine_is_n
     run = init.start(replace(CODE, limits=replace(LIMITS, wall_seconds=0)))
     await init.hear()
     assert (await init.hear())[0] is frames.Kind.STOP
-    await init.tell(frames.Kind.RESULT, KILLED | {"stop": "asked"})
+    await init.tell(frames.Kind.RESULT, KILLED | {"stop": "stop_requested"})
     assert (await asyncio.wait_for(run, 30)).stop is Stop.WALL_TIME
     assert init.engine.kills == 0
 

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,9 @@ from codex_server.sandboxes.embedded.backend import EmbeddedBackend
 from codex_server.sandboxes.embedded.channel import Channel
 from codex_server.sandboxes.embedded.plans import SlotPlan
 from codex_server.sandboxes.embedded.zygote_supervisor import ZygoteSupervisor
+from codex_server.sandboxes.protocol.slot import SlotOrder
 from codex_server.settings import Settings
+from tests.sandboxes.executions import SLOT_ORDER
 
 pytestmark = [pytest.mark.anyio, pytest.mark.unprivileged]
 
@@ -35,15 +38,15 @@ class Processes:
         self.held: asyncio.Event | None = None
 
     def slot(self, number: int, agent: object) -> SlotPlan:
-        return SlotPlan(number, {"number": number}, {}, None)
+        return SlotPlan(replace(SLOT_ORDER, number=number), None)
 
     async def launch(self) -> "Processes":
         return self
 
-    async def arm(self, body: dict[str, Any], cgroups: list[int]) -> tuple[Channel, list[int]]:
+    async def arm(self, order: SlotOrder, cgroups: list[int]) -> tuple[Channel, list[int]]:
         if self.failure:
             raise self.failure
-        number = body["number"]
+        number = order.number
         if self.held:
             await self.held.wait()
         before = self.inits.get(number)

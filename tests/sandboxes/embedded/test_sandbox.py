@@ -23,8 +23,10 @@ from codex_server.sandboxes.embedded.channel import Channel
 from codex_server.sandboxes.embedded.sandbox import EmbeddedSandbox
 from codex_server.sandboxes.embedded.slot import Slot, SlotParts
 from codex_server.sandboxes.protocol import frames
-from codex_server.sandboxes.protocol.payload import payload, run_body
+from codex_server.sandboxes.protocol.codec import decode
+from codex_server.sandboxes.protocol.payload import payload, run_order
 from codex_server.sandboxes.protocol.report import read_ending
+from codex_server.sandboxes.protocol.run import RunOrder
 from tests.sandboxes.executions import (
     AGENT,
     BASH,
@@ -33,6 +35,7 @@ from tests.sandboxes.executions import (
     DEFAULTS,
     ENVIRONMENT,
     EVERYTHING,
+    FAULT,
     KILLED,
     LIMITS,
     PYTHON,
@@ -132,9 +135,9 @@ async def init() -> Any:
 async def test_an_execution_is_handed_over_whole_and_with_its_limits(init, language):
     init.start(EVERYTHING, language)
     body, content = await init.hear_payload()
-    parts, header_bytes = payload(EVERYTHING, language, ENVIRONMENT, [])
-    assert body == run_body(LIMITS, language, header_bytes, DEFAULTS)
-    assert content == b"".join(parts)
+    packed = payload(EVERYTHING, language, ENVIRONMENT, [])
+    assert decode(RunOrder, body) == run_order(LIMITS, language, packed, DEFAULTS)
+    assert content == b"".join(packed.parts)
 
 
 async def test_a_command_is_told_with_the_guests_paths_and_a_mark_for_the_file(init):
@@ -148,12 +151,12 @@ async def test_a_command_is_told_with_the_guests_paths_and_a_mark_for_the_file(i
 
 async def test_what_is_reported_is_the_ending(init):
     ending = await init.answered(WITH_FILES, memfd(CONTENT))
-    assert ending == read_ending(WITH_FILES, CONTENT, started_at=ending.started_at, asked=None)
+    assert ending == read_ending(WITH_FILES, CONTENT, started_at=ending.started_at, requested=None)
 
 
-async def test_a_report_as_if_it_had_been_asked_for_is_a_violation_when_nobody_asked(init):
-    with pytest.raises(ProtocolViolation, match="nobody asked"):
-        await init.answered(KILLED | {"stop": "asked"})
+async def test_a_report_of_a_stop_that_nobody_requested_is_a_violation(init):
+    with pytest.raises(ProtocolViolation, match="nobody requested"):
+        await init.answered(KILLED | {"stop": "stop_requested"})
 
 
 @pytest.mark.parametrize(
@@ -191,11 +194,23 @@ async def test_bytes_that_are_no_frame_are_a_violation(init):
         await run
 
 
-@pytest.mark.parametrize("kind", [frames.Kind.FAULT, frames.Kind.READY, frames.Kind.RUN])
-async def test_a_fault_or_any_other_frame_is_a_fault_of_the_sandbox(init, kind):
-    with pytest.raises(SandboxFault, match="while it served the program: the step that failed") as caught:
-        await init.answered({"message": "the step that failed"}, kind=kind)
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (frames.Kind.FAULT, "worker: the step that failed"),
+        (frames.Kind.READY, "it sent READY"),
+        (frames.Kind.RUN, "it sent RUN"),
+    ],
+)
+async def test_a_fault_or_any_other_frame_is_a_fault_of_the_sandbox(init, kind, reason):
+    with pytest.raises(SandboxFault, match=f"while it served the program: {reason}") as caught:
+        await init.answered(FAULT, kind=kind)
     assert not isinstance(caught.value, ProtocolViolation)
+
+
+async def test_a_fault_out_of_shape_is_a_violation(init):
+    with pytest.raises(ProtocolViolation, match="step is missing"):
+        await init.answered({"message": "x", "errno": None}, kind=frames.Kind.FAULT)
 
 
 async def test_a_death_that_nobody_asked_for_is_a_fault(init):
@@ -238,7 +253,7 @@ async def test_a_flood_is_stopped_and_the_report_tells_why(init):
     await init.hear_payload()
     os.write(init.writers[Stream.STDOUT], b"flood")
     assert (await init.hear())[:2] == (frames.Kind.STOP, {})
-    frames.send(init.channel, frames.Kind.RESULT, KILLED | {"stop": "asked"})
+    frames.send(init.channel, frames.Kind.RESULT, KILLED | {"stop": "stop_requested"})
     assert (await run).status is Status.OUTPUT_EXCEEDED
 
 
@@ -256,7 +271,7 @@ async def test_the_wall_time_is_told_to_an_init_that_listens(init):
     run = init.start(replace(CODE, limits=replace(LIMITS, wall_seconds=0)))
     await init.hear_payload()
     assert (await init.hear())[0] is frames.Kind.STOP
-    frames.send(init.channel, frames.Kind.RESULT, KILLED | {"stop": "asked"})
+    frames.send(init.channel, frames.Kind.RESULT, KILLED | {"stop": "stop_requested"})
     assert (await run).stop is Stop.WALL_TIME
 
 
@@ -320,7 +335,7 @@ async def test_processor_time_is_looked_at_when_all_of_it_can_be_used_up_and_not
     assert (await init.hear())[0] is frames.Kind.STOP
     looks = [delay for delay, *args in asked if args == [LIMITS.cpu_seconds]]
     assert looks == [7.5 / 4, 1.0, 0.1]
-    frames.send(init.channel, frames.Kind.RESULT, KILLED | {"stop": "asked"})
+    frames.send(init.channel, frames.Kind.RESULT, KILLED | {"stop": "stop_requested"})
     assert (await run).stop is Stop.CPU_TIME
 
 

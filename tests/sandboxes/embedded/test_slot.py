@@ -14,6 +14,8 @@ from codex_server.sandboxes.embedded.channel import Channel
 from codex_server.sandboxes.embedded.idle import IdleSlots
 from codex_server.sandboxes.embedded.slot import Slot, SlotParts
 from codex_server.sandboxes.protocol import frames
+from codex_server.sandboxes.protocol.codec import encode
+from tests.sandboxes.executions import FAULT, SLOT_ORDER
 from tests.sandboxes.timers import timers_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.unprivileged]
@@ -74,10 +76,10 @@ async def fars() -> Any:
 
 async def test_a_slot_that_is_armed_again_hands_over_new_streams(fars):
     far = fars(Cgroup())
-    arming = asyncio.ensure_future(far.slot.arm_again({"uid": 7, "agent": None}))
+    arming = asyncio.ensure_future(far.slot.arm_again(SLOT_ORDER))
     await asyncio.sleep(0)
     kind, body, _ = frames.receive(far.channel)
-    assert (kind, body) == (frames.Kind.ARM, {"uid": 7, "agent": None})
+    assert (kind, body) == (frames.Kind.ARM, encode(SLOT_ORDER))
     far.answer(frames.Kind.READY, 3)
     streams = await arming
     assert len(streams) == 3
@@ -89,14 +91,14 @@ async def test_a_slot_that_kept_memory_of_the_program_before_is_not_used_again(f
     far = fars(Cgroup(empty=False))
     far.answer(frames.Kind.READY, 3)
     with pytest.raises(SandboxUnavailable, match="kept memory"):
-        await far.slot.arm_again({"agent": None})
+        await far.slot.arm_again(SLOT_ORDER)
 
 
 async def test_a_fault_while_it_is_armed_again_tells_the_step(fars):
     far = fars()
-    far.answer(frames.Kind.FAULT, 0, {"message": "umount /tmp: Device or resource busy"})
+    far.answer(frames.Kind.FAULT, 0, FAULT | {"message": "umount /tmp: Device or resource busy"})
     with pytest.raises(SandboxUnavailable, match="resource busy"):
-        await far.slot.arm_again({"agent": None})
+        await far.slot.arm_again(SLOT_ORDER)
 
 
 @pytest.mark.parametrize("count", [0, 2, 4])
@@ -104,7 +106,7 @@ async def test_another_number_of_streams_is_refused_and_they_are_closed(fars, co
     far = fars()
     far.answer(frames.Kind.READY, count)
     with pytest.raises(SandboxUnavailable):
-        await far.slot.arm_again({"agent": None})
+        await far.slot.arm_again(SLOT_ORDER)
 
 
 async def test_a_slot_that_died_cannot_be_armed_again(fars):
@@ -112,7 +114,7 @@ async def test_a_slot_that_died_cannot_be_armed_again(fars):
     far.channel.close()
     assert not far.slot.alive
     with pytest.raises(SandboxUnavailable):
-        await far.slot.arm_again({"agent": None})
+        await far.slot.arm_again(SLOT_ORDER)
 
 
 async def test_a_cgroup_that_cannot_be_set_back_serves_once(fars):

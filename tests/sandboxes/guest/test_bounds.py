@@ -3,15 +3,16 @@
 import resource
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from codex_server.sandboxes.guest.boundary import LandlockBoundary, PidNamespace
 from codex_server.sandboxes.guest.bounds import Bounds
+from codex_server.sandboxes.protocol.launch import LandlockSetup
+from tests.sandboxes.executions import RUN_ORDER, SETUP
 
-SETUP = {"namespaces": False, "cgroups": False, "process_margin": 3, "uid_per_slot": False, "workspace_bytes": 2**22}
-BODY = {"cpu_seconds": 7.5, "file_bytes": 2**20, "processes": 5, "memory_bytes": 2**26, "data_limit": True}
 LIMITS = {
     resource.RLIMIT_CPU: (9, 10),
     resource.RLIMIT_FSIZE: (2**20, 2**20),
@@ -49,24 +50,28 @@ class Boundary(PidNamespace):
 
 @pytest.fixture
 def bounds() -> Any:
-    return Bounds(dict(SETUP), Boundary(), ProcessTree())  # type: ignore[arg-type]
+    return bounds_of()
+
+
+def bounds_of(**setup: Any) -> Any:
+    return Bounds(replace(SETUP, **setup), Boundary(), ProcessTree())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("limit", LIMITS, ids=["CPU", "FSIZE", "NPROC", "DATA"])
 def test_each_limit_of_an_execution_is_set(bounds, limit):
-    bounds.begin(BODY)
+    bounds.begin(RUN_ORDER)
     assert bounds._boundary.limits[limit] == LIMITS[limit]
 
 
 def test_no_limit_of_an_execution_is_unknown_here(bounds):
-    bounds.begin(BODY)
+    bounds.begin(RUN_ORDER)
     assert bounds._boundary.limits.keys() == LIMITS.keys()
 
 
-@pytest.mark.parametrize(("setup", "body"), [({"cgroups": True}, {}), ({}, {"data_limit": False})])
-def test_data_is_limited_only_where_no_cgroup_counts_and_the_program_can_bear_it(bounds, setup, body):
-    bounds._setup.update(setup)
-    bounds.begin(BODY | body)
+@pytest.mark.parametrize(("setup", "order"), [({"cgroups": True}, {}), ({}, {"data_limit": False})])
+def test_data_is_limited_only_where_no_cgroup_counts_and_the_program_can_bear_it(setup, order):
+    bounds = bounds_of(**setup)
+    bounds.begin(replace(RUN_ORDER, **order))
     assert bounds._boundary.limits.keys() == LIMITS.keys() - {resource.RLIMIT_DATA}
 
 
@@ -81,23 +86,23 @@ def test_data_is_limited_only_where_no_cgroup_counts_and_the_program_can_bear_it
     ],
 )
 def test_a_limit_on_files_that_is_no_tighter_than_the_workspace_does_not_bind_what_is_memory(
-    bounds, cgroups, file_bytes, expected
+    cgroups, file_bytes, expected
 ):
-    bounds._setup["cgroups"] = cgroups
-    bounds.begin(BODY | {"file_bytes": file_bytes})
+    bounds = bounds_of(cgroups=cgroups)
+    bounds.begin(replace(RUN_ORDER, file_bytes=file_bytes))
     assert bounds._boundary.limits[resource.RLIMIT_FSIZE] == (expected, expected)
 
 
 @pytest.mark.parametrize("seconds", [1, 1.5, 2])
 def test_the_kernels_own_limit_of_processor_time_comes_a_second_after_inits_watch_at_most_two(bounds, seconds):
-    bounds.begin(BODY | {"cpu_seconds": seconds})
+    bounds.begin(replace(RUN_ORDER, cpu_seconds=seconds))
     soft, hard = bounds._boundary.limits[resource.RLIMIT_CPU]
     assert 1 <= soft - seconds < 2
     assert hard == soft + 1
 
 
-@pytest.mark.parametrize("boundary", [PidNamespace(), LandlockBoundary(SETUP, {"uid": 0, "folder": "/nowhere"})])
-def test_walls_set_every_limit_on_the_worker_and_none_on_themselves(boundary):
+@pytest.mark.parametrize("boundary", [PidNamespace(), LandlockBoundary(LandlockSetup((), ()), 0, own_uid=False)])
+def test_a_boundary_sets_every_limit_on_the_worker_and_none_on_itself(boundary):
     names = [*LIMITS, resource.RLIMIT_CORE]
     before = {limit: resource.getrlimit(limit) for limit in names}
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:

@@ -38,11 +38,11 @@ class Speaker:
     process: "subprocess.Popen[bytes]"
     listener: int
 
-    def hears(self) -> notices.Notice:
+    def receives(self) -> notices.Notice:
         """The farewell that it says next."""
         while self.events() == select.POLLIN:
-            if heard := notices.hear(self.listener):
-                return heard
+            if notice := notices.receive(self.listener):
+                return notice
         raise AssertionError("it has left, or says nothing")
 
     def events(self) -> int:
@@ -83,10 +83,10 @@ def speaker(code: str) -> Iterator[Speaker]:
 @pytest.mark.parametrize("code", [0, 1, 7, 128, 137, 255])
 def test_a_farewell_tells_who_ends_with_which_code(code):
     with speaker(f"os._exit(MARK | {code})") as one:
-        heard = one.hears()
-        assert (heard.caller, heard.code) == (one.process.pid, code)
+        notice = one.receives()
+        assert (notice.caller, notice.code) == (one.process.pid, code)
         assert one.process.poll() is None
-        notices.let_go(one.listener, heard)
+        notices.let_go(one.listener, notice)
         assert one.process.wait(10) == code
 
 
@@ -99,23 +99,23 @@ def test_an_ending_without_the_mark_waits_for_nobody():
 def test_the_code_is_what_the_kernel_would_make_of_it():
     with speaker("import ctypes; ctypes.CDLL(None).syscall(231 if os.uname().machine == 'x86_64' else 94, "
                  "ctypes.c_ulong(0xABCD_0000_0000_0000 | MARK | 9))") as one:  # fmt: skip
-        heard = one.hears()
-        assert heard.code == 9
-        notices.let_go(one.listener, heard)
+        notice = one.receives()
+        assert notice.code == 9
+        notices.let_go(one.listener, notice)
         assert one.process.wait(10) == 9
 
 
 def test_a_thread_says_farewell_under_its_own_number():
     with speaker("threading.Thread(target=os._exit, args=(MARK | 3,)).start(); threading.Event().wait()") as one:
-        heard = one.hears()
-        assert (heard.caller != one.process.pid, heard.code) == (True, 3)
-        notices.let_go(one.listener, heard)
+        notice = one.receives()
+        assert (notice.caller != one.process.pid, notice.code) == (True, 3)
+        notices.let_go(one.listener, notice)
         assert one.process.wait(10) == 3
 
 
-def test_a_farewell_is_held_until_death_once_it_is_heard():
+def test_an_exit_notification_is_held_until_death_once_it_is_received():
     with speaker("signal.signal(signal.SIGUSR1, lambda *_: os._exit(99)); os._exit(MARK | 4)") as one:
-        one.hears()
+        one.receives()
         one.process.send_signal(signal.SIGUSR1)
         one.process.send_signal(signal.SIGCONT)
         with pytest.raises(subprocess.TimeoutExpired):
@@ -129,11 +129,11 @@ def test_a_farewell_that_a_signal_withdrew_is_said_again():
     with speaker(code + "os._exit(MARK | 4)") as one:
         assert one.events() == select.POLLIN
         one.process.send_signal(signal.SIGUSR1)
-        heard = one.hears()
-        assert (heard.caller, heard.code) == (one.process.pid, 4)
+        notice = one.receives()
+        assert (notice.caller, notice.code) == (one.process.pid, 4)
 
 
-def test_nothing_is_heard_where_the_caller_was_killed_before():
+def test_nothing_is_received_where_the_caller_was_killed_before():
     with speaker("os._exit(MARK | 4)") as one:
         assert one.events() == select.POLLIN
         one.process.kill()
@@ -143,10 +143,10 @@ def test_nothing_is_heard_where_the_caller_was_killed_before():
 
 def test_letting_go_of_the_dead_is_nothing():
     with speaker("os._exit(MARK | 4)") as one:
-        heard = one.hears()
+        notice = one.receives()
         one.process.kill()
         one.process.wait(10)
-        notices.let_go(one.listener, heard)
+        notices.let_go(one.listener, notice)
 
 
 def test_nobody_is_left_only_when_children_and_threads_are_gone_too():

@@ -6,11 +6,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from codex_server.sandboxes.protocol import frames, stream
+from codex_server.sandboxes.protocol.codec import encode
+from tests.sandboxes.executions import RUN_ORDER
 
 pytestmark = pytest.mark.unprivileged
 
@@ -48,10 +51,10 @@ class Between:
     def arm(self) -> None:
         """Say READY, as an init does, with the other ends of the program's streams."""
         ends = (self._stdin_end, self._stdout_end, self._stderr_end)
-        frames.send(self.init, frames.Kind.READY, {"pid": 2}, ends)
+        frames.send(self.init, frames.Kind.READY, {}, ends)
         for end in ends:
             os.close(end)
-        assert self.hear()[:2] == (frames.Kind.READY, {"pid": 2})
+        assert self.hear()[:2] == (frames.Kind.READY, {})
 
     def tell(self, kind: frames.Kind, body: dict[str, Any], content: bytes = b"") -> None:
         """As the server."""
@@ -62,9 +65,10 @@ class Between:
 
     def run(self, payload: bytes = b"code", stdin: bytes = b"") -> bytes:
         """Hand an execution over; what the init finds in its memfd."""
-        self.tell(frames.Kind.RUN, {"payload_bytes": len(payload)}, payload + stdin)
+        order = encode(replace(RUN_ORDER, payload_bytes=len(payload)))
+        self.tell(frames.Kind.RUN, order, payload + stdin)
         kind, body, (memfd,) = frames.receive(self.init)
-        assert (kind, body) == (frames.Kind.RUN, {"payload_bytes": len(payload)})
+        assert (kind, body) == (frames.Kind.RUN, order)
         with open(memfd, "rb") as file:
             file.seek(0)
             return file.read()

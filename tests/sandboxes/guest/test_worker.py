@@ -28,11 +28,14 @@ PROGRAM = """
 import json, os, resource, signal, struct, sys
 from codex_server.sandboxes.guest import kernel, worker
 from codex_server.sandboxes.guest.slot_config import SlotConfig
+from codex_server.sandboxes.guest.slot_template import Filters, SlotTemplate
+from codex_server.sandboxes.protocol.launch import SlotSetup
+from codex_server.sandboxes.protocol.slot import SlotOrder
 
 uid, groups, limits = json.loads(sys.argv[1])
 if uid:
     os.setgroups(groups)
-    kernel.keep_capabilities_across_exec()  # as the room's first process does
+    kernel.keep_capabilities_across_exec()  # as the zygote does
 for name, (soft, _) in limits.items():
     number = getattr(resource, "RLIMIT_" + name)
     resource.setrlimit(number, (soft // 2, resource.getrlimit(number)[1]))
@@ -43,9 +46,10 @@ class Boundary:
         print("boundary", end=" ")
 
 allow_all = struct.pack("HBBI", 6, 0, 0, 0x7FFF0000)
-setup = {"uid_per_slot": bool(uid), "namespaces": False, "seccomp": allow_all, "pending_signals": 77}
+setup = SlotSetup(False, bool(uid), 0, 2**20, 77, "", None, (), "", None, None)
+template = SlotTemplate(setup, None, Filters(allow_all))
 worker.die_first()
-worker.confine(SlotConfig(setup, {"uid": uid}, None, Boundary()))
+worker.confine(SlotConfig(template, SlotOrder(uid, None, {}, None, 0), Boundary()))
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 print(json.dumps({
     "ids": [*os.getresuid(), *os.getresgid()],

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from codex_server.sandboxes.guest import kernel, workspace
 from codex_server.sandboxes.guest.removal import remove_tree
 from codex_server.sandboxes.protocol import frames
+from codex_server.sandboxes.protocol.codec import encode
+from codex_server.sandboxes.protocol.run import RunReport
 from tests.levels import out_of_reach
 from tests.tiers import examples
 
@@ -47,14 +49,21 @@ def root(tmp_path: Path) -> Path:
 def fill(root: Path, files: dict[str, bytes], **header: Any) -> tuple[dict[str, Any], Identities]:
     """Fill ``root``; the first file is the program."""
     listed = [[path, len(content)] for path, content in files.items()]
-    text = json.dumps({"file": next(iter(files)), "files": listed, "argv": [], **header}).encode()
+    text = json.dumps(
+        {"file": next(iter(files)), "files": listed, "args": [], "argv": [], "env": {}, **header}
+    ).encode()
     payload = os.memfd_create("payload")
     try:
         os.write(payload, text + b"".join(files.values()))
-        request, written = workspace.fill(str(root), payload, {"header_bytes": len(text)}, os.geteuid())
+        request, written = workspace.fill(str(root), payload, len(text), os.geteuid())
     finally:
         os.close(payload)
     return json.loads(request), written
+
+
+def report_of(listing: workspace.Listing) -> frames.Body:
+    files, skipped, unlisted, _ = listing
+    return encode(RunReport(0, None, None, 1.5, 0.5, 4096, 0, files, skipped, unlisted))
 
 
 def without_privilege(root: Path, action: Callable[[], T]) -> T:
@@ -81,10 +90,10 @@ class Collected:
         total: int = 10_000,
         temp: Path | None = None,
     ) -> None:
-        bounds = {"inline_bytes": one, "inline_total_bytes": total}
         before = os.listdir("/proc/self/fd")
         opened = workspace.open_folder(str(temp)) if temp else None
-        self.listing, memfd = workspace.collect(workspace.open_folder(str(root)), written or {}, bounds, opened)
+        self.listing = workspace.collect(workspace.open_folder(str(root)), written or {}, one, total, opened)
+        memfd = self.listing.content
         self.content = b""
         if memfd is not None:
             self.content = os.pread(memfd, 2**20, 0)
@@ -92,14 +101,14 @@ class Collected:
         assert os.listdir("/proc/self/fd") == before
         self.files: dict[str, bytes] = {}
         offset = 0
-        for path, size in self.listing["files"]:
+        for path, size in self.listing.files:
             self.files[path] = self.content[offset : offset + size]
             offset += size
         assert offset == len(self.content)
-        for listed in (self.listing["files"], self.listing["skipped"]):
+        for listed in (self.listing.files, self.listing.skipped):
             assert [path for path, *_ in listed] == sorted(path for path, *_ in listed)
-        self.skipped = {path: (size, reason) for path, size, reason in self.listing["skipped"]}
-        self.unlisted: int = self.listing["unlisted"]
+        self.skipped = {path: (size, reason) for path, size, reason in self.listing.skipped}
+        self.unlisted: int = self.listing.unlisted
 
 
 def test_the_files_are_written_and_the_worker_is_told_where_its_program_is(root):
@@ -150,10 +159,8 @@ def test_a_change_that_keeps_size_and_time_of_writing_is_still_a_change(root):
 def test_an_untouched_workspace_gives_nothing_and_no_memfd(root):
     _, written = fill(root, {"main.py": b"code"})
     (root / "folder/of/folders").mkdir(parents=True)
-    listing, memfd = workspace.collect(
-        workspace.open_folder(str(root)), written, {"inline_bytes": 9, "inline_total_bytes": 9}
-    )
-    assert (listing, memfd) == ({"files": [], "skipped": [], "unlisted": 0}, None)
+    listing = workspace.collect(workspace.open_folder(str(root)), written, 9, 9)
+    assert listing == ((), (), 0, None)
 
 
 def make_socket(path: Path) -> None:
@@ -248,8 +255,8 @@ def test_which_files_come_back_does_not_depend_on_the_order_in_which_the_kernel_
             yield sorted(entries, key=lambda entry: entry.name, reverse=True)
 
     monkeypatch.setattr(os, "scandir", backwards)
-    assert Collected(root, total=500).listing == first
-    assert first["unlisted"] == 8  # 22 are at the top, 13 of the 20 in a/ are looked at, and b/ is not
+    assert Collected(root, total=500).listing[:3] == first[:3]
+    assert first.unlisted == 8  # 22 are at the top, 13 of the 20 in a/ are looked at, and b/ is not
 
 
 def test_what_was_left_in_the_folder_for_temporary_files_is_told_of_and_hidden_caches_are_not(root):
@@ -295,7 +302,7 @@ def test_the_report_of_long_names_fits_a_frame(root):
     back = Collected(root)
     assert back.unlisted
     assert len(back.files) + len(back.skipped) + back.unlisted == 2 * workspace.MAX_LISTED
-    assert frames.encode(frames.Kind.RESULT, back.listing)
+    assert frames.encode(frames.Kind.RESULT, report_of(back.listing))
 
 
 def test_a_tree_deeper_than_the_bound_is_left_out_from_there(root):
@@ -350,13 +357,12 @@ def test_what_the_program_has_locked_is_read_all_the_same(root, mode):
         (root / name).chmod(0)
     for name in ("folder", ""):
         (root / name).chmod(mode)
-    bounds = {"inline_bytes": 100, "inline_total_bytes": 100}
-    listing, memfd = without_privilege(root, lambda: workspace.collect(top, {}, bounds))
-    assert memfd is not None
-    assert sorted(listing["files"]) == [["file", 1], ["folder/inner", 1]]
-    assert sorted(os.pread(memfd, 100, 0)) == [*b"xy"]
-    assert listing["skipped"] == []
-    os.close(memfd)
+    listing = without_privilege(root, lambda: workspace.collect(top, {}, 100, 100))
+    assert listing.content is not None
+    assert sorted(listing.files) == [("file", 1), ("folder/inner", 1)]
+    assert sorted(os.pread(listing.content, 100, 0)) == [*b"xy"]
+    assert listing.skipped == ()
+    os.close(listing.content)
 
 
 def test_an_entry_that_cannot_be_looked_at_is_left_out_and_the_rest_comes_back(root, monkeypatch):
@@ -383,11 +389,11 @@ def test_the_workspace_is_read_where_it_was_opened_even_when_its_name_leads_else
     top = workspace.open_folder(str(root))
     root.rename(root.parent / "moved")
     root.symlink_to(root.parent)
-    listing, memfd = workspace.collect(top, {}, {"inline_bytes": 100, "inline_total_bytes": 100})
-    assert memfd is not None
-    assert listing["files"] == [["result", 4]]
-    assert os.pread(memfd, 100, 0) == b"ours"
-    os.close(memfd)
+    listing = workspace.collect(top, {}, 100, 100)
+    assert listing.content is not None
+    assert listing.files == (("result", 4),)
+    assert os.pread(listing.content, 100, 0) == b"ours"
+    os.close(listing.content)
 
 
 def test_a_workspace_that_is_a_link_is_not_opened(root):
@@ -452,12 +458,12 @@ def hostile(tree: dict[bytes, Any]) -> Iterator[tuple[Path, int]]:
 def test_a_hostile_tree_is_told_whole_and_nothing_outside_it_is_read(tree, one, total):
     with hostile(tree) as (root, count):
         back = Collected(root, one=one, total=total)
-    told = [*back.listing["files"], *back.listing["skipped"]]
+    told = [*back.listing.files, *back.listing.skipped]
     assert len(told) + back.unlisted == count
     assert len(back.content) <= total
-    assert all(size <= one for _, size in back.listing["files"])
+    assert all(size <= one for _, size in back.listing.files)
     assert SECRET not in back.content
-    assert frames.encode(frames.Kind.RESULT, back.listing)
+    assert frames.encode(frames.Kind.RESULT, report_of(back.listing))
 
 
 def test_an_input_that_is_changed_within_the_tick_of_the_clock_in_which_it_was_written_comes_back(

@@ -69,9 +69,9 @@ def test_what_was_encoded_is_decoded_to_the_same(kind, body):
     [
         (b"", "0 bytes"),
         (HEAD + b"{", "3 bytes"),
-        (bytes((2, frames.Kind.RUN)) + b"{}", "wire version 2"),
-        (bytes((1, 0)) + b"{}", "0 is not a valid Kind"),
-        (bytes((1, 99)) + b"{}", "99 is not a valid Kind"),
+        (bytes((1, frames.Kind.RUN)) + b"{}", "wire version 1"),
+        (bytes((frames.VERSION, 0)) + b"{}", "0 is not a valid Kind"),
+        (bytes((frames.VERSION, 99)) + b"{}", "99 is not a valid Kind"),
         (HEAD + b"[]", "not an object"),
         (HEAD + b'"text"', "not an object"),
         (HEAD + b"{} {}", "Extra data"),

@@ -5,26 +5,18 @@ from dataclasses import replace
 
 import pytest
 
-from codex_server.sandboxes.protocol.payload import FILE_MARK, payload, run_body
-from tests.sandboxes.executions import AGENT, BASH, CODE, DEFAULTS, ENVIRONMENT, EVERYTHING, LIMITS, PYTHON
+from codex_server.sandboxes.protocol.payload import FILE_MARK, Payload, payload, run_order
+from tests.sandboxes.executions import AGENT, BASH, CODE, DEFAULTS, ENVIRONMENT, EVERYTHING, LIMITS, PYTHON, RUN_ORDER
 
 
 def test_the_limits_of_the_execution_and_the_terms_of_the_server_are_told():
-    assert run_body(replace(LIMITS, memory_bytes=2**26), PYTHON, 17, DEFAULTS) == {
-        "header_bytes": 17,
-        "cpu_seconds": 7.5,
-        "memory_bytes": 2**26,
-        "processes": 5,
-        "file_bytes": 2**20,
-        "data_limit": True,
-        "inline_bytes": 1000,
-        "inline_total_bytes": 5000,
-    }
+    packed = Payload([bytes(17), b"code"], 17)
+    assert run_order(replace(LIMITS, memory_bytes=2**26), PYTHON, packed, DEFAULTS) == RUN_ORDER
 
 
 def test_an_agent_has_no_limit_of_data():
-    assert run_body(LIMITS, AGENT, 17, DEFAULTS)["data_limit"] is False
-    assert run_body(LIMITS, BASH, 17, DEFAULTS)["data_limit"] is True
+    assert run_order(LIMITS, AGENT, Payload([], 0), DEFAULTS).data_limit is False
+    assert run_order(LIMITS, BASH, Payload([], 0), DEFAULTS).data_limit is True
 
 
 def test_the_payload_is_a_header_then_the_code_then_each_file():

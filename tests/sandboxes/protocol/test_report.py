@@ -16,8 +16,8 @@ from tests.sandboxes.executions import CONTENT, KILLED, REPORT, WITH_FILES
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def read(body: dict[str, Any], content: bytes = b"", asked: Stop | None = None) -> Ending:
-    return read_ending(body, content, started_at=BEGAN, asked=asked)
+def read(body: dict[str, Any], content: bytes = b"", requested: Stop | None = None) -> Ending:
+    return read_ending(body, content, started_at=BEGAN, requested=requested)
 
 
 def test_what_is_reported_is_the_ending():
@@ -61,19 +61,19 @@ def test_each_kind_of_end_has_its_word(changes: dict[str, Any], status: Status):
     assert read(REPORT | changes).status is status
 
 
-@pytest.mark.parametrize("asked", Stop)
-def test_an_end_that_was_asked_for_has_the_reason_of_whoever_asked(asked: Stop):
-    assert read(KILLED | {"stop": "asked"}, asked=asked).stop is asked
+@pytest.mark.parametrize("requested", Stop)
+def test_an_end_that_was_requested_has_the_reason_of_whoever_requested(requested: Stop):
+    assert read(KILLED | {"stop": "stop_requested"}, requested=requested).stop is requested
 
 
-def test_an_end_as_if_it_had_been_asked_for_is_a_violation_when_nobody_asked():
-    with pytest.raises(ProtocolViolation, match="nobody asked"):
-        read(KILLED | {"stop": "asked"})
+def test_an_end_that_nobody_requested_is_a_violation_at_all():
+    with pytest.raises(ProtocolViolation, match="nobody requested"):
+        read(KILLED | {"stop": "stop_requested"})
 
 
 @pytest.mark.parametrize(("told", "stop"), [(None, None), ("cpu_time", Stop.CPU_TIME), ("memory", Stop.MEMORY)])
-def test_what_init_tells_of_itself_is_kept_although_it_was_also_asked(told: str | None, stop: Stop | None):
-    assert read(KILLED | {"stop": told}, asked=Stop.OUTPUT).stop is stop
+def test_what_init_tells_of_itself_is_kept_although_it_was_also_requested(told: str | None, stop: Stop | None):
+    assert read(KILLED | {"stop": told}, requested=Stop.OUTPUT).stop is stop
 
 
 WRONG: list[dict[str, Any]] = [
@@ -130,10 +130,10 @@ WRONG: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("changes", WRONG, ids=str)
-@pytest.mark.parametrize("asked", [None, Stop.CANCELLED])
-def test_a_report_out_of_shape_is_a_violation_and_no_ending(changes: dict[str, Any], asked: Stop | None):
+@pytest.mark.parametrize("requested", [None, Stop.CANCELLED])
+def test_a_report_out_of_shape_is_a_violation_and_no_ending(changes: dict[str, Any], requested: Stop | None):
     with pytest.raises(ProtocolViolation, match="malformed"):
-        read(REPORT | {"files": [["a", 5]]} | changes, b"12345", asked)
+        read(REPORT | {"files": [["a", 5]]} | changes, b"12345", requested)
 
 
 @pytest.mark.parametrize("key", REPORT)
@@ -149,25 +149,30 @@ def test_content_that_is_not_as_long_as_its_files_is_a_violation(content: bytes)
 
 
 JUNK = st.recursive(
-    st.none() | st.booleans() | st.integers(-2, 300) | st.floats() | st.sampled_from(["", "asked", "memory", "a"]),
+    st.none()
+    | st.booleans()
+    | st.integers(-2, 300)
+    | st.floats()
+    | st.text("a", max_size=1)
+    | st.sampled_from(["stop_requested", "memory"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("ab"), inner, max_size=2),
     max_leaves=6,
 )
 
 
 @given(
-    st.dictionaries(st.sampled_from(sorted([*REPORT, "oom_kills"])), JUNK, max_size=4),
+    st.dictionaries(st.sampled_from(sorted(REPORT)), JUNK, max_size=4),
     st.sampled_from([None, Stop.WALL_TIME]),
 )
-def test_any_report_is_an_ending_that_can_be_told_or_a_violation(changes: dict[str, Any], asked: Stop | None):
+def test_any_report_is_an_ending_that_can_be_told_or_a_violation(changes: dict[str, Any], requested: Stop | None):
     try:
-        ending = read(REPORT | changes, asked=asked)
+        ending = read(REPORT | changes, requested=requested)
     except ProtocolViolation:
         return
     assert (ending.exit_code is None) != (ending.signal is None)
     assert math.isfinite(ending.wall_seconds + ending.cpu_seconds)
     assert ending.files == ()
-    assert ending.stop in (None, Stop.CPU_TIME, Stop.MEMORY, asked)
+    assert ending.stop in (None, Stop.CPU_TIME, Stop.MEMORY, requested)
     assert ending.oom_kills >= 0
     assert all(isinstance(file.path, str) and isinstance(file.reason, str) for file in ending.skipped_files)
 

@@ -1,0 +1,63 @@
+"""What a slot's init, its zygote and the server send one another. Standard library only."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+from .codec import Count, Range, Seconds
+from .launch import Id
+
+
+@dataclass(frozen=True, slots=True)
+class SlotOrder:
+    """One slot to arm. ``agent`` is the command of the program that waits in it; None is the zygote's own Python.
+
+    ``folder``: its own on the host, at level ``confined``; ``number``: which of the sets of device nodes is its own.
+    """
+
+    uid: Id
+    agent: tuple[str, ...] | None
+    env: Mapping[str, str]
+    folder: str | None
+    number: Count
+
+    @property
+    def program(self) -> str:
+        """The program that waits in the slot; "" is the zygote's own Python."""
+        return self.agent[0] if self.agent else ""
+
+
+@dataclass(frozen=True, slots=True)
+class ZygoteOrder:
+    """A slot for the zygote to fork. Without ``order``, which its init then receives past the zygote: ``confined``."""
+
+    uid: Id
+    order: SlotOrder | None
+
+
+@dataclass(frozen=True, slots=True)
+class SlotReady:
+    """A worker waits in the slot; its descriptors are beside the frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerForked:
+    """A worker was forked; its pidfd is beside the frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerEnd:
+    """How a worker ended, and what it used: what ``wait4`` said."""
+
+    status: Annotated[int, Range(0, 2**16 - 1)]
+    cpu_seconds: Seconds
+    peak_memory_bytes: Count
+
+
+@dataclass(frozen=True, slots=True)
+class StepFailure:
+    """The step of the guest side that failed; ``errno`` is None when it was not the kernel that refused."""
+
+    step: str
+    errno: Annotated[int, Range(0, 4095)] | None
+    message: str
