@@ -1,4 +1,4 @@
-"""Arming, as both back ends do it: what is begun is finished, and what is armed says nothing."""
+"""Arming, as both backends do it: what is begun is finished, and what is armed sends nothing."""
 
 import asyncio
 import logging
@@ -45,7 +45,7 @@ async def _undo(making: asyncio.Task[S]) -> None:
         await (await making).destroy()
     except SandboxUnavailable as error:
         _log.debug("a sandbox that nobody waits for any more was not made: %s", error)
-    except Exception:  # nobody awaits this task: the log is the only place to tell it
+    except Exception:  # nobody awaits this task: the log is the only place to report it
         _log.exception("a sandbox that nobody waits for any more could not be destroyed")
 
 

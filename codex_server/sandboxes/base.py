@@ -16,7 +16,7 @@ from codex_server.model import Ending, Execution, Stream
 from codex_server.sandboxes.stdin import StandardInput
 
 OutputSink = Callable[[Stream, bytes], bool]
-"""Takes a chunk of output as it arrives, without blocking. False asks the sandbox to stop the program: it floods."""
+"""Takes a chunk of output as it arrives, without blocking. False requests the stop of the program: it floods."""
 
 
 class IsolationLevel(IntEnum):
@@ -73,7 +73,7 @@ class Backend(ABC):
 
     name: str
     in_place_of: str | None = None
-    """Where nobody asked for this one: why the one that goes first cannot be had here."""
+    """Where nobody requested this one: why the one that goes first cannot be had here."""
 
     @abstractmethod
     async def start(self) -> None:
@@ -116,7 +116,7 @@ class Backend(ABC):
 
     @abstractmethod
     async def arm(self, language: Language, pool: str = "") -> Sandbox:
-        """An armed sandbox for ``pool`` (by default the language's first); what was in it before cannot be told.
+        """An armed sandbox for ``pool`` (by default the language's first); what was in it before leaves no trace.
 
         Raises ``SandboxUnavailable``; leaves nothing behind when it fails or is cancelled.
         """

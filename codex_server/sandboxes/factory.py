@@ -1,4 +1,4 @@
-"""Which back end builds the sandboxes: the one that is asked for, or the first that this host allows.
+"""Which backend builds the sandboxes: the one that is requested, or the first that this host allows.
 
 Each is imported when it is chosen: it has needs of its own, and nobody else has them.
 """

@@ -1,4 +1,4 @@
-"""What of ``/proc`` tells about the host and is needed by no program: hidden from guests by either back end."""
+"""What of ``/proc`` shows the host and is needed by no program: hidden from guests by either backend."""
 
 from typing import Final
 

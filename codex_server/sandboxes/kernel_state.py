@@ -110,7 +110,7 @@ KERNEL_STATE: Final = (
     State(
         "sockets of the routing table (netlink): what waits in them",
         Owner.HOST,
-        "32 sockets, counted by init, and the watchdog; where the kernel tells init of no calls, refused",
+        "32 sockets, counted by init, and the watchdog; where the kernel reports no calls to init, refused",
         "a new network namespace, where the kernel saw such a socket made",
         _tests(
             "test_what_waits_in_sockets_of_the_routing_table_is_bounded "
@@ -166,7 +166,7 @@ KERNEL_STATE: Final = (
     State(
         "inotify instances and watches",
         Owner.CREATOR,
-        "`/proc/sys/user/max_inotify_*` of the room: a part for each guest",
+        "`/proc/sys/user/max_inotify_*` of the namespaces: a part for each guest",
         _WITH_IT,
         _tests("test_what_the_kernel_counts_by_user_is_left_to_the_host_and_to_other_guests"),
     ),
@@ -245,7 +245,7 @@ KERNEL_STATE: Final = (
     State(
         "the program file that a zygote runs (`/proc/self/exe`)",
         Owner.INODE,
-        "a copy in the room that nobody may read",
+        "a copy in the guest root that nobody may read",
         "cannot be opened",
         _tests("test_a_watch_sees_nothing_of_what_the_host_and_other_guests_do"),
     ),
@@ -290,7 +290,7 @@ KERNEL_STATE: Final = (
     State(
         "facts in `/proc` and by `statvfs`",
         Owner.HOST,
-        "hidden, as far as no program needs them; what is left is what a container is told",
+        "hidden, as far as no program needs them; what is left is what a container sees",
         "cannot change",
         _tests(
             "test_a_guest_is_told_nothing_of_the_hosts_hardware_and_boot "
@@ -301,7 +301,7 @@ KERNEL_STATE: Final = (
         "caches of files and names, the kernel's log",
         Owner.HOST,
         "memory cgroup; the kernel's own rate limit",
-        "not reset: what a cache tells by its timing is not defended",
+        "not reset: what a cache shows by its timing is not defended",
         (),
     ),
 )

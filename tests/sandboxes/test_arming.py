@@ -70,7 +70,7 @@ async def test_what_is_made_is_handed_over_and_nobody_destroys_it(arming):
     assert not sandbox.being_destroyed.is_set()
 
 
-async def test_what_keeps_it_from_being_made_is_told(arming):
+async def test_what_keeps_it_from_being_made_is_reported(arming):
     making = Making(SandboxUnavailable("no memory"))
     making.go_on.set()
     with pytest.raises(SandboxUnavailable, match="no memory"):

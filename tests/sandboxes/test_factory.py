@@ -1,4 +1,4 @@
-"""Which back end is taken: what each one says of this host is a test's; what is made of it is not."""
+"""Which backend is taken: what each one says of this host is a test's; what is made of it is not."""
 
 import contextlib
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ ABSENT = StartupError("the docker backend cannot start: the Docker engine at uni
 
 @dataclass
 class Kinds:
-    """The two back ends; each starts, or refuses with its error."""
+    """The two backends; each starts, or refuses with its error."""
 
     refusals: dict[str, StartupError] = field(default_factory=dict)
     tried: list[str] = field(default_factory=list)
@@ -86,15 +86,15 @@ async def test_where_neither_can_be_had_one_message_names_both_and_is_of_the_fir
     assert caught.value.detail == f"{WEAK.detail}\nNor is there another way: {ABSENT.detail}"
 
 
-@pytest.mark.parametrize(("asked", "refusal"), [("embedded", WEAK), ("docker", ABSENT)])
-async def test_one_that_is_asked_for_is_taken_or_refused_and_no_other_is_tried(kinds, languages, asked, refusal):
-    backend = await chosen(languages, asked)
-    assert (backend.name, backend.in_place_of) == (asked, None)
-    kinds.refusals = {asked: refusal}
+@pytest.mark.parametrize(("requested", "refusal"), [("embedded", WEAK), ("docker", ABSENT)])
+async def test_one_that_is_requested_is_taken_or_refused_and_no_other_is_tried(kinds, languages, requested, refusal):
+    backend = await chosen(languages, requested)
+    assert (backend.name, backend.in_place_of) == (requested, None)
+    kinds.refusals = {requested: refusal}
     with pytest.raises(type(refusal)) as caught:
-        await chosen(languages, asked)
+        await chosen(languages, requested)
     assert caught.value is refusal
-    assert kinds.tried == [asked, asked]
+    assert kinds.tried == [requested, requested]
 
 
 async def test_a_defect_of_a_back_end_is_not_taken_for_a_host_that_lacks_something(kinds, languages):
@@ -112,7 +112,7 @@ async def test_what_was_started_is_closed_whatever_happens_in_between(kinds, lan
     assert kinds.closed == ["docker"]
 
 
-async def test_docker_that_is_asked_for_where_no_engine_is_says_so_and_what_to_do(languages, tmp_path):
+async def test_docker_that_is_requested_where_no_engine_is_says_so_and_what_to_do(languages, tmp_path):
     settings = Settings(backend="docker", docker_host=f"unix://{tmp_path}/none.sock", state_dir=tmp_path)
     with pytest.raises(
         StartupError, match=r"cannot start: the Docker engine at .*none\.sock cannot be reached: start it"
@@ -121,8 +121,8 @@ async def test_docker_that_is_asked_for_where_no_engine_is_says_so_and_what_to_d
             pytest.fail("it started")
 
 
-async def test_below_the_floor_nothing_is_taken_and_both_reasons_are_told(languages, tmp_path, monkeypatch):
-    """The real back ends, on a host that gives the embedded one less than is asked for."""
+async def test_below_the_minimum_nothing_is_taken_and_both_reasons_are_reported(languages, tmp_path, monkeypatch):
+    """The real backends, on a host that gives the embedded one less than is requested."""
 
     async def too_weak(_: object) -> None:
         raise WEAK

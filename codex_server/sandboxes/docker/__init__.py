@@ -1,1 +1,1 @@
-"""The docker back end: each sandbox is a container of its runner's image, armed beforehand, used once."""
+"""The docker backend: each sandbox is a container of its runner's image, armed beforehand, used once."""

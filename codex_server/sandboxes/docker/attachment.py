@@ -1,7 +1,7 @@
 """The stream between the server and a container's PID 1: the engine's framing around ours.
 
 The engine sends what the container writes in pieces with eight bytes in front: the stream (1 is stdout, 2 is stderr),
-three zeros, and the length (big-endian). Ours come on stdout; on stderr PID 1 tells what kept it from working.
+three zeros, and the length (big-endian). Ours come on stdout; on stderr PID 1 reports what kept it from working.
 """
 
 import asyncio
@@ -68,8 +68,8 @@ class Attachment(asyncio.Protocol):
     @property
     def silent(self) -> bool:
         """Whether nothing has come, and it is open: so an armed container is."""
-        heard = self._failure is not None or bool(self._frames or self._errors)
-        return not heard and is_silent(self._connection)  # the loop may not have looked yet
+        received = self._failure is not None or bool(self._frames or self._errors)
+        return not received and is_silent(self._connection)  # the loop may not have looked yet
 
     @property
     def errors(self) -> str:
@@ -95,7 +95,7 @@ class Attachment(asyncio.Protocol):
         return frame
 
     def close(self) -> None:
-        """Close, at once; safe to call twice. Init, which is told so by the engine, ends with everything around it."""
+        """Close, at once; safe to call twice. Init, to which the engine reports it, ends with everything around it."""
         with contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
         if self._transport:

@@ -90,7 +90,7 @@ class DockerBackend(Backend):
         self._defaults = BackendDefaults(settings.ceilings, settings.max_inline_file, 2 * settings.max_response)
 
     async def start(self) -> None:
-        """See ``Backend.start``. Each image is started and asked: only what was seen to work is promised."""
+        """See ``Backend.start``. Each image is started and probed: only what was seen to work is promised."""
         with contextlib.ExitStack() as undo:
             undo.enter_context(self._ownership)
             undo.callback(self._engine.close)

@@ -1,4 +1,4 @@
-"""A sandbox's container as the engine is asked for it: pure functions, so that the promises stand in one place.
+"""A sandbox's container as it is requested of the engine: pure functions, so that the promises stand in one place.
 
 INVARIANT: no network, no capability, no new privilege, no host folder, no writable root; the processes are not root's.
 """
@@ -51,7 +51,7 @@ def container_config(plan: ContainerPlan) -> dict[str, Any]:
         "Hostname": "sandbox",
         "WorkingDir": WORKSPACE,
         "OpenStdin": True,
-        "StdinOnce": True,  # init hears of the server's end, whatever ended it, and ends with it
+        "StdinOnce": True,  # init learns of the server's end, whatever ended it, and ends with it
         "StopSignal": "SIGKILL",  # an engine that is stopped would wait 10 s for init to heed another
         "AttachStdin": True,
         "AttachStdout": True,

@@ -20,7 +20,7 @@ from codex_server.sandboxes.protocol.payload import FILE_MARK, BackendDefaults, 
 from codex_server.sandboxes.protocol.report import ending_without_report, failure_in, read_ending
 
 _SOFT_STOP_SECONDS = 1.0
-"""How long an init may take to kill, reap and report before the engine is asked to kill the container."""
+"""How long an init may take to kill, reap and report before the engine is requested to kill the container."""
 _HARD_STOP_SECONDS = 30.0
 """How long the engine may take for that before the execution is given up, for nobody knows whether it has begun; the
 container is removed when the engine answers."""
@@ -124,7 +124,7 @@ class DockerSandbox(Sandbox):
                 self._end(Stop.OUTPUT)
 
     def _end(self, reason: Stop) -> None:
-        """Two steps: ask the init to kill and report; if it does not, have the engine kill the container."""
+        """Two steps: request that the init kill and report; if it does not, have the engine kill the container."""
         if self._stop is not None or self._over:
             return
         self._stop = reason

@@ -15,7 +15,7 @@ _PAUSE_SECONDS = 60.0
 """How often it looks for what was left behind."""
 _SECOND_TRY_SECONDS = 0.25
 _REMOVALS_AT_ONCE = 2
-"""So that clearing up leaves the engine room to make new containers."""
+"""So that clearing up leaves the engine time to make new containers."""
 
 
 class Sweeper:
@@ -78,7 +78,7 @@ class Sweeper:
                 self._left.pop(container)()
 
     async def _remove_all(self, containers: Iterable[str]) -> None:
-        """Remove each. One that the engine keeps does not keep the others; that is told in the end."""
+        """Remove each. One that the engine keeps does not keep the others; that is reported in the end."""
         kept: EngineRefused | None = None
         for container in containers:
             try:

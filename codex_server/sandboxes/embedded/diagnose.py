@@ -19,7 +19,7 @@ USERNS_APPARMOR_CURE = (
     "sysctl kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile with `userns` for this server's "
     "Python"
 )
-"""What allows user namespaces, where each of three settings forbids them; ``codex-server doctor`` tells the same."""
+"""What allows user namespaces, where each of three settings forbids them; ``codex-server doctor`` reports the same."""
 
 _APPARMOR = f"AppArmor restricts unprivileged user namespaces: {USERNS_APPARMOR_CURE}"
 _MOUNT_STEPS = ("mounts", "pivot", "tmpfs", "ids")

@@ -13,7 +13,7 @@ from codex_server.interpreters import SYSTEM_PATH
 from codex_server.sandboxes.embedded.rootfs import FIRST_SLOT_ID, SINGLE_ID
 
 _SLOT_IDS = 16_384
-"""The first ids of the range belong to rooms: their zygote (the first) and slots. Blocks begin above them."""
+"""The first ids of the range belong to namespaces: their zygote (the first) and slots. Blocks begin above them."""
 _BLOCK = 2048
 """Ids in one block: more than any server has slots."""
 _TOOL_FOLDERS = SYSTEM_PATH
@@ -25,7 +25,7 @@ _NEEDED_RIGHTS = 1 << _CAP_KILL | 1 << _CAP_SETUID | 1 << _CAP_SYS_ADMIN
 
 @dataclass(frozen=True, slots=True)
 class GuestIds:
-    """The map of a room's ids to host ids: (first inside, first on the host, how many)."""
+    """The map of ids inside to host ids: (first inside, first on the host, how many)."""
 
     uid_map: tuple[int, int, int]
     gid_map: tuple[int, int, int]
@@ -39,16 +39,16 @@ class GuestIds:
 
     @property
     def zygote(self) -> int:
-        """The zygote's id inside the room."""
+        """The zygote's id inside."""
         return self.uid_map[0]
 
     def of_slot(self, number: int) -> int:
-        """The id, inside the room, of the worker in slot ``number``."""
+        """The id, inside, of the worker in slot ``number``."""
         return FIRST_SLOT_ID + number if self.per_slot else SINGLE_ID
 
 
 def owner_of_namespaces(ids: GuestIds) -> int | None:
-    """The host id that is to own the user namespaces of rooms, so that what guests use is charged to nobody else.
+    """The host id that is to own the zygotes' user namespaces, so that what guests use is charged to nobody else.
 
     None where this process may not choose: only root of the host, with its rights, can become another id for it.
     """

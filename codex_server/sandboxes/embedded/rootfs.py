@@ -1,8 +1,8 @@
-"""What is in the room: the policy of what a guest can see of the host, as a list of entries (a pure function).
+"""What is in the guest root: the policy of what a guest can see of the host, as a list of entries (a pure function).
 
 A guest sees the system's programs and libraries, a few harmless files of ``/etc``, its interpreters below ``/opt``, and
 nothing else: no home, no ``/var``, no ``/sys``, no ``/run``, no device beyond the five harmless ones. At level
-``confined``, where there is no room, the same lists say what it may open of the host.
+``confined``, where there is no guest root, the same lists say what it may open of the host.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -20,18 +20,18 @@ from codex_server.sandboxes.hidden import HIDDEN_IN_PROC
 Entry = tuple[str, ...]
 """``("bind", target, source)``, ``("cover", target, source)`` (over a file that is there), ``("folder", target)``,
 ``("device", target, source)``, ``("link", target, to)``, ``("file", target, content)``, ``("copy", target, source)`` or
-``("over", target, place)`` (a file of the room over one that is there)."""
+``("over", target, place)`` (a file of the guest root over one that is there)."""
 
 GUEST_CODE = "/opt/codex/sandboxes"
 OWN_PROGRAM = "/opt/codex/program"
-"""The room's own copy of the warm interpreter's program file, which nobody in it may read."""
+"""The guest root's own copy of the warm interpreter's program file, which nobody in it may read."""
 BOOT_ID = "/opt/codex/boot-id"
 NOTHING, EMPTY_FOLDER = "/opt/codex/nothing", overlay.EMPTY
 """What is laid over files and folders that a guest is not to see."""
 NODE_MODULES = "/node_modules"
 FIRST_SLOT_ID = 10_000
 SINGLE_ID = 1000
-"""The guest's uid where the room has one id only."""
+"""The guest's uid where there is one id only."""
 
 _PROGRAMS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
 _SYSTEM = (*_PROGRAMS, "/libx32")
@@ -47,7 +47,7 @@ _ETC = (
     "/etc/terminfo",
 )
 READABLE = (*_PROGRAMS, *_ETC, "/etc/group", "/etc/hosts", "/etc/nsswitch.conf", "/etc/passwd")
-"""What a guest may read of the host where it has no root of its own; in a room, those four files are the room's."""
+"""What a guest may read of the host where it has no root of its own; in a guest root, those four files are its own."""
 
 DEVICES = tuple(f"/dev/{name}" for name in ("full", "null", "random", "urandom", "zero"))
 """The devices that a guest has, and may write to."""
@@ -72,7 +72,7 @@ MASKS: Mapping[str, tuple[str, str]] = {
 
 
 def root_entries(languages: Iterable[Language], sandboxes: Path, slots: int) -> list[Entry]:
-    """Everything in the room, in the order in which it is placed; ``slots`` is the number of guest ids to name."""
+    """Everything in the guest root, in the order of placing; ``slots`` is the number of guest ids to name."""
     known = [language for language in languages if language.interpreter is not None]
     entries = [*_system(), *_etc(slots), *_devices(), *_of_the_slots()]
     entries += [("folder", folder) for folder in _FOLDERS]
@@ -119,7 +119,7 @@ def _environment_entries(languages: Iterable[Language]) -> list[Entry]:
 
 
 def _environment(interpreter: Interpreter) -> list[Entry]:
-    """A virtual environment of the room's own making: no path of the host is in it."""
+    """A virtual environment of the guest root's own: no path of the host is in it."""
     folder, base = guest_folder(interpreter), PurePosixPath(guest_path(interpreter))
     return [
         ("file", f"{folder}/{CONFIGURATION}", configuration(base)),
@@ -151,7 +151,7 @@ _PACKAGES: Mapping[str, Callable[[Interpreter, InstalledPackages], list[Entry]]]
     "npm": _node_modules,
     "pip": _library,
 }
-"""How each installer's folder comes into the room."""
+"""How each installer's folder comes into the guest root."""
 
 
 def program_folders(languages: Iterable[Language]) -> list[str]:
@@ -232,7 +232,7 @@ def _of_the_slots() -> list[Entry]:
 
 
 def with_own_program(entries: list[Entry], program: str, source: Path) -> list[Entry]:
-    """``entries`` with a copy of the warm interpreter's program file at its place in the room, ``program``.
+    """``entries`` with a copy of the warm interpreter's program file at its place in the guest root, ``program``.
 
     A forked worker's ``/proc/self/exe`` leads to the file that its zygote runs, past every overlay. It is a copy that
     nobody may read, so no guest can open it, lock it or watch it.
@@ -248,7 +248,7 @@ def folders_of_agents(shown: Iterable[str], languages: Iterable[Language]) -> li
 
 
 def shown_folders(entries: Iterable[Entry]) -> list[str]:
-    """The folders of the host that are bound into the room, by their place in it."""
+    """The folders of the host that are bound into the guest root, by their place in it."""
     return [entry[1] for entry in entries if entry[0] == "bind"]
 
 

@@ -109,7 +109,7 @@ class EmbeddedSandbox(Sandbox):
         return wanted
 
     def _end(self, reason: Stop) -> None:
-        """Two steps: ask the init to kill and report; if it does not, kill it with everything in it."""
+        """Two steps: request that the init kill and report; if it does not, kill it with everything in it."""
         if self._stop is not None or self._over:
             return
         self._stop = reason

@@ -17,7 +17,7 @@ _COUNTED = ("max_inotify_instances", "max_inotify_watches")
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """What each id of a room may have. ``user_limits``: by the names of ``/proc/sys/user``."""
+    """What each id inside may have. ``user_limits``: by the names of ``/proc/sys/user``."""
 
     user_limits: dict[str, int]
     pending_signals: int
@@ -31,7 +31,7 @@ def shares_of(ids: GuestIds, slots: int, *, own_account: bool) -> Shares:
     guests = slots if ids.per_slot else 1
     kept = 2 if own_account else 1
     counted = {name: _limit(name) for name in _COUNTED}
-    # INVARIANT: no user namespace can be made inside the room, whatever the system call filter says.
+    # INVARIANT: no user namespace can be made inside, whatever the system call filter says.
     limits = {"max_user_namespaces": 0} | {
         name: max(1, limit // kept // guests) for name, limit in counted.items() if limit is not None
     }

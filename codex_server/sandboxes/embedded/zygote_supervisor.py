@@ -1,4 +1,4 @@
-"""A zygote that is kept alive, and the slots of its room that stand empty."""
+"""A zygote that is kept alive, and those of its slots that stand empty."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -48,7 +48,7 @@ class ZygoteSupervisor:
             return zygote
 
     async def close(self) -> None:
-        """End the slots that stand empty, then the zygote and whatever is in its room."""
+        """End the slots that stand empty, then the zygote and whatever is in its namespaces."""
         self._closed = True
         await self.idle.close()
         async with self._launching:

@@ -55,7 +55,7 @@ class CgroupAccounting:
         return None if now is None else now - self._cpu_before
 
     def counted(self) -> dict[str, float]:
-        """What a RESULT frame tells of it."""
+        """What is reported of it."""
         found = {"cpu_seconds": self.cpu_seconds(), "peak_memory_bytes": self._peak(), "oom_kills": self._oom_kills()}
         return {name: value for name, value in found.items() if value is not None}
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from . import kernel
 
 SETS = "/opt/codex/devices"
-"""Where the room has them, in a folder for each slot's number."""
+"""Where the guest root has them, in a folder for each slot's number."""
 _STAGE = "/tmp"  # noqa: S108 - any folder that exists everywhere; the mount is private to a child
 _FLAGS = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NOEXEC
 
@@ -53,6 +53,6 @@ def _make_tree(devices: Sequence[str], count: int) -> int:
 
 
 def place_of(device: str, number: int) -> str:
-    """Where the room has slot ``number``'s node of ``device``: the host's own, where there are no sets."""
+    """Where the guest root has slot ``number``'s node of ``device``: the host's own, where there are no sets."""
     own = f"{SETS}/{number}/{os.path.basename(device)}"
     return own if os.path.exists(own) else device

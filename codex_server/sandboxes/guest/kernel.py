@@ -70,7 +70,7 @@ _HELD_NUMBERS = {
     "x86_64": {"socket": 41, "fcntl": 72, "chmod": 90, "fchmod": 91, "fchmodat": 268, "utimensat": 280},
     "aarch64": {"socket": 198, "fcntl": 25, "fchmod": 52, "fchmodat": 53, "utimensat": 88},
 }
-"""Calls that are heard of (``notices.py``)."""
+"""Calls that are reported to init (``notices.py``)."""
 
 MACHINES = tuple(_NUMBERS)
 """The processors, as ``uname -m`` names them, whose system call numbers are known here."""

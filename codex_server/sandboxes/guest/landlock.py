@@ -63,7 +63,7 @@ def restrict(read_only: Sequence[str], read_write: Sequence[str]) -> None:
         for paths, rights in ((read_only, _READ), (read_write, _READ_AND_WRITE)):
             for path in paths:
                 _allow(ruleset, path, rights)
-        # A guest that keeps knocking must not be able to fill the host's audit log.
+        # A guest that keeps trying must not be able to fill the host's audit log.
         kernel.syscall("landlock_restrict_self", ruleset, _LOG_SAME_EXEC_OFF if version >= 7 else 0)
     finally:
         os.close(ruleset)

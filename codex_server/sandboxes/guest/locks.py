@@ -149,7 +149,7 @@ class Asker:
             raise OSError(errno.EINVAL, "no such bytes")
         return Lock(self._owner, kind, first, last)
 
-    def tell(self, obstacle: Lock | None) -> None:
+    def report(self, obstacle: Lock | None) -> None:
         """Answer F_GETLK: write what stands in the way, or that nothing does, where the caller wants it."""
         answer = struct.pack("h", _NONE)
         if obstacle is not None:
@@ -205,5 +205,5 @@ class LockService:
         wish = asker.wish()
         if asker.command != fcntl.F_GETLK:
             return self._locks.set(asker.file, wish)
-        asker.tell(self._locks.obstacle(asker.file, wish))
+        asker.report(self._locks.obstacle(asker.file, wish))
         return 0

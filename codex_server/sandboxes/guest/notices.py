@@ -1,18 +1,18 @@
-"""System calls of a guest that its init is told of before the kernel carries them out (seccomp user notification).
+"""System calls of a guest that its init receives before the kernel carries them out (seccomp user notification).
 
 A worker's second system call filter holds them:
 
-- an ``exit_group`` whose code carries ``MARK`` above its low byte: the program's end, heard before the kernel takes its
-  memory apart, which is 2 to 4 ms for which nobody need wait. The low byte alone is the code, so the mark changes
-  nothing else. Our agents set it; anybody else who does is told of as truly.
-- a socket of the Internet or of the routing table, in a room: a network in which none was ever made is as it was when
-  it was new, and what waits in sockets of the latter is charged to nobody, so init bounds their number.
+- an ``exit_group`` whose code carries ``MARK`` above its low byte: the program's end, received before the kernel
+  takes its memory apart, which is 2 to 4 ms for which nobody need wait. The low byte alone is the code, so the mark
+  changes nothing else. Our agents set it; anybody else who does is reported as truly.
+- a socket of the Internet or of the routing table, with namespaces: a network in which none was ever made is as it
+  was when it was new, and what waits in sockets of the latter is charged to nobody, so init bounds their number.
 - a lock on a part of a file, where the files are the host's own: init keeps those locks itself (``locks.py``).
 - a change of a file's mode or times, where the files are the host's own and all have one uid: init makes it itself
   (``attributes.py``).
 
 INVARIANT: the thread that calls, and the arguments, are read by the kernel from that thread's own registers; and once
-init has heard an end, that thread runs no instruction of the program any more: nothing but a deadly signal ends its
+init has received an end, that thread runs no instruction of the program any more: nothing but a deadly signal ends its
 waiting.
 """
 
@@ -80,7 +80,7 @@ class Notice(NamedTuple):
 
 
 def announce(channel: socket.socket, program: bytes, otherwise: bytes = b"") -> None:
-    """In the worker: have init told; ``program`` is ``listening_filter``'s.
+    """In the worker: send init the listener; ``program`` is ``listening_filter``'s.
 
     A kernel before 5.19 refuses, and any kernel where something around the server listens so already: then the filter
     ``otherwise`` is loaded, if there is one. INVARIANT: the guest never holds the listener: it is handed over and
@@ -120,8 +120,8 @@ def _filter(held: tuple[Held, ...], action: int) -> bytes:
 def all_left(events: int) -> bool:
     """Whether poll(2) says of a listener that nobody is left under its filter: guests inherit it and cannot shed it.
 
-    INVARIANT: a thread lets go of its filters when it has left its program for good, with all that it had asked of the
-    kernel done (Linux 6.11; before that, when it is reaped); and where nobody runs, nobody is started.
+    INVARIANT: a thread lets go of its filters when it has left its program for good, with all that it had requested
+    of the kernel done (Linux 6.11; before that, when it is reaped); and where nobody runs, nobody is started.
     """
     return bool(events & select.POLLHUP)
 

@@ -1,4 +1,4 @@
-"""What ``/proc`` tells of a process, living or just gone: its children, its processor time, its memory."""
+"""What ``/proc`` shows of a process, living or just gone: its children, its processor time, its memory."""
 
 import os
 import resource

@@ -23,7 +23,7 @@ class StepFailed(Exception):
 
 @contextmanager
 def step(name: str) -> Iterator[None]:
-    """Name what is being done, so that a failure can be told apart."""
+    """Name what is being done, so that a failure can be identified."""
     try:
         yield
     except StepFailed:

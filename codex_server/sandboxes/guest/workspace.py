@@ -150,7 +150,7 @@ def _size(parent: int, entry: "os.DirEntry[str]") -> int | None:
     try:
         return os.stat(entry.name, dir_fd=parent, follow_symlinks=False).st_size
     except OSError:
-        return None  # it cannot be looked at; that it is there is told all the same
+        return None  # it cannot be looked at; that it is there is reported all the same
 
 
 def _walk(
@@ -252,14 +252,14 @@ class _Collection:
 
     def add_outside(self, found: "_Collection") -> None:
         """Note a few of what was ``found`` in the folder for temporary files; what is hidden there is a cache."""
-        told = sorted((one for one in found._left_out if not one[0].startswith(".")), key=lambda one: one[0])
-        self._left_out += [(_OUTSIDE + shown, size, reason) for shown, size, reason in told[:MAX_OUTSIDE]]
-        self.unlisted += found.unlisted + len(told[MAX_OUTSIDE:])
+        listed = sorted((one for one in found._left_out if not one[0].startswith(".")), key=lambda one: one[0])
+        self._left_out += [(_OUTSIDE + shown, size, reason) for shown, size, reason in listed[:MAX_OUTSIDE]]
+        self.unlisted += found.unlisted + len(listed[MAX_OUTSIDE:])
 
     def finish(self, top: int) -> int | None:
-        """Keep as many as there is room for, figures and small ones first, and list the rest; the files' content.
+        """Keep as many as there is space for, figures and small ones first, and list the rest; the files' content.
 
-        Figures get half of the room at most: how much of it the answer has for them is not known here, and what takes
+        Figures get half of the space at most: how much of it the answer has for them is not known here, and what takes
         their places must be at hand.
         """
         kept: list[tuple[str, bytes]] = []
@@ -269,7 +269,7 @@ class _Collection:
             reserved = self._inline_total_bytes // 2 if others and is_figure(shown) else 0
             if size > left - reserved or len(kept) >= MAX_LISTED:
                 self._left_out.append((shown, size, "the files before it filled the answer"))
-            elif self._has_room(path) and (content := self._read(top, shown, path)) is not None:
+            elif self._fits(path) and (content := self._read(top, shown, path)) is not None:
                 kept.append((shown, content))
                 left -= len(content)
         self._list_left_out()
@@ -288,7 +288,7 @@ class _Collection:
         for shown, size, reason in sorted(self._left_out, key=lambda one: one[0]):
             if len(self.skipped) >= MAX_LISTED:
                 self.unlisted += 1
-            elif self._has_room(shown.encode()):
+            elif self._fits(shown.encode()):
                 self.skipped.append((shown, size, reason))
 
     def _hand_over(self, kept: list[tuple[str, bytes]]) -> int | None:
@@ -300,7 +300,7 @@ class _Collection:
             os.write(memory, content)
         return memory
 
-    def _has_room(self, path: bytes) -> bool:
+    def _fits(self, path: bytes) -> bool:
         self._listing_bytes -= 6 * len(path) + 100  # JSON may write a character as six
         if self._listing_bytes < 0:
             self.unlisted += 1

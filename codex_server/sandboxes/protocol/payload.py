@@ -47,7 +47,7 @@ class BackendDefaults:
     """What is the same for every sandbox of a backend; ``inline``: files handed back, each and all together.
 
     The total is twice an answer's size: figures and other files enough to fill it each, so that whatever the answer has
-    room for is there.
+    space for is there.
     """
 
     ceilings: Limits

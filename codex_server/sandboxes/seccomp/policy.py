@@ -139,7 +139,7 @@ _BASE_RULES: Final = (
         _INT,
         (12, 100, 101),
         Values.NEVER,
-        "MADV_MERGEABLE has the kernel share pages with other processes, which tells by its timing what is in them; "
+        "MADV_MERGEABLE has the kernel share pages with other processes, which shows by its timing what is in them; "
         "MADV_HWPOISON and MADV_SOFT_OFFLINE take the host's memory out of use.",
     ),
     Rule(
@@ -191,8 +191,8 @@ _GUEST_RULES: Final = (
         _INT,
         (0x8946,),
         Values.NEVER,
-        "SIOCETHTOOL is a hundred commands for network cards, told apart by memory. It gets what a loopback, the one "
-        "interface here, says to most of them; who lists interfaces asks it for their speed.",
+        "SIOCETHTOOL is a hundred commands for network cards, distinguished by memory. It gets what a loopback, the "
+        "one interface here, says to most of them; who lists interfaces asks it for their speed.",
         EOPNOTSUPP,
     ),
     _only("ioctl", 1, multiplexers.IOCTL, "Only the requests of multiplexers.py.", ENOTTY),
@@ -292,7 +292,7 @@ _NO_NAMESPACES: Final = (
     ),
     Group(
         "Descriptors of processes",
-        "There is no pid namespace: one of them tells when any process of the host ends.",
+        "There is no pid namespace: one of them reports when any process of the host ends.",
         calls_in("pidfd_open"),
     ),
 )

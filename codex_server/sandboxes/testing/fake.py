@@ -1,4 +1,4 @@
-"""A back end in memory, for the tests of everything above it; it passes the same contract as the real ones.
+"""A backend in memory, for the tests of everything above it; it passes the same contract as the real ones.
 
 The code of an execution is a script, one word and its argument a line; an empty line or one with # is skipped:
 
@@ -11,7 +11,7 @@ The code of an execution is a script, one word and its argument a line; an empty
     cat PATH                    a file of the workspace, on stdout
     write PATH TEXT             a file in the workspace
     skip PATH REASON            something in the workspace that is not handed back
-    cpu SECONDS                 use processor time (none is used: the clock is told so)
+    cpu SECONDS                 use processor time (none is used: the clock is set so)
     oom                         be killed for memory
     exit CODE / signal NUMBER   end
     hang                        reach the wall time, at once
@@ -102,7 +102,7 @@ class FakeBackend(Backend):
         await (self.arming() if self.arming else asyncio.sleep(0))
         if self.arms_that_fail:
             self.arms_that_fail -= 1
-            raise SandboxUnavailable(f"the fake was told not to arm a sandbox for {language.name}")
+            raise SandboxUnavailable(f"the fake was set not to arm a sandbox for {language.name}")
         sandbox = FakeSandbox(self)
         self.armed.append(sandbox)
         return sandbox
@@ -131,7 +131,7 @@ class FakeSandbox(Sandbox):
         self.used = True
         if self._backend.runs_that_find_death:
             self._backend.runs_that_find_death -= 1
-            raise SandboxUnavailable("the fake sandbox was told to be dead")
+            raise SandboxUnavailable("the fake sandbox was set to be dead")
         self._backend.executions.append(execution)
         return await _Script(execution, output, stdin or StandardInput(execution.stdin), self._backend.event).run()
 

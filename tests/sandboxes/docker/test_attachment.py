@@ -80,7 +80,7 @@ class Far:
     async def say(self, data: bytes) -> None:
         await self._loop.sock_sendall(self.connection, data)
 
-    async def tell(self, kind: frames.Kind, body: dict[str, Any], content: bytes = b"") -> None:
+    async def send(self, kind: frames.Kind, body: dict[str, Any], content: bytes = b"") -> None:
         await self.say(piece(stream.pack(kind, body, content)))
 
     async def noticed(self) -> None:
@@ -89,7 +89,7 @@ class Far:
             while self.attachment.silent:
                 await asyncio.sleep(0)
 
-    async def hears_the_end(self) -> bool:
+    async def receives_the_end(self) -> bool:
         return await asyncio.wait_for(self._loop.sock_recv(self.connection, 1), 30) == b""
 
 
@@ -107,14 +107,14 @@ async def far() -> Any:
         await asyncio.sleep(0)
 
 
-async def heard(attachment: Attachment) -> stream.Frame:
+async def received(attachment: Attachment) -> stream.Frame:
     return await asyncio.wait_for(attachment.receive(), 30)
 
 
-async def test_a_frame_is_heard_in_whatever_pieces_it_comes(far):
+async def test_a_frame_is_received_in_whatever_pieces_it_comes(far):
     packed = stream.pack(frames.Kind.RESULT, {"a": 1}, b"beside it")
     await far.say(b"".join(piece(packed[at : at + 3]) for at in range(0, len(packed), 3)))
-    assert await heard(far.attachment) == (frames.Kind.RESULT, {"a": 1}, b"beside it")
+    assert await received(far.attachment) == (frames.Kind.RESULT, {"a": 1}, b"beside it")
 
 
 async def test_a_chunk_of_output_fits_however_little_may_come_back_in_files(far):
@@ -123,12 +123,12 @@ async def test_a_chunk_of_output_fits_however_little_may_come_back_in_files(far)
     asyncio.get_running_loop().call_soon(
         asyncio.ensure_future, far.say(piece(stream.pack(frames.Kind.STDOUT, {}, chunk)))
     )
-    assert await heard(far.attachment) == (frames.Kind.STDOUT, {}, chunk)
+    assert await received(far.attachment) == (frames.Kind.STDOUT, {}, chunk)
 
 
 async def test_many_frames_in_one_piece_come_in_order(far):
     await far.say(piece(b"".join(stream.pack(frames.Kind.STDOUT, {}, bytes([number])) for number in range(5))))
-    assert [(await heard(far.attachment))[2] for _ in range(5)] == [b"\0", b"\1", b"\2", b"\3", b"\4"]
+    assert [(await received(far.attachment))[2] for _ in range(5)] == [b"\0", b"\1", b"\2", b"\3", b"\4"]
 
 
 async def test_what_is_sent_comes_out_of_the_other_end_as_a_frame(far):
@@ -137,14 +137,14 @@ async def test_what_is_sent_comes_out_of_the_other_end_as_a_frame(far):
     assert list(stream.Unpacker(MOST).feed(data)) == [(frames.Kind.RUN, {"b": 2}, b"content")]
 
 
-async def test_frames_that_came_before_the_end_are_heard_first(far):
-    await far.tell(frames.Kind.READY, {})
+async def test_frames_that_came_before_the_end_are_received_first(far):
+    await far.send(frames.Kind.READY, {})
     far.connection.shutdown(socket.SHUT_RDWR)
-    assert (await heard(far.attachment))[0] is frames.Kind.READY
+    assert (await received(far.attachment))[0] is frames.Kind.READY
     with pytest.raises(frames.Closed):
-        await heard(far.attachment)
+        await received(far.attachment)
     with pytest.raises(frames.Closed):
-        await heard(far.attachment)
+        await received(far.attachment)
 
 
 async def test_the_end_of_the_other_side_ends_a_wait_and_refuses_what_is_sent(far):
@@ -159,9 +159,9 @@ async def test_the_end_of_the_other_side_ends_a_wait_and_refuses_what_is_sent(fa
 
 async def test_an_armed_attachment_is_silent_until_a_frame_comes_that_is_taken(far):
     assert far.attachment.silent
-    await far.tell(frames.Kind.READY, {})
+    await far.send(frames.Kind.READY, {})
     await far.noticed()
-    await heard(far.attachment)
+    await received(far.attachment)
     assert far.attachment.silent
 
 
@@ -182,8 +182,8 @@ async def test_an_end_breaks_the_silence(far):
 
 async def test_of_stderr_only_the_beginning_is_kept(far):
     await far.say(b"".join(piece(bytes([97 + number]) * 1000, 2) for number in range(10)))
-    await far.tell(frames.Kind.READY, {})
-    await heard(far.attachment)
+    await far.send(frames.Kind.READY, {})
+    await received(far.attachment)
     assert far.attachment.errors == "a" * 1000 + "b" * 1000 + "c" * 1000 + "d" * 1000 + "e" * 96
 
 
@@ -201,18 +201,18 @@ async def test_of_stderr_only_the_beginning_is_kept(far):
 async def test_noise_is_a_bad_frame_and_closes_the_connection(far, noise):
     await far.say(noise)
     with pytest.raises(frames.BadFrame):
-        await heard(far.attachment)
+        await received(far.attachment)
     with pytest.raises(frames.BadFrame):
-        await heard(far.attachment)
-    assert await far.hears_the_end()
+        await received(far.attachment)
+    assert await far.receives_the_end()
     assert not far.attachment.silent
 
 
-async def test_frames_before_the_noise_are_heard(far):
+async def test_frames_before_the_noise_are_received(far):
     await far.say(piece(stream.pack(frames.Kind.READY, {})) + b"\7 no framing")
-    assert (await heard(far.attachment))[0] is frames.Kind.READY
+    assert (await received(far.attachment))[0] is frames.Kind.READY
     with pytest.raises(frames.BadFrame):
-        await heard(far.attachment)
+        await received(far.attachment)
 
 
 async def test_closing_cuts_the_connection_at_once_though_the_other_side_does_not_read(far):
@@ -223,18 +223,18 @@ async def test_closing_cuts_the_connection_at_once_though_the_other_side_does_no
         while await asyncio.get_running_loop().sock_recv(far.connection, 2**20):
             pass
     with pytest.raises(frames.Closed):
-        await heard(far.attachment)
+        await received(far.attachment)
     with pytest.raises(frames.Closed):
         far.attachment.send(frames.Kind.STOP, {})
 
 
-async def test_a_container_that_prints_faster_than_it_is_heard_must_wait(far):
+async def test_a_container_that_prints_faster_than_it_is_received_must_wait(far):
     printed = 0
 
     async def print_on() -> None:
         nonlocal printed
         while True:
-            await far.tell(frames.Kind.STDOUT, {}, b"x" * MOST)
+            await far.send(frames.Kind.STDOUT, {}, b"x" * MOST)
             printed += 1
 
     printing = asyncio.ensure_future(print_on())
@@ -246,7 +246,7 @@ async def test_a_container_that_prints_faster_than_it_is_heard_must_wait(far):
                 await asyncio.sleep(0)
         assert 0 < printed < 10_000
         for _ in range(printed):
-            assert (await heard(far.attachment))[2] == b"x" * MOST
+            assert (await received(far.attachment))[2] == b"x" * MOST
         async with asyncio.timeout(30):
             while printed <= before:
                 await asyncio.sleep(0)
@@ -256,15 +256,15 @@ async def test_a_container_that_prints_faster_than_it_is_heard_must_wait(far):
 
 
 async def test_a_frame_that_stands_before_the_end_of_a_full_queue_is_not_lost(far):
-    sending = asyncio.ensure_future(_tell_and_leave(far, 500))
+    sending = asyncio.ensure_future(_send_and_leave(far, 500))
     for number in range(500):
-        assert (await heard(far.attachment))[1] == {"n": number}
+        assert (await received(far.attachment))[1] == {"n": number}
     with pytest.raises(frames.Closed):
-        await heard(far.attachment)
+        await received(far.attachment)
     await sending
 
 
-async def _tell_and_leave(far: Far, count: int) -> None:
+async def _send_and_leave(far: Far, count: int) -> None:
     for number in range(count):
-        await far.tell(frames.Kind.STDOUT, {"n": number}, b"x" * MOST)
+        await far.send(frames.Kind.STDOUT, {"n": number}, b"x" * MOST)
     far.connection.shutdown(socket.SHUT_RDWR)

@@ -195,7 +195,7 @@ async def test_above_its_places_it_makes_none(backend, engine):
 
 
 @pytest.mark.parametrize("step", ["create", "attach", "start"])
-async def test_whatever_the_engine_refuses_nothing_is_left_and_the_reason_is_told(backend, engine, step):
+async def test_whatever_the_engine_refuses_nothing_is_left_and_the_reason_is_reported(backend, engine, step):
     engine.refuses = step
     with pytest.raises(SandboxUnavailable, match=f"no {step}; try again"):
         await arm(backend)
@@ -223,7 +223,7 @@ async def test_an_engine_that_cannot_limit_a_program_is_not_taken(made, engine, 
     assert engine.closed
 
 
-async def test_an_engine_that_cannot_limit_swap_is_taken_and_that_is_told(made, engine):
+async def test_an_engine_that_cannot_limit_swap_is_taken_and_that_is_reported(made, engine):
     engine.cannot_limit = frozenset({"swap"})
     async with made() as backend:
         assert any("swap" in line for line in backend.isolation.shortfall)
@@ -235,7 +235,7 @@ async def test_an_image_with_volumes_is_left_out(made, engine):
         await made().start()
 
 
-async def test_a_container_that_has_imported_the_data_packages_has_room_for_them(backend, engine):
+async def test_a_container_that_has_imported_the_data_packages_has_memory_for_them(backend, engine):
     python = backend.languages.find("python")
     for pool in ("python", "python-data"):
         engine.armed.append(await backend.arm(python, pool))
@@ -244,7 +244,7 @@ async def test_a_container_that_has_imported_the_data_packages_has_room_for_them
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "reported"),
     [
         (None, "ended before it was ready: without a word"),
         (framed(b"Traceback ...\nMemoryError\n", 2) + b"\7" * 8, "ended before it was ready: MemoryError"),
@@ -256,19 +256,19 @@ async def test_a_container_that_has_imported_the_data_packages_has_room_for_them
     ],
     ids=["nothing", "a word on stderr", "a fault", "noise"],
 )
-async def test_a_container_that_does_not_become_ready_is_removed_and_what_it_said_is_told(
-    backend, engine, answer, told
+async def test_a_container_that_does_not_become_ready_is_removed_and_what_it_said_is_reported(
+    backend, engine, answer, reported
 ):
     engine.says = lambda kind: answer
-    with pytest.raises(SandboxUnavailable, match=told):
+    with pytest.raises(SandboxUnavailable, match=reported):
         await arm(backend)
     assert (engine.living, places(backend)) == ({}, PLACES + ARMED)
 
 
-async def test_a_container_that_is_gone_before_it_is_told_anything_is_removed(backend, engine, monkeypatch):
+async def test_a_container_that_is_gone_before_it_is_sent_anything_is_removed(backend, engine, monkeypatch):
     async def start(container: str) -> None:
         engine.ends[container].close()
-        await turns()  # so that the loop hears of it
+        await turns()  # so that the loop learns of it
 
     monkeypatch.setattr(engine, "start", start)
     with pytest.raises(SandboxUnavailable, match="ended at once"):
@@ -396,10 +396,10 @@ async def test_without_any_image_it_does_not_start_and_says_why_of_each(engine, 
     engine.images = {"python:1": ImageFacts(LABELS | {PROTOCOL_LABEL: "0"})}
     with pytest.raises(StartupError) as caught:
         await made(Languages(load_languages())).start()
-    told = caught.value.detail.splitlines()
-    assert told[0].endswith("has none of the runners' images; `codex-server runners build` builds them:")
-    assert len(told) == 4
-    assert any("python is left out: the image python:1 is another version's" in line for line in told)
+    reported = caught.value.detail.splitlines()
+    assert reported[0].endswith("has none of the runners' images; `codex-server runners build` builds them:")
+    assert len(reported) == 4
+    assert any("python is left out: the image python:1 is another version's" in line for line in reported)
 
 
 async def test_a_runtime_that_the_engine_has_not_is_refused_with_those_that_it_has(made):
@@ -407,7 +407,7 @@ async def test_a_runtime_that_the_engine_has_not_is_refused_with_those_that_it_h
         await made(docker_runtime="runsc").start()
 
 
-async def test_a_runtime_is_asked_for_and_told(engine, made):
+async def test_a_runtime_is_requested_and_reported(engine, made):
     async with made(docker_runtime="runc") as backend:
         assert backend.isolation.summary.endswith(", runtime runc")
 
@@ -430,7 +430,7 @@ async def test_an_image_without_data_packages_has_one_pool_for_all_python_progra
         assert backend.pool_key(python, "import pandas") == "python"
 
 
-async def test_an_engine_that_does_not_tell_what_is_there_at_the_start_is_no_start(made, engine, monkeypatch):
+async def test_an_engine_that_does_not_report_what_is_there_at_the_start_is_no_start(made, engine, monkeypatch):
     async def containers(labels: list[str]) -> list[tuple[str, dict[str, str]]]:
         raise EngineError("the Docker engine does not answer within 20 s")
 

@@ -1,4 +1,4 @@
-"""What the engine is asked for: one test for each promise that a container keeps."""
+"""What is requested of the engine: one test for each promise that a container keeps."""
 
 import json
 from typing import Any
@@ -83,7 +83,7 @@ def test_only_the_workspace_tmp_and_shared_memory_are_writable_in_memory_and_bou
     assert {"uid=10007", "gid=10007", "mode=755"} <= set(HOST["Tmpfs"]["/workspace"].split(","))
 
 
-def test_its_labels_tell_whose_it_is():
+def test_its_labels_report_whose_it_is():
     assert config()["Labels"] == {OWNER_LABEL: "own", INSTANCE_LABEL: "inst"}
 
 
@@ -96,7 +96,7 @@ def test_its_system_calls_are_filtered_by_the_table_in_json():
     assert json.loads(profile.removeprefix("seccomp=")) == PROFILE
 
 
-def test_what_proc_and_sys_tell_of_the_host_is_masked():
+def test_what_proc_and_sys_report_of_the_host_is_masked():
     assert {"/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/cmdline", "/sys/firmware"} <= set(
         HOST["MaskedPaths"]
     )
@@ -104,9 +104,9 @@ def test_what_proc_and_sys_tell_of_the_host_is_masked():
 
 
 def test_it_ends_with_the_servers_end_of_the_stream_and_is_never_started_again():
-    asked = config()
-    assert asked["OpenStdin"] is asked["StdinOnce"] is asked["AttachStdin"] is True
-    assert asked["Tty"] is False
+    requested = config()
+    assert requested["OpenStdin"] is requested["StdinOnce"] is requested["AttachStdin"] is True
+    assert requested["Tty"] is False
     assert HOST["RestartPolicy"] == {"Name": "no"}
 
 
@@ -123,7 +123,7 @@ def test_no_variable_and_no_command_is_handed_to_it():
 
 
 @pytest.mark.parametrize("runtime", ["runsc", "kata"])
-def test_a_runtime_is_named_when_it_is_asked_for(runtime):
+def test_a_runtime_is_named_when_it_is_requested(runtime):
     assert config(runtime)["HostConfig"] == HOST | {"Runtime": runtime}
 
 

@@ -38,7 +38,7 @@ Answer = tuple[int, Any]
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Tells the fake what is asked, and answers what it says."""
+    """Shows the fake what is requested, and answers what it says."""
 
     protocol_version = "HTTP/1.1"
     server: "Fake"
@@ -47,7 +47,7 @@ class Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path)
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         name = f"{self.command} {path.path.removeprefix('/v1.41')}"
-        self.server.asked.append((name, parse_qs(path.query), body))
+        self.server.requested.append((name, parse_qs(path.query), body))
         answer = self.server.answers[name]
         if callable(answer):
             answer(self)
@@ -72,7 +72,7 @@ class Fake(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
 
     def __init__(self, path: Path) -> None:
-        self.asked: list[tuple[str, dict[str, list[str]], bytes]] = []
+        self.requested: list[tuple[str, dict[str, list[str]], bytes]] = []
         self.answers: dict[str, Answer | Callable[[Handler], None]] = {
             "GET /version": (200, {"ApiVersion": "1.41"}),
             "GET /info": (200, INFO),
@@ -89,7 +89,7 @@ class Fake(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         handler.close_connection = True
 
     def last(self) -> tuple[str, dict[str, list[str]], Any]:
-        name, query, body = self.asked[-1]
+        name, query, body = self.requested[-1]
         return name, query, json.loads(body) if body else None
 
 
@@ -119,7 +119,7 @@ async def refused(engine: Engine) -> str:
     return str(caught.value)
 
 
-async def test_it_tells_what_it_is(engine):
+async def test_it_reports_what_it_is(engine):
     facts = await engine.connect()
     assert (facts.machine, facts.runtimes, facts.cannot_limit) == ("x86_64", {"runc", "runsc"}, frozenset())
 
@@ -130,13 +130,13 @@ async def test_it_tells_what_it_is(engine):
 async def test_what_it_cannot_limit_is_known(engine, fake, key, name):
     fake.answers["GET /info"] = (200, INFO | {key: False})
     assert (await engine.connect()).cannot_limit == {name}
-    fake.answers["GET /info"] = (200, {told: value for told, value in INFO.items() if told != key})
+    fake.answers["GET /info"] = (200, {reported: value for reported, value in INFO.items() if reported != key})
     assert (await engine.connect()).cannot_limit == {name}
 
 
-@pytest.mark.parametrize(("told", "machine"), [("arm64", "aarch64"), ("amd64", "x86_64"), ("aarch64", "aarch64")])
-async def test_the_machine_is_named_as_the_kernel_names_it(engine, fake, told, machine):
-    fake.answers["GET /info"] = (200, INFO | {"Architecture": told})
+@pytest.mark.parametrize(("reported", "machine"), [("arm64", "aarch64"), ("amd64", "x86_64"), ("aarch64", "aarch64")])
+async def test_the_machine_is_named_as_the_kernel_names_it(engine, fake, reported, machine):
+    fake.answers["GET /info"] = (200, INFO | {"Architecture": reported})
     assert (await engine.connect()).machine == machine
 
 
@@ -150,9 +150,9 @@ def test_the_host_is_the_settings_then_docker_hosts_then_this_machines_socket(mo
 
 @pytest.mark.parametrize("host", ["ssh://me@far", "https://far:2376", "npipe:////./pipe/docker_engine"])
 async def test_a_host_that_cannot_carry_streams_plainly_is_refused_with_a_way_that_works(host):
-    told = await refused(Engine(host))
-    assert told.startswith(f"{host} cannot be used")
-    assert "ssh -NL" in told
+    reported = await refused(Engine(host))
+    assert reported.startswith(f"{host} cannot be used")
+    assert "ssh -NL" in reported
 
 
 async def test_a_host_with_tls_is_refused(engine, monkeypatch):
@@ -168,8 +168,8 @@ def test_a_build_refuses_such_a_host_too(host):
 
 async def test_where_no_engine_is_it_says_to_start_one_or_name_another(tmp_path):
     host = f"unix://{tmp_path}/none.sock"
-    told = await refused(Engine(host))
-    assert told == f"the Docker engine at {host} cannot be reached: start it, or name another one with DOCKER_HOST"
+    reported = await refused(Engine(host))
+    assert reported == f"the Docker engine at {host} cannot be reached: start it, or name another one with DOCKER_HOST"
 
 
 async def test_a_socket_that_nobody_listens_on_is_the_same(tmp_path):
@@ -196,7 +196,7 @@ def as_one_who_may_not(path: str) -> Iterator[None]:
         libc.setfsuid(before)
 
 
-def test_an_account_that_may_not_is_told_of_the_group(engine, fake):
+def test_an_account_that_may_not_is_shown_the_group(engine, fake):
     with as_one_who_may_not(fake.server_address), pytest.raises(EngineError, match="add it to the group docker"):
         list(engine.build(io.BytesIO(), "name", **PLAIN))
 
@@ -207,7 +207,7 @@ async def test_an_engine_that_does_not_answer_is_given_up(engine, fake, monkeypa
     assert await refused(engine) == f"the Docker engine at {engine.host} does not answer within 0.2 s"
 
 
-async def test_one_that_does_not_even_tell_its_version_is_too(engine, fake, monkeypatch):
+async def test_one_that_does_not_even_report_its_version_is_too(engine, fake, monkeypatch):
     monkeypatch.setattr(module, "_PATIENCE_SECONDS", 0.2)
     fake.answers["GET /version"] = fake.hold
     assert "does not answer within 0.2 s" in await refused(engine)
@@ -248,7 +248,7 @@ async def test_one_that_is_back_is_spoken_to_again(engine, fake):
     assert (await engine.connect()).machine == "x86_64"
 
 
-async def test_what_the_engine_refuses_is_told_in_its_words(engine, fake):
+async def test_what_the_engine_refuses_is_reported_in_its_words(engine, fake):
     fake.answers["POST /containers/create"] = (400, {"message": "invalid CPU count"})
     with pytest.raises(EngineRefused, match="the Docker engine refuses: invalid CPU count"):
         await engine.create({})
@@ -297,7 +297,7 @@ async def test_starting_one_that_is_gone_is_an_error(engine, fake):
         await engine.start("c1")
 
 
-async def test_containers_are_asked_for_by_every_label_the_ended_ones_too(engine, fake):
+async def test_containers_are_requested_by_every_label_the_ended_ones_too(engine, fake):
     rows = [{"Id": "c1", "Labels": {"a": "1"}}, {"Id": "c2", "Labels": None}]
     fake.answers["GET /containers/json"] = (200, rows)
     assert await engine.containers(["a=1", "b=2"]) == [("c1", {"a": "1"}), ("c2", {})]
@@ -366,14 +366,14 @@ def streamed(*rows: object, whole: bool = True) -> Callable[[Handler], None]:
     return answer
 
 
-def test_a_build_tells_its_lines_as_they_come_and_passes_its_arguments_and_labels(engine, fake):
+def test_a_build_reports_its_lines_as_they_come_and_passes_its_arguments_and_labels(engine, fake):
     fake.answers["POST /build"] = streamed(
         {"stream": "Step 1/2 : FROM base\n"}, {"status": "Pulling"}, {"aux": {"ID": "sha256:1"}}, {"stream": "a\nb\n"}
     )
-    told = {"arguments": {"BASE": "base:12"}, "labels": {"a": "1"}, "network": "host"}
-    lines = list(engine.build(io.BytesIO(b"tar"), "name:1", **told))
+    reported = {"arguments": {"BASE": "base:12"}, "labels": {"a": "1"}, "network": "host"}
+    lines = list(engine.build(io.BytesIO(b"tar"), "name:1", **reported))
     assert lines == ["Step 1/2 : FROM base", "Pulling", "a", "b"]
-    name, query, body = fake.asked[-1]
+    name, query, body = fake.requested[-1]
     assert (name, query["t"], query["networkmode"]) == ("POST /build", ["name:1"], ["host"])
     assert json.loads(query["buildargs"][0]) == {"BASE": "base:12"}
     assert json.loads(query["labels"][0]) == {"a": "1"}
@@ -384,9 +384,9 @@ def test_a_build_that_fails_says_what_the_engine_said(engine, fake):
     fake.answers["POST /build"] = streamed(
         {"stream": "Step 1/1 : FROM none\n"}, {"error": "pull access denied for none", "errorDetail": {}}
     )
-    heard = []
+    received = []
     with pytest.raises(EngineError, match=r"^pull access denied for none$"):
-        heard.extend(engine.build(io.BytesIO(), "name", **PLAIN))
+        received.extend(engine.build(io.BytesIO(), "name", **PLAIN))
 
 
 def test_a_build_whose_engine_goes_away_is_no_success(engine, fake):
@@ -395,7 +395,7 @@ def test_a_build_whose_engine_goes_away_is_no_success(engine, fake):
         list(engine.build(io.BytesIO(), "name", **PLAIN))
 
 
-async def test_a_host_without_a_thread_to_spare_is_told_as_an_engine_that_cannot_be_asked(engine, monkeypatch):
+async def test_a_host_without_a_thread_to_spare_is_reported_as_an_engine_that_cannot_be_requested(engine, monkeypatch):
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 

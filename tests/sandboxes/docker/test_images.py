@@ -1,4 +1,4 @@
-"""The runners' images: their names, what is built into them, and what a look into one tells."""
+"""The runners' images: their names, what is built into them, and what a look into one shows."""
 
 import io
 import os
@@ -44,7 +44,7 @@ def test_each_runner_with_a_dockerfile_has_an_image_and_its_kin_share_it():
     assert runner("typescript").image == "javascript"
 
 
-def test_a_context_has_the_dockerfile_the_room_the_steps_and_the_runner():
+def test_a_context_has_the_dockerfile_the_guest_side_the_steps_and_the_runner():
     names = set(contents(build_context(runner("python"), SHIPPED)))
     assert {"Dockerfile", "guest/container_init.py", "guest/worker.py", "image/prepare"} <= names
     assert {"runners/python/agent.py", "runners/python/runner.yaml"} <= names
@@ -98,10 +98,10 @@ def test_everything_is_nobodys_readable_by_all_and_what_can_be_run_stays_so(snak
     assert entries["runners/snake/lib/file"].mode == 0o644
 
 
-def test_every_language_of_an_image_is_asked_for():
-    asked = questions("javascript", SHIPPED)
-    assert set(asked) == {"javascript", "typescript"}
-    assert asked["javascript"][0] == "node"
+def test_every_language_of_an_image_is_requested():
+    requested = questions("javascript", SHIPPED)
+    assert set(requested) == {"javascript", "typescript"}
+    assert requested["javascript"][0] == "node"
     assert set(questions("bash", SHIPPED)) == {"bash"}
 
 
@@ -115,7 +115,7 @@ IMAGES = {
 }
 
 
-def test_languages_are_told_with_the_interpreters_and_packages_of_their_images():
+def test_languages_are_reported_with_the_interpreters_and_packages_of_their_images():
     known = as_found(SHIPPED, IMAGES)
     python = known.find("python")
     assert (str(python.interpreter.path), python.version) == ("/usr/bin/python3", "3.13.9")
@@ -123,7 +123,7 @@ def test_languages_are_told_with_the_interpreters_and_packages_of_their_images()
     assert known.find("javascript").packages is None
 
 
-def test_what_an_image_has_not_or_cannot_tell_is_not_available_though_this_machine_has_it():
+def test_what_an_image_has_not_or_cannot_report_is_not_available_though_this_machine_has_it():
     known = as_found(SHIPPED, IMAGES)
     assert {language.name for language in known if language.available} == {"python", "javascript"}
     assert runner("bash", known).interpreter is None
@@ -131,7 +131,7 @@ def test_what_an_image_has_not_or_cannot_tell_is_not_available_though_this_machi
     assert not runner("bash", as_found(SHIPPED, mute)).available
 
 
-def test_packages_of_this_machine_are_not_told_for_the_image():
+def test_packages_of_this_machine_are_not_reported_for_the_image():
     here = Languages([replace(runner("python"), packages=as_found(SHIPPED, IMAGES).find("python").packages)])
     bare = {"python": replace(IMAGES["python"], pip=())}
     assert as_found(here, bare).find("python").packages is None

@@ -125,7 +125,7 @@ def test_closing_twice_is_closing(tmp_path: Path):
 
 
 @pytest.mark.parametrize("obstacle", ["a file in the folder's place", "a folder in the file's place"])
-def test_a_folder_that_cannot_be_used_is_told_with_what_to_do(tmp_path: Path, obstacle: str):
+def test_a_folder_that_cannot_be_used_is_reported_with_what_to_do(tmp_path: Path, obstacle: str):
     folder = tmp_path / "state"
     if obstacle.startswith("a file"):
         folder.write_text("")
@@ -139,7 +139,7 @@ def test_a_folder_that_cannot_be_used_is_told_with_what_to_do(tmp_path: Path, ob
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_this_account_may_not_write_is_told_with_what_to_do(tmp_path: Path):
+def test_a_folder_that_this_account_may_not_write_is_reported_with_what_to_do(tmp_path: Path):
     tmp_path.chmod(0o500)
     with pytest.raises(StartupError, match=r"Permission denied.*CODEX_STATE_DIR"):
         Ownership(tmp_path / "state").__enter__()

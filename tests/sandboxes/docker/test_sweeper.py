@@ -20,7 +20,7 @@ class Containers:
         self.labels: dict[str, dict[str, str]] = {}
         self.kept: set[str] = set()
         self.reachable = True
-        self.asked: Counter[str] = Counter()
+        self.requested: Counter[str] = Counter()
 
     async def containers(self, labels: list[str]) -> list[tuple[str, dict[str, str]]]:
         self._reach()
@@ -29,7 +29,7 @@ class Containers:
 
     async def remove(self, container: str) -> None:
         self._reach()
-        self.asked[container] += 1
+        self.requested[container] += 1
         if container in self.kept:
             raise EngineRefused(f"{container} is busy")
         self.labels.pop(container, None)
@@ -153,13 +153,13 @@ async def test_one_that_the_engine_keeps_does_not_keep_the_others(place, tmp_pat
     with pytest.raises(EngineRefused, match="is busy"):
         await place.sweeper.sweep()
     assert place.left == {"a", "b"}
-    assert place.engine.asked == {"a": 1, "b": 1, "c": 1}
+    assert place.engine.requested == {"a": 1, "b": 1, "c": 1}
     place.engine.kept = set()
     await place.sweeper.sweep()
     assert place.left == set()
 
 
-async def test_an_engine_that_cannot_be_reached_is_not_asked_for_each_container(place, tmp_path):
+async def test_an_engine_that_cannot_be_reached_is_not_requested_each_container(place, tmp_path):
     with Ownership(tmp_path) as other:
         place.put("its", of=other)
     place.engine.reachable = False

@@ -105,7 +105,7 @@ def test_a_kernel_that_does_not_count_swap_is_bounded_all_the_same(tmp_path):
     assert folders.written() == {"memory.max": str(64 * MIB), "pids.max": "8"}
 
 
-def test_version_2_tells_what_was_used_since_the_beginning(v2):
+def test_version_2_reports_what_was_used_since_the_beginning(v2):
     v2.say("cpu.stat", "usage_usec 250000\nuser_usec 200000\nsystem_usec 50000\n")
     v2.slot.begin()
     v2.say("cpu.stat", "usage_usec 1750000\nuser_usec 1600000\nsystem_usec 150000\n")
@@ -114,7 +114,7 @@ def test_version_2_tells_what_was_used_since_the_beginning(v2):
     assert v2.slot.usage() == CgroupUsage(1.5, 5 * MIB, 3)
 
 
-def test_version_1_tells_what_was_used_since_the_beginning(v1):
+def test_version_1_reports_what_was_used_since_the_beginning(v1):
     v1.say("cpuacct.usage", "1000000000\n")
     v1.slot.begin()
     v1.say("cpuacct.usage", "3500000000\n")
@@ -298,7 +298,7 @@ def test_version_1_is_found_with_shared_and_separate_controllers(kernel_says):
     assert cgroup._v2_parent() == []
 
 
-def test_a_host_without_the_controllers_is_told_which_are_missing(kernel_says):
+def test_a_host_without_the_controllers_is_shown_which_are_missing(kernel_says):
     kernel_says("32 25 0:28 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n", "2:pids:/\n0::/\n")
     with pytest.raises(CgroupsUnavailable, match="no cgroup controller memory, cpuacct"):
         open_tree()
@@ -336,7 +336,7 @@ def test_version_2_without_the_controllers_is_not_used(unified):
     assert cgroup._v2_parent() == []
 
 
-def test_cgroups_that_cannot_be_written_are_told_with_the_cure(monkeypatch, tmp_path):
+def test_cgroups_that_cannot_be_written_are_reported_with_the_cure(monkeypatch, tmp_path):
     monkeypatch.setattr(cgroup, "_v2_parent", lambda: [tmp_path / "missing"])
     with pytest.raises(CgroupsUnavailable, match=r"No such file.*missing.*Delegate=yes"):
         open_tree()

@@ -137,11 +137,11 @@ def test_unwanted_descriptors_are_closed():
             os.fstat(descriptor)
 
 
-async def test_an_exit_is_waited_for_as_long_as_was_asked(monkeypatch):
-    asked, timeout = [], asyncio.timeout
-    monkeypatch.setattr(asyncio, "timeout", lambda seconds: asked.append(seconds) or timeout(0))
+async def test_an_exit_is_waited_for_as_long_as_was_requested(monkeypatch):
+    requested, timeout = [], asyncio.timeout
+    monkeypatch.setattr(asyncio, "timeout", lambda seconds: requested.append(seconds) or timeout(0))
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
         pidfd = os.pidfd_open(process.pid)
         assert not await wait_for_exit(pidfd, 7.5)
         os.close(pidfd)
-    assert asked == [7.5]
+    assert requested == [7.5]

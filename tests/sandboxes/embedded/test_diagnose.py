@@ -1,4 +1,4 @@
-"""Each way in which a host refuses a level is told with its cure."""
+"""Each way in which a host refuses a level is reported with its cure."""
 
 import errno
 import tempfile
@@ -43,7 +43,7 @@ UBUNTU = replace(PLAIN, userns_clone="1", apparmor_restricts=True)
         (None, None, PLAIN, "codex-server doctor"),
     ],
 )
-def test_each_failure_is_told_with_its_cure(step, number, facts, cure):
+def test_each_failure_is_reported_with_its_cure(step, number, facts, cure):
     sentence = explain(LaunchFailed(step, number, "what the kernel said"), facts)
     cause, found, advice = sentence.partition(". To mend it: ")
     assert found
@@ -51,7 +51,7 @@ def test_each_failure_is_told_with_its_cure(step, number, facts, cure):
     assert cure in advice
 
 
-def test_a_container_is_not_told_to_change_apparmor_where_seccomp_forbids_it():
+def test_a_container_is_not_advised_to_change_apparmor_where_seccomp_forbids_it():
     facts = replace(UBUNTU, seccomp_filtered=True)
     assert "AppArmor" not in explain(LaunchFailed("namespaces", errno.EPERM, "no"), facts)
 

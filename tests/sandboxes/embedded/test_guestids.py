@@ -17,7 +17,7 @@ pytestmark = pytest.mark.unprivileged
 UID = 4321
 ACCOUNT = pwd.struct_passwd(("someone", "x", UID, 8765, "", "/", "/bin/sh"))
 OWN_ID = GuestIds((SINGLE_ID, UID, 1), (SINGLE_ID, 8765, 1), map_tool=False)
-ROOM_IDS = 16_384
+NAMESPACE_IDS = 16_384
 FIRST = 2_000_000_000 + os.getpid() % 10_000 * 2048 * 16
 """Blocks that no other run of these tests claims."""
 
@@ -105,14 +105,14 @@ def test_an_account_without_a_name_has_its_own_id_only(account, monkeypatch):
 
 
 def test_two_claims_never_overlap_and_a_freed_block_is_given_again(root):
-    wanted = f"{FIRST}:{ROOM_IDS + 3 * 2048 + 2047}"  # the rest is no whole block
+    wanted = f"{FIRST}:{NAMESPACE_IDS + 3 * 2048 + 2047}"  # the rest is no whole block
     claims = [claim_host_ids(wanted, 2048) for _ in range(3)]
     try:
         ranges = [range(ids.uid_map[1], ids.uid_map[1] + ids.uid_map[2]) for ids, _ in claims]
         assert len(set().union(*ranges)) == sum(map(len, ranges)) == 3 * 2048
-        lowest = FIRST + ROOM_IDS  # below are the ids of rooms: killing by uid may not reach them
+        lowest = FIRST + NAMESPACE_IDS  # below are the ids in namespaces: killing by uid may not reach them
         assert all(block.start >= lowest and block.stop <= lowest + 3 * 2048 for block in ranges)
-        assert FIRST_SLOT_ID + 2048 <= ROOM_IDS
+        assert FIRST_SLOT_ID + 2048 <= NAMESPACE_IDS
         with pytest.raises(OSError, match="every block of CODEX_GUEST_IDS is taken") as refused:
             claim_host_ids(wanted, 2048)
         assert refused.value.errno == errno.EADDRINUSE
@@ -125,11 +125,11 @@ def test_two_claims_never_overlap_and_a_freed_block_is_given_again(root):
 
 
 def test_a_refused_claim_leaves_no_descriptor(root):
-    _, lock = claim_host_ids(f"{FIRST}:{ROOM_IDS + 2048}", 5)
+    _, lock = claim_host_ids(f"{FIRST}:{NAMESPACE_IDS + 2048}", 5)
     with lock:
         before = os.listdir("/proc/self/fd")
         with pytest.raises(OSError, match="taken"):
-            claim_host_ids(f"{FIRST}:{ROOM_IDS + 2048}", 5)
+            claim_host_ids(f"{FIRST}:{NAMESPACE_IDS + 2048}", 5)
         assert os.listdir("/proc/self/fd") == before
 
 

@@ -1,4 +1,4 @@
-"""What a zygote is told about data packages: which interpreter it is, what it may read, which variables it has."""
+"""What a zygote is sent about data packages: which interpreter it is, what it may read, which variables it has."""
 
 import os
 import tempfile

@@ -162,7 +162,7 @@ async def test_a_number_whose_arming_was_cancelled_comes_back_and_nothing_of_it_
 
 async def test_closing_waits_for_an_arming_that_was_cancelled(backend, processes, python, monkeypatch):
     async def outlive() -> None:
-        """A zygote that goes on with what it was asked."""
+        """A zygote that goes on with what was requested."""
 
     processes.held = asyncio.Event()
     arming = asyncio.ensure_future(backend.arm(python))

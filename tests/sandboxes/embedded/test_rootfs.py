@@ -1,4 +1,4 @@
-"""The room's plan: nothing of the host is in it but what its policy names."""
+"""The guest root's plan: nothing of the host is in it but what its policy names."""
 
 import itertools
 import os
@@ -125,7 +125,7 @@ def test_the_devices_are_the_five_harmless_ones():
     assert all(target == source for _, target, source in entries("device"))
 
 
-def test_the_rooms_own_files_say_nothing_of_the_host():
+def test_the_guest_roots_own_files_say_nothing_of_the_host():
     files = {path: content for _, path, content in entries("file")}
     assert set(files) == {
         *(f"/etc/{name}" for name in ("passwd", "group", "hosts", "hostname", "nsswitch.conf", "resolv.conf")),
@@ -238,7 +238,7 @@ def entries_with_packages() -> list[tuple[str, ...]]:
     return [entry for entry in root_entries((WITH_PACKAGES, SYSTEM), SANDBOXES, 3) if entry not in bare]
 
 
-def test_python_programs_have_a_virtual_environment_of_the_room_s_own_making():
+def test_python_programs_have_a_virtual_environment_of_the_guest_root_s_own_making():
     assert [entry for entry in root_entries(LANGUAGES, SANDBOXES, 3) if entry[1].startswith("/opt/python3-")] == [
         ("file", "/opt/python3-packages/pyvenv.cfg", "home = /opt/python3/bin\ninclude-system-site-packages = false\n"),
         ("link", "/opt/python3-packages/bin/python3", "/opt/python3/bin/python3"),
@@ -282,8 +282,8 @@ def test_the_system_s_python_is_found_in_its_environment_too():
     assert ("/opt/python-packages/bin/python3.11", "/usr/bin/python3.11") in links
 
 
-def test_what_proc_tells_about_the_host_is_masked():
+def test_what_proc_reports_about_the_host_is_masked():
     """The list that container runtimes mask, as far as these files are there without a driver."""
-    told = {"cmdline", "config.gz", "diskstats", "kallsyms", "keys", "modules", "partitions", "swaps", "timer_list"}
-    assert {f"/proc/{name}" for name in told | {"bus", "fs", "irq"}} < set(rootfs.MASKS)
+    reported = {"cmdline", "config.gz", "diskstats", "kallsyms", "keys", "modules", "partitions", "swaps", "timer_list"}
+    assert {f"/proc/{name}" for name in reported | {"bus", "fs", "irq"}} < set(rootfs.MASKS)
     assert rootfs.MASKS["/proc/sys/kernel/random/boot_id"] == (rootfs.BOOT_ID, rootfs.BOOT_ID)

@@ -1,4 +1,4 @@
-"""A sandbox from the server's side, with a test in the place of its init: what is told, what is made of the answer."""
+"""A sandbox from the server's side, with a test in the place of its init: what is sent, what is made of the report."""
 
 import asyncio
 import json
@@ -55,7 +55,7 @@ def memfd(content: bytes) -> int:
 
 
 class Init:
-    """The far side of a slot. Its process is a real one, so that it can be killed."""
+    """The guest side of a slot. Its process is a real one, so that it can be killed."""
 
     def __init__(self) -> None:
         ours, self.channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -78,16 +78,16 @@ class Init:
         self.run = asyncio.ensure_future(self.sandbox.run(execution, language, sink_into(self.output, **keeps)))
         return self.run
 
-    async def hear(self) -> tuple[frames.Kind, dict[str, Any], list[int]]:
+    async def receive(self) -> tuple[frames.Kind, dict[str, Any], list[int]]:
         while True:
             try:
                 return frames.receive(self.channel)
             except BlockingIOError:
                 await asyncio.sleep(0)
 
-    async def hear_payload(self) -> tuple[dict[str, Any], bytes]:
+    async def receive_payload(self) -> tuple[dict[str, Any], bytes]:
         """The body of the RUN frame and the payload."""
-        kind, body, (payload,) = await self.hear()
+        kind, body, (payload,) = await self.receive()
         assert kind is frames.Kind.RUN
         content = os.pread(payload, 2**24, 0)
         os.close(payload)
@@ -96,7 +96,7 @@ class Init:
     async def answered(self, body: dict[str, Any], *descriptors: int, kind: frames.Kind = frames.Kind.RESULT) -> Ending:
         """What the server makes of ``body``."""
         run = self.start()
-        await self.hear_payload()
+        await self.receive_payload()
         frames.send(self.channel, kind, body, descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
@@ -134,16 +134,16 @@ async def init() -> Any:
 @pytest.mark.parametrize("language", [PYTHON, AGENT], ids=["fork", "agent"])
 async def test_an_execution_is_handed_over_whole_and_with_its_limits(init, language):
     init.start(EVERYTHING, language)
-    body, content = await init.hear_payload()
+    body, content = await init.receive_payload()
     packed = payload(EVERYTHING, language, ENVIRONMENT, [])
     assert decode(RunOrder, body) == run_order(LIMITS, language, packed, DEFAULTS)
     assert content == b"".join(packed.parts)
 
 
-async def test_a_command_is_told_with_the_guests_paths_and_a_mark_for_the_file(init):
+async def test_a_command_is_sent_with_the_guests_paths_and_a_mark_for_the_file(init):
     interpreter = Interpreter("python3", Path("/srv/py/bin/python3"), Path("/srv/py"))
     init.start(replace(CODE, args=("a b", "{program}")), replace(BASH, interpreter=interpreter))
-    body, content = await init.hear_payload()
+    body, content = await init.receive_payload()
     header = json.loads(content[: body["header_bytes"]])
     assert header["argv"] == ["/opt/python3/bin/python3", "/opt/runners/bash/start", "\0file", "a b", "{program}"]
     assert header["file"] == "main.sh"
@@ -188,7 +188,7 @@ async def test_a_huge_content_is_a_violation_and_is_not_read(init):
 
 async def test_bytes_that_are_no_frame_are_a_violation(init):
     run = init.start()
-    await init.hear_payload()
+    await init.receive_payload()
     init.channel.send(b"what is this")
     with pytest.raises(ProtocolViolation, match="broke the protocol"):
         await run
@@ -213,9 +213,9 @@ async def test_a_fault_out_of_shape_is_a_violation(init):
         await init.answered({"message": "x", "errno": None}, kind=frames.Kind.FAULT)
 
 
-async def test_a_death_that_nobody_asked_for_is_a_fault(init):
+async def test_a_death_that_nobody_requested_is_a_fault(init):
     run = init.start()
-    await init.hear_payload()
+    await init.receive_payload()
     init.die()
     with pytest.raises(SandboxFault, match="its outcome is unknown"):
         await run
@@ -238,7 +238,7 @@ async def test_a_word_before_the_run_means_that_it_died(init):
 
 async def test_output_and_input_pass_while_it_runs_and_what_came_last_is_kept(init):
     run = init.start(replace(CODE, stdin=b"for the program"))
-    await init.hear_payload()
+    await init.receive_payload()
     assert os.read(init.stdin, 100) == b"for the program"
     assert os.read(init.stdin, 100) == b""
     os.write(init.writers[Stream.STDOUT], b"out")
@@ -248,36 +248,36 @@ async def test_output_and_input_pass_while_it_runs_and_what_came_last_is_kept(in
     assert sorted(init.output) == [(Stream.STDERR, b"err"), (Stream.STDOUT, b"out")]
 
 
-async def test_a_flood_is_stopped_and_the_report_tells_why(init):
+async def test_a_flood_is_stopped_and_the_report_reports_why(init):
     run = init.start(keeps=False)
-    await init.hear_payload()
+    await init.receive_payload()
     os.write(init.writers[Stream.STDOUT], b"flood")
-    assert (await init.hear())[:2] == (frames.Kind.STOP, {})
+    assert (await init.receive())[:2] == (frames.Kind.STOP, {})
     frames.send(init.channel, frames.Kind.RESULT, KILLED | {"stop": "stop_requested"})
     assert (await run).status is Status.OUTPUT_EXCEEDED
 
 
 async def test_a_program_that_ended_by_itself_as_it_was_stopped_keeps_its_own_end(init):
     run = init.start(keeps=False)
-    await init.hear_payload()
+    await init.receive_payload()
     os.write(init.writers[Stream.STDOUT], b"flood")
-    await init.hear()
+    await init.receive()
     frames.send(init.channel, frames.Kind.RESULT, REPORT | {"exit_code": 3})
     ending = await run
     assert (ending.status, ending.stop) == (Status.FAILED, None)
 
 
-async def test_the_wall_time_is_told_to_an_init_that_listens(init):
+async def test_the_wall_time_is_sent_to_an_init_that_listens(init):
     run = init.start(replace(CODE, limits=replace(LIMITS, wall_seconds=0)))
-    await init.hear_payload()
-    assert (await init.hear())[0] is frames.Kind.STOP
+    await init.receive_payload()
+    assert (await init.receive())[0] is frames.Kind.STOP
     frames.send(init.channel, frames.Kind.RESULT, KILLED | {"stop": "stop_requested"})
     assert (await run).stop is Stop.WALL_TIME
 
 
-async def test_an_init_that_does_not_listen_is_killed_and_the_stop_is_still_told(init):
+async def test_an_init_that_does_not_listen_is_killed_and_the_stop_is_still_reported(init):
     run = init.start(replace(CODE, limits=replace(LIMITS, wall_seconds=0)))
-    await init.hear_payload()
+    await init.receive_payload()
     await asyncio.to_thread(init.process.wait, 30)
     init.channel.close()
     ending = await run
@@ -287,20 +287,20 @@ async def test_an_init_that_does_not_listen_is_killed_and_the_stop_is_still_told
 
 
 async def test_the_wall_time_is_all_that_a_program_gets(init, monkeypatch):
-    asked = timers_of(init.sandbox, monkeypatch)
+    requested = timers_of(init.sandbox, monkeypatch)
     init.start()
-    await init.hear_payload()
-    assert asked == [(LIMITS.wall_seconds, Stop.WALL_TIME)]
+    await init.receive_payload()
+    assert requested == [(LIMITS.wall_seconds, Stop.WALL_TIME)]
 
 
 @pytest.mark.parametrize(("confined", "seconds"), [(False, 0.25), (True, 5.0)])
-async def test_an_init_that_was_told_to_stop_has_a_moment_to_report(init, confined, seconds, tmp_path, monkeypatch):
-    asked = timers_of(init.sandbox, monkeypatch)
+async def test_an_init_that_is_to_stop_has_a_moment_to_report(init, confined, seconds, tmp_path, monkeypatch):
+    requested = timers_of(init.sandbox, monkeypatch)
     init.slot.folder = tmp_path / "slot" if confined else None
     init.start(replace(CODE, limits=replace(LIMITS, wall_seconds=0)))
-    await init.hear_payload()
-    await init.hear()
-    assert asked == [(0, Stop.WALL_TIME), (seconds,)]
+    await init.receive_payload()
+    await init.receive()
+    assert requested == [(0, Stop.WALL_TIME), (seconds,)]
 
 
 class Cgroup:
@@ -326,14 +326,14 @@ class Cgroup:
 async def test_processor_time_is_looked_at_when_all_of_it_can_be_used_up_and_not_in_a_frenzy(init, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     init.slot.cgroup = Cgroup(3.5, 7.3, 7.5, 7.5)
-    asked = timers_of(init.sandbox, monkeypatch)
+    requested = timers_of(init.sandbox, monkeypatch)
     run = init.start()
-    await init.hear_payload()
+    await init.receive_payload()
     assert init.slot.cgroup.limits == [LIMITS]
     for _ in range(3):
         init.sandbox._look_at_processor(LIMITS.cpu_seconds)
-    assert (await init.hear())[0] is frames.Kind.STOP
-    looks = [delay for delay, *args in asked if args == [LIMITS.cpu_seconds]]
+    assert (await init.receive())[0] is frames.Kind.STOP
+    looks = [delay for delay, *args in requested if args == [LIMITS.cpu_seconds]]
     assert looks == [7.5 / 4, 1.0, 0.1]
     frames.send(init.channel, frames.Kind.RESULT, KILLED | {"stop": "stop_requested"})
     assert (await run).stop is Stop.CPU_TIME
@@ -349,7 +349,7 @@ async def test_destroying_kills_the_init_and_frees_the_number_once(init):
 
 async def test_a_run_that_is_cancelled_leaves_no_descriptor_and_can_be_destroyed(init):
     run = init.start()
-    await init.hear_payload()
+    await init.receive_payload()
     run.cancel()
     with pytest.raises(asyncio.CancelledError):
         await run
@@ -382,9 +382,9 @@ async def test_a_slot_in_which_a_limit_was_passed_is_ended(init, changes):
 
 async def test_a_slot_whose_program_was_stopped_is_ended(init):
     run = init.start(keeps=False)
-    await init.hear_payload()
+    await init.receive_payload()
     os.write(init.writers[Stream.STDOUT], b"flood")
-    await init.hear()
+    await init.receive()
     frames.send(init.channel, frames.Kind.RESULT, REPORT)
     await run
     await init.sandbox.destroy()

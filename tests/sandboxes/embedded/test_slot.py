@@ -94,7 +94,7 @@ async def test_a_slot_that_kept_memory_of_the_program_before_is_not_used_again(f
         await far.slot.arm_again(SLOT_ORDER)
 
 
-async def test_a_fault_while_it_is_armed_again_tells_the_step(fars):
+async def test_a_fault_while_it_is_armed_again_reports_the_step(fars):
     far = fars()
     far.answer(frames.Kind.FAULT, 0, FAULT | {"message": "umount /tmp: Device or resource busy"})
     with pytest.raises(SandboxUnavailable, match="resource busy"):
@@ -155,9 +155,9 @@ async def test_a_slot_that_nobody_wants_is_ended_after_a_moment(fars, monkeypatc
 
 async def test_a_slot_that_stands_empty_is_kept_for_a_second(fars, monkeypatch):
     waiting = IdleSlots()
-    asked = timers_of(waiting, monkeypatch)
+    requested = timers_of(waiting, monkeypatch)
     waiting.put(fars().slot)
-    assert asked == [(1.0,)]
+    assert requested == [(1.0,)]
     await waiting.close()
 
 

@@ -66,7 +66,7 @@ async def test_a_dead_one_is_a_problem_until_another_is_launched(supervisor, lau
     assert supervisor.problem is None
 
 
-async def test_one_that_cannot_be_launched_is_told_and_tried_again(supervisor, launches):
+async def test_one_that_cannot_be_launched_is_reported_and_tried_again(supervisor, launches):
     launches.fails = True
     with pytest.raises(SandboxUnavailable, match="cannot be started: no memory"):
         await supervisor.zygote()

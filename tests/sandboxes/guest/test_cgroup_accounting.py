@@ -68,7 +68,7 @@ def test_time_is_counted_from_the_beginning_of_the_program_on(mounted):
     assert opened.cpu_seconds() == pytest.approx(3)
 
 
-def test_time_peak_and_kills_are_told(mounted):
+def test_time_peak_and_kills_are_reported(mounted):
     opened = CgroupAccounting.open()
     opened.begin()
     mounted.use_seconds(6)
@@ -82,7 +82,7 @@ def test_time_peak_and_kills_are_told(mounted):
         (("memory.peak", "max_usage_in_bytes"), "peak_memory_bytes"),
     ],
 )
-def test_what_the_engine_does_not_show_is_left_out_and_the_rest_told(mounted, endings, lost):
+def test_what_the_engine_does_not_show_is_left_out_and_the_rest_reported(mounted, endings, lost):
     for ending in endings:
         mounted.remove(ending)
     opened = CgroupAccounting.open()
@@ -104,7 +104,7 @@ def test_a_file_whose_first_line_is_empty_or_that_is_no_text_is_left_out(mounted
     assert "peak_memory_bytes" not in CgroupAccounting.open().counted()
 
 
-def test_where_nothing_is_mounted_nothing_is_told(tmp_path, monkeypatch):
+def test_where_nothing_is_mounted_nothing_is_reported(tmp_path, monkeypatch):
     for name in ("_V1", "_V2"):
         nowhere = dict.fromkeys(("cpu", "peak", "events"), tmp_path / "none")
         monkeypatch.setattr(cgroup_accounting, name, replace(getattr(cgroup_accounting, name), **nowhere))

@@ -82,11 +82,11 @@ def test_no_other_file_system_is_entered(way_to_open):
     assert opened(Path("/"), b"proc", os.O_RDONLY | os.O_DIRECTORY) == "EXDEV"
 
 
-def test_the_kernel_is_asked_for_every_promise_at_once(monkeypatch):
-    asked = []
-    monkeypatch.setattr(kernel, "syscall", lambda *words: asked.append(words) or 77)
+def test_the_kernel_is_requested_every_promise_at_once(monkeypatch):
+    requested = []
+    monkeypatch.setattr(kernel, "syscall", lambda *words: requested.append(words) or 77)
     assert kernel.open_beneath(5, b"a/b", os.O_RDONLY | os.O_NOFOLLOW) == 77
-    ((name, folder, path, how, size),) = asked
+    ((name, folder, path, how, size),) = requested
     assert (name, folder, path, size) == ("openat2", 5, b"a/b", 24)
     no_xdev, no_magiclinks, no_symlinks, beneath = 0x01, 0x02, 0x04, 0x08  # linux/openat2.h
     resolve = no_xdev | no_magiclinks | no_symlinks | beneath

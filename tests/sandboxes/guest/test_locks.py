@@ -47,7 +47,7 @@ def test_a_lock_that_is_let_go_in_its_middle_stays_at_both_ends(locks):
     assert locks.obstacle(FILE, Lock(BOB, READ, 20, 99)) == Lock(ADA, WRITE, 20, 99)
 
 
-def test_a_lock_changes_its_kind_for_the_bytes_that_are_asked_for_anew(locks):
+def test_a_lock_changes_its_kind_for_the_bytes_that_are_requested_anew(locks):
     locks.set(FILE, Lock(ADA, WRITE, 0, 99))
     locks.set(FILE, Lock(ADA, READ, 0, 49))
     assert locks.set(FILE, Lock(BOB, READ, 0, 49)) == 0
@@ -73,9 +73,9 @@ wishes = st.tuples(st.sampled_from([ADA, BOB]), st.sampled_from([READ, WRITE, NO
 
 
 @given(st.lists(wishes, max_size=20))
-def test_what_is_held_is_what_a_map_of_each_byte_would_hold(asked):
+def test_what_is_held_is_what_a_map_of_each_byte_would_hold(requested):
     locks, model = Locks(is_held=lambda owner, file: True), {ADA: {}, BOB: {}}
-    for owner, kind, (first, last) in asked:
+    for owner, kind, (first, last) in requested:
         others = model[BOB if owner == ADA else ADA]
         clash = kind != NONE and any(WRITE in (kind, others[at]) for at in range(first, last + 1) if at in others)
         assert (locks.set(FILE, Lock(owner, kind, first, last)) == errno.EAGAIN) is clash

@@ -1,4 +1,4 @@
-"""Farewells as the kernel tells them: real processes under the filter, no sandbox."""
+"""Exit notifications as the kernel sends them: real processes under the filter, no sandbox."""
 
 import os
 import select
@@ -39,7 +39,7 @@ class Speaker:
     listener: int
 
     def receives(self) -> notices.Notice:
-        """The farewell that it says next."""
+        """The exit notification that comes next."""
         while self.events() == select.POLLIN:
             if notice := notices.receive(self.listener):
                 return notice
@@ -81,7 +81,7 @@ def speaker(code: str) -> Iterator[Speaker]:
 
 
 @pytest.mark.parametrize("code", [0, 1, 7, 128, 137, 255])
-def test_a_farewell_tells_who_ends_with_which_code(code):
+def test_a_exit_notification_reports_who_ends_with_which_code(code):
     with speaker(f"os._exit(MARK | {code})") as one:
         notice = one.receives()
         assert (notice.caller, notice.code) == (one.process.pid, code)
@@ -105,7 +105,7 @@ def test_the_code_is_what_the_kernel_would_make_of_it():
         assert one.process.wait(10) == 9
 
 
-def test_a_thread_says_farewell_under_its_own_number():
+def test_a_thread_says_exit_notification_under_its_own_number():
     with speaker("threading.Thread(target=os._exit, args=(MARK | 3,)).start(); threading.Event().wait()") as one:
         notice = one.receives()
         assert (notice.caller != one.process.pid, notice.code) == (True, 3)
@@ -124,7 +124,7 @@ def test_an_exit_notification_is_held_until_death_once_it_is_received():
         assert one.process.wait(10) == -signal.SIGKILL
 
 
-def test_a_farewell_that_a_signal_withdrew_is_said_again():
+def test_a_exit_notification_that_a_signal_withdrew_is_said_again():
     code = "signal.signal(signal.SIGUSR1, lambda *_: None); signal.siginterrupt(signal.SIGUSR1, False); "
     with speaker(code + "os._exit(MARK | 4)") as one:
         assert one.events() == select.POLLIN
@@ -196,7 +196,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="without no-new-privileges only root may load a filter")
 @pytest.mark.parametrize("code", ["sys.exit(3)", "os.fork() and sys.exit(3)", "os._exit(0x62796500 | 3)"])
-def test_a_server_below_another_listener_waits_for_its_programs_and_tells_the_same(code):
+def test_a_server_below_another_listener_waits_for_its_programs_and_reports_the_same(code):
     run = ["-m", "codex_server", "run", "--min-isolation", "namespaces", "-c", "import os, sys\n" + code]
     result = subprocess.run(
         [sys.executable, "-c", UNDER_ANOTHER_LISTENER, *run],

@@ -23,7 +23,7 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
         process.communicate(b"\n")
 
 
-def test_the_children_of_every_thread_are_told(child: subprocess.Popen[bytes]) -> None:
+def test_the_children_of_every_thread_are_reported(child: subprocess.Popen[bytes]) -> None:
     started: list[subprocess.Popen[bytes]] = []
     ready, done = threading.Event(), threading.Event()
 

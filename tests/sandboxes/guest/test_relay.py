@@ -46,7 +46,7 @@ class Between:
         self._stderr_end, self.stderr = os.pipe()
         self._open = {self.stdin, self.stdout, self.stderr}
         self._frames = stream.Unpacker(64 * MIB)
-        self._heard: list[stream.Frame] = []
+        self._received: list[stream.Frame] = []
 
     def arm(self) -> None:
         """Say READY, as an init does, with the other ends of the program's streams."""
@@ -54,9 +54,9 @@ class Between:
         frames.send(self.init, frames.Kind.READY, {}, ends)
         for end in ends:
             os.close(end)
-        assert self.hear()[:2] == (frames.Kind.READY, {})
+        assert self.receive()[:2] == (frames.Kind.READY, {})
 
-    def tell(self, kind: frames.Kind, body: dict[str, Any], content: bytes = b"") -> None:
+    def send(self, kind: frames.Kind, body: dict[str, Any], content: bytes = b"") -> None:
         """As the server."""
         assert self.process.stdin
         left = memoryview(stream.pack(kind, body, content))
@@ -66,21 +66,21 @@ class Between:
     def run(self, payload: bytes = b"code", stdin: bytes = b"") -> bytes:
         """Hand an execution over; what the init finds in its memfd."""
         order = encode(replace(RUN_ORDER, payload_bytes=len(payload)))
-        self.tell(frames.Kind.RUN, order, payload + stdin)
+        self.send(frames.Kind.RUN, order, payload + stdin)
         kind, body, (memfd,) = frames.receive(self.init)
         assert (kind, body) == (frames.Kind.RUN, order)
         with open(memfd, "rb") as file:
             file.seek(0)
             return file.read()
 
-    def hear(self) -> stream.Frame:
+    def receive(self) -> stream.Frame:
         """The next frame that comes to the server."""
         assert self.process.stdout
-        while not self._heard:
+        while not self._received:
             data = self.process.stdout.read(2**16)
             assert data, f"the relay ended with {self.process.wait(30)}"
-            self._heard += self._frames.feed(data)
-        return self._heard.pop(0)
+            self._received += self._frames.feed(data)
+        return self._received.pop(0)
 
     def report(self, body: dict[str, Any], *contents: bytes) -> None:
         """As the init."""
@@ -133,7 +133,7 @@ def test_a_large_input_waits_for_a_program_that_reads_slowly_and_all_else_goes_o
     payload, stdin = os.urandom(3 * MIB), os.urandom(3 * MIB)
     assert between.run(payload, stdin) == payload
     os.write(between.stdout, b"not read yet")
-    assert between.hear() == (frames.Kind.STDOUT, {}, b"not read yet")
+    assert between.receive() == (frames.Kind.STDOUT, {}, b"not read yet")
     assert read_to_end(between.stdin) == stdin
 
 
@@ -141,15 +141,15 @@ def test_an_input_that_nobody_reads_is_dropped(between):
     between.close(between.stdin)
     between.run(stdin=bytes(MIB))
     os.write(between.stdout, b"goes on")
-    assert between.hear() == (frames.Kind.STDOUT, {}, b"goes on")
+    assert between.receive() == (frames.Kind.STDOUT, {}, b"goes on")
 
 
 def test_output_comes_as_it_is_printed_each_with_its_stream(between):
     between.run()
     os.write(between.stdout, b"out")
-    assert between.hear() == (frames.Kind.STDOUT, {}, b"out")
+    assert between.receive() == (frames.Kind.STDOUT, {}, b"out")
     os.write(between.stderr, b"err")
-    assert between.hear() == (frames.Kind.STDERR, {}, b"err")
+    assert between.receive() == (frames.Kind.STDERR, {}, b"err")
 
 
 def test_what_stands_in_the_pipes_at_the_end_comes_before_the_report(between):
@@ -157,34 +157,34 @@ def test_what_stands_in_the_pipes_at_the_end_comes_before_the_report(between):
     os.write(between.stdout, b"o" * 60_000)
     os.write(between.stderr, b"e" * 60_000)
     between.report({"exit_code": 0})
-    heard = {frames.Kind.STDOUT: b"", frames.Kind.STDERR: b""}
-    while (frame := between.hear())[0] is not frames.Kind.RESULT:
-        heard[frame[0]] += frame[2]
+    received = {frames.Kind.STDOUT: b"", frames.Kind.STDERR: b""}
+    while (frame := between.receive())[0] is not frames.Kind.RESULT:
+        received[frame[0]] += frame[2]
     assert frame == (frames.Kind.RESULT, {"exit_code": 0}, b"")
-    assert heard == {frames.Kind.STDOUT: b"o" * 60_000, frames.Kind.STDERR: b"e" * 60_000}
+    assert received == {frames.Kind.STDOUT: b"o" * 60_000, frames.Kind.STDERR: b"e" * 60_000}
 
 
 def test_a_stream_that_the_program_closes_ends_nothing_else(between):
     between.run()
     between.close(between.stdout)
     os.write(between.stderr, b"still here")
-    assert between.hear() == (frames.Kind.STDERR, {}, b"still here")
+    assert between.receive() == (frames.Kind.STDERR, {}, b"still here")
     between.report({"exit_code": 0})
-    assert between.hear() == (frames.Kind.RESULT, {"exit_code": 0}, b"")
+    assert between.receive() == (frames.Kind.RESULT, {"exit_code": 0}, b"")
 
 
 def test_the_content_of_kept_files_comes_beside_the_report_in_order(between):
     between.run()
     between.report({"files": [["a", 3], ["b", 2]]}, b"aaa", b"bb")
-    assert between.hear() == (frames.Kind.RESULT, {"files": [["a", 3], ["b", 2]]}, b"aaabb")
+    assert between.receive() == (frames.Kind.RESULT, {"files": [["a", 3], ["b", 2]]}, b"aaabb")
 
 
 def test_a_stop_comes_to_init_and_a_fault_to_the_server(between):
     between.run()
-    between.tell(frames.Kind.STOP, {})
+    between.send(frames.Kind.STOP, {})
     assert frames.receive(between.init) == (frames.Kind.STOP, {}, [])
     frames.send(between.init, frames.Kind.FAULT, {"step": "worker", "message": "x"})
-    assert between.hear() == (frames.Kind.FAULT, {"step": "worker", "message": "x"}, b"")
+    assert between.receive() == (frames.Kind.FAULT, {"step": "worker", "message": "x"}, b"")
 
 
 def test_a_stop_that_crosses_the_report_does_not_lose_it(between):
@@ -192,8 +192,8 @@ def test_a_stop_that_crosses_the_report_does_not_lose_it(between):
     os.write(between.stdout, b"o" * 128 * 1024)  # more than anybody reads now: the relay waits
     between.report({"exit_code": 0})
     between.init.shutdown(socket.SHUT_RDWR)
-    between.tell(frames.Kind.STOP, {})
-    while (frame := between.hear())[0] is frames.Kind.STDOUT:
+    between.send(frames.Kind.STOP, {})
+    while (frame := between.receive())[0] is frames.Kind.STDOUT:
         pass
     assert frame == (frames.Kind.RESULT, {"exit_code": 0}, b"")
     assert between.process.wait(30) == 0
@@ -206,7 +206,7 @@ def test_a_program_that_writes_byte_by_byte_does_not_cost_a_frame_for_each(betwe
         os.write(between.stdout, b"x")
         pause.wait(0.0001)  # so that the relay finds each byte by itself
     while sum(map(len, frames)) < 1000:
-        frames.append(between.hear()[2])
+        frames.append(between.receive()[2])
     assert len(frames) < 500
 
 
@@ -217,7 +217,7 @@ def test_it_ends_with_the_server_and_the_whole_container_with_it(between):
     assert between.process.wait(30) == 0
 
 
-def test_it_ends_with_a_server_that_hears_no_more(between):
+def test_it_ends_with_a_server_that_receives_no_more(between):
     between.run()
     assert between.process.stdout
     between.process.stdout.close()

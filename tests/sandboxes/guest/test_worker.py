@@ -67,7 +67,7 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def confined() -> dict[str, Any]:
-    """What a confined process tells of itself; where this is root, it had groups and has taken a uid."""
+    """What a confined process reports of itself; where this is root, it had groups and has taken a uid."""
     facts = (UID if os.geteuid() == 0 else 0, GROUPS, LIMITS)
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, json.dumps(facts)],
@@ -78,9 +78,9 @@ def confined() -> dict[str, Any]:
         cwd=Path(worker.__file__).parents[3],
     )
     assert (done.returncode, done.stderr) == (0, "")
-    boundary, _, told = done.stdout.partition(" ")
+    boundary, _, reported = done.stdout.partition(" ")
     assert boundary == "boundary"
-    answer: dict[str, Any] = json.loads(told)
+    answer: dict[str, Any] = json.loads(reported)
     return answer
 
 

@@ -111,7 +111,7 @@ class Collected:
         self.unlisted: int = self.listing.unlisted
 
 
-def test_the_files_are_written_and_the_worker_is_told_where_its_program_is(root):
+def test_the_files_are_written_and_the_worker_receives_where_its_program_is(root):
     files = {"main.sh": b"echo hi", "data/deep/er.bin": bytes(range(256)) * 700, "data/empty": b""}
     request, written = fill(root, files, argv=["/bin/bash", "\0file", "x"], args=["1"], env={"A": "b"})
     for path, content in files.items():
@@ -233,7 +233,7 @@ def test_when_not_all_fit_figures_come_first_and_then_the_smallest(root):
     assert len(alone.files) == 13
 
 
-def test_figures_alone_may_take_all_the_room(root):
+def test_figures_alone_may_take_all_the_space(root):
     for number in range(4):
         (root / f"{number}.png").write_bytes(b"x" * 240)
     assert len(Collected(root, total=1000).files) == 4
@@ -259,7 +259,7 @@ def test_which_files_come_back_does_not_depend_on_the_order_in_which_the_kernel_
     assert first.unlisted == 8  # 22 are at the top, 13 of the 20 in a/ are looked at, and b/ is not
 
 
-def test_what_was_left_in_the_folder_for_temporary_files_is_told_of_and_hidden_caches_are_not(root):
+def test_what_was_left_in_the_folder_for_temporary_files_is_reported_of_and_hidden_caches_are_not(root):
     temp = root.parent / "temp"
     (temp / ".cache").mkdir(parents=True)
     (temp / "deep").mkdir()
@@ -342,7 +342,7 @@ def test_a_path_too_long_for_the_kernel_is_left_out_with_the_reason(root):
         (b"...", "..."),
     ],
 )
-def test_strange_names_are_told_as_text(root, name, shown):
+def test_strange_names_are_reported_as_text(root, name, shown):
     Path(os.fsdecode(os.fsencode(root) + b"/" + name)).write_bytes(b"content")
     assert Collected(root).files == {shown: b"content"}
 
@@ -455,11 +455,11 @@ def hostile(tree: dict[bytes, Any]) -> Iterator[tuple[Path, int]]:
 
 @settings(max_examples=examples(80))
 @given(st.dictionaries(NAMES, TREES, max_size=6), st.integers(0, 50), st.integers(0, 200))
-def test_a_hostile_tree_is_told_whole_and_nothing_outside_it_is_read(tree, one, total):
+def test_a_hostile_tree_is_reported_whole_and_nothing_outside_it_is_read(tree, one, total):
     with hostile(tree) as (root, count):
         back = Collected(root, one=one, total=total)
-    told = [*back.listing.files, *back.listing.skipped]
-    assert len(told) + back.unlisted == count
+    reported = [*back.listing.files, *back.listing.skipped]
+    assert len(reported) + back.unlisted == count
     assert len(back.content) <= total
     assert all(size <= one for _, size in back.listing.files)
     assert SECRET not in back.content

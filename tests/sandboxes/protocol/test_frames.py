@@ -87,11 +87,11 @@ def test_each_kind_of_wrong_frame_is_refused_with_its_reason(data, complaint):
 
 
 def test_a_frame_at_the_bound_is_sent_and_one_above_it_is_refused(pair):
-    room = frames.MAX_FRAME - len(frames.encode(frames.Kind.RUN, {"a": ""}))
-    frames.send(pair[0], frames.Kind.RUN, {"a": "x" * room})
-    assert len(frames.receive(pair[1])[1]["a"]) == room
+    space = frames.MAX_FRAME - len(frames.encode(frames.Kind.RUN, {"a": ""}))
+    frames.send(pair[0], frames.Kind.RUN, {"a": "x" * space})
+    assert len(frames.receive(pair[1])[1]["a"]) == space
     with pytest.raises(frames.BadFrame, match=f"RUN frame of {frames.MAX_FRAME + 1} bytes"):
-        frames.send(pair[0], frames.Kind.RUN, {"a": "x" * (room + 1)})
+        frames.send(pair[0], frames.Kind.RUN, {"a": "x" * (space + 1)})
     with pytest.raises(BlockingIOError):
         frames.receive(pair[1])
 
@@ -147,7 +147,7 @@ def test_frames_keep_their_borders(pair):
     assert [frames.receive(pair[1])[1]["n"] for _ in range(3)] == [0, 1, 2]
 
 
-def test_what_was_said_before_the_end_is_heard_then_the_end(pair):
+def test_what_was_said_before_the_end_is_received_then_the_end(pair):
     frames.send(pair[1], frames.Kind.RESULT, {"exit_code": 0})
     pair[1].close()
     assert frames.receive(pair[0])[0] is frames.Kind.RESULT
@@ -155,7 +155,7 @@ def test_what_was_said_before_the_end_is_heard_then_the_end(pair):
         frames.receive(pair[0])
 
 
-def test_what_was_said_by_one_who_died_with_our_words_unread_is_still_heard(pair):
+def test_what_was_said_by_one_who_died_with_our_words_unread_is_still_received(pair):
     frames.send(pair[1], frames.Kind.RESULT, {"exit_code": 0})
     frames.send(pair[0], frames.Kind.STOP, {})
     pair[1].close()  # the kernel now answers ECONNRESET first

@@ -1,4 +1,4 @@
-"""What an init is told of an execution."""
+"""What an init receives of an execution."""
 
 import json
 from dataclasses import replace
@@ -9,7 +9,7 @@ from codex_server.sandboxes.protocol.payload import FILE_MARK, Payload, payload,
 from tests.sandboxes.executions import AGENT, BASH, CODE, DEFAULTS, ENVIRONMENT, EVERYTHING, LIMITS, PYTHON, RUN_ORDER
 
 
-def test_the_limits_of_the_execution_and_the_terms_of_the_server_are_told():
+def test_the_limits_of_the_execution_and_the_terms_of_the_server_are_reported():
     packed = Payload([bytes(17), b"code"], 17)
     assert run_order(replace(LIMITS, memory_bytes=2**26), PYTHON, packed, DEFAULTS) == RUN_ORDER
 
@@ -36,9 +36,9 @@ def test_the_payload_is_a_header_then_the_code_then_each_file():
 def test_the_arguments_stand_behind_the_command_as_they_came():
     execution = replace(CODE, args=("a b", "{program}", FILE_MARK))
     (header, *_), _ = payload(execution, BASH, ENVIRONMENT, ["/bin/bash", FILE_MARK])
-    told = json.loads(header)
-    assert told["argv"] == ["/bin/bash", "\0file", "a b", "{program}", "\0file"]
-    assert told["args"] == ["a b", "{program}", "\0file"]
+    reported = json.loads(header)
+    assert reported["argv"] == ["/bin/bash", "\0file", "a b", "{program}", "\0file"]
+    assert reported["args"] == ["a b", "{program}", "\0file"]
 
 
 @pytest.mark.parametrize(

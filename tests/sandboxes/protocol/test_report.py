@@ -1,4 +1,4 @@
-"""What is made of an init's report: the ending that it tells, or a refusal."""
+"""What is made of an init's report: the ending that it reports, or a refusal."""
 
 import math
 from datetime import UTC, datetime
@@ -71,9 +71,9 @@ def test_an_end_that_nobody_requested_is_a_violation_at_all():
         read(KILLED | {"stop": "stop_requested"})
 
 
-@pytest.mark.parametrize(("told", "stop"), [(None, None), ("cpu_time", Stop.CPU_TIME), ("memory", Stop.MEMORY)])
-def test_what_init_tells_of_itself_is_kept_although_it_was_also_requested(told: str | None, stop: Stop | None):
-    assert read(KILLED | {"stop": told}, requested=Stop.OUTPUT).stop is stop
+@pytest.mark.parametrize(("reported", "stop"), [(None, None), ("cpu_time", Stop.CPU_TIME), ("memory", Stop.MEMORY)])
+def test_what_init_reports_of_itself_is_kept_although_it_was_also_requested(reported: str | None, stop: Stop | None):
+    assert read(KILLED | {"stop": reported}, requested=Stop.OUTPUT).stop is stop
 
 
 WRONG: list[dict[str, Any]] = [
@@ -164,7 +164,7 @@ JUNK = st.recursive(
     st.dictionaries(st.sampled_from(sorted(REPORT)), JUNK, max_size=4),
     st.sampled_from([None, Stop.WALL_TIME]),
 )
-def test_any_report_is_an_ending_that_can_be_told_or_a_violation(changes: dict[str, Any], requested: Stop | None):
+def test_any_report_is_an_ending_that_can_be_reported_or_a_violation(changes: dict[str, Any], requested: Stop | None):
     try:
         ending = read(REPORT | changes, requested=requested)
     except ProtocolViolation:
@@ -177,7 +177,7 @@ def test_any_report_is_an_ending_that_can_be_told_or_a_violation(changes: dict[s
     assert all(isinstance(file.path, str) and isinstance(file.reason, str) for file in ending.skipped_files)
 
 
-def test_what_nobody_counted_of_a_program_that_was_killed_with_its_init_is_not_told_as_nothing():
+def test_what_nobody_counted_of_a_program_that_was_killed_with_its_init_is_not_reported_as_nothing():
     ending = ending_without_report(BEGAN, 1.5, Stop.WALL_TIME)
     assert (ending.signal, ending.wall_seconds) == (9, 1.5)
     assert (ending.cpu_seconds, ending.peak_memory_bytes) == (None, None)

@@ -54,11 +54,11 @@ def test_lengths_up_to_the_bounds_are_waited_for_and_above_them_refused_at_once(
             list(stream.Unpacker(MOST).feed(struct.pack(">II", *lengths)))
 
 
-def test_frames_before_a_bad_one_are_told():
-    told = stream.Unpacker(MOST).feed(stream.pack(frames.Kind.STOP, {}) + struct.pack(">II", 0, MOST + 1))
-    assert next(told) == (frames.Kind.STOP, {}, b"")
+def test_frames_before_a_bad_one_are_reported():
+    reported = stream.Unpacker(MOST).feed(stream.pack(frames.Kind.STOP, {}) + struct.pack(">II", 0, MOST + 1))
+    assert next(reported) == (frames.Kind.STOP, {}, b"")
     with pytest.raises(frames.BadFrame):
-        next(told)
+        next(reported)
 
 
 def test_a_body_that_is_too_large_is_refused_by_its_sender():

@@ -90,7 +90,7 @@ def test_the_kernel_refuses_every_call_of_the_groups_as_promised(policy):
 
 
 TRIED = [
-    # the call, its arguments, the answer in the room
+    # the call, its arguments, the answer in namespaces
     ("socket", (16, 3, 0), 0),  # NETLINK_ROUTE
     ("socket", (16, 3, 6), errno.EPROTONOSUPPORT),  # NETLINK_XFRM
     ("socket", (16, 3, 1 << 32 | 16), errno.EPROTONOSUPPORT),  # NETLINK_GENERIC
@@ -229,7 +229,7 @@ ONLY_IN_THE_ROOM = """
 
 
 @linux_here
-def test_python_works_in_the_room():
+def test_python_works_in_the_guest_root():
     assert python(NAMESPACES, PYTHON_AT_WORK + ONLY_IN_THE_ROOM + "    print('done')\n") == "done\n"
 
 
@@ -269,7 +269,7 @@ const request = () => new Promise((done) => {
 
 
 @linux_here
-def test_node_works_in_the_room():
+def test_node_works_in_the_guest_root():
     done = under(NAMESPACES, node(), "-e", NODE_AT_WORK, WITH_NETWORK="1")
     assert (done.stdout, done.stderr, done.returncode) == ("42 child text served\n", "", 0)
 

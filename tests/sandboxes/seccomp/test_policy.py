@@ -71,7 +71,7 @@ def test_no_call_is_refused_twice_and_every_group_says_why(policy):
     assert all(len(entry.reason) > 20 for entry in (*policy.groups, *policy.rules))
 
 
-def test_no_rule_of_the_room_is_shadowed_by_a_group():
+def test_no_rule_of_the_guest_side_is_shadowed_by_a_group():
     assert [rule.call for rule in NAMESPACES.rules if rule.call in NAMESPACES.refused] == []
 
 
@@ -208,7 +208,7 @@ def test_each_policy_refuses_all_that_the_weaker_one_refuses(call, arguments):
         assert sorted(refused) == refused
 
 
-def asked(policy: Policy, call: str, *arguments: int) -> int:
+def requested(policy: Policy, call: str, *arguments: int) -> int:
     return policy.verdict(call, (*arguments, 0, 0, 0, 0, 0, 0)[:6])
 
 
@@ -252,7 +252,7 @@ REFUSED_COMMANDS = [
 @by_name
 @pytest.mark.parametrize(("call", "arguments", "answer"), [row[:3] for row in REFUSED_COMMANDS], ids=lambda _: "")
 def test_a_command_that_reaches_what_others_have_is_refused(policy, call, arguments, answer):
-    assert asked(policy, call, *arguments) in ({answer} if call not in policy.refused else {policy.refused[call]})
+    assert requested(policy, call, *arguments) in ({answer} if call not in policy.refused else {policy.refused[call]})
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_a_command_that_reaches_what_others_have_is_refused(policy, call, argume
 )
 def test_a_command_that_changes_only_what_is_ones_own_is_allowed(call, arguments):
     wanted = errno.ENOPROTOOPT if arguments == (3, 1, 41) else 0  # an option of another level
-    assert asked(NAMESPACES, call, *arguments) == wanted
+    assert requested(NAMESPACES, call, *arguments) == wanted
 
 
 @pytest.mark.parametrize(
@@ -304,29 +304,29 @@ def test_what_a_multiplexer_does_not_list_is_refused(call, argument, allowed, ot
 def test_a_socket_option_is_allowed_at_its_own_level_alone(level, option):
     listed = dict(multiplexers.SETSOCKOPT.values()).get(level, {})
     allowed = option in listed.values()
-    assert (asked(NAMESPACES, "setsockopt", 3, level, option) == 0) is allowed
+    assert (requested(NAMESPACES, "setsockopt", 3, level, option) == 0) is allowed
 
 
 def test_where_the_hosts_own_inodes_are_shown_there_are_no_locks_and_no_watches():
     for command in multiplexers.FCNTL_LOCKS.values():
-        assert asked(NAMESPACES_WITHOUT_OVERLAY, "fcntl", 3, command) == errno.EPERM
-        assert asked(NAMESPACES, "fcntl", 3, command) == 0
-    assert asked(NAMESPACES_WITHOUT_OVERLAY, "fcntl", 3, 1030) == 0
-    assert asked(NAMESPACES_WITHOUT_OVERLAY, "flock", 3, 2) == errno.ENOSYS
-    assert asked(NAMESPACES_WITHOUT_OVERLAY, "inotify_add_watch", 3) == errno.EPERM
+        assert requested(NAMESPACES_WITHOUT_OVERLAY, "fcntl", 3, command) == errno.EPERM
+        assert requested(NAMESPACES, "fcntl", 3, command) == 0
+    assert requested(NAMESPACES_WITHOUT_OVERLAY, "fcntl", 3, 1030) == 0
+    assert requested(NAMESPACES_WITHOUT_OVERLAY, "flock", 3, 2) == errno.ENOSYS
+    assert requested(NAMESPACES_WITHOUT_OVERLAY, "inotify_add_watch", 3) == errno.EPERM
 
 
 @pytest.mark.parametrize("policy", [CONFINED, CONFINED_OWN_UID], ids=lambda policy: policy.name)
 def test_on_the_hosts_own_files_there_are_no_locks_and_on_its_processes_no_descriptors(policy):
-    assert (asked(policy, "flock", 3, 2), asked(NAMESPACES, "flock", 3, 2)) == (errno.ENOSYS, 0)
-    assert (asked(policy, "pidfd_open", 1), asked(NAMESPACES, "pidfd_open", 1)) == (errno.EPERM, 0)
+    assert (requested(policy, "flock", 3, 2), requested(NAMESPACES, "flock", 3, 2)) == (errno.ENOSYS, 0)
+    assert (requested(policy, "pidfd_open", 1), requested(NAMESPACES, "pidfd_open", 1)) == (errno.EPERM, 0)
 
 
 def test_where_guests_share_a_uid_every_way_to_a_files_mode_or_times_is_refused_or_held():
     ways = {call for call in KNOWN if re.search("chmod|utime|file_setattr", call)}
     held = {held.call for held in notices.ATTRIBUTES}
     for call in ways:
-        assert (asked(CONFINED, call) == errno.EPERM) is (call not in held), call
+        assert (requested(CONFINED, call) == errno.EPERM) is (call not in held), call
 
 
 def test_a_condition_stands_on_another_argument_than_the_rule():

@@ -28,7 +28,7 @@ CALLED = {
     "sethostname": r"socket\.sethostname\(",
     "prlimit64": r"resource\.prlimit\(",
 }
-"""How the room's code makes a call; the others go by name through ``syscall``."""
+"""How the guest side's code makes a call; the others go by name through ``syscall``."""
 
 NEVER = (
     "ptrace process_vm_readv process_vm_writev pidfd_getfd kcmp perf_event_open keyctl add_key request_key "
@@ -44,12 +44,12 @@ def test_the_file_beside_compose_is_the_table():
 
 
 @pytest.mark.parametrize("call", sorted(GRANTED))
-def test_what_is_granted_is_called_by_the_room(call: str):
+def test_what_is_granted_is_called_by_the_guest_side(call: str):
     source = "\n".join(file.read_text() for file in FOLDER.glob("*.py"))
     assert re.search(CALLED.get(call, rf'\bsyscall\(\s*"{call}"'), source), call
 
 
-def test_every_call_that_the_room_makes_by_number_is_allowed():
+def test_every_call_that_the_guest_side_makes_by_number_is_allowed():
     named = {*kernel._NUMBERS["x86_64"], *kernel._NUMBERS["aarch64"], *kernel._COMMON_NUMBERS}
     assert {call: SERVER.verdict(call, NOTHING) for call in named} == dict.fromkeys(named, 0)
 

@@ -64,7 +64,7 @@ async def test_a_sandbox_that_died_waiting_runs_nothing() -> None:
     assert backend.executions == []
 
 
-async def test_arming_and_running_fail_as_often_as_they_are_told() -> None:
+async def test_arming_and_running_fail_as_often_as_they_are_set_to() -> None:
     backend = FakeBackend()
     backend.arms_that_fail, backend.runs_that_find_death = 1, 1
     with pytest.raises(SandboxUnavailable):
@@ -122,18 +122,18 @@ async def test_a_sink_that_has_enough_stops_the_script() -> None:
 
 
 async def test_a_word_that_is_not_known_fails_like_a_program_and_says_why() -> None:
-    backend, told = FakeBackend(), []
+    backend, reported = FakeBackend(), []
     sandbox = await backend.arm(PYTHON)
 
     def listen(stream: Stream, chunk: bytes) -> bool:
-        told.append((stream, chunk))
+        reported.append((stream, chunk))
         return True
 
     ending = await sandbox.run(Execution("exe_1", "python", "dance"), PYTHON, listen)
-    assert (ending.exit_code, told) == (2, [(Stream.STDERR, b"the fake does not know the word 'dance'\n")])
+    assert (ending.exit_code, reported) == (2, [(Stream.STDERR, b"the fake does not know the word 'dance'\n")])
 
 
-async def test_the_backend_tells_of_itself() -> None:
+async def test_the_backend_reports_of_itself() -> None:
     async with FakeBackend() as backend:
         assert backend.isolation.level is IsolationLevel.FULL
         assert backend.problem() is None
