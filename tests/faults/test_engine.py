@@ -185,7 +185,7 @@ async def settled(condition: Callable[[], bool]) -> None:
 
 def places_free(here: Here) -> int:
     """How many sandboxes could be made: one uid for each."""
-    return len(here.backend._free_uids)
+    return len(here.backend._starter.free_uids)
 
 
 async def assert_well(here: Here, engine: Dockerd) -> None:

@@ -3,10 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import secrets
-from collections import deque
-from collections.abc import AsyncIterator
-from functools import partial
 from typing import TypeVar
 
 from codex_server.errors import IsolationTooWeak, SandboxUnavailable, StartupError
@@ -15,13 +11,7 @@ from codex_server.limits import MOST_PENDING_SIGNALS
 from codex_server.sandboxes.arming import Arming
 from codex_server.sandboxes.base import Backend, Isolation, IsolationLevel, Sandbox
 from codex_server.sandboxes.docker.attachment import Attachment
-from codex_server.sandboxes.docker.container import (
-    OWN_MEMORY_BYTES,
-    OWN_MEMORY_BYTES_PRELOADED,
-    TASKS_OF_INIT,
-    ContainerPlan,
-    container_config,
-)
+from codex_server.sandboxes.docker.container import OWN_MEMORY_BYTES, OWN_MEMORY_BYTES_PRELOADED, TASKS_OF_INIT
 from codex_server.sandboxes.docker.engine import Engine, EngineError, EngineFacts, EngineRefused, NoSuchImage
 from codex_server.sandboxes.docker.images import (
     GUEST_CODE,
@@ -35,7 +25,8 @@ from codex_server.sandboxes.docker.images import (
     runners_with_images,
 )
 from codex_server.sandboxes.docker.ownership import Ownership
-from codex_server.sandboxes.docker.sandbox import Container, DockerSandbox
+from codex_server.sandboxes.docker.sandbox import DockerSandbox
+from codex_server.sandboxes.docker.starter import ContainerStarter, removed_on_failure
 from codex_server.sandboxes.docker.sweeper import Sweeper
 from codex_server.sandboxes.environment import ABSENT, guest_environment, packages_environment
 from codex_server.sandboxes.protocol import frames
@@ -44,21 +35,17 @@ from codex_server.sandboxes.protocol.launch import ContainerLaunch, ImageContent
 from codex_server.sandboxes.protocol.payload import BackendDefaults
 from codex_server.sandboxes.protocol.report import failure_in
 from codex_server.sandboxes.protocol.slot import SlotReady
-from codex_server.sandboxes.seccomp.compiler import compile_filter, docker_profile
-from codex_server.sandboxes.seccomp.policy import CONTAINER, NAMESPACES_SHARED_UID
+from codex_server.sandboxes.seccomp.compiler import compile_filter
+from codex_server.sandboxes.seccomp.policy import NAMESPACES_SHARED_UID
 from codex_server.settings import Settings
 
 M = TypeVar("M")
 _log = logging.getLogger(__name__)
 
-_UIDS = range(10_000, 12_048)
-"""Those that the images name (image/prepare); below a range of 65,536, which is all that a rootless engine has."""
 _SPARE = 16
 _MADE_AT_ONCE = 4
 """Measured: an engine on two processors makes 11 containers a second two at a time, 13 four at a time."""
 _READY_SECONDS = 30.0
-_TROUBLE_SECONDS = 60.0
-"""Longer than the pause after which a pool that is short tries again."""
 _SUMMARY = "a container of its own for each sandbox: namespaces, a uid, seccomp, no capability, cgroups"
 
 
@@ -77,17 +64,12 @@ class DockerBackend(Backend):
         self._contents: dict[str, ImageContents] = {}  # what is in each
         self._shortfall: list[str] = []
         self._filter = ""
-        self._profile = docker_profile(CONTAINER)
-        self._trouble: str | None = None
-        self._trouble_until = 0.0
         self._started = self._closed = False
         self._making = asyncio.Semaphore(_MADE_AT_ONCE)
-        places = settings.max_concurrency + sum(settings.pool_sizes.values()) + _SPARE
-        # From a place of its own: the kernel counts the processes of a uid together, across servers too.
-        first = secrets.randbelow(len(_UIDS))
-        self._free_uids = deque((*_UIDS[first:], *_UIDS[:first])[:places])
         self._arming = Arming()
         self._defaults = BackendDefaults(settings.ceilings, settings.max_inline_file, 2 * settings.max_response)
+        places = settings.max_concurrency + sum(settings.pool_sizes.values()) + _SPARE
+        self._starter = ContainerStarter(settings, self._engine, self._sweeper, self._ownership, places)
 
     async def start(self) -> None:
         """See ``Backend.start``. Each image is started and probed: only what was seen to work is promised."""
@@ -183,7 +165,7 @@ class DockerBackend(Backend):
 
     async def _look_inside(self, runner: str) -> ImageContents:
         probe = ImageProbe(questions(runner, self._languages))
-        container = await self._launch(runner, frames.Kind.PROBE, encode(probe))
+        container = await self._starter.start(self._images[runner], frames.Kind.PROBE, encode(probe))
         try:
             return await _receive_ready(container.attachment, ImageContents)
         finally:
@@ -215,9 +197,7 @@ class DockerBackend(Backend):
 
     def problem(self) -> str | None:
         """See ``Backend.problem``: what came of the last container, unless none was needed for a while since."""
-        if self._trouble and asyncio.get_running_loop().time() > self._trouble_until:
-            self._trouble = None
-        return self._trouble
+        return self._starter.trouble
 
     def pool_keys(self, language: Language) -> tuple[str, ...]:
         """See ``Backend.pool_keys``: those that an agent can serve together share one, else each image has its own."""
@@ -238,76 +218,12 @@ class DockerBackend(Backend):
     async def _arm(self, language: Language, *, preload: bool) -> DockerSandbox:
         environment = self._environment(language)
         agent = command_in_image(language) if language.start is Start.AGENT else None
-        launch = ContainerLaunch(self._setup(language, preload=preload), agent, environment)
+        launch = ContainerLaunch(_setup(self._settings, language, self._filter, preload=preload), agent, environment)
         own = OWN_MEMORY_BYTES_PRELOADED if preload else OWN_MEMORY_BYTES
-        container = await self._launch(language.image, frames.Kind.LAUNCH, encode(launch), own)
-        async with _removed_on_failure(container):
+        container = await self._starter.start(self._images[language.image], frames.Kind.LAUNCH, encode(launch), own)
+        async with removed_on_failure(container):
             await _receive_ready(container.attachment, SlotReady)
         return DockerSandbox(self._engine, container, environment, self._defaults)
-
-    async def _launch(
-        self, runner: str, kind: frames.Kind, body: frames.Body, own_memory_bytes: int = OWN_MEMORY_BYTES
-    ) -> Container:
-        """A started container that was sent ``body``. Raises ``SandboxUnavailable``, and ``problem`` reports why."""
-        if not self._free_uids:
-            raise SandboxUnavailable("every sandbox of this server is in use; try again")
-        uid = self._free_uids.popleft()
-        try:
-            container = await self._start_container(self._plan(runner, uid, own_memory_bytes))
-            async with _removed_on_failure(container):
-                container.attachment.send(kind, body)
-        except (EngineError, OSError, frames.Closed) as error:
-            self._trouble = str(error) or "the container ended at once"
-            self._trouble_until = asyncio.get_running_loop().time() + _TROUBLE_SECONDS
-            raise SandboxUnavailable(f"{self._trouble}; try again") from error
-        self._trouble = None
-        return container
-
-    async def _start_container(self, plan: ContainerPlan) -> Container:
-        """INVARIANT: a uid is free only once its container is gone."""
-        gone = partial(self._free_uids.append, plan.uid)
-        async with contextlib.AsyncExitStack() as undo:
-            undo.callback(gone)
-            identifier = await self._engine.create(container_config(plan))
-            undo.pop_all()
-            self._sweeper.know(identifier)
-            undo.push_async_callback(self._sweeper.remove, identifier, gone)
-            connection = await self._engine.attach(identifier)
-            attachment = await Attachment.over(connection, self._defaults.inline_total_bytes)
-            undo.callback(attachment.close)
-            await self._engine.start(identifier)
-            undo.pop_all()
-        return Container(identifier, attachment, plan.own_memory_bytes, partial(self._sweeper.remove, identifier, gone))
-
-    def _plan(self, runner: str, uid: int, own_memory_bytes: int) -> ContainerPlan:
-        return ContainerPlan(
-            image=self._images[runner],
-            uid=uid,
-            owner=self._ownership.owner,
-            instance=self._ownership.instance,
-            ceilings=self._defaults.ceilings,
-            workspace_bytes=self._settings.max_workspace,
-            shm_bytes=max(self._settings.max_memory, self._settings.max_workspace),
-            seccomp=self._profile,
-            runtime=self._settings.docker_runtime,
-            own_memory_bytes=own_memory_bytes,
-        )
-
-    def _setup(self, language: Language, *, preload: bool) -> SlotSetup:
-        warm = language.start is Start.FORK
-        return SlotSetup(
-            cgroups=True,
-            uid_per_slot=False,
-            process_margin=TASKS_OF_INIT,
-            workspace_bytes=self._settings.max_workspace,
-            pending_signals=MOST_PENDING_SIGNALS,
-            import_path=GUEST_IMPORT_PATH,
-            agent=f"{RUNNERS}/{language.folder.name}/agent.py" if warm else None,
-            preload=tuple(language.preload) if preload else (),
-            seccomp=self._filter,
-            namespaces=None,  # init's own: the engine has made them
-            landlock=None,
-        )
 
     def _has_data_packages(self, runner: str) -> bool:
         """Whether its image has packages that Python programs can import, as a look into it has shown."""
@@ -320,14 +236,22 @@ class DockerBackend(Backend):
         return guest_environment(folders) | needed
 
 
-@contextlib.asynccontextmanager
-async def _removed_on_failure(container: Container) -> AsyncIterator[None]:
-    try:
-        yield
-    except BaseException:
-        container.attachment.close()
-        await container.remove()
-        raise
+def _setup(settings: Settings, language: Language, seccomp: str, *, preload: bool) -> SlotSetup:
+    """What PID 1 serves ``language`` by; ``seccomp`` is the guests' own filter."""
+    warm = language.start is Start.FORK
+    return SlotSetup(
+        cgroups=True,
+        uid_per_slot=False,
+        process_margin=TASKS_OF_INIT,
+        workspace_bytes=settings.max_workspace,
+        pending_signals=MOST_PENDING_SIGNALS,
+        import_path=GUEST_IMPORT_PATH,
+        agent=f"{RUNNERS}/{language.folder.name}/agent.py" if warm else None,
+        preload=tuple(language.preload) if preload else (),
+        seccomp=seccomp,
+        namespaces=None,  # init's own: the engine has made them
+        landlock=None,
+    )
 
 
 async def _receive_ready(attachment: Attachment, message: type[M]) -> M:

@@ -102,7 +102,7 @@ class FakeBackend(Backend):
         await (self.arming() if self.arming else asyncio.sleep(0))
         if self.arms_that_fail:
             self.arms_that_fail -= 1
-            raise SandboxUnavailable(f"the fake was set not to arm a sandbox for {language.name}")
+            raise SandboxUnavailable(f"the fake was told not to arm a sandbox for {language.name}")
         sandbox = FakeSandbox(self)
         self.armed.append(sandbox)
         return sandbox
@@ -131,7 +131,7 @@ class FakeSandbox(Sandbox):
         self.used = True
         if self._backend.runs_that_find_death:
             self._backend.runs_that_find_death -= 1
-            raise SandboxUnavailable("the fake sandbox was set to be dead")
+            raise SandboxUnavailable("the fake sandbox was told to be dead")
         self._backend.executions.append(execution)
         return await _Script(execution, output, stdin or StandardInput(execution.stdin), self._backend.event).run()
 

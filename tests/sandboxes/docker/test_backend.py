@@ -163,7 +163,7 @@ async def turns() -> None:
 
 
 def places(backend: DockerBackend) -> int:
-    return len(backend._free_uids)
+    return len(backend._starter.free_uids)
 
 
 async def test_it_looks_into_each_image_and_leaves_nothing_of_that(backend, engine):
@@ -211,7 +211,7 @@ async def test_a_failure_is_forgotten_when_no_container_was_needed_for_a_while_s
     with pytest.raises(SandboxUnavailable):
         await arm(backend)
     assert backend.problem() is not None
-    backend._trouble_until = asyncio.get_running_loop().time() - 1
+    backend._starter._trouble_until = asyncio.get_running_loop().time() - 1
     assert backend.problem() is None
 
 
