@@ -74,6 +74,7 @@ RUN_ORDER = RunOrder(
     data_limit=True,
     inline_bytes=1000,
     inline_total_bytes=5000,
+    keep_stdin_open=False,
 )
 FAULT: dict[str, Any] = {"step": "worker", "errno": None, "message": "the step that failed"}
 REPORT: dict[str, Any] = {

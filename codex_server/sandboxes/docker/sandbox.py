@@ -14,10 +14,12 @@ from codex_server.sandboxes.base import OutputSink, Sandbox
 from codex_server.sandboxes.docker.attachment import Attachment
 from codex_server.sandboxes.docker.engine import Engine, EngineError
 from codex_server.sandboxes.docker.images import command_in_image
-from codex_server.sandboxes.protocol import frames
-from codex_server.sandboxes.protocol.codec import BadMessage, encode
+from codex_server.sandboxes.protocol import frames, stream
+from codex_server.sandboxes.protocol.codec import BadMessage, decode, encode
 from codex_server.sandboxes.protocol.payload import FILE_MARK, BackendDefaults, payload, run_order
 from codex_server.sandboxes.protocol.report import ending_without_report, failure_in, read_ending
+from codex_server.sandboxes.protocol.run import InputPiece, InputTaken
+from codex_server.sandboxes.stdin import StandardInput
 
 _SOFT_STOP_SECONDS = 1.0
 """How long an init may take to kill, reap and report before the engine is requested to kill the container."""
@@ -54,6 +56,8 @@ class DockerSandbox(Sandbox):
         self._defaults = defaults
         self._stop: Stop | None = None
         self._over = False
+        self._stdin = StandardInput()
+        self._input_taken = False
         self._given_up = False
         self._destroyed = False
         self._killing: asyncio.Task[None] | None = None
@@ -64,10 +68,13 @@ class DockerSandbox(Sandbox):
         """An armed container sends nothing: any byte, or its end, means that it died."""
         return not self._destroyed and self._attachment.silent
 
-    async def run(self, execution: Execution, language: Language, output: OutputSink) -> Ending:
+    async def run(
+        self, execution: Execution, language: Language, output: OutputSink, stdin: StandardInput | None = None
+    ) -> Ending:
         """See ``Sandbox.run``."""
         await self._tighten(execution.limits)
         started_at = datetime.now(UTC)
+        self._stdin = stdin or StandardInput(execution.stdin)
         self._hand_over(execution, language)
         loop = asyncio.get_running_loop()
         started = loop.time()
@@ -81,6 +88,7 @@ class DockerSandbox(Sandbox):
             raise
         finally:
             self._over = True
+            self._stdin.abandon()
             for timer in self._timers:
                 timer.cancel()
 
@@ -99,11 +107,31 @@ class DockerSandbox(Sandbox):
         if not self.alive:
             raise SandboxUnavailable("the sandbox died before it was used; try again")
         packed = payload(execution, language, self._environment, _argv(language))
-        order = run_order(execution.limits, language, packed, self._defaults)
+        order = run_order(execution, language, packed, self._defaults)
         try:
             self._attachment.send(frames.Kind.RUN, encode(order), b"".join([*packed.parts, execution.stdin]))
         except frames.Closed as error:
             raise SandboxUnavailable("the sandbox died before it was used; try again") from error
+        self._stdin.take(len(execution.stdin))
+        self._stdin.read_by(self._send_input)
+
+    def _send_input(self) -> None:
+        """Send the next piece of what was written since the start, once the container has taken the one before."""
+        if self._over or not self._input_taken:
+            return
+        piece = bytes(self._stdin.peek(stream.CHUNK))
+        self._stdin.take(len(piece))
+        if piece or self._stdin.ended:
+            self._input_taken = False
+            with contextlib.suppress(frames.Closed):  # whoever waits for the ending learns of it
+                self._attachment.send(frames.Kind.STDIN, encode(InputPiece(self._stdin.ended)), piece)
+
+    def _note_taken(self, taken: InputTaken) -> None:
+        if taken.closed:
+            self._stdin.abandon()
+        elif not self._stdin.ended:
+            self._input_taken = True
+            self._send_input()
 
     async def _receive_ending(self, output: OutputSink, started_at: datetime) -> Ending | None:
         """Pass output on until init reports the ending; None when the container ended without a report."""
@@ -115,6 +143,9 @@ class DockerSandbox(Sandbox):
                 return None
             except frames.BadFrame as error:
                 raise ProtocolViolation(f"the sandbox broke the protocol ({error})") from error
+            if kind is frames.Kind.STDIN_TAKEN:
+                self._note_taken(_taken(body))
+                continue
             if kind is frames.Kind.RESULT:
                 return read_ending(body, content, started_at=started_at, requested=self._stop)
             if kind not in _STREAMS:
@@ -175,6 +206,13 @@ class DockerSandbox(Sandbox):
 def _failure_in(kind: frames.Kind, body: frames.Body) -> str:
     try:
         return failure_in(kind, body)
+    except BadMessage as error:
+        raise ProtocolViolation(f"the sandbox broke the protocol ({error})") from error
+
+
+def _taken(body: frames.Body) -> InputTaken:
+    try:
+        return decode(InputTaken, body)
     except BadMessage as error:
         raise ProtocolViolation(f"the sandbox broke the protocol ({error})") from error
 

@@ -5,6 +5,8 @@ import fcntl
 import os
 from collections.abc import Callable
 
+from codex_server.sandboxes.stdin import StandardInput
+
 _CHUNK = 64 * 1024
 
 
@@ -54,31 +56,34 @@ class OutputPipe:
 
 
 class InputPipe:
-    """Writes a guest's stdin as fast as the guest reads it, then closes it."""
+    """Writes a guest's stdin as fast as the guest reads it, and closes it at its end."""
 
-    def __init__(self, descriptor: int, content: bytes) -> None:
+    def __init__(self, descriptor: int, source: StandardInput) -> None:
         os.set_blocking(descriptor, False)
         self._descriptor = descriptor
-        self._left = memoryview(content)
+        self._source = source
         self._loop = asyncio.get_running_loop()
+        source.read_by(self._write)
         self._write()
-        if self._descriptor >= 0:
-            self._loop.add_writer(descriptor, self._write)
 
     def _write(self) -> None:
+        """Write what waits, now and whenever the pipe has room again."""
         try:
-            while self._left:
-                written = os.write(self._descriptor, self._left[:_CHUNK])
-                self._left = self._left[written:]
+            while chunk := self._source.peek(_CHUNK):
+                self._source.take(os.write(self._descriptor, chunk))
         except BlockingIOError:
+            self._loop.add_writer(self._descriptor, self._write)
             return
         except BrokenPipeError:
-            pass  # the program closed its stdin, or ended, without reading it all
-        self.close()
+            self._source.abandon()  # the program closed its stdin, or ended, without reading it all
+        self._loop.remove_writer(self._descriptor)
+        if self._source.ended:
+            self.close()
 
     def close(self) -> None:
         """Close; safe to call twice."""
         if self._descriptor >= 0:
+            self._source.abandon()
             self._loop.remove_writer(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = -1

@@ -21,6 +21,7 @@ from codex_server.sandboxes.protocol import frames
 from codex_server.sandboxes.protocol.codec import encode
 from codex_server.sandboxes.protocol.payload import FILE_MARK, BackendDefaults, payload, run_order
 from codex_server.sandboxes.protocol.report import ending_without_report, failure_in, read_ending
+from codex_server.sandboxes.stdin import StandardInput
 
 _HARD_KILL_SECONDS = 0.25
 """How long an init may take to kill, reap and report before it is killed with everything in it."""
@@ -53,7 +54,9 @@ class EmbeddedSandbox(Sandbox):
         """An armed slot sends nothing: any byte, or its end, means that it died."""
         return not self._destroyed and self.slot.alive
 
-    async def run(self, execution: Execution, language: Language, output: OutputSink) -> Ending:
+    async def run(
+        self, execution: Execution, language: Language, output: OutputSink, stdin: StandardInput | None = None
+    ) -> Ending:
         """See ``Sandbox.run``."""
         started_at = datetime.now(UTC)
         self._hand_over(execution, language)
@@ -65,7 +68,7 @@ class EmbeddedSandbox(Sandbox):
             OutputPipe(descriptor, partial(self._take, output, stream))
             for stream, descriptor in zip((Stream.STDOUT, Stream.STDERR), output_ends, strict=True)
         ]
-        stdin = InputPipe(stdin_end, execution.stdin)
+        source = InputPipe(stdin_end, stdin or StandardInput(execution.stdin))
         started = loop.time()
         if self.slot.cgroup:
             self._look_later(execution.limits.cpu_seconds, left=execution.limits.cpu_seconds)
@@ -80,7 +83,7 @@ class EmbeddedSandbox(Sandbox):
             timer.cancel()
             if self._next_look:
                 self._next_look.cancel()
-            stdin.close()
+            source.close()
             for pipe in pipes:
                 pipe.close()
 
@@ -93,7 +96,7 @@ class EmbeddedSandbox(Sandbox):
             self.slot.cgroup.limit(execution.limits)
         argv = _argv(language, confined=self.slot.folder is not None)
         packed = payload(execution, language, self.slot.environment, argv)
-        order = run_order(execution.limits, language, packed, self._defaults)
+        order = run_order(execution, language, packed, self._defaults)
         content = _in_memory(packed.parts)
         try:
             self.slot.channel.send(frames.Kind.RUN, encode(order), (content,))

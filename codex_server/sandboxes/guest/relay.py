@@ -13,8 +13,8 @@ import time
 from typing import NoReturn
 
 from ..protocol import frames, stream
-from ..protocol.codec import decode
-from ..protocol.run import RunOrder
+from ..protocol.codec import decode, encode
+from ..protocol.run import InputPiece, InputTaken, RunOrder
 
 _SERVER_IN, _SERVER_OUT = 0, 1
 _MOST_FROM_SERVER = 256 * 2**20
@@ -37,6 +37,7 @@ class Relay:
         self._outputs: dict[int, frames.Kind] = {}
         self._stdin = -1
         self._stdin_left = memoryview(b"")
+        self._more_follows = False
         self._resting: set[int] = set()
         self._rest_ends = 0.0
 
@@ -44,8 +45,8 @@ class Relay:
         """Carry until one side is gone; never returns: the process ends with it."""
         try:
             while True:
-                for descriptor, _ in self._poll.poll(self._rest_left()):
-                    self._serve(descriptor)
+                for descriptor, events in self._poll.poll(self._rest_left()):
+                    self._serve(descriptor, events)
                 self._end_rest()
         except (frames.Closed, BrokenPipeError):
             os._exit(0)
@@ -53,11 +54,13 @@ class Relay:
             os.write(2, f"the relay failed: {type(error).__name__}: {error}\n".encode())
             os._exit(1)
 
-    def _serve(self, descriptor: int) -> None:
+    def _serve(self, descriptor: int, events: int) -> None:
         if descriptor == _SERVER_IN:
             self._receive_from_server()
         elif descriptor == self._channel.fileno():
             self._receive_from_init()
+        elif descriptor == self._stdin and events & select.POLLERR:
+            self._close_stdin()  # nobody has its other end any more
         elif descriptor == self._stdin:
             self._write_stdin()
         elif descriptor in self._outputs:
@@ -70,20 +73,30 @@ class Relay:
         for kind, body, content in self._frames.feed(data):
             if kind is frames.Kind.RUN:
                 self._hand_over(body, content)
+            elif kind is frames.Kind.STDIN:
+                self._add_input(decode(InputPiece, body), content)
             else:
                 with contextlib.suppress(frames.Closed):  # init has ended: its result, unread yet, ends this process
                     frames.send(self._channel, kind, body)
 
     def _hand_over(self, body: frames.Body, content: bytes) -> None:
         """The execution's payload in a memfd; what follows it is the program's stdin."""
-        payload_bytes = decode(RunOrder, body).payload_bytes
+        order = decode(RunOrder, body)
+        payload_bytes = order.payload_bytes
         payload = os.memfd_create("execution", os.MFD_CLOEXEC)
         with open(payload, "wb") as file:
             file.write(content[:payload_bytes])
             file.flush()
             frames.send(self._channel, frames.Kind.RUN, body, (payload,))
         self._stdin_left = memoryview(content)[payload_bytes:]
+        self._more_follows = order.keep_stdin_open
         self._poll.register(self._stdin, select.POLLOUT)
+
+    def _add_input(self, piece: InputPiece, content: bytes) -> None:
+        if self._stdin >= 0:  # else the program takes no more, and the server is about to learn it
+            self._stdin_left = memoryview(content)
+            self._more_follows = not piece.end
+            self._poll.modify(self._stdin, select.POLLOUT)
 
     def _receive_from_init(self) -> None:
         kind, body, descriptors = frames.receive(self._channel)
@@ -113,8 +126,18 @@ class Relay:
                 self._stdin_left = self._stdin_left[written:]
         except BlockingIOError:
             return
-        except BrokenPipeError:
-            pass  # the program closed its stdin, or ended, without reading it all
+        except BrokenPipeError:  # the program closed its stdin, or ended, without reading it all
+            self._close_stdin()
+            return
+        if self._more_follows:
+            self._poll.modify(self._stdin, 0)
+            _write(stream.pack(frames.Kind.STDIN_TAKEN, encode(InputTaken(closed=False))))
+        else:
+            self._close_stdin()
+
+    def _close_stdin(self) -> None:
+        if self._more_follows:
+            _write(stream.pack(frames.Kind.STDIN_TAKEN, encode(InputTaken(closed=True))))
         self._poll.unregister(self._stdin)
         os.close(self._stdin)
         self._stdin = -1

@@ -36,6 +36,8 @@ class Kind(IntEnum):
     PROBE = 11  # server -> container: ImageProbe
     STDOUT = 12  # container -> server: output, beside the frame
     STDERR = 13  # container -> server: error output, likewise
+    STDIN = 14  # server -> container: InputPiece; the bytes are beside the frame
+    STDIN_TAKEN = 15  # container -> server: InputTaken
 
 
 class BadFrame(Exception):

@@ -55,8 +55,9 @@ class BackendDefaults:
     inline_total_bytes: int
 
 
-def run_order(limits: Limits, language: Language, payload: Payload, defaults: BackendDefaults) -> RunOrder:
+def run_order(execution: Execution, language: Language, payload: Payload, defaults: BackendDefaults) -> RunOrder:
     """What is sent beside ``payload``."""
+    limits = execution.limits
     return RunOrder(
         header_bytes=payload.header_bytes,
         payload_bytes=sum(map(len, payload.parts)),
@@ -67,4 +68,5 @@ def run_order(limits: Limits, language: Language, payload: Payload, defaults: Ba
         data_limit=language.start is not Start.AGENT,  # V8 reserves far more than it uses
         inline_bytes=defaults.inline_bytes,
         inline_total_bytes=defaults.inline_total_bytes,
+        keep_stdin_open=execution.keep_stdin_open,
     )

@@ -26,6 +26,21 @@ class RunOrder:
     data_limit: bool
     inline_bytes: Count
     inline_total_bytes: Count
+    keep_stdin_open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InputPiece:
+    """More input for the program; with ``end`` nothing follows. The next one waits until this one was taken."""
+
+    end: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InputTaken:
+    """The program's standard input has taken every piece so far; ``closed``: it takes no more."""
+
+    closed: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,7 +166,7 @@ async def test_an_execution_is_handed_over_whole_with_its_limits_and_behind_it_t
     kind, body, content = await init.receive()
     assert kind is frames.Kind.RUN
     packed = payload(EVERYTHING, language, ENVIRONMENT, [])
-    assert decode(RunOrder, body) == run_order(LIMITS, language, packed, DEFAULTS)
+    assert decode(RunOrder, body) == run_order(EVERYTHING, language, packed, DEFAULTS)
     assert content == b"".join([*packed.parts, b"for the program"])
 
 

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from codex_server.sandboxes.embedded.pipes import InputPipe, OutputPipe
+from codex_server.sandboxes.stdin import StandardInput
 
 pytestmark = [pytest.mark.anyio, pytest.mark.unprivileged]
 
@@ -147,7 +148,7 @@ async def test_an_output_is_closed_twice_without_harm():
 
 async def test_input_is_written_whole_then_closed():
     reader, writer = os.pipe()
-    InputPipe(writer, b"for the program")
+    InputPipe(writer, StandardInput(b"for the program"))
     assert os.read(reader, 100) == b"for the program"
     assert os.read(reader, 100) == b""
     assert not is_open(writer)
@@ -156,7 +157,7 @@ async def test_input_is_written_whole_then_closed():
 
 async def test_no_input_is_an_end_at_once():
     reader, writer = os.pipe()
-    InputPipe(writer, b"")
+    InputPipe(writer, StandardInput(b""))
     assert os.read(reader, 100) == b""
     os.close(reader)
 
@@ -164,7 +165,7 @@ async def test_no_input_is_an_end_at_once():
 async def test_more_input_than_the_pipe_holds_goes_on_as_the_reader_reads_and_blocks_nobody():
     reader, writer = os.pipe()
     content = os.urandom(300_000)
-    InputPipe(writer, content)
+    InputPipe(writer, StandardInput(content))
     chunks = Chunks()
     output = OutputPipe(reader, chunks)
     assert await chunks.count(len(content)) == content
@@ -175,7 +176,7 @@ async def test_more_input_than_the_pipe_holds_goes_on_as_the_reader_reads_and_bl
 async def test_a_reader_that_is_gone_from_the_start_is_no_error():
     reader, writer = os.pipe()
     os.close(reader)
-    InputPipe(writer, b"nobody reads this")
+    InputPipe(writer, StandardInput(b"nobody reads this"))
     assert not is_open(writer)
 
 
@@ -183,7 +184,7 @@ async def test_a_reader_that_leaves_midway_is_no_error():
     reader, writer = os.pipe()
     failures: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: failures.append(context))
-    InputPipe(writer, b"x" * 2**20)
+    InputPipe(writer, StandardInput(b"x" * 2**20))
     assert is_open(writer)
     os.close(reader)
     await asyncio.wait_for(_closed(writer), 30)
@@ -192,7 +193,7 @@ async def test_a_reader_that_leaves_midway_is_no_error():
 
 async def test_input_that_nobody_reads_is_closed_twice_without_harm():
     reader, writer = os.pipe()
-    pipe = InputPipe(writer, b"x" * 2**20)
+    pipe = InputPipe(writer, StandardInput(b"x" * 2**20))
     pipe.close()
     again = os.open("/dev/null", os.O_RDONLY)
     pipe.close()

@@ -136,7 +136,7 @@ async def test_an_execution_is_handed_over_whole_and_with_its_limits(init, langu
     init.start(EVERYTHING, language)
     body, content = await init.receive_payload()
     packed = payload(EVERYTHING, language, ENVIRONMENT, [])
-    assert decode(RunOrder, body) == run_order(LIMITS, language, packed, DEFAULTS)
+    assert decode(RunOrder, body) == run_order(EVERYTHING, language, packed, DEFAULTS)
     assert content == b"".join(packed.parts)
 
 

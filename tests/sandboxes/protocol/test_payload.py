@@ -11,12 +11,15 @@ from tests.sandboxes.executions import AGENT, BASH, CODE, DEFAULTS, ENVIRONMENT,
 
 def test_the_limits_of_the_execution_and_the_terms_of_the_server_are_reported():
     packed = Payload([bytes(17), b"code"], 17)
-    assert run_order(replace(LIMITS, memory_bytes=2**26), PYTHON, packed, DEFAULTS) == RUN_ORDER
+    assert (
+        run_order(replace(EVERYTHING, limits=replace(LIMITS, memory_bytes=2**26)), PYTHON, packed, DEFAULTS)
+        == RUN_ORDER
+    )
 
 
 def test_an_agent_has_no_limit_of_data():
-    assert run_order(LIMITS, AGENT, Payload([], 0), DEFAULTS).data_limit is False
-    assert run_order(LIMITS, BASH, Payload([], 0), DEFAULTS).data_limit is True
+    assert run_order(EVERYTHING, AGENT, Payload([], 0), DEFAULTS).data_limit is False
+    assert run_order(EVERYTHING, BASH, Payload([], 0), DEFAULTS).data_limit is True
 
 
 def test_the_payload_is_a_header_then_the_code_then_each_file():
