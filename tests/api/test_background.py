@@ -297,3 +297,63 @@ async def test_a_long_output_comes_in_pieces_of_bounded_size(open_door):
         whole = await door.get(f"/executions/{started['execution_id']}")
         assert len(whole.text) <= 10_020
         assert json.loads(whole.text)["truncated"]["stdout"]
+
+
+async def feed(door, execution_id, **fields):
+    return await door.client.post(f"/executions/{execution_id}/input", json=fields, headers=BEARER)
+
+
+async def test_three_questions_are_answered_one_by_one_by_polling(door):
+    started = await start(door, "read\nread\nread\nstdin\nprint end", keep_stdin_open=True, stdin="known\n")
+    seen, since = "", 0
+    for number, sent in enumerate(({"text": "ä\n"}, {"base64": "dGhyZWUK"}, {"text": "rest"})):
+        while seen.count("\n") <= number:
+            state = await poll(door, started["execution_id"], since=since, wait=30)
+            seen, since = seen + state["stdout"], state["next"]
+        assert (await feed(door, started["execution_id"], **sent)).status_code == 204
+    assert seen == "known\nä\nthree\n"
+    assert (await feed(door, started["execution_id"], eof=True)).status_code == 204
+    ended, output = await end_of(door, started["execution_id"], since)
+    assert (ended["status"], output) == ("succeeded", "restend\n")
+
+
+async def test_a_stream_can_be_fed_too(serve):
+    async with serve() as door:
+        sent = {"code": "read\nprint end", "keep_stdin_open": True}
+        stream = door.client.stream(
+            "POST", "/execute/stream", json=sent, headers=BEARER | {"Accept": "application/x-ndjson"}
+        )
+        async with stream as response:
+            events = response.aiter_lines()
+            started = json.loads(await anext(events))
+            assert (await feed(door, started["execution_id"], text="hello\n")).status_code == 204
+            texts = [json.loads(line).get("text") async for line in events]
+    assert texts[:2] == ["hello\n", "end\n"]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [{}, {"text": "a", "eof": True}, {"eof": False}, {"text": 1}, {"base64": "?"}, {"txt": "a"}, {"text": None}],
+    ids=str,
+)
+async def test_input_that_is_none_is_refused_with_what_to_send(door, sent):
+    started = await start(door, "stdin", keep_stdin_open=True)
+    response = await feed(door, started["execution_id"], **sent)
+    assert (response.status_code, response.json()["code"]) == (422, "invalid-request")
+    assert (await feed(door, started["execution_id"], eof=True)).status_code == 204
+    await end_of(door, started["execution_id"])
+
+
+async def test_input_to_one_that_takes_none_is_a_conflict(door):
+    started = await start(door, "wait go")
+    refused = await feed(door, started["execution_id"], text="a")
+    assert (refused.status_code, refused.json()["code"]) == (409, "input-refused")
+    assert "keep_stdin_open" in refused.json()["detail"]
+    door.backend.event("go").set()
+    await end_of(door, started["execution_id"])
+    ended = await feed(door, started["execution_id"], text="a")
+    assert (ended.status_code, "has ended" in ended.json()["detail"]) == (409, True)
+    assert (await feed(door, "exe_none", text="a")).status_code == 404
+    closed = await start(door, "read\nwait go", keep_stdin_open=True)
+    await feed(door, closed["execution_id"], eof=True)
+    assert (await feed(door, closed["execution_id"], text="a")).status_code == 409

@@ -24,6 +24,7 @@ WHOLE = {
         "output_bytes": 1000,
         "file_bytes": 1000,
     },
+    "keep_stdin_open": False,
     "wait_seconds": 30,
 }
 """A request with every field that there is."""
@@ -36,6 +37,7 @@ ANOTHER = {
     "env": {"A": "b"},
     "files": [],
     "limits": {},
+    "keep_stdin_open": True,
     "wait_seconds": 31,
     "files/path": "b",
     "files/content": "BBBB",

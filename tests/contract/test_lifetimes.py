@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from codex_server.execution.events import EventReader, Output
 from codex_server.model import Execution, Outcome, Status
 from tests.contract.harness import Harness, processes_with
 from tests.levels import out_of_reach
@@ -209,3 +210,44 @@ async def _until_ready(harness: Harness) -> None:
     async with asyncio.timeout(60):
         while harness.executor.not_ready():
             await asyncio.sleep(0.01)
+
+
+_QUESTIONS = {
+    "python": "for number in range(3):\n    print('got', input(f'{number}? '), flush=True)\nprint(repr(input()))\n",
+    "javascript": (
+        "const lines = require('readline').createInterface({ input: process.stdin })\n"
+        "lines.on('line', line => console.log('got', line))\nlines.on('close', () => console.log('end'))\n"
+    ),
+    "bash": "while read -r line; do echo got $line; done; echo end",
+    "fake": "read\nread\nread\nstdin\nprint end",
+}
+
+
+def test_a_program_is_sent_input_while_it_runs(harness: Harness) -> None:
+    for language in ["fake"] if harness.name == "fake" else ["python", "javascript", "bash"]:
+        assert_it_is_sent_input(harness, language)
+
+
+def assert_it_is_sent_input(harness: Harness, language: str) -> None:
+    execution = harness.execution(language, _QUESTIONS[language], keep_stdin_open=True)
+
+    async def converse() -> Outcome:
+        run = harness.executor.submit(execution)
+        events = run.events()
+        for answer in ("one", "two", "three"):
+            run.write(f"{answer}\n".encode())
+            await _printed(events, answer)
+        run.stdin.close()
+        return await run.outcome()
+
+    outcome = harness.wait(converse())
+    last = "EOFError" if language == "python" else "end"
+    assert last in outcome.stderr.text + outcome.stdout.text
+    assert outcome.status is (Status.FAILED if language == "python" else Status.SUCCEEDED)
+
+
+async def _printed(events: EventReader, text: str) -> None:
+    async with asyncio.timeout(_PATIENCE_SECONDS):
+        async for event in events:
+            if isinstance(event.fact, Output) and text in event.fact.text:
+                return

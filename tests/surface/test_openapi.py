@@ -76,7 +76,7 @@ def test_every_request_answer_and_problem_has_an_example(document):
     for path, _, op in operations(document):
         bodies = [op["requestBody"]] if "requestBody" in op else []
         for body in [*bodies, *op["responses"].values()]:
-            for content in body["content"].values():
+            for content in body.get("content", {}).values():
                 assert content.get("examples") or content.get("example"), path
 
 
@@ -84,7 +84,7 @@ def test_every_example_fits_its_schema(document):
     for path, _, op in operations(document):
         bodies = [op["requestBody"]] if "requestBody" in op else []
         for body in [*bodies, *op["responses"].values()]:
-            for content in body["content"].values():
+            for content in body.get("content", {}).values():
                 schema = {**content["schema"], "components": document["components"]}
                 for name, example in content.get("examples", {}).items():
                     jsonschema.validate(example["value"], schema), (path, name)
@@ -107,5 +107,5 @@ def test_the_first_contract_is_part_of_the_document(document):
 def test_problems_are_described_as_problems_only(document):
     for path, _, op in operations(document):
         for status, answer in op["responses"].items():
-            if status != "200" and op["operationId"] != "readiness":
+            if not status.startswith("2") and op["operationId"] != "readiness":
                 assert list(answer["content"]) == ["application/problem+json"], (path, status)

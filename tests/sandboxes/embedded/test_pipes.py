@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from codex_server.errors import InputRefused
 from codex_server.sandboxes.embedded.pipes import InputPipe, OutputPipe
 from codex_server.sandboxes.stdin import StandardInput
 
@@ -205,3 +206,28 @@ async def test_input_that_nobody_reads_is_closed_twice_without_harm():
 async def _closed(descriptor: int) -> None:
     while is_open(descriptor):
         await asyncio.sleep(0)
+
+
+async def test_input_that_is_kept_open_goes_on_until_it_is_closed():
+    reader, writer = os.pipe()
+    stdin = StandardInput(b"a", keep_open=True)
+    InputPipe(writer, stdin)
+    assert os.read(reader, 100) == b"a"
+    stdin.write(b"b")
+    assert os.read(reader, 100) == b"b"
+    assert is_open(writer)
+    stdin.close()
+    assert os.read(reader, 100) == b""
+    assert not is_open(writer)
+    os.close(reader)
+
+
+async def test_input_for_a_program_that_has_left_is_refused():
+    reader, writer = os.pipe()
+    stdin = StandardInput(keep_open=True)
+    InputPipe(writer, stdin)
+    os.close(reader)
+    stdin.write(b"finds out")
+    assert not is_open(writer)
+    with pytest.raises(InputRefused):
+        stdin.write(b"more")

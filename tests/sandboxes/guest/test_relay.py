@@ -63,9 +63,9 @@ class Between:
         while left:
             left = left[self.process.stdin.write(left) :]
 
-    def run(self, payload: bytes = b"code", stdin: bytes = b"") -> bytes:
+    def run(self, payload: bytes = b"code", stdin: bytes = b"", *, keep_open: bool = False) -> bytes:
         """Hand an execution over; what the init finds in its memfd."""
-        order = encode(replace(RUN_ORDER, payload_bytes=len(payload)))
+        order = encode(replace(RUN_ORDER, payload_bytes=len(payload), keep_stdin_open=keep_open))
         self.send(frames.Kind.RUN, order, payload + stdin)
         kind, body, (memfd,) = frames.receive(self.init)
         assert (kind, body) == (frames.Kind.RUN, order)
@@ -122,6 +122,42 @@ def read_to_end(descriptor: int) -> bytes:
 def test_the_payload_comes_to_init_in_a_memfd_and_the_rest_to_the_program(between):
     assert between.run(b"print(1)", b"for the program") == b"print(1)"
     assert read_to_end(between.stdin) == b"for the program"
+
+
+TAKEN = (frames.Kind.STDIN_TAKEN, {"closed": False}, b"")
+CLOSED = (frames.Kind.STDIN_TAKEN, {"closed": True}, b"")
+
+
+def test_input_that_follows_comes_piece_by_piece_to_its_end(between):
+    between.run(stdin=b"first", keep_open=True)
+    assert (between.receive(), os.read(between.stdin, 100)) == (TAKEN, b"first")
+    between.send(frames.Kind.STDIN, {"end": False}, b"second")
+    assert (between.receive(), os.read(between.stdin, 100)) == (TAKEN, b"second")
+    between.send(frames.Kind.STDIN, {"end": True}, b"last")
+    assert read_to_end(between.stdin) == b"last"
+
+
+def test_a_piece_counts_as_taken_when_the_pipe_has_it_all(between):
+    between.run(keep_open=True)
+    assert between.receive() == TAKEN
+    piece = os.urandom(MIB)
+    between.send(frames.Kind.STDIN, {"end": False}, piece)
+    os.write(between.stdout, b"not taken yet")
+    assert between.receive() == (frames.Kind.STDOUT, {}, b"not taken yet")
+    found = bytearray()
+    while len(found) < MIB:
+        found += os.read(between.stdin, MIB)
+    assert (bytes(found), between.receive()) == (piece, TAKEN)
+
+
+def test_the_server_learns_that_a_program_reads_no_more(between):
+    between.run(keep_open=True)
+    assert between.receive() == TAKEN
+    between.close(between.stdin)
+    assert between.receive() == CLOSED
+    between.send(frames.Kind.STDIN, {"end": False}, b"too late")
+    os.write(between.stdout, b"alive")
+    assert between.receive() == (frames.Kind.STDOUT, {}, b"alive")
 
 
 def test_a_program_without_input_finds_its_end(between):
