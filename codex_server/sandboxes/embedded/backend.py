@@ -4,23 +4,19 @@ import asyncio
 import contextlib
 import logging
 import os
-import socket
-import tempfile
 from collections import deque
 from functools import partial
-from pathlib import Path
 
 from codex_server.errors import IsolationTooWeak, SandboxUnavailable, StartupError
 from codex_server.interpreters import Interpreter, find_interpreter
 from codex_server.languages import PRELOADED, Language, Languages, Start
 from codex_server.sandboxes.arming import Arming
 from codex_server.sandboxes.base import Backend, Isolation, IsolationLevel, Sandbox
-from codex_server.sandboxes.embedded.cgroup import CgroupsUnavailable, CgroupTree, SlotCgroup, open_tree
+from codex_server.sandboxes.embedded.cgroup import SlotCgroup
 from codex_server.sandboxes.embedded.channel import close_all
-from codex_server.sandboxes.embedded.diagnose import closed_to_others, explain, read_host_facts
-from codex_server.sandboxes.embedded.environments import make_empty_environment
-from codex_server.sandboxes.embedded.guestids import choose_guest_ids, claim_host_ids, owner_of_namespaces
-from codex_server.sandboxes.embedded.plans import HostParts, Plans, SlotPlan, empty_environment
+from codex_server.sandboxes.embedded.diagnose import explain, read_host_facts
+from codex_server.sandboxes.embedded.host_resources import HostResources
+from codex_server.sandboxes.embedded.plans import Plans, SlotPlan
 from codex_server.sandboxes.embedded.sandbox import EmbeddedSandbox
 from codex_server.sandboxes.embedded.slot import Slot, SlotParts
 from codex_server.sandboxes.embedded.zygote_process import LaunchFailed, Zygote
@@ -55,13 +51,11 @@ class EmbeddedBackend(Backend):
         self._arming = Arming()
         self._plain: ZygoteSupervisor | None = None
         self._preloaded: ZygoteSupervisor | None = None
-        self._tree: CgroupTree | None = None
         self._plans: Plans | None = None
         self._isolation: Isolation | None = None
         self._closed = False
         self._defaults = BackendDefaults(settings.ceilings, settings.max_inline_file, 2 * settings.max_response)
-        self._home: Path | None = None
-        self._claimed_ids: socket.socket | None = None
+        self._host = HostResources(settings.guest_ids, languages, self._slots)
 
     async def start(self) -> None:
         """See ``Backend.start``: tries the levels from the strongest down to ``CODEX_MIN_ISOLATION``."""
@@ -85,50 +79,18 @@ class EmbeddedBackend(Backend):
         raise IsolationTooWeak(_refusal(self._least, shortfall))
 
     async def _reach_namespaces(self, python: Interpreter, shortfall: list[str]) -> bool:
-        ids = choose_guest_ids(self._settings.guest_ids, self._slots)
-        self._tree = self._open_cgroups(shortfall)
-        if not ids.per_slot:
-            shortfall.append(
-                "all sandboxes share one uid with the server: run the server as root, or install newuidmap (package "
-                "uidmap) and give its account a range in /etc/subuid and /etc/subgid"
-            )
-        level = IsolationLevel.FULL if self._tree and ids.per_slot else IsolationLevel.NAMESPACES
+        host = self._host.take_for_namespaces(python, shortfall, cgroups=self._most >= IsolationLevel.FULL)
+        level = IsolationLevel.FULL if host.tree and host.ids.per_slot else IsolationLevel.NAMESPACES
         if level < self._least:
             return False
-        host = HostParts(python, ids, self._tree, self._slots, owner_of_namespaces(ids))
         return await self._prove(level, Plans.for_namespaces(self._settings, self._languages, host), shortfall)
 
-    def _open_cgroups(self, shortfall: list[str]) -> CgroupTree | None:
-        if self._most < IsolationLevel.FULL:
-            shortfall.append("cgroups are switched off for this backend")
-            return None
-        try:
-            return open_tree()
-        except CgroupsUnavailable as error:
-            shortfall.append(str(error))
-            return None
-
     async def _reach_confined(self, python: Interpreter, shortfall: list[str]) -> bool:
-        if self._tree:
-            self._tree.close()
-            self._tree = None
-        ids, self._claimed_ids = claim_host_ids(self._settings.guest_ids, self._slots)
-        if ids.per_slot and (closed := closed_to_others(self._needed_folders(python))):
-            shortfall.append(
-                f"confined: {closed} can be entered by its owner alone, and here each guest has a uid of its own and "
-                "sees the host's folders: install Python and this server where every account may read, as in /usr"
-            )
+        taken = self._host.take_for_confined(python, shortfall)
+        if taken is None:
             return False
-        self._home = Path(tempfile.mkdtemp(prefix="codex-sandboxes-"))
-        self._home.chmod(0o711)
-        make_empty_environment(empty_environment(self._home), python.path)
-        host = HostParts(python, ids, None, self._slots, ids.uid_map[1] if ids.per_slot else None)
-        plans = Plans.for_confined(self._settings, self._languages, host, self._home)
+        plans = Plans.for_confined(self._settings, self._languages, *taken)
         return await self._prove(IsolationLevel.CONFINED, plans, shortfall)
-
-    def _needed_folders(self, python: Interpreter) -> list[Path]:
-        roots = [lang.interpreter.root for lang in self._languages if lang.interpreter and lang.interpreter.root]
-        return [python.path.parent, *roots, *(language.folder for language in self._languages)]
 
     async def _prove(self, level: IsolationLevel, plans: Plans, shortfall: list[str]) -> bool:
         """Launch and arm for real: only what was seen to work is promised."""
@@ -155,16 +117,7 @@ class EmbeddedBackend(Backend):
         self._closed = True
         await asyncio.gather(*(supervisor.close() for supervisor in self._supervisors()))
         await self._arming.settle()
-        if self._tree:
-            await asyncio.to_thread(self._tree.close)
-            self._tree = None
-        if self._claimed_ids:
-            self._claimed_ids.close()
-        if self._home:
-            with contextlib.suppress(OSError):
-                remove_tree(str(empty_environment(self._home)))
-                self._home.rmdir()
-            self._home = None
+        await self._host.close()
 
     def _supervisors(self) -> list[ZygoteSupervisor]:
         return [supervisor for supervisor in (self._plain, self._preloaded) if supervisor is not None]
@@ -232,7 +185,7 @@ class EmbeddedBackend(Backend):
             raise
 
     async def _plan_slot(self, plans: Plans, number: int, agent: Language | None) -> SlotPlan:
-        if self._home is None:
+        if self._host.home is None:
             return plans.slot(number, agent)
         try:
             return await asyncio.to_thread(plans.slot, number, agent)  # it makes a folder, on a real disk
@@ -262,10 +215,10 @@ class EmbeddedBackend(Backend):
         return Slot(parts, self._free_numbers.append), streams
 
     def _make_cgroup(self, undo: contextlib.AsyncExitStack) -> tuple[SlotCgroup | None, list[int]]:
-        if self._tree is None:
+        if self._host.tree is None:
             return None, []
         try:
-            cgroup = self._tree.slot()
+            cgroup = self._host.tree.slot()
             undo.push_async_callback(cgroup.remove_soon)
             cgroup.limit(self._defaults.ceilings)
             return cgroup, cgroup.open_procs()
