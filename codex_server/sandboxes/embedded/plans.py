@@ -97,12 +97,12 @@ class Plans:
             folders=(),
             namespaces=_namespace_plan(host, entries),
         )
-        setup = replace(
-            _setup(settings, host, NAMESPACES if ids.per_slot else NAMESPACES_SHARED_UID),
-            cgroups=tree is not None,
+        setup = _setup(
+            settings,
+            host,
+            NAMESPACES if ids.per_slot else NAMESPACES_SHARED_UID,
             import_path=str(Path(rootfs.GUEST_CODE).parent),
             agent=f"{rootfs.runner_folder(_python(languages))}/agent.py",
-            process_margin=_process_margin(host, namespaces=True),
             namespaces=_namespace_setup(settings, ids, shown, rootfs.folders_of_agents(shown, languages)),
         )
         return cls(python, launch_plan, setup, ids.of_slot, languages, None, environment)
@@ -126,11 +126,12 @@ class Plans:
             namespaces=None,
         )
         readable = [*rootfs.READABLE, *roots, str(environment), *(str(lang.folder) for lang in known), _ABSENT]
-        setup = replace(
-            _setup(settings, host, CONFINED_OWN_UID if ids.per_slot else CONFINED),
+        setup = _setup(
+            settings,
+            host,
+            CONFINED_OWN_UID if ids.per_slot else CONFINED,
             import_path=str(SANDBOXES_FOLDER.parent),
             agent=str(_python(known).folder / "agent.py"),
-            process_margin=_process_margin(host, namespaces=False),
             landlock=LandlockSetup(_present(readable), _present(rootfs.DEVICES)),
         )
         first = ids.uid_map[1]
@@ -260,20 +261,28 @@ def _without_overlay(ids: GuestIds) -> Policy:
     return NAMESPACES_WITHOUT_OVERLAY if ids.per_slot else NAMESPACES_WITHOUT_OVERLAY_SHARED_UID
 
 
-def _setup(settings: Settings, host: HostParts, policy: Policy) -> SlotSetup:
-    """What both kinds of level share; where it has no value yet, each sets its own."""
+def _setup(
+    settings: Settings,
+    host: HostParts,
+    policy: Policy,
+    *,
+    import_path: str,
+    agent: str,
+    namespaces: NamespaceSetup | None = None,
+    landlock: LandlockSetup | None = None,
+) -> SlotSetup:
     return SlotSetup(
-        cgroups=False,
+        cgroups=host.tree is not None,
         uid_per_slot=host.ids.per_slot,
-        process_margin=0,
+        process_margin=_process_margin(host, namespaces=namespaces is not None),
         workspace_bytes=settings.max_workspace,
         pending_signals=host.shares.pending_signals,
-        import_path="",
-        agent=None,
+        import_path=import_path,
+        agent=agent,
         preload=(),
         seccomp=compile_filter(policy, _machine()).hex(),
-        namespaces=None,
-        landlock=None,
+        namespaces=namespaces,
+        landlock=landlock,
     )
 
 
