@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from codex_server.api.route_docs import BEARER, EXECUTE_RESPONSE, ok, problems
+from codex_server.api.route_docs import BEARER, EXECUTE, EXECUTE_RESPONSE, header, ok, problems
 from codex_server.api.schemas import EndedExecution, ExecutionProgress, ExecutionsPage
 
 RUNNING: dict[str, Any] = {
@@ -33,6 +33,17 @@ _ENTRY: dict[str, Any] = {
     "stdout": None,
     "stderr": None,
 }
+EXECUTE_OR_FOLLOW: dict[str, Any] = EXECUTE | {
+    "responses": EXECUTE["responses"]
+    | {
+        202: ok("It runs in the background; `Location` is its address", {"running": RUNNING})
+        | {
+            "model": ExecutionProgress,
+            "headers": {"Location": header("Where to follow it", f"/executions/{RUNNING['execution_id']}")},
+        }
+    }
+}
+"""``POST /execute``, whose program may outlive the call."""
 _REFUSALS = ("unauthenticated", "forbidden", "invalid-request")
 _OPEN: dict[str, Any] = {"tags": ["execution"], "openapi_extra": {"security": BEARER}}
 

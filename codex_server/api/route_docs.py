@@ -167,14 +167,15 @@ def problem_example(kind: Kind) -> dict[str, Any]:
     return example
 
 
-def _header(description: str, example: str) -> dict[str, Any]:
+def header(description: str, example: str) -> dict[str, Any]:
+    """A header field of a response."""
     return {"description": description, "schema": {"type": "string"}, "example": example}
 
 
 _RATE_HEADERS = {
-    "RateLimit-Policy": _header("Requests (q) in so many seconds (w), after an IETF draft", '"minute";q=60;w=60'),
-    "RateLimit": _header("How many are left (r), and the seconds (t) until more come", '"minute";r=59;t=60'),
-    "Idempotency-Replayed": _header("`true` when this is the kept response of an earlier request", "true"),
+    "RateLimit-Policy": header("Requests (q) in so many seconds (w), after an IETF draft", '"minute";q=60;w=60'),
+    "RateLimit": header("How many are left (r), and the seconds (t) until more come", '"minute";r=59;t=60'),
+    "Idempotency-Replayed": header("`true` when this is the kept response of an earlier request", "true"),
 }
 
 EXECUTE: dict[str, Any] = {

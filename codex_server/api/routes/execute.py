@@ -7,9 +7,9 @@ from starlette.responses import Response
 
 from codex_server.access.idempotency import StoredAnswer
 from codex_server.api.callers import ExecutingCaller, within_rate
+from codex_server.api.executions_docs import EXECUTE_OR_FOLLOW
 from codex_server.api.progress import progress_body
 from codex_server.api.repeating import IdempotencyKey, respond_once
-from codex_server.api.route_docs import EXECUTE
 from codex_server.api.running import note_response, operation_context, run_code, take_request
 from codex_server.api.services import TheServices
 from codex_server.operations.execute_code import execute_in_background
@@ -19,7 +19,7 @@ from codex_server.service.truncation import encode
 router = APIRouter()
 
 
-@router.post("/execute", dependencies=[Depends(within_rate)], **EXECUTE)
+@router.post("/execute", dependencies=[Depends(within_rate)], **EXECUTE_OR_FOLLOW)
 async def execute_code(
     request: Request, caller: ExecutingCaller, services: TheServices, idempotency_key: IdempotencyKey = None
 ) -> Response:
