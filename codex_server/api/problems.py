@@ -133,7 +133,7 @@ _GUIDE: Mapping[type[errors.CodexError], tuple[str, str]] = {
         "Repeat it after `Retry-After` seconds.",
     ),
     errors.Busy: (
-        "Every sandbox is in use and the waiting room is full, or the wait was too long. Nothing has begun.",
+        "Every sandbox is in use and the queue is full, or the wait was too long. Nothing has begun.",
         "Repeat the request after `Retry-After` seconds; raise `CODEX_MAX_CONCURRENCY` if the machine has room.",
     ),
     errors.Draining: (
@@ -232,7 +232,7 @@ def client_errors(root: type[errors.CodexError] = errors.CodexError) -> list[typ
     """Every class below ``root`` that may reach a client."""
     found: list[type[errors.CodexError]] = []
     for kind in root.__subclasses__():
-        # An edge may refine an error (and keep its slug); the words of the house are those in ``errors``.
+        # An edge may refine an error (and keep its slug); the project's own errors are those in ``errors``.
         if kind.__module__ == errors.__name__ and not issubclass(kind, errors.StartupError):
             found += [kind, *client_errors(kind)]
     return found

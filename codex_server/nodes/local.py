@@ -1,4 +1,4 @@
-"""The node in this process: an executor and its back end."""
+"""The node in this process: an executor and its backend."""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,7 @@ class LocalNode:
         return self._languages
 
     def capacity(self) -> Capacity:
-        """What the executor does, and the level that the back end saw work."""
+        """What the executor does, and the level that the backend saw work."""
         stats = self._executor.stats()
         level = self._backend.isolation.level
         return Capacity(stats.running, stats.queued, stats.armed, level, self._executor.draining)

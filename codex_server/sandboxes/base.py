@@ -27,7 +27,7 @@ class IsolationLevel(IntEnum):
     NAMESPACES = 2
     """Own user, pid, mount, network, ipc and uts namespaces, seccomp; memory is bounded by a watchdog."""
     FULL = 3
-    """The same, a uid per sandbox, and cgroups that bound memory, processes and processor time."""
+    """The same, a uid per sandbox, and cgroups that bound memory, processes and CPU time."""
 
     def __str__(self) -> str:
         return self.name.lower()

@@ -133,7 +133,7 @@ KERNEL_STATE: Final = (
         _tests("test_guest_cannot_write_outside_its_own_folders test_guest_is_refused_every_call_that_leads_out"),
     ),
     State(
-        "what a cgroup counts: memory, processor time, deaths for memory",
+        "what a cgroup counts: memory, CPU time, deaths for memory",
         Owner.SLOT,
         "the execution's limits",
         "peaks are set back; a slot that holds more than a new one is thrown away",

@@ -48,7 +48,7 @@ def join_error(reason: str | None, stderr: str, hint: str | None = None) -> str 
 def _timed_out(outcome: Outcome) -> str:
     if outcome.ending.stop is Stop.WALL_TIME:
         return f"Timed out after {format_seconds(outcome.limits.wall_seconds)}"
-    return f"Timed out: the limit of {format_seconds(outcome.limits.cpu_seconds)} of processor time was used up"
+    return f"Timed out: the limit of {format_seconds(outcome.limits.cpu_seconds)} of CPU time was used up"
 
 
 def _out_of_memory(outcome: Outcome) -> str:

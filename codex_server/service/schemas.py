@@ -38,7 +38,7 @@ class RequestLimits(TypedDict, total=False):
     """Limits to tighten; one that is left out is the server's."""
 
     memory_bytes: Annotated[Count, Field(ge=16 * 2**20, description="Memory of all processes, with files"), Whole]
-    cpu_seconds: Annotated[Seconds, Field(gt=0, description="Processor time of all processes together")]
+    cpu_seconds: Annotated[Seconds, Field(gt=0, description="CPU time of all processes together")]
     processes: Annotated[Count, Field(ge=1, description="Processes and threads together"), Whole]
     output_bytes: Annotated[Count, Field(ge=64, description="Bytes kept of each stream, head and tail"), Whole]
     file_bytes: Annotated[Count, Field(ge=0, description="Largest file that the program may write"), Whole]

@@ -6,10 +6,10 @@
 // Node goes on to run its main program, which is now the user's file, by Node's own code and on Node's own stack.
 //
 // The request is one JSON object {"file", "args", "env"}, ended by the end of the stream. Node.js 18 or newer.
-// `armed.ts` in the place of `armed` rehearses TypeScript too: 12 MiB more, 45 ms less for the program.
+// `armed.ts` in the place of `armed` warms up TypeScript too: 12 MiB more, 45 ms less for the program.
 
 const CHANNEL = 3;
-const FAREWELL = 0x62796500; // above the exit code, whose low byte alone counts: the supervisor hears of the end when it begins
+const EXIT_MARK = 0x62796500; // above the exit code, whose low byte alone counts: the supervisor hears of the end when it begins
 const C_LOCALES = new Set(['C', 'POSIX', 'C.UTF-8', 'C.utf8', 'en_US.UTF-8']);
 const COMMONJS = /(?<![\w$]|[^.]\.)(?:require\s*[(.]|module\s*\.\s*\w|exports\s*[.[=]|(?<!typeof\s+)__(?:file|dir)name\b)/;
 const ROOM = '/workspace'; // where there is one, the sandbox has a network of its own
@@ -77,7 +77,7 @@ function quietly(action) {
   try {
     action();
   } catch {
-    // A later Node may have changed what is rehearsed.
+    // A later Node may have changed what is warmed up.
   } finally {
     for (const [name, property] of kept) Object.defineProperty(process, name, property);
   }
@@ -106,9 +106,9 @@ function warm_up() {
   const handle = { close: nothing, getAsyncId: () => 1, shutdown: nothing, readStart: nothing, readStop: nothing };
   for (const name of ['writeUtf8String', 'writeLatin1String', 'writeBuffer', 'writev']) handle[name] = nothing;
   const stream = new Socket({ handle, readable: false, writable: true });
-  const rehearsal = new console.Console(stream, stream);
-  rehearsal.log('%s', 'text', 1, [1], { a: 1 });
-  rehearsal.error(new Error('text'));
+  const dryRun = new console.Console(stream, stream);
+  dryRun.log('%s', 'text', 1, [1], { a: 1 });
+  dryRun.error(new Error('text'));
   stream.destroy();
   needsNewNode({ A: '' });
   replaceEnvironment({ ...process.env });
@@ -137,7 +137,7 @@ function leaveQuickly() {
   const emitter = Object.getPrototypeOf(inherited);
   const get = (target, name, receiver) => {
     const value = lookUp(target, name, receiver);
-    if (name === 'emit' && value === emit && leaving() && isDone() && isCalledByNode(get)) reallyExit(FAREWELL | (code() & 0xff));
+    if (name === 'emit' && value === emit && leaving() && isDone() && isCalledByNode(get)) reallyExit(EXIT_MARK | (code() & 0xff));
     return value;
   };
   Object.setPrototypeOf(inherited, new Proxy(emitter, { __proto__: null, get, getPrototypeOf: () => emitter }));
@@ -147,7 +147,7 @@ function leaveQuickly() {
 /** A function that tells whether nobody would see how the process ends; what it calls, no program can replace. */
 function makeIsDone() {
   // These act when they are torn down: SQLite puts its journal away, an inspector waits for its client. And a child could
-  // send SIGUSR1 while the farewell waits for its hearer, which Node's handler would make fail.
+  // send SIGUSR1 while the exit notification waits for its hearer, which Node's handler would make fail.
   const tornDown = { __proto__: null };
   for (const name of ['child_process', 'inspector', 'sqlite', 'trace_events', 'worker_threads']) tornDown[`NativeModule ${name}`] = true;
   const loaded = process.moduleLoadList;

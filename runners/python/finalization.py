@@ -32,7 +32,7 @@ from sys import is_finalizing, setprofile, settrace
 from typing import Any, NoReturn
 from weakref import ref
 
-FAREWELL = 0x6279_6500
+EXIT_MARK = 0x6279_6500
 """Above the exit code, whose low byte alone counts: the sandbox's supervisor then hears of the end when it begins."""
 _KNOWN = (3, 11) <= sys.version_info[:2] <= (3, 14) and (object.__basicsize__, dict.__basicsize__) == (16, 48)
 _C_LIBRARY = CDLL(None)
@@ -80,7 +80,7 @@ class End:
             _at_exit(cast(_raise, c_void_p), _signal.SIGINT, None)
         elif _KNOWN:
             sys.ps2 = self._when_dropped(partial(self._before_modules, code, program))
-        return [*self._watching, partial(_py_exit, FAREWELL | code & 0xFF)]
+        return [*self._watching, partial(_py_exit, EXIT_MARK | code & 0xFF)]
 
     def _when_dropped(self, step: Step) -> Any:
         """An object that calls ``step`` when nothing refers to it any more, unseen by the program's tracer."""
@@ -126,8 +126,8 @@ class End:
         for stream in filter(None, (reference() for reference in self._streams)):
             _flush(stream, type(stream))
         _fflush(None)  # what an extension module wrote with printf
-        _block_signals()  # the farewell may have to wait for its hearer: a handler in between would make it fail
-        _exit(FAREWELL | code & 0xFF)
+        _block_signals()  # the notification may have to wait: a handler in between would make it fail
+        _exit(EXIT_MARK | code & 0xFF)
 
     def _clear_warm_modules(self) -> None:
         """What ``Py_FinalizeEx`` would have done with them: names with one underscore first, then all others."""

@@ -1,7 +1,7 @@
 """Which font file a name stands for: Arial, Times, SimHei and their kin, for matplotlib, pillow and reportlab.
 
 Installed among the data packages as ``codex_fonts``. The files lie in the environment's ``lib/fonts``, where
-``furnish.py`` puts them; those of a name that a program asks for have the same metrics or show the same script.
+``post_install.py`` puts them; those of a name that a program asks for have the same metrics or show the same script.
 """
 
 import functools
@@ -13,7 +13,7 @@ from typing import Any
 
 FOLDER = os.path.join(sys.prefix, "lib", "fonts")
 LIST = os.path.join(sys.prefix, "lib", "matplotlib-cache")
-"""Folder with the list of fonts, made by ``furnish.py``."""
+"""Folder with the list of fonts, made by ``post_install.py``."""
 FALLBACKS = ("WenQuanYi Micro Hei", "Noto Sans Devanagari", "Noto Emoji", "Noto Sans Symbols")
 """Families that show what the program's font cannot; ``further_scripts`` come after them."""
 
@@ -68,7 +68,7 @@ def load_manager(module: Any) -> Any:
     version = module.FontManager.__version__
     try:
         manager = module.json_load(os.path.join(LIST, f"fontlist-v{version}.json"))
-    except (OSError, ValueError):  # furnish.py is about to make it
+    except (OSError, ValueError):  # post_install.py is about to make it
         return module._load_fontmanager()
     return manager if manager._version == version else module._load_fontmanager()
 

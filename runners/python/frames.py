@@ -142,8 +142,8 @@ def _find_depth() -> tuple[ctypes.c_int, ctypes.c_int] | None:
     numbers = [ctypes.c_int.from_address(_THREAD + place) for place in range(0, _STATE_WORDS * _WORD, 4)]
     limit = sys.getrecursionlimit()
     pairs = [pair for pair in itertools.pairwise(numbers) if pair[1].value == limit]
-    fitting = [pair for pair in pairs if limit - 200 < pair[0].value < limit]
-    return fitting[0] if len(fitting) == 1 else None
+    matches = [pair for pair in pairs if limit - 200 < pair[0].value < limit]
+    return matches[0] if len(matches) == 1 else None
 
 
 def _stack() -> Iterator[tuple[int, int]]:

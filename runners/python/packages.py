@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 FONTS = os.path.realpath(os.path.join(sys.prefix, "lib", "matplotlib-cache"))
-"""Made by ``furnish.py``: the list of the fonts that every sandbox sees."""
+"""Made by ``post_install.py``: the list of the fonts that every sandbox sees."""
 FIGURES = "codex_figures"
 _BACKENDS = "matplotlib.backend_bases"
 _READ_AT_IMPORT = (
@@ -129,7 +129,7 @@ def save_figures() -> None:
 
 
 class _FiguresFollow(importlib.abc.MetaPathFinder):
-    """Imports our figures right after matplotlib's back ends, so that they notice what is saved from then on."""
+    """Imports our figures right after matplotlib's backends, so that they notice what is saved from then on."""
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
         """Once, and never again."""

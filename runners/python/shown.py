@@ -1,6 +1,6 @@
 """Files for what a program shows on a screen that is not there: ``figure-1.png``, ``image-1.png``, ``figure-1.html``.
 
-Installed among the data packages as ``codex_shown``; ``furnish.py`` makes pillow and plotly call it.
+Installed among the data packages as ``codex_shown``; ``post_install.py`` makes pillow and plotly call it.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""A door before a fake back end: in this process for most tests, on a free loopback port where sockets matter."""
+"""A door before a fake backend: in this process for most tests, on a free loopback port where sockets matter."""
 
 import asyncio
 import os

@@ -44,12 +44,12 @@ async def test_where_none_is_idle_the_new_one_is_refused():
 
 async def test_the_address_with_the_most_gives_way_when_there_are_too_many_in_all():
     known = Connections(most=4, most_of_one=3)
-    crowd, other = [Line() for _ in range(3)], Line()
-    for line in crowd:
+    clients, other = [Line() for _ in range(3)], Line()
+    for line in clients:
         assert known.admit(line, "192.0.2.1")
     assert known.admit(other, "192.0.2.2")
     assert known.admit(Line(), "192.0.2.3")
-    assert ([line.closed for line in crowd], other.closed) == ([True, False, False], False)
+    assert ([line.closed for line in clients], other.closed) == ([True, False, False], False)
 
 
 async def test_a_proxy_speaks_for_many_and_counts_only_in_all():

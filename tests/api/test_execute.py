@@ -66,7 +66,7 @@ async def test_a_program_that_works_has_every_field_of_the_response(door):
             "cpu 31",
             {
                 "status": "timed_out",
-                "error": "Timed out: the limit of 30 s of processor time was used up",
+                "error": "Timed out: the limit of 30 s of CPU time was used up",
             },
         ),
     ],

@@ -1,4 +1,4 @@
-"""Clients that leave, that are slow, that never end, that come in crowds: over a real server on loopback."""
+"""Clients that leave, that are slow, that never end, that come in great numbers: over a real server on loopback."""
 
 import asyncio
 import json

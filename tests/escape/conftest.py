@@ -26,15 +26,15 @@ from tests.levels import LEVELS, out_of_reach
 from tests.tiers import TIER, Tier, in_tier, tier_of_level
 
 CONTAINER = "docker"
-"""The level, so to say, of the other back end: it promises all that ``full`` does."""
+"""The level, so to say, of the other backend: it promises all that ``full`` does."""
 HOST_GROUPS = (4, 6, 42)
 """Further groups of a server that root starts: on Debian those of logs, disks and passwords."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "levels(*names): the isolation levels at which the promise holds")
-    config.addinivalue_line("markers", "embedded: about the embedded back end's own parts")
-    config.addinivalue_line("markers", "inside: about what both back ends share; in containers one row of it is enough")
+    config.addinivalue_line("markers", "embedded: about the embedded backend's own parts")
+    config.addinivalue_line("markers", "inside: about what both backends share; in containers one row of it is enough")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -93,7 +93,7 @@ class Harnesses:
     def __init__(self, runner: asyncio.Runner, languages: Languages, state: Path, closing: ExitStack) -> None:
         self._runner, self._languages, self._state, self._closing = runner, languages, state, closing
         self._engine_runner = closing.enter_context(asyncio.Runner())
-        """The other back end's own: its sweep, by a timer, may not open connections while others are counted."""
+        """The other backend's own: its sweep, by a timer, may not open connections while others are counted."""
         self._template: str | None = None
         self._known: dict[str, SandboxHarness | str] = {}
         self._counted: HostSnapshot | None = None

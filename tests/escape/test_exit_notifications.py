@@ -1,4 +1,4 @@
-"""What is told of a program before it is dead is the ending that it has; guests can say farewell as our agents do."""
+"""What is reported of a program before it is dead is its real ending; guests can notify as our agents do."""
 
 import signal
 import subprocess
@@ -26,14 +26,14 @@ def test_every_way_to_leave_tells_the_low_byte_of_the_code(harness, way, code):
 
 
 @pytest.mark.embedded
-def test_a_slot_serves_on_after_a_farewell_of_the_guests_own(harness):
+def test_a_slot_serves_on_after_an_exit_notification_of_the_guests_own(harness):
     harness.python(MARKED + "os._exit(MARK | 7)")
     slot = harness.last_slot
     assert harness.python("print(1)").stdout == "1\n"
     assert (harness.last_slot is slot) is (harness.level != "confined" and slot.reusable)
 
 
-def test_a_child_that_says_farewell_does_not_end_its_parent(harness):
+def test_a_child_that_notifies_does_not_end_its_parent(harness):
     seen = harness.python(
         MARKED
         + """
@@ -53,7 +53,7 @@ def test_a_child_that_comes_to_the_programs_end_ends_for_itself_alone(harness):
     assert (seen.stdout, ending(seen)) == ("child\nparent\n", (0, None, None))
 
 
-def test_a_flood_of_farewells_is_answered_one_by_one(harness):
+def test_a_flood_of_exit_notifications_is_answered_one_by_one(harness):
     seen = harness.python(
         MARKED
         + """
@@ -69,7 +69,7 @@ sys.exit(6)
     assert (seen.stdout, ending(seen)) == ("True\n", (6, None, None))
 
 
-def test_a_thread_that_says_farewell_ends_the_program_with_its_code(harness):
+def test_a_thread_that_notifies_ends_the_program_with_its_code(harness):
     seen = harness.python(
         SETTLED
         + """
@@ -80,7 +80,7 @@ time.sleep(60)
     assert ending(seen) == (21, None, None)
 
 
-def test_the_first_threads_farewell_counts_while_others_write_on(harness):
+def test_the_first_threads_exit_notification_counts_while_others_write_on(harness):
     seen = harness.python(
         SETTLED
         + """
@@ -114,7 +114,7 @@ sys.exit(3)
 
 
 @pytest.mark.parametrize("size", [1, 65_536, 65_537, 2**20])
-def test_no_byte_that_was_written_before_the_farewell_is_lost(harness, size):
+def test_no_byte_that_was_written_before_the_exit_notification_is_lost(harness, size):
     code = f"import os, sys\nos.write(2, b'e' * 100)\nsys.stdout.write('x' * {size})\nsys.exit(2)"
     seen = harness.run("python", code)
     assert (seen.stdout == "x" * size, seen.stderr, ending(seen)) == (True, "e" * 100, (2, None, None))
@@ -150,7 +150,7 @@ sys.exit(11)
 
 
 @pytest.mark.parametrize("action", ["signal.SIG_DFL", "lambda *_: None", "lambda *_: open('late', 'w').close()"])
-def test_a_signal_during_the_farewell_never_makes_a_wrong_ending(harness, action):
+def test_a_signal_during_the_exit_notification_never_makes_a_wrong_ending(harness, action):
     for microseconds in (1, 30, 100, 300):
         seen = harness.python(
             SETTLED
@@ -181,7 +181,7 @@ def test_a_timer_colours_the_end_of_a_usual_program_no_more_than_under_plain_pyt
 
 
 @pytest.mark.levels("full")
-def test_a_guest_that_is_killed_for_memory_with_all_its_threads_says_no_farewell(harness):
+def test_a_guest_that_is_killed_for_memory_with_all_its_threads_notifies_of_no_exit(harness):
     seen = harness.python(
         SETTLED
         + """

@@ -1,4 +1,4 @@
-"""The docker back end under gVisor: another kernel between the program and the host's, and the same promises.
+"""The docker backend under gVisor: another kernel between the program and the host's, and the same promises.
 
 It needs an engine that knows the runtime ``runsc`` (``.ci/engine`` starts one where the distribution has it).
 """

@@ -60,7 +60,7 @@ TOUCHES = {
     "mounts, host name": """
         call("mount", b"none", b"/tmp", b"tmpfs", 0, 0); call("sethostname", b"x", 1); call("umount2", b"/proc", 2)
     """,
-    "what a cgroup counts: memory, processor time, deaths for memory": "keep(bytearray(60 << 20)); sum(range(10 ** 6))",
+    "what a cgroup counts: memory, CPU time, deaths for memory": "keep(bytearray(60 << 20)); sum(range(10 ** 6))",
     "a share of the processors": "call('sched_setscheduler', 0, 3, struct.pack('i', 0)); os.nice(1)",
     "pipe buffers, epoll watches, descriptors in flight": """
         for _ in range(5): keep(os.pipe())

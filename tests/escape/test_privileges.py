@@ -69,7 +69,7 @@ def test_guest_is_not_root_and_cannot_become_anybody_else(harness):
     assert answers == expected
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user cannot leave its groups")
+@pytest.mark.skipif(os.geteuid() != 0, reason="an unprivileged user cannot leave its groups")
 def test_guest_has_none_of_the_groups_of_its_server(harness):
     assert os.getgroups()
     groups, own = harness.python("tell([os.getgroups(), os.getresgid()])").told
@@ -78,7 +78,7 @@ def test_guest_has_none_of_the_groups_of_its_server(harness):
 
 @pytest.mark.levels(*IN_A_ROOM)
 @pytest.mark.embedded
-@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user cannot leave its groups")
+@pytest.mark.skipif(os.geteuid() != 0, reason="an unprivileged user cannot leave its groups")
 def test_nobody_in_a_room_has_the_groups_of_the_server(harness):
     found = {}
 
@@ -93,7 +93,7 @@ def test_nobody_in_a_room_has_the_groups_of_the_server(harness):
 
 
 @pytest.mark.embedded
-@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's sandboxes without newuidmap have its own uid")
+@pytest.mark.skipif(os.geteuid() != 0, reason="an unprivileged user's sandboxes without newuidmap have its own uid")
 def test_guest_has_a_host_uid_that_nobody_else_has(harness):
     found = []
 

@@ -45,16 +45,16 @@ async def kill_one(here: RunningServer, role: str) -> bool:
 @pytest.mark.parametrize("role", ["worker", "init", "zygote", "launcher"])
 async def test_whoever_is_killed_no_answer_is_wrong_or_mixed_up_and_the_server_heals(level: str, role: str):
     async with running_server(level) as here:
-        crowd = LoadClients(here, judge)
-        async with crowd.asking(CLIENTS):
+        clients = LoadClients(here, judge)
+        async with clients.asking(CLIENTS):
             killed = 0
             while killed < KILLS:
-                await crowd.answers(random.randint(1, 8))
+                await clients.answers(random.randint(1, 8))
                 killed += await kill_one(here, role)
-            await crowd.answers(CLIENTS)
-        assert crowd.heard["right"] > 0, crowd.heard
+            await clients.answers(CLIENTS)
+        assert clients.heard["right"] > 0, clients.heard
         if role != "worker":
-            assert not crowd.heard["signalled"], "a program whose sandbox was taken away was not killed by itself"
+            assert not clients.heard["signalled"], "a program whose sandbox was taken away was not killed by itself"
         await here.assert_well()
         assert here.defects() == []
         assert await here.stop(signal.SIGTERM) == 0

@@ -26,14 +26,14 @@ def judge(heard: Heard) -> str:
     return problem
 
 
-async def until_refused(crowd: LoadClients) -> None:
+async def until_refused(clients: LoadClients) -> None:
     """Return when somebody was refused: what stood ready is then used up."""
-    while not sum(count for word, count in crowd.heard.items() if word != "right"):
-        await crowd.answers(1)
+    while not sum(count for word, count in clients.heard.items() if word != "right"):
+        await clients.answers(1)
 
 
-async def assert_scarce_then_well(here: RunningServer, crowd: LoadClients) -> None:
-    assert crowd.heard["sandbox-unavailable"] > 0, crowd.heard
+async def assert_scarce_then_well(here: RunningServer, clients: LoadClients) -> None:
+    assert clients.heard["sandbox-unavailable"] > 0, clients.heard
     await here.assert_well()
     assert here.defects() == []
     assert await here.stop(signal.SIGTERM) == 0
@@ -41,32 +41,32 @@ async def assert_scarce_then_well(here: RunningServer, crowd: LoadClients) -> No
 
 async def test_when_no_process_can_be_forked_for_sandboxes_callers_are_told_and_it_recovers(level: str):
     async with running_server(level) as here:
-        crowd = LoadClients(here, judge)
-        async with crowd.asking(CLIENTS):
-            await crowd.answers(CLIENTS)
-            while not crowd.heard["sandbox-unavailable"]:
+        clients = LoadClients(here, judge)
+        async with clients.asking(CLIENTS):
+            await clients.answers(CLIENTS)
+            while not clients.heard["sandbox-unavailable"]:
                 forbid_forks(here.family(), forbid=True)
-                await crowd.answers(1)
+                await clients.answers(1)
             assert (await here.client.get("/livez")).status_code == 200
             forbid_forks(here.family(), forbid=False)
-            before = crowd.heard["right"]
-            while crowd.heard["right"] == before:
-                await crowd.answers(1)
-        await assert_scarce_then_well(here, crowd)
+            before = clients.heard["right"]
+            while clients.heard["right"] == before:
+                await clients.answers(1)
+        await assert_scarce_then_well(here, clients)
 
 
 async def test_when_the_host_has_no_process_left_callers_are_told_and_it_recovers(level: str):
     with corner("pids", "pids.max", "pids.max") as place:
         async with running_server(level, *place.entrance) as here:
-            crowd = LoadClients(here, judge)
-            async with crowd.asking(CLIENTS):
-                await crowd.answers(CLIENTS)
+            clients = LoadClients(here, judge)
+            async with clients.asking(CLIENTS):
+                await clients.answers(CLIENTS)
                 place.limit(1)  # those that are there live on
-                await until_refused(crowd)
-                await crowd.answers(2 * CLIENTS)
+                await until_refused(clients)
+                await clients.answers(2 * CLIENTS)
                 assert (await here.client.get("/livez")).status_code == 200
                 place.limit(None)
-            await assert_scarce_then_well(here, crowd)
+            await assert_scarce_then_well(here, clients)
 
 
 async def test_when_the_host_has_no_memory_left_no_answer_is_wrong_and_it_recovers(level: str):
@@ -75,8 +75,8 @@ async def test_when_the_host_has_no_memory_left_no_answer_is_wrong_and_it_recove
         async with running_server(level, *place.entrance) as here:
             used = place.read("memory.usage_in_bytes" if "in_bytes" in place._limit else "memory.current")
             place.limit(used + 200 * MIB)
-            crowd = LoadClients(here, judge_short_of_memory)
-            async with crowd.asking(CLIENTS):
+            clients = LoadClients(here, judge_short_of_memory)
+            async with clients.asking(CLIENTS):
                 for _ in range(3):
                     answers = await asyncio.gather(*(here.execute(code=hungry, timeout=5) for _ in range(2)))
                     for answer in answers:
@@ -86,8 +86,8 @@ async def test_when_the_host_has_no_memory_left_no_answer_is_wrong_and_it_recove
                             assert answer.json()["status"] in ("memory_exceeded", "failed", "signalled"), answer.text
                 assert (await here.client.get("/livez")).status_code == 200
                 place.limit(None)
-                await crowd.answers(CLIENTS)
-            assert crowd.heard["right"] > 0
+                await clients.answers(CLIENTS)
+            assert clients.heard["right"] > 0
             await here.assert_well()
             assert await here.stop(signal.SIGTERM) == 0
 
@@ -126,14 +126,14 @@ def test_a_server_that_cannot_keep_its_first_token_does_not_start_and_says_why()
 async def test_when_the_disk_of_temporary_files_is_full_callers_are_told_and_it_recovers(level: str):
     with small_disk() as disk:
         async with running_server(level, *disk.entrance, TMPDIR=str(disk.folder)) as here:
-            crowd = LoadClients(here, judge)
-            async with crowd.asking(CLIENTS):
-                while not crowd.heard["sandbox-unavailable"]:
+            clients = LoadClients(here, judge)
+            async with clients.asking(CLIENTS):
+                while not clients.heard["sandbox-unavailable"]:
                     kill_all(here.family().zygotes)  # a new one needs a file for what it says
                     disk.fill()  # the old one's too
-                    await crowd.answers(1)
+                    await clients.answers(1)
                 disk.empty()
-            await assert_scarce_then_well(here, crowd)
+            await assert_scarce_then_well(here, clients)
 
 
 def kill_all(processes: tuple[Process, ...]) -> None:

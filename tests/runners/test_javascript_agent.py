@@ -113,7 +113,7 @@ def test_without_the_compiler_what_only_looks_like_a_decorator_runs(typescript_n
     assert run_armed_node(typescript_node, file, program) == Result(0, "x  @not one 14\n", "")
 
 
-def test_rehearsed_typescript_says_nothing_of_experiments(typescript_node, tmp_path):
+def test_warmed_up_typescript_says_nothing_of_experiments(typescript_node, tmp_path):
     compare(typescript_node, TYPESCRIPT["types"], tmp_path / "workspace", "main.ts", placeholder="armed.ts")
 
 

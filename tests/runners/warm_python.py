@@ -1,6 +1,6 @@
 """A zygote in small, run as a program by the tests: `python -I -S warm_python.py AGENT DESCRIPTOR [PRELOAD]...`.
 
-For each request on the socket it forks a worker that rehearses and becomes the program, and answers with the exit code.
+For each request on the socket it forks a worker that warms up and becomes the program, and answers with the exit code.
 """
 
 import importlib.util

@@ -36,7 +36,7 @@ KILLED = {"exit_code": None, "signal": 9}
         ({"exit_code": None, "signal": 6}, "Killed by SIGABRT (Aborted)"),
         ({"exit_code": None, "signal": 40}, "Killed by SIG40 (Real-time signal 6)"),
         (KILLED | {"stop": Stop.WALL_TIME}, "Timed out after 10 s"),
-        (KILLED | {"stop": Stop.CPU_TIME}, "Timed out: the limit of 30 s of processor time was used up"),
+        (KILLED | {"stop": Stop.CPU_TIME}, "Timed out: the limit of 30 s of CPU time was used up"),
         ({"exit_code": None, "signal": 24}, "Killed by SIGXCPU (CPU time limit exceeded)"),
         (KILLED | {"oom_kills": 1}, "Out of memory: limit 512 MiB"),
         (KILLED | {"stop": Stop.MEMORY}, "Out of memory: limit 512 MiB"),

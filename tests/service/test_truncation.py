@@ -71,11 +71,11 @@ def test_whatever_is_in_it_the_response_fits_and_reports_what_is_missing(stdout,
 
 
 KINDS = st.sampled_from(["png", "svg", "txt", "csv"])
-CROWDS = st.lists(st.tuples(KINDS, st.integers(0, 4000)), max_size=60)
+MANY_FILES = st.lists(st.tuples(KINDS, st.integers(0, 4000)), max_size=60)
 
 
 @settings(max_examples=examples(100))
-@given(CROWDS, st.integers(0, 3000), st.randoms(use_true_random=False))
+@given(MANY_FILES, st.integers(0, 3000), st.randoms(use_true_random=False))
 def test_as_many_files_as_fit_stay_figures_and_small_ones_first_whatever_their_order(sizes, printed, random):
     files = [(f"{number:03}.{kind}", "x" * size) for number, (kind, size) in enumerate(sizes)]
     whole = response("o" * printed, "", None, files)

@@ -1,4 +1,4 @@
-"""``GET /docs`` and ``GET /problems``: pages for eyes, which load nothing from elsewhere."""
+"""``GET /docs`` and ``GET /problems``: pages for people, which load nothing from elsewhere."""
 
 import asyncio
 import base64
@@ -28,7 +28,7 @@ its icons from ``data:``. No response of a program is a script: responses are JS
 
 @router.get("/docs")
 async def docs() -> HTMLResponse:
-    """The OpenAPI document for eyes, with a form to try each route."""
+    """The OpenAPI document for people, with a form to try each route."""
     content = await asyncio.to_thread(_docs_page)  # the first time it is read from the disk
     return HTMLResponse(content, headers={"Content-Security-Policy": _DOCS_POLICY})
 

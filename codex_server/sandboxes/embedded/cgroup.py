@@ -99,7 +99,7 @@ class SlotCgroup:
         self._limits = limits
 
     def begin(self) -> None:
-        """Count processor time from here: what arming took is not the program's."""
+        """Count CPU time from here: what arming took is not the program's."""
         self._cpu_before = self._cpu_seconds()
 
     def usage(self) -> CgroupUsage:

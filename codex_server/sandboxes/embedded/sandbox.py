@@ -26,7 +26,7 @@ from codex_server.sandboxes.stdin import StandardInput
 _HARD_KILL_SECONDS = 0.25
 """How long an init may take to kill, reap and report before it is killed with everything in it."""
 _LOOK_SECONDS = 0.1
-"""The shortest time between two looks at the processor time that a slot's cgroup has counted."""
+"""The shortest time between two looks at the CPU time that a slot's cgroup has counted."""
 
 
 class EmbeddedSandbox(Sandbox):
@@ -122,7 +122,7 @@ class EmbeddedSandbox(Sandbox):
         asyncio.get_running_loop().call_later(patience, self._kill_if_late)
 
     def _look_later(self, allowed: float, left: float) -> None:
-        """Look at the processor time when ``left`` seconds of it can be used up at the earliest."""
+        """Look at the CPU time when ``left`` seconds of it can be used up at the earliest."""
         pause = max(_LOOK_SECONDS, left / (os.cpu_count() or 1))
         self._next_look = asyncio.get_running_loop().call_later(pause, self._look_at_processor, allowed)
 

@@ -29,7 +29,7 @@ _V1 = _Files(
 
 
 class CgroupAccounting:
-    """Processor time, peak memory and OOM kills since ``begin``; what the engine does not show is left out."""
+    """CPU time, peak memory and OOM kills since ``begin``; what the engine does not show is left out."""
 
     def __init__(self, files: _Files) -> None:
         self._files = files
@@ -50,7 +50,7 @@ class CgroupAccounting:
         self._cpu_before = self._cpu() or 0.0
 
     def cpu_seconds(self) -> float | None:
-        """Processor time since ``begin``, of all processes together; None where it is not shown."""
+        """CPU time since ``begin``, of all processes together; None where it is not shown."""
         now = self._cpu()
         return None if now is None else now - self._cpu_before
 

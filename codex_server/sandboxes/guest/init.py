@@ -91,7 +91,7 @@ class Init:
         else:
             self.process_tree, self._cgroups = ProcessTree(self._boundary), []
         self._bounds = self._make_bounds()
-        self._rehearsed = False
+        self._warmed_up = False
 
     def _make_bounds(self) -> Bounds:
         return Bounds(self._setup, self._boundary, self.process_tree)
@@ -130,8 +130,8 @@ class Init:
         """
         with step("worker"):
             request, streams = worker_start.start_worker(self.process_tree, self._config, self._cgroups)
-            if not self._rehearsed:
-                self._rehearse()
+            if not self._warmed_up:
+                self._warm_up()
             armed = worker_start.await_ready(request, streams)
         self._request = armed.request
         if armed.used_internet:
@@ -141,17 +141,17 @@ class Init:
         for descriptor in own + armed.streams:
             os.close(descriptor)
 
-    def _rehearse(self) -> None:
+    def _warm_up(self) -> None:
         """Do once, with nothing in it, what a run will do: the page faults of a forked process are paid here."""
         listing = workspace.collect(workspace.open_folder(self._boundary.workspace), {}, 0, 0)
-        payload = os.memfd_create("rehearsal", os.MFD_CLOEXEC)
+        payload = os.memfd_create("warm-up", os.MFD_CLOEXEC)
         header = render(RunHeader("", (), (), (), {}))
         os.write(payload, header)
         workspace.fill(self._boundary.workspace, payload, len(header), self._config.order.uid)
         os.close(payload)
         report = encode(self._report_of(None, 0.0, listing))
         decode(RunReport, frames.decode(frames.encode(frames.Kind.RESULT, report))[1])
-        self._rehearsed = True
+        self._warmed_up = True
 
     def _serve_execution(self) -> bool:
         """Wait for the execution, run it to its end, report. False when none came, or the slot is of no more use."""

@@ -1,4 +1,4 @@
-"""What ``/proc`` shows of a process, living or just gone: its children, its processor time, its memory."""
+"""What ``/proc`` shows of a process, living or just gone: its children, its CPU time, its memory."""
 
 import os
 import resource
@@ -37,7 +37,7 @@ def process_of(thread: int) -> tuple[int, str]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time of a process and of its children that it has waited for; 0 when it is gone."""
+    """CPU time of a process and of its children that it has waited for; 0 when it is gone."""
     try:
         with open(f"/proc/{pid}/stat", encoding="latin-1") as file:
             fields = file.read().rpartition(")")[2].split()
@@ -47,7 +47,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def scheduled_seconds(pid: int) -> float:
-    """Processor time of one living process, to the nanosecond; 0 where the kernel keeps no such account."""
+    """CPU time of one living process, to the nanosecond; 0 where the kernel keeps no such account."""
     try:
         with open(f"/proc/{pid}/schedstat", "rb") as file:
             return int(file.read().split()[0]) / 1e9

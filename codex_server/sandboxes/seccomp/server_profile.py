@@ -2,7 +2,7 @@
 
 A container's own filter lies over everything in it, the guests included, and can only be added to. So the server's
 container may ask for what nobody inside is refused (``policy.BASE``), and beyond that for the few calls of ``GRANTS``,
-with which the embedded backend builds sandboxes as an ordinary user without capabilities. Guests lose these again:
+with which the embedded backend builds sandboxes as an unprivileged user without capabilities. Guests lose these again:
 their own filter, loaded before the first byte of their code, is the same as outside a container.
 
 INVARIANT: a call stands in ``GRANTS`` only when code in ``guest/`` makes it; a test compares the two. None of them

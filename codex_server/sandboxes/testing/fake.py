@@ -11,7 +11,7 @@ The code of an execution is a script, one word and its argument a line; an empty
     cat PATH                    a file of the workspace, on stdout
     write PATH TEXT             a file in the workspace
     skip PATH REASON            something in the workspace that is not handed back
-    cpu SECONDS                 use processor time (none is used: the clock is set so)
+    cpu SECONDS                 use CPU time (none is used: the clock is set so)
     oom                         be killed for memory
     exit CODE / signal NUMBER   end
     hang                        reach the wall time, at once

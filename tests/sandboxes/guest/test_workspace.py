@@ -273,11 +273,11 @@ def test_what_was_left_in_the_folder_for_temporary_files_is_reported_of_and_hidd
     for number in range(30):
         (temp / f"n{number:02}").touch()
         (temp / f"deep{number:02}" / "/".join("d" * 40)).mkdir(parents=True)
-    crowd = Collected(root, temp=temp)
-    assert (len(crowd.skipped), crowd.unlisted) == (20, 42)
+    many = Collected(root, temp=temp)
+    assert (len(many.skipped), many.unlisted) == (20, 42)
 
 
-def test_a_crowd_of_files_is_bounded_in_number_and_the_rest_is_counted(root):
+def test_a_multitude_of_files_is_bounded_in_number_and_the_rest_is_counted(root):
     count = 2 * workspace.MAX_LISTED + 50
     for number in range(count):
         (root / f"f{number}").touch()
