@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from codex_server import __version__
-from codex_server.cli import config, doctor, images, languages, openapi, run, runners, serve, token
+from codex_server.cli import config, doctor, images, languages, log, openapi, run, runners, serve, token
 from codex_server.cli.command import as_called_here
 from codex_server.errors import CodexError, SettingsInvalid
 
@@ -86,6 +86,14 @@ _register(
     "codex-server languages",
     "codex-server languages --json",
     short="List the languages that can run here.",
+)
+_register(
+    app,
+    log.log,
+    "codex-server log --limit 100",
+    "codex-server log --follow --caller chatgpt",
+    "codex-server log --json --limit 1000 | jq -r .status | sort | uniq -c",
+    short="Show the history of executions.",
 )
 _register(
     app,

@@ -12,14 +12,14 @@ from codex_server.languages import Languages
 from codex_server.model import Caller, Execution, Outcome, Status, Stream
 from codex_server.nodes.node import ExecutionNode
 from codex_server.service.hints import hint_for
-from codex_server.service.history import ExecutionEntry, History
+from codex_server.service.history import QUEUED, RUNNING, ExecutionEntry, History
 from codex_server.service.outcomes import KeptOutcome, KeptProblem, Outcomes, read_pieces, texts_of
 from codex_server.service.response import build_response, explain
 from codex_server.service.schemas import ExecuteResponse
 
 _log = logging.getLogger(__name__)
 
-QUEUED, RUNNING, REFUSED, LOST = "queued", "running", "refused", "lost"
+REFUSED, LOST = "refused", "lost"
 _CANCEL_SECONDS = 10.0
 """How long a cancelled program may take to end before the caller is told its state as it is."""
 _LOST = KeptProblem(
@@ -175,7 +175,7 @@ class Executions:
         entry = await self._history.find(execution_id, owner)
         if entry is None:
             raise _unknown(execution_id)
-        if entry.status in (QUEUED, RUNNING):
+        if not entry.ended:
             return Progress(execution_id, LOST, since, problem=_LOST)
         raise OutcomeGone(
             f"the execution has ended ({entry.status}), and its outcome is not kept: that of a call without "
@@ -259,7 +259,7 @@ def _unknown(execution_id: str) -> UnknownExecution:
 
 def _as_left(entry: ExecutionEntry) -> ExecutionEntry:
     """An entry that nothing follows any more: what it says to be running was lost with its server."""
-    return entry.model_copy(update={"status": LOST}) if entry.status in (QUEUED, RUNNING) else entry
+    return entry if entry.ended else entry.model_copy(update={"status": LOST})
 
 
 def _ended_entry(entry: ExecutionEntry, run: Run, *, keep_output: bool) -> ExecutionEntry:

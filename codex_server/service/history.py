@@ -19,6 +19,7 @@ _DAY = 86_400.0
 _TRIM_EVERY = 200
 """Entries that are written between two looks at how many there are."""
 _MOST_BYTES = 2**30
+QUEUED, RUNNING = "queued", "running"
 
 
 class ExecutionEntry(BaseModel):
@@ -45,6 +46,11 @@ class ExecutionEntry(BaseModel):
     code: str | None = Field(None, description="The program, where the operator keeps programs (CODEX_HISTORY_CODE)")
     stdout: str | None = Field(None, description="Its standard output, where the operator keeps it")
     stderr: str | None = Field(None, description="Its standard error, where the operator keeps it")
+
+    @property
+    def ended(self) -> bool:
+        """Whether its end is known."""
+        return self.status not in (QUEUED, RUNNING)
 
 
 class History:
