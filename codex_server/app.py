@@ -23,6 +23,8 @@ from codex_server.sandboxes.factory import open_backend
 from codex_server.service.executions import Executions
 from codex_server.service.history import History
 from codex_server.service.outcomes import Outcomes
+from codex_server.service.quota import Quota
+from codex_server.service.usage import Usage
 from codex_server.settings import Settings
 from codex_server.store.base import Store
 from codex_server.store.sqlite import SqliteStore
@@ -83,9 +85,12 @@ def open_executions(settings: Settings, node: ExecutionNode, store: Store, langu
     """What follows executions, and keeps them in ``store`` as ``settings`` say."""
     history = History(store, days=settings.history_days, entries=settings.history_entries)
     outcomes = Outcomes(store, seconds=settings.outcome_seconds, max_bytes=settings.max_outcomes)
+    usage = Usage(store, days=settings.history_days)
+    quota = Quota(usage, executions=settings.quota_executions, cpu_seconds=settings.quota_cpu_seconds)
     return Executions(
-        node, history, outcomes, languages, max_chars=settings.max_response, keep_code=settings.history_code
-    )
+        node, history, outcomes, languages,
+        usage=usage, quota=quota, max_chars=settings.max_response, keep_code=settings.history_code,
+    )  # fmt: skip
 
 
 def begin_drain(app: FastAPI) -> asyncio.Task[None]:

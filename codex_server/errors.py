@@ -21,6 +21,7 @@
     |- NoPublicAddress            the server's https address, which ChatGPT needs, is not known
     |- TooLarge                   the body is above the server's limit
     |- RateLimited                this caller sends too many requests
+    |- QuotaExceeded              this caller has used up what it may use in a day
     |- Unavailable                this server cannot take the request now
     |   |- Busy                   the queue is full, or the wait was too long
     |   |- Draining               the server is stopping
@@ -182,6 +183,17 @@ class RateLimited(CodexError):
 
     slug = "rate-limited"
     title = "Too many requests"
+
+    def __init__(self, detail: str, retry_after: int) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class QuotaExceeded(CodexError):
+    """This caller has used up what it may use in a day. ``retry_after`` in whole seconds."""
+
+    slug = "quota-exceeded"
+    title = "The day's quota is used up"
 
     def __init__(self, detail: str, retry_after: int) -> None:
         super().__init__(detail)

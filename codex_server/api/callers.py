@@ -18,6 +18,7 @@ from codex_server.api.services import Services, TheServices
 from codex_server.errors import Forbidden, Unauthenticated
 from codex_server.model import Caller
 from codex_server.service.callers import anonymous_caller, caller_by_token
+from codex_server.service.quota import DAY_SECONDS, Standing
 from codex_server.service.rate import rate_refusal
 from codex_server.tokentext import bare_token, decode_field, is_bearer
 
@@ -76,6 +77,15 @@ def rate_headers(allowance: Allowance) -> dict[str, str]:
 
 def _standing(window: Window) -> str:
     return f'"{window.name}";r={window.remaining};t={window.reset}'
+
+
+def quota_headers(standing: Standing) -> dict[str, str]:
+    """The same of a day's quotas."""
+    measures = [(measure.name.replace("_", "-"), measure) for measure in standing.measures]
+    return {
+        "Quota-Policy": ", ".join(f'"{name}";q={int(measure.quota)};w={DAY_SECONDS}' for name, measure in measures),
+        "Quota": ", ".join(f'"{name}";r={measure.remaining};t={standing.reset}' for name, measure in measures),
+    }
 
 
 def _by_token(request: Request, verifier: Verifier, scope: Scope) -> Caller:

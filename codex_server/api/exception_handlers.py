@@ -89,7 +89,7 @@ def _headers(error: errors.CodexError) -> dict[str, str]:
     headers = {}
     if isinstance(error, errors.Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, errors.RateLimited | errors.Unavailable):
+    if isinstance(error, errors.RateLimited | errors.QuotaExceeded | errors.Unavailable):
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, errors.IdempotencyInFlight):
         headers["Retry-After"] = "1"

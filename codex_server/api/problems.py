@@ -40,6 +40,7 @@ STATUS_OF: Mapping[type[errors.CodexError], int] = {
     errors.TooLarge: 413,
     errors.NotRun: 424,
     errors.RateLimited: 429,
+    errors.QuotaExceeded: 429,
     errors.Unavailable: 503,
     errors.SandboxFault: 500,
 }
@@ -127,6 +128,11 @@ _GUIDE: Mapping[type[errors.CodexError], tuple[str, str]] = {
         "This token, or this address where there are no tokens, sent more requests to `/execute` than "
         "`CODEX_RATE_LIMIT` allows; refused and replayed ones count too.",
         "Wait `Retry-After` seconds. `RateLimit` on each response reports how many are left.",
+    ),
+    errors.QuotaExceeded: (
+        "This token, or this address where there are no tokens, has used up the executions or the CPU seconds that it "
+        "may use in a UTC day (`CODEX_QUOTA_EXECUTIONS`, `CODEX_QUOTA_CPU_SECONDS`). Nothing was run.",
+        "Wait `Retry-After` seconds, until midnight in UTC. `Quota` on each response reports how much is left.",
     ),
     errors.Unavailable: (
         "The server cannot take the request now. Nothing of it has begun.",

@@ -115,6 +115,7 @@ _PROBLEM_DETAILS: dict[str, str] = {
     "limit-too-loose": "60 is above this server's ceiling of 30 seconds; ask for at most 30",
     "illegal-path": "'../x' climbs out of the workspace with '..'; write a relative path such as data/input.csv",
     "invalid-code": "the code is empty; send a program",
+    "quota-exceeded": "today's 1000 executions are used up; they are back at 2026-11-22T00:00:00Z, in 43200 s",
     "rate-limited": "the limit of requests is used up (60 in 60 s); wait 12 s before the next",
 }
 _POINTERS = {
@@ -175,6 +176,8 @@ def header(description: str, example: str) -> dict[str, Any]:
 _RATE_HEADERS = {
     "RateLimit-Policy": header("Requests (q) in so many seconds (w), after an IETF draft", '"minute";q=60;w=60'),
     "RateLimit": header("How many are left (r), and the seconds (t) until more come", '"minute";r=59;t=60'),
+    "Quota-Policy": header("The same for a UTC day, where the server has a quota", '"executions";q=1000;w=86400'),
+    "Quota": header("What is left of the day's quota", '"executions";r=999;t=43200'),
     "Idempotency-Replayed": header("`true` when this is the kept response of an earlier request", "true"),
 }
 
@@ -205,6 +208,7 @@ EXECUTE: dict[str, Any] = {
             "illegal-path",
             "idempotency-mismatch",
             "rate-limited",
+            "quota-exceeded",
             "internal",
             "sandbox-fault",
             "busy",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from fastapi import Request
 
 from codex_server.api.body import check_is_json, parse_object, read_body
+from codex_server.api.callers import quota_headers
 from codex_server.api.disconnect import while_connected
 from codex_server.api.request_context import context_of
 from codex_server.api.services import Services
@@ -53,6 +54,7 @@ def operation_context(
         max_chars=room,
         form=form,
         follow=follow or (lambda run: note_run(request, run)),
+        report_quota=lambda standing: context_of(request).headers.update(quota_headers(standing)),
         request_id=context_of(request).request_id,
         user_agent=user_agent[:_MOST_USER_AGENT] if user_agent else None,
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from codex_server import __version__
-from codex_server.cli import config, doctor, images, languages, log, openapi, run, runners, serve, token
+from codex_server.cli import config, doctor, images, languages, log, openapi, run, runners, serve, token, usage
 from codex_server.cli.command import as_called_here
 from codex_server.errors import CodexError, SettingsInvalid
 
@@ -94,6 +94,13 @@ _register(
     "codex-server log --follow --caller chatgpt",
     "codex-server log --json --limit 1000 | jq -r .status | sort | uniq -c",
     short="Show the history of executions.",
+)
+_register(
+    app,
+    usage.usage,
+    "codex-server usage",
+    "codex-server usage --days 30 --json",
+    short="Show what each caller used, by day.",
 )
 _register(
     app,

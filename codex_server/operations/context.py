@@ -8,12 +8,13 @@ from codex_server.languages import Languages
 from codex_server.model import Caller, Execution
 from codex_server.nodes.node import ExecutionNode
 from codex_server.service.executions import Executions, Origin
+from codex_server.service.quota import Standing
 from codex_server.service.truncation import WHOLE, Form
 from codex_server.settings import Settings
 
 
-def ignore(run: Run) -> None:
-    """A door that follows no run."""
+def ignore(_: object) -> None:
+    """A door that follows no run, and reports no quota."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Context:
     """One call's surroundings. The response must have at most ``max_chars`` characters when written as ``form``.
 
     ``follow`` receives a run as soon as there is one, before anything of it has begun: its events are the progress.
+    ``report_quota`` receives where the caller stands, where a quota is set.
     """
 
     node: ExecutionNode
@@ -30,11 +32,13 @@ class Context:
     max_chars: int
     form: Form = WHOLE
     follow: Callable[[Run], None] = ignore
+    report_quota: Callable[[Standing], None] = ignore
     request_id: str = ""
     user_agent: str | None = None
 
-    def submit(self, execution: Execution, caller: Caller) -> Run:
-        """The run of ``execution``. Raises what the node refuses."""
-        run = self.executions.submit(execution, Origin(caller, self.request_id, self.user_agent))
+    async def submit(self, execution: Execution, caller: Caller) -> Run:
+        """The run of ``execution``. Raises what the quota and the node refuse."""
+        origin = Origin(caller, self.request_id, self.user_agent)
+        run = await self.executions.submit(execution, origin, self.report_quota)
         self.follow(run)
         return run

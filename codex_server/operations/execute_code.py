@@ -10,10 +10,10 @@ from codex_server.service.schemas import ExecuteRequest, ExecuteResponse
 from codex_server.service.truncation import fitted_response
 
 
-def submit_code(caller: Caller, request: ExecuteRequest, context: Context) -> Run:
+async def submit_code(caller: Caller, request: ExecuteRequest, context: Context) -> Run:
     """The run of ``request``, for a door that follows it. Raises what the request, or the node, refuses."""
     refuse_background(request)
-    return context.submit(to_execution(request, context.settings, context.languages), caller)
+    return await context.submit(to_execution(request, context.settings, context.languages), caller)
 
 
 async def execute_in_background(caller: Caller, request: ExecuteRequest, context: Context) -> Progress:
@@ -21,7 +21,7 @@ async def execute_in_background(caller: Caller, request: ExecuteRequest, context
 
     Raises what refuses it within that time: nothing of it has begun then.
     """
-    run = context.submit(to_execution(request, context.settings, context.languages), caller)
+    run = await context.submit(to_execution(request, context.settings, context.languages), caller)
     await context.executions.keep(run)
     if await run.wait(request.wait_seconds) and isinstance(run.result, Exception):
         raise run.result
@@ -29,7 +29,7 @@ async def execute_in_background(caller: Caller, request: ExecuteRequest, context
 
 
 async def _execute(caller: Caller, request: ExecuteRequest, context: Context) -> ExecuteResponse:
-    run = submit_code(caller, request, context)
+    run = await submit_code(caller, request, context)
     outcome = await run.attended_outcome()
     return fitted_response(run.execution, outcome, context.languages, context.max_chars, context.form)
 

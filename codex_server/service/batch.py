@@ -1,7 +1,7 @@
 """Many programs in one request: each as ``/execute`` takes it, a few at a time, results by their place."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from codex_server.errors import NotRun
@@ -30,7 +30,11 @@ class Batch:
     """Runs the items of ``request``. An item that is refused, or lost, is a result like any other."""
 
     def __init__(
-        self, request: BatchRequest, submit: Callable[[Execution], Run], settings: Settings, languages: Languages
+        self,
+        request: BatchRequest,
+        submit: Callable[[Execution], Awaitable[Run]],
+        settings: Settings,
+        languages: Languages,
     ) -> None:
         self._submit = submit
         self._settings, self._languages = settings, languages
@@ -87,7 +91,8 @@ class Batch:
         wanted = read_request(item)
         refuse_background(wanted)
         execution = to_execution(wanted, self._settings, self._languages)
-        return Ran(execution, await self._submit(execution).attended_outcome())
+        run = await self._submit(execution)
+        return Ran(execution, await run.attended_outcome())
 
 
 def shares(lengths: Sequence[int], total: int) -> list[int]:

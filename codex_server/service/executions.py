@@ -3,8 +3,9 @@
 import asyncio
 import hashlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from codex_server.errors import Cancelled, CodexError, InputRefused, OutcomeGone, Unavailable, UnknownExecution
 from codex_server.execution.run import Run
@@ -14,8 +15,10 @@ from codex_server.nodes.node import ExecutionNode
 from codex_server.service.hints import hint_for
 from codex_server.service.history import QUEUED, RUNNING, ExecutionEntry, History
 from codex_server.service.outcomes import KeptOutcome, KeptProblem, Outcomes, read_pieces, texts_of
+from codex_server.service.quota import Quota, Standing
 from codex_server.service.response import build_response, explain
 from codex_server.service.schemas import ExecuteResponse
+from codex_server.service.usage import Usage
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +71,7 @@ class _Followed:
     run: Run
     origin: Origin
     entry: ExecutionEntry
+    day: date
     kept: KeptOutcome | None = None
     storing: asyncio.Task[None] | None = None
 
@@ -86,19 +90,35 @@ class Executions:
         outcomes: Outcomes,
         languages: Languages,
         *,
+        usage: Usage,
+        quota: Quota,
         max_chars: int,
         keep_code: bool = False,
     ) -> None:
         self._node, self._history, self._outcomes, self._languages = node, history, outcomes, languages
+        self._usage, self._quota = usage, quota
         self._max_chars, self._keep_code = max_chars, keep_code
         self._live: dict[str, _Followed] = {}
 
-    def submit(self, execution: Execution, origin: Origin) -> Run:
-        """Start it. Raises what ``ExecutionNode.submit`` raises."""
-        run = self._node.submit(execution, origin.caller)
-        self._live[run.id] = _Followed(run, origin, self._new_entry(execution, origin))
+    async def submit(self, execution: Execution, origin: Origin, report: Callable[[Standing], None]) -> Run:
+        """Start it. Raises ``QuotaExceeded``, and what ``ExecutionNode.submit`` raises.
+
+        ``report`` gets where the caller then stands, where a quota is set.
+        """
+        day = await self._count(origin.caller, report)
+        try:
+            run = self._node.submit(execution, origin.caller)
+        except BaseException:
+            self._charge(day, origin.caller, None)
+            raise
+        self._live[run.id] = _Followed(run, origin, self._new_entry(execution, origin), day)
         run.on_end(self._end)
         return run
+
+    async def check(self, caller: Caller, count: int, report: Callable[[Standing], None]) -> None:
+        """Whether the caller may run so many now. Raises ``QuotaExceeded``; nothing is counted."""
+        if self._quota.is_set:
+            await self._quota.check(caller, count, report)
 
     async def keep(self, run: Run) -> None:
         """Store its outcome when it ends; once this returns a restart cannot make anyone forget the execution.
@@ -164,6 +184,19 @@ class Executions:
         if storing:
             await asyncio.wait(storing)
         await self._history.close()
+        await self._usage.close()
+
+    async def _count(self, caller: Caller, report: Callable[[Standing], None]) -> date:
+        """Count an execution on the day that is returned. Without a quota it is counted at its end: no store here."""
+        if not self._quota.is_set:
+            return self._usage.now().date()
+        return await self._quota.take(caller, report)
+
+    def _charge(self, day: date, caller: Caller, run: Run | None) -> None:
+        """Add what ``run`` used; one that never began counts nowhere."""
+        began = run is not None and run.began is not None
+        cpu_seconds = _cpu_seconds(run) if run and began else 0.0
+        self._usage.note(day, caller, executions=began - self._quota.is_set, cpu_seconds=cpu_seconds)
 
     def _find(self, execution_id: str, owner: str) -> _Followed | None:
         followed = self._live.get(execution_id)
@@ -190,6 +223,7 @@ class Executions:
         followed = self._live[run.id]
         followed.entry = _ended_entry(followed.entry, run, keep_output=self._keep_code)
         self._history.note(followed.origin.caller.key, followed.entry)
+        self._charge(followed.day, followed.origin.caller, run)
         if followed.entry.background:
             followed.kept = self._kept(run)
             followed.storing = asyncio.get_running_loop().create_task(self._store(followed, followed.kept))
@@ -255,6 +289,13 @@ def _unknown(execution_id: str) -> UnknownExecution:
     return UnknownExecution(
         f"no execution of yours has the id {execution_id[:80]!r}; GET /executions lists those that there are"
     )
+
+
+def _cpu_seconds(run: Run) -> float:
+    """CPU time of a run that began; wall time where it could not be measured, or nobody waited for its end."""
+    result = run.result
+    ending = result.ending if isinstance(result, Outcome) else run.ending_of_the_cancelled()
+    return ending.wall_seconds if ending.cpu_seconds is None else ending.cpu_seconds
 
 
 def _as_left(entry: ExecutionEntry) -> ExecutionEntry:

@@ -41,6 +41,12 @@ class ListeningSettings(BaseModel):
         description="Requests to /execute for each token, rejected and replayed ones included, in slowapi's syntax; "
         "empty for no limit",
     )
+    quota_executions: int | None = Field(
+        None, ge=1, description="Executions of each token in a UTC day, then 429; replayed ones are not counted"
+    )
+    quota_cpu_seconds: float | None = Field(
+        None, gt=0, description="CPU seconds of each token's programs in a UTC day, then 429"
+    )
 
     @field_validator("public_url")
     @classmethod

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response, StreamingResponse
@@ -41,11 +42,14 @@ async def execute_batch(
         count_against_rate(request, caller, services, cost=len(wanted.items) - 1)
     context_of(request).log_fields["items"] = len(wanted.items)
     context = operation_context(request, services, follow=ignore)
+    check = partial(services.executions.check, caller, len(wanted.items), context.report_quota)
     batch = Batch(wanted, lambda execution: context.submit(execution, caller), services.settings, services.languages)
     if lines:
+        await check()
         return StreamingResponse(_lines(request, services, batch), media_type=NDJSON, headers=HEADERS)
 
     async def run() -> StoredAnswer:
+        await check()
         results = await while_connected(request, _collect(batch, len(wanted.items)))
         return StoredAnswer(200, (await _together(request, services, results)).encode())
 

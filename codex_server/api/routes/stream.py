@@ -21,7 +21,7 @@ async def stream_code(request: Request, caller: ExecutingCaller, services: TheSe
     if "idempotency-key" in request.headers:
         raise InvalidRequest("a stream is not kept, so it cannot be repeated; use Idempotency-Key with POST /execute")
     wanted, _ = await take_request(request, services)
-    run = submit_code(caller, wanted, operation_context(request, services))
+    run = await submit_code(caller, wanted, operation_context(request, services))
     try:
         await while_connected(request, run.admitted())
     except BaseException:
