@@ -1,7 +1,8 @@
 """Who calls, and whether they may: the dependencies that guard a route.
 
 They are coroutines although they wait for nothing: FastAPI hands a plain function to a thread, which costs more than
-the function, and the stores behind these belong to the event loop's thread.
+the function, and the stores behind these belong to the event loop's thread. None depends on another: FastAPI resolves
+the dependencies of each one again, also of those whose result it has, and that costs more than what they do.
 """
 
 from collections.abc import Awaitable, Callable
@@ -14,7 +15,7 @@ from slowapi.util import get_remote_address
 from codex_server.access.ratelimit import Allowance, Window
 from codex_server.access.tokens import Scope, Verifier
 from codex_server.api.request_context import context_of
-from codex_server.api.services import Services, TheServices
+from codex_server.api.services import Services, services_of
 from codex_server.errors import Forbidden, Unauthenticated
 from codex_server.model import Caller
 from codex_server.service.callers import anonymous_caller, caller_by_token
@@ -25,16 +26,20 @@ from codex_server.tokentext import bare_token, decode_field, is_bearer
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-def caller_with(scope: Scope) -> Callable[[Request, Services], Awaitable[Caller]]:
+def caller_with(scope: Scope) -> Callable[[Request], Awaitable[Caller]]:
     """A dependency: the caller, whose token must have ``scope``."""
 
-    async def find(request: Request, services: TheServices) -> Caller:
-        verifier = services.verifier
-        caller = _anonymous(request, services) if verifier is None else _by_token(request, verifier, scope)
-        context_of(request).caller = caller.name
-        return caller
+    async def find(request: Request) -> Caller:
+        return _caller(request, services_of(request), scope)
 
     return find
+
+
+def _caller(request: Request, services: Services, scope: Scope) -> Caller:
+    verifier = services.verifier
+    caller = _anonymous(request, services) if verifier is None else _by_token(request, verifier, scope)
+    context_of(request).caller = caller.name
+    return caller
 
 
 ExecutingCaller = Annotated[Caller, Depends(caller_with(Scope.EXECUTE))]
@@ -49,12 +54,19 @@ async def any_caller(request: Request) -> Caller:
 AnyCaller = Annotated[Caller, Depends(any_caller)]
 
 
-async def within_rate(request: Request, caller: ExecutingCaller, services: TheServices) -> None:
-    """A dependency: counts the request against the caller's policy, and puts the count on the response.
+async def within_rate(request: Request) -> Caller:
+    """A dependency: the caller, who may execute, with the request counted against its policy.
 
-    Raises ``RateLimited``. The fields follow draft-ietf-httpapi-ratelimit-headers-11.
+    Raises ``RateLimited``. The count is put on the response; the fields follow
+    draft-ietf-httpapi-ratelimit-headers-11.
     """
+    services = services_of(request)
+    caller = _caller(request, services, Scope.EXECUTE)
     count_against_rate(request, caller, services)
+    return caller
+
+
+CountedCaller = Annotated[Caller, Depends(within_rate)]
 
 
 def count_against_rate(request: Request, caller: Caller, services: Services, cost: int = 1) -> None:

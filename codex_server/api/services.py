@@ -29,9 +29,14 @@ class Services:
     metrics: Metrics
 
 
-async def services_of(request: Request) -> Services:
-    """The services of the app. Async, because FastAPI takes a thread for each plain function."""
+def services_of(request: Request) -> Services:
+    """The services of the app."""
     return cast("Services", request.app.state.services)
 
 
-TheServices = Annotated[Services, Depends(services_of)]
+async def _services(request: Request) -> Services:
+    """Async, because FastAPI takes a thread for each plain function."""
+    return services_of(request)
+
+
+TheServices = Annotated[Services, Depends(_services)]

@@ -2,12 +2,12 @@
 
 import re
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
 from codex_server.api.actions_document import MAX_CHARS, PATH, build_actions_document
-from codex_server.api.callers import AnyCaller, ExecutingCaller, within_rate
+from codex_server.api.callers import AnyCaller, CountedCaller
 from codex_server.api.running import operation_context, run_code, take_request
 from codex_server.api.services import TheServices
 from codex_server.errors import NoPublicAddress
@@ -30,8 +30,8 @@ async def actions_document(request: Request, services: TheServices) -> Response:
     return JSONResponse(build_actions_document(settings, find_address(settings, request)), headers=_NOT_KEPT)
 
 
-@router.post("/execute", dependencies=[Depends(within_rate)])
-async def execute(request: Request, caller: ExecutingCaller, services: TheServices) -> Response:
+@router.post("/execute")
+async def execute(request: Request, caller: CountedCaller, services: TheServices) -> Response:
     """Run a program in a fresh sandbox without network."""
     wanted, _ = await take_request(request, services)
     context = operation_context(request, services, MAX_CHARS, LEAN)

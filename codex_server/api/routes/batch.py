@@ -4,11 +4,11 @@ import json
 from collections.abc import AsyncIterator
 from functools import partial
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 
 from codex_server.access.idempotency import StoredAnswer
-from codex_server.api.callers import ExecutingCaller, count_against_rate, within_rate
+from codex_server.api.callers import CountedCaller, count_against_rate
 from codex_server.api.disconnect import while_connected
 from codex_server.api.exception_handlers import problem_details
 from codex_server.api.protocol import half_close_callbacks
@@ -28,9 +28,9 @@ router = APIRouter()
 _FRAME = len('{"items":[]}')
 
 
-@router.post("/execute/batch", dependencies=[Depends(within_rate)], **BATCH)
+@router.post("/execute/batch", **BATCH)
 async def execute_batch(
-    request: Request, caller: ExecutingCaller, services: TheServices, idempotency_key: IdempotencyKey = None
+    request: Request, caller: CountedCaller, services: TheServices, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Run up to 100 programs, a few at a time. An item that is refused has a `problem` in its place."""
     content, body = await take_object(request, services)
