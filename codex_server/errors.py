@@ -13,6 +13,7 @@
     |- Forbidden                  the token lacks the scope
     |- IdempotencyInFlight        the first request with that Idempotency-Key is still running
     |- IdempotencyLost            nobody knows what became of the first request with that Idempotency-Key
+    |- ExecutionLost              the execution ran when its server was killed
     |- Cancelled                  the execution was cancelled before it began
     |- NotRun                     an item of a batch was not run: an earlier one failed
     |- UnknownExecution           the caller has no execution with that id
@@ -155,6 +156,13 @@ class InputRefused(CodexError):
 
     slug = "input-refused"
     title = "The program takes no input"
+
+
+class ExecutionLost(CodexError):
+    """The execution ran when its server was killed: its outcome is unknown, and it is not run again."""
+
+    slug = "execution-lost"
+    title = "The execution was lost with its server"
 
 
 class Cancelled(CodexError):

@@ -37,6 +37,7 @@ STATUS_OF: Mapping[type[errors.CodexError], int] = {
     errors.OutcomeGone: 410,
     errors.InputRefused: 409,
     errors.Cancelled: 409,
+    errors.ExecutionLost: 500,
     errors.TooLarge: 413,
     errors.NotRun: 424,
     errors.RateLimited: 429,
@@ -105,6 +106,10 @@ _GUIDE: Mapping[type[errors.CodexError], tuple[str, str]] = {
         "was closed, or it has not read what was sent before.",
         "Start the program with `keep_stdin_open: true`; where it has not read yet, send the input again "
         "a moment later.",
+    ),
+    errors.ExecutionLost: (
+        "The execution ran when its server was killed, so its outcome is unknown. It is not run again by itself.",
+        "Send the request again if running the program twice does no harm.",
     ),
     errors.Cancelled: (
         "The execution was cancelled (`DELETE /executions/{id}`) while it waited in the queue. Nothing was run.",

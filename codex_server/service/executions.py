@@ -7,7 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
-from codex_server.errors import Cancelled, CodexError, InputRefused, OutcomeGone, Unavailable, UnknownExecution
+from codex_server.errors import (
+    Cancelled,
+    CodexError,
+    ExecutionLost,
+    InputRefused,
+    OutcomeGone,
+    Unavailable,
+    UnknownExecution,
+)
 from codex_server.execution.run import Run
 from codex_server.languages import Languages
 from codex_server.model import Caller, Execution, Outcome, Status, Stream
@@ -26,8 +34,8 @@ REFUSED, LOST = "refused", "lost"
 _CANCEL_SECONDS = 10.0
 """How long a cancelled program may take to end before the caller is told its state as it is."""
 _LOST = KeptProblem(
-    slug="sandbox-fault",
-    detail="the server was stopped while the program ran, so its outcome is unknown and it is not run again; "
+    slug=ExecutionLost.slug,
+    detail="the server was killed while the program ran, so its outcome is unknown and it is not run again; "
     "submit it again if running the program twice does no harm",
 )
 _FAILED = KeptProblem(
@@ -311,7 +319,7 @@ def _ended_entry(entry: ExecutionEntry, run: Run, *, keep_output: bool) -> Execu
     facts: dict[str, object] = {
         "status": result.status.value,
         "execution_time": round(ending.wall_seconds, 6),
-        "cpu_seconds": ending.cpu_seconds,
+        "cpu_seconds": None if ending.cpu_seconds is None else round(ending.cpu_seconds, 6),
         "exit_code": result.exit_code,
         "signal": result.signal,
         "stdout_bytes": result.stdout.total_bytes,

@@ -239,7 +239,7 @@ async def test_an_execution_that_was_killed_with_its_server_is_lost_and_not_run_
     monkeypatch.undo()
     async with open_door() as door:
         after = await poll(door, started["execution_id"])
-        assert (after["status"], after["problem"]["code"]) == ("lost", "sandbox-fault")
+        assert (after["status"], after["problem"]["code"]) == ("lost", "execution-lost")
         [entry] = (await door.get("/executions")).json()["executions"]
         assert (entry["execution_id"], entry["status"]) == (started["execution_id"], "lost")
         assert door.backend.executions == []

@@ -36,7 +36,9 @@ async def execute_code(request: Request, caller: CountedCaller, idempotency_key:
         if progress.response is not None:
             note_response(request, progress.response)
             return _ended(progress.response)
-        return StoredAnswer(202, json.dumps(progress_body(request, progress), ensure_ascii=False).encode())
+        return StoredAnswer(
+            202, json.dumps(progress_body(request, progress), ensure_ascii=False, separators=(",", ":")).encode()
+        )
 
     return await respond_once(services.idempotency, caller.key, idempotency_key, body, run)
 
