@@ -71,7 +71,8 @@ _register(
     "echo 'one two' | codex-server run -c 'print(input().split())'",
     "codex-server run --timeout 5 tool.sh first --second",
     "codex-server run -c 'import sys; print(sys.argv)' -- --for-the-program",
-    short="Run one file in the sandbox, without a server.",
+    "CODEX_TOKEN=codex_... codex-server run --url https://code.example.org hello.py",
+    short="Run one file in a sandbox, here or on a server.",
 )
 _register(
     app,

@@ -1,29 +1,18 @@
-"""``codex-server run``: one snippet in the sandbox, without a server."""
+"""``codex-server run``: one snippet in a sandbox of this machine, or on a server."""
 
-import asyncio
 import os
-import signal
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated
+from functools import cache, partial
+from typing import Annotated
 
 import typer
 
 from codex_server.cli.flags import MinIsolationFlag, SetFlags, gather_flags, settings_from_flags
+from codex_server.cli.program import EXIT_BROKEN_PIPE, Place, Program
 from codex_server.cli.runners import load
-from codex_server.errors import LimitTooLoose
-from codex_server.ids import new_id
-from codex_server.limits import Limits
-from codex_server.model import Ending, Execution, Status, Stop, Stream
-from codex_server.units import format_seconds, format_size
-
-if TYPE_CHECKING:
-    from codex_server.languages import Languages
-    from codex_server.settings import Settings
-
-EXIT_STOPPED = 128 + signal.SIGKILL
-EXIT_TERMINATED = 128 + signal.SIGTERM
-EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
+from codex_server.errors import SettingsInvalid
+from codex_server.model import Stream
 
 
 def run(
@@ -37,10 +26,18 @@ def run(
         typer.Option("--language", "-l", metavar="NAME", help="By default found from the file's name or its #! line"),
     ] = None,
     timeout: Annotated[float | None, typer.Option("--timeout", "-t", metavar="SECONDS", help="Wall time limit")] = None,
+    url: Annotated[
+        str | None, typer.Option("--url", metavar="URL", help="Run it on the server with this address, not here")
+    ] = None,
+    token: Annotated[
+        str | None, typer.Option("--token", metavar="TOKEN", envvar="CODEX_TOKEN", help="The token for --url")
+    ] = None,
     min_isolation: MinIsolationFlag = None,
     assignments: SetFlags = None,
 ) -> None:
     """Run one snippet in the same sandbox as the server's, and pass its output through at once.
+
+    With --url a server runs it, under the limits that are set there.
 
     Piped input is the program's standard input. The exit code is the program's own, or 128 + N when signal N ended it;
     137 when a limit stopped it, and stderr says which.
@@ -48,33 +45,32 @@ def run(
     The program sees this file and standard input, no other file of its folder. Files and figures that it writes are
     discarded (the server returns them).
     """
+    from codex_server.cli.local import LocalPlace
+    from codex_server.cli.server import Server
     from codex_server.cli.snippet import STDIN, guess_language, read_snippet
 
+    if url is not None and (min_isolation or assignments):
+        raise SettingsInvalid("--min-isolation and --set are about this machine; with --url the server's settings hold")
     settings = settings_from_flags(gather_flags(assignments, min_isolation=min_isolation))
     words = [*([file] if file is not None else []), *(args or [])]
     snippet = read_snippet(code, words, sys.stdin.buffer)
-    languages = load(settings)
-    name = language or guess_language(snippet, languages)
+    languages = cache(partial(load, settings))
     reads_code_from_stdin = code is None and snippet.file is None and file == STDIN
-    execution = Execution(
-        id=new_id("exe"),
-        language=name,
+    program = Program(
         code=snippet.code,
-        limits=limits_for(settings, timeout),
+        language=language or guess_language(snippet, languages()),
         args=snippet.args,
         stdin=b"" if reads_code_from_stdin else piped_stdin(),
+        timeout=timeout,
     )
+    place: Place = LocalPlace(settings, languages()) if url is None else Server(url, token)
     output = Passthrough()
-    try:
-        ending = asyncio.run(_run_in_sandbox(settings, languages, execution, output))
-    except asyncio.CancelledError:
-        raise typer.Exit(EXIT_TERMINATED) from None
+    ended = place.run(program, output)
     if output.reader_left:
         raise typer.Exit(EXIT_BROKEN_PIPE)
-    reason = why_ended(ending, execution.limits)
-    if reason:
-        typer.echo(f"codex-server: {reason}", err=True)
-    raise typer.Exit(exit_code(ending))
+    if ended.reason:
+        typer.echo(f"codex-server: {ended.reason}", err=True)
+    raise typer.Exit(ended.exit_code)
 
 
 class Passthrough:
@@ -95,62 +91,8 @@ class Passthrough:
         return not self.reader_left
 
 
-def limits_for(settings: "Settings", timeout: float | None) -> Limits:
-    """Return the server's limits, with ``timeout`` (or the default one) as wall time.
-
-    Raises ``LimitTooLoose`` when it is above the setting ``max_timeout``.
-    """
-    wanted = settings.default_timeout if timeout is None else timeout
-    if wanted > settings.max_timeout:
-        raise LimitTooLoose(
-            f"--timeout {wanted:g} is above this machine's ceiling of {settings.max_timeout:g} s; "
-            f"ask for at most {settings.max_timeout:g}, or raise it with --set max_timeout={wanted:g}"
-        )
-    return settings.ceilings.tightened({"wall_seconds": wanted})
-
-
-def exit_code(ending: Ending) -> int:
-    """Return the exit code of this command for ``ending``."""
-    return EXIT_STOPPED if ending.stop is not None else ending.shell_exit_code
-
-
-def why_ended(ending: Ending, limits: Limits) -> str | None:
-    """Return why the program did not end by itself, as a sentence, or None."""
-    if ending.stop is Stop.WALL_TIME:
-        return f"stopped: it took longer than {format_seconds(limits.wall_seconds)}; --timeout gives it more"
-    if ending.status is Status.TIMED_OUT:
-        used = format_seconds(limits.cpu_seconds)
-        return (
-            f"stopped: it used more than {used} of CPU time; "
-            f"--set max_cpu_seconds={2 * limits.cpu_seconds:g} allows more"
-        )
-    if ending.status is Status.MEMORY_EXCEEDED:
-        ceiling = format_size(limits.memory_bytes)
-        return f"stopped: it needed more than {ceiling} of memory; --set max_memory=1GiB allows more"
-    if ending.stop is not None:
-        return f"stopped: {ending.status.value.replace('_', ' ')}"
-    return f"ended by {ending.signal_name}" if ending.signal is not None else None
-
-
 def piped_stdin() -> bytes:
     """Read standard input when it is piped or redirected; return nothing for a terminal."""
     if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
         return b""
     return sys.stdin.buffer.read()
-
-
-async def _run_in_sandbox(
-    settings: "Settings", languages: "Languages", execution: Execution, output: Passthrough
-) -> Ending:
-    from codex_server.sandboxes.factory import open_backend
-
-    task = asyncio.current_task()
-    if task is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    async with open_backend(settings, languages) as backend:
-        language = (await backend.survey(languages)).find(execution.language)
-        sandbox = await backend.arm(language)
-        try:
-            return await sandbox.run(execution, language, output)
-        finally:
-            await sandbox.destroy()

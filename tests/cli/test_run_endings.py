@@ -3,7 +3,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from codex_server.cli.run import EXIT_STOPPED, Passthrough, exit_code, limits_for, why_ended
+from codex_server.cli.local import exit_code, limits_for, why_ended
+from codex_server.cli.program import EXIT_STOPPED
+from codex_server.cli.run import Passthrough
 from codex_server.errors import LimitTooLoose
 from codex_server.limits import Limits
 from codex_server.model import Ending, Stop, Stream
