@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from codex_server.errors import StoreUnusable
-from codex_server.store.base import Store, since_epoch
+from codex_server.store.base import Entry, Store, since_epoch
 
 _log = logging.getLogger(__name__)
 
@@ -74,13 +74,14 @@ class History:
     async def write(self, owner: str, entry: ExecutionEntry) -> None:
         """Add the entry behind those that wait; it is durable when this returns."""
         await self.flush()
-        await self._put(owner, entry)
+        await self._put_all([(owner, entry)])
 
-    async def _put(self, owner: str, entry: ExecutionEntry) -> None:
-        await self._store.put(
-            TABLE, entry.execution_id, entry.model_dump_json().encode(), owner=owner,
-            expires_at=self._clock() + self._days * _DAY,
-        )  # fmt: skip
+    async def _put_all(self, entries: Iterable[tuple[str, ExecutionEntry]]) -> None:
+        end = self._clock() + self._days * _DAY
+        await self._store.put_all(
+            TABLE,
+            [Entry(entry.execution_id, entry.model_dump_json().encode(), owner, end) for owner, entry in entries],
+        )
 
     async def find(self, execution_id: str, owner: str) -> ExecutionEntry | None:
         """The entry of that execution, if ``owner`` submitted it."""
@@ -97,8 +98,8 @@ class History:
     async def flush(self) -> None:
         """Write what waits."""
         waiting, self._waiting = self._waiting, {}
-        for owner, entry in waiting.values():
-            await self._put(owner, entry)
+        if waiting:
+            await self._put_all(waiting.values())
         self._untrimmed += len(waiting)
         if self._untrimmed >= _TRIM_EVERY:
             self._untrimmed = 0

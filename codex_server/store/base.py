@@ -5,7 +5,7 @@ Times are seconds since the epoch. What has expired is never returned and counts
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -28,6 +28,16 @@ class Record:
     def expired(self, now: float) -> bool:
         """Whether it is gone at ``now``."""
         return self.expires_at is not None and self.expires_at <= now
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One value to keep, as ``Store.put`` takes it."""
+
+    key: str
+    value: bytes
+    owner: str = ""
+    expires_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +82,10 @@ class Store(ABC):
 
         A record that is replaced keeps its sequence and its ``created_at``.
         """
+
+    @abstractmethod
+    async def put_all(self, table: str, entries: Sequence[Entry]) -> None:
+        """Keep all of them, in this order, as ``put`` does; none of them when it raises."""
 
     @abstractmethod
     async def delete(self, table: str, key: str, *, expected: bytes | None = None) -> bool:

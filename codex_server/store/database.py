@@ -2,11 +2,11 @@
 
 import sqlite3
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from codex_server.store.base import Page, Record, Size
+from codex_server.store.base import Entry, Page, Record, Size
 from codex_server.store.schema import open_file, unusable
 
 SWEEP_SECONDS = 600.0
@@ -44,6 +44,12 @@ class Database:
                 f"VALUES (:tab, :key, :owner, :bytes, :now, :expires_at, :value) ON CONFLICT DO {conflict}"
             )
             return self._execute(statement, **row, now=now).rowcount == 1
+
+    def put_all(self, table: str, entries: Sequence[Entry]) -> None:
+        """As ``Store.put_all``."""
+        with self.transaction():
+            for entry in entries:
+                self.put(table, entry.key, entry.value, entry.owner, entry.expires_at, only_if_absent=False)
 
     def delete(self, table: str, key: str, expected: bytes | None) -> bool:
         """As ``Store.delete``."""

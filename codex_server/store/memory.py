@@ -1,10 +1,10 @@
 """The store in the memory of this process, for tests."""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from codex_server.store.base import Page, Record, Size, Store, since_epoch
+from codex_server.store.base import Entry, Page, Record, Size, Store, since_epoch
 
 
 class MemoryStore(Store):
@@ -38,6 +38,11 @@ class MemoryStore(Store):
         record = old or Record(key, value, owner, next(self._sequences), self._clock())
         self._records[table, key] = replace(record, value=value, owner=owner, expires_at=expires_at)
         return True
+
+    async def put_all(self, table: str, entries: Sequence[Entry]) -> None:
+        """As ``Store.put_all``."""
+        for entry in entries:
+            await self.put(table, entry.key, entry.value, owner=entry.owner, expires_at=entry.expires_at)
 
     async def delete(self, table: str, key: str, *, expected: bytes | None = None) -> bool:
         """As ``Store.delete``."""

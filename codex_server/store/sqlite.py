@@ -1,12 +1,12 @@
 """The store in one SQLite file of the state folder, for this machine: the default."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from codex_server.store.base import Page, Record, Size, Store, since_epoch
+from codex_server.store.base import Entry, Page, Record, Size, Store, since_epoch
 
 if TYPE_CHECKING:
     from codex_server.store.database import Database
@@ -42,6 +42,10 @@ class SqliteStore(Store):
         return await self._do(
             lambda database: database.put(table, key, value, owner, expires_at, only_if_absent=only_if_absent)
         )
+
+    async def put_all(self, table: str, entries: Sequence[Entry]) -> None:
+        """As ``Store.put_all``."""
+        await self._do(lambda database: database.put_all(table, entries))
 
     async def delete(self, table: str, key: str, *, expected: bytes | None = None) -> bool:
         """As ``Store.delete``."""

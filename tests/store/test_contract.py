@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from codex_server.store.base import Size
+from codex_server.store.base import Entry, Size
 from codex_server.store.memory import MemoryStore
 from codex_server.store.sqlite import SqliteStore
 
@@ -44,6 +44,17 @@ async def test_what_was_put_is_returned_with_owner_and_times(store):
     record = await store.get("t", "k")
     assert (record.key, record.value, record.owner) == ("k", b"\x00value", "me")
     assert (record.created_at, record.expires_at) == (1000.0, 2000.0)
+
+
+async def test_many_are_put_at_once_in_their_order(store):
+    await fill(store, "b", owner="old")
+    await store.put_all("t", [Entry("a", b"1", "me", 2000.0), Entry("b", b"2", "me"), Entry("c", b"3")])
+    assert [(each.key, each.value, each.owner) for each in await store.follow("t")] == [
+        ("b", b"2", "me"),
+        ("a", b"1", "me"),
+        ("c", b"3", ""),
+    ]
+    assert (await store.get("t", "a")).expires_at == 2000.0
 
 
 async def test_an_unknown_key_is_none_and_tables_are_apart(store):

@@ -13,6 +13,7 @@ import pytest
 
 from codex_server.errors import StoreUnusable
 from codex_server.store import schema
+from codex_server.store.base import Entry
 from codex_server.store.database import SWEEP_SECONDS
 from codex_server.store.sqlite import FILE_NAME, SqliteStore
 
@@ -243,6 +244,8 @@ async def test_a_full_database_is_told_and_the_transaction_is_undone(opened, fol
     await store._do(lambda database: database._connection.execute("PRAGMA max_page_count = 20").fetchone())
     with pytest.raises(StoreUnusable, match=r"full\). Make room there"):
         await store.put("t", "large", bytes(10**6))
+    with pytest.raises(StoreUnusable):
+        await store.put_all("t", [Entry("first", b"v"), Entry("large", bytes(10**6))])
     assert [record.key for record in await store.follow("t")] == ["kept"]
     assert await store.put("t", "small", b"v")
 
