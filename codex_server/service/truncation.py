@@ -22,6 +22,10 @@ _LIST_SHARE = 10
 _LIST_SLACK = 300
 """What its last words, that some are not listed here or in the sandbox, take beyond that."""
 
+_MOST_BESIDE_STREAMS = 2_000
+"""Characters of a response without its streams, ``error`` and files: names, numbers and one id, under 900."""
+_MOST_FOR_A_CHARACTER = 6
+
 
 @dataclass(frozen=True, slots=True)
 class Form:
@@ -63,12 +67,20 @@ def fit(
     response = _with_streams(
         response, _clip(response.stdout, max_chars), _clip(response.stderr, max_chars), reason, hint
     )
-    if len(form.encode(response)) <= max_chars:
+    if _surely_fits(response, max_chars) or len(form.encode(response)) <= max_chars:
         return response
     response = _leave_out_files(response, max_chars, form)
     if len(form.encode(response)) <= max_chars:
         return response
     return _shorten_streams(_shorten_list(response, max_chars // _LIST_SHARE), reason, max_chars, hint, form)
+
+
+def _surely_fits(response: ExecuteResponse, max_chars: int) -> bool:
+    """Whether even the longest JSON of ``response`` is short enough: then it need not be encoded to be measured."""
+    if response.files or response.skipped_files:
+        return False
+    texts = response.output, response.stdout, response.stderr, response.error or ""
+    return _MOST_BESIDE_STREAMS + _MOST_FOR_A_CHARACTER * sum(map(len, texts)) <= max_chars
 
 
 def shorten(text: str, room: int, total_bytes: int) -> str:

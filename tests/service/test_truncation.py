@@ -172,3 +172,9 @@ def test_a_response_that_is_one_character_too_long_is_shortened():
     room = len(encode(whole))
     assert fit(whole, None, room) == whole
     assert len(encode(fit(whole, None, room - 1))) < room
+
+
+def test_what_is_short_but_long_in_json_is_measured():
+    whole = response("\x00" * 1000)
+    assert len(encode(whole)) > ROOM
+    assert len(encode(fit(whole, None, ROOM))) <= ROOM
