@@ -20,8 +20,10 @@ from codex_server.observe.metrics import Metrics
 from codex_server.packages.package_set import in_use
 from codex_server.sandboxes.base import Backend
 from codex_server.sandboxes.factory import open_backend
+from codex_server.service.artifacts import ArtifactBounds, Artifacts
 from codex_server.service.executions import Executions
 from codex_server.service.history import History
+from codex_server.service.kept_files import KeepingQuotas, KeptFiles
 from codex_server.service.outcomes import Outcomes
 from codex_server.service.quota import Quota
 from codex_server.service.usage import Usage
@@ -51,18 +53,22 @@ def create_app(settings: Settings, *, backend: Backend | None = None, languages:
             metrics.backend = chosen.name
             executor = Executor(chosen, known, settings, metrics=metrics)
             store = SqliteStore(settings.state_dir)
+            kept_files = open_kept_files(settings, store)
             executions: Executions | None = None
             try:
                 await executor.start()
                 metrics.watch(executor.stats)
                 app.state.backend, app.state.executor = chosen, executor
                 node = LocalNode(executor, chosen, known)
-                executions = open_executions(settings, node, store, known)
+                await kept_files.open_if_used()
+                artifacts = open_artifacts(settings, kept_files, store)
+                executions = open_executions(settings, node, store, artifacts, known)
                 app.state.services = Services(
                     settings=settings,
                     languages=known,
                     node=node,
                     executions=executions,
+                    artifacts=artifacts,
                     verifier=verifier,
                     rate_limit=RateLimit(settings.rate_limit),
                     idempotency=IdempotencyStore(store),
@@ -74,6 +80,7 @@ def create_app(settings: Settings, *, backend: Backend | None = None, languages:
                 await executor.close()
                 if executions:
                     await executions.close()
+                await kept_files.close()
                 await store.close()
                 if isinstance(verifier, TokenStore):
                     verifier.close()
@@ -81,16 +88,38 @@ def create_app(settings: Settings, *, backend: Backend | None = None, languages:
     return build_api(settings, metrics, lifespan)
 
 
-def open_executions(settings: Settings, node: ExecutionNode, store: Store, languages: Languages) -> Executions:
+def open_kept_files(settings: Settings, store: Store) -> KeptFiles:
+    """The files that are kept for a while, in the state folder."""
+    quotas = KeepingQuotas(settings.max_artifacts_caller, settings.max_artifacts, settings.artifact_seconds)
+    return KeptFiles(settings.state_dir / "artifacts", store, quotas)
+
+
+def open_artifacts(settings: Settings, files: KeptFiles, store: Store) -> Artifacts:
+    """What keeps the files of outcomes among ``files``."""
+    bounds = ArtifactBounds(settings.max_artifact, settings.max_artifacts_execution)
+    return Artifacts(files, store, bounds, (settings.public_url or "").rstrip("/"))
+
+
+def open_executions(
+    settings: Settings, node: ExecutionNode, store: Store, artifacts: Artifacts, languages: Languages
+) -> Executions:
     """What follows executions, and keeps them in ``store`` as ``settings`` say."""
     history = History(store, days=settings.history_days, entries=settings.history_entries)
     outcomes = Outcomes(store, seconds=settings.outcome_seconds, max_bytes=settings.max_outcomes)
     usage = Usage(store, days=settings.history_days)
     quota = Quota(usage, executions=settings.quota_executions, cpu_seconds=settings.quota_cpu_seconds)
     return Executions(
-        node, history, outcomes, languages,
-        usage=usage, quota=quota, max_chars=settings.max_response, keep_code=settings.history_code,
-    )  # fmt: skip
+        node,
+        history,
+        outcomes,
+        artifacts,
+        languages,
+        usage=usage,
+        quota=quota,
+        max_chars=settings.max_response,
+        max_inline=settings.max_inline_file,
+        keep_code=settings.history_code,
+    )
 
 
 def begin_drain(app: FastAPI) -> asyncio.Task[None]:

@@ -18,6 +18,9 @@
     |- NotRun                     an item of a batch was not run: an earlier one failed
     |- UnknownExecution           the caller has no execution with that id
     |- OutcomeGone                the execution has ended, and its outcome is not kept
+    |- UnknownArtifact            the link is not one that this server made
+    |- ArtifactGone               the file of a link is not kept any more
+    |- StorageFull                a file does not fit into what is kept of files
     |- InputRefused               the program takes no input, or none now
     |- NoPublicAddress            the server's https address, which ChatGPT needs, is not known
     |- TooLarge                   the body is above the server's limit
@@ -149,6 +152,27 @@ class OutcomeGone(CodexError):
 
     slug = "outcome-gone"
     title = "The outcome is not kept"
+
+
+class UnknownArtifact(CodexError):
+    """The link to a file is not one that this server made; whether there is such a file is not said."""
+
+    slug = "unknown-artifact"
+    title = "There is no such file"
+
+
+class ArtifactGone(CodexError):
+    """The link is genuine, and its file is not kept any more."""
+
+    slug = "artifact-gone"
+    title = "The file is not kept any more"
+
+
+class StorageFull(CodexError):
+    """A file does not fit into what is kept of the caller's files, or of all files."""
+
+    slug = "storage-full"
+    title = "There is no room for the file"
 
 
 class InputRefused(CodexError):

@@ -51,11 +51,25 @@ class InputFile:
 
 
 @dataclass(frozen=True, slots=True)
+class FileLink:
+    """Where a file can be fetched until ``expires_at``."""
+
+    url: str
+    size: int
+    media_type: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class OutputFile:
-    """A regular file that the program created or changed in the workspace."""
+    """A regular file that the program created or changed in the workspace.
+
+    ``link`` leads to a file that is kept for a while; the content of a large one is then only there, and empty here.
+    """
 
     path: str
     content: bytes
+    link: FileLink | None = None
 
 
 MANY = "*"
@@ -84,6 +98,8 @@ class Execution:
     stdin: bytes = b""
     keep_stdin_open: bool = False
     files: tuple[InputFile, ...] = ()
+    inline_bytes: int | None = None
+    """The largest file that the response is to carry itself; None: the server's own bound."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,19 @@ from codex_server import __version__
 from codex_server.api.exception_handlers import install_exception_handlers
 from codex_server.api.middleware import RequestMiddleware
 from codex_server.api.openapi import TITLE, install_document
-from codex_server.api.routes import actions, batch, execute, executions, health, home, languages, metrics, pages, stream
+from codex_server.api.routes import (
+    actions,
+    artifacts,
+    batch,
+    execute,
+    executions,
+    health,
+    home,
+    languages,
+    metrics,
+    pages,
+    stream,
+)
 from codex_server.observe.metrics import Metrics
 from codex_server.settings import Settings
 
@@ -27,7 +39,7 @@ def build_api(settings: Settings, metrics_: Metrics, lifespan: Lifespan | None =
     app.state.problem_base = (settings.public_url or "").rstrip("/")
     app.add_middleware(RequestMiddleware, metrics=metrics_)
     install_exception_handlers(app)
-    for module in (execute, stream, batch, executions, languages, health, metrics, home, pages, actions):
+    for module in (execute, stream, batch, executions, artifacts, languages, health, metrics, home, pages, actions):
         app.include_router(module.router)
     install_document(app, settings)
     return app

@@ -35,6 +35,9 @@ STATUS_OF: Mapping[type[errors.CodexError], int] = {
     errors.NoPublicAddress: 404,
     errors.UnknownExecution: 404,
     errors.OutcomeGone: 410,
+    errors.UnknownArtifact: 404,
+    errors.ArtifactGone: 410,
+    errors.StorageFull: 507,
     errors.InputRefused: 409,
     errors.Cancelled: 409,
     errors.ExecutionLost: 500,
@@ -100,6 +103,20 @@ _GUIDE: Mapping[type[errors.CodexError], tuple[str, str]] = {
         "The execution has ended and its outcome is not kept: a call without `wait_seconds` gets its outcome alone, "
         "and the outcome of a background execution is kept for `CODEX_OUTCOME_SECONDS`.",
         "Send `wait_seconds` with a program whose outcome is to be fetched later, and fetch it in time.",
+    ),
+    errors.UnknownArtifact: (
+        "The link to a file is not one that this server made: it was cut, changed or made up.",
+        "Use the whole `url` of an entry of `files`, with its query.",
+    ),
+    errors.ArtifactGone: (
+        "The file of the link is not kept any more: it is kept until `expires_at` (`CODEX_ARTIFACT_SECONDS`), and less "
+        "long where the operator has made the room for files smaller.",
+        "Run the program again, and fetch its files in time.",
+    ),
+    errors.StorageFull: (
+        "The file does not fit into what is kept of the caller's files (`CODEX_MAX_ARTIFACTS_CALLER`), or of all files "
+        "(`CODEX_MAX_ARTIFACTS`).",
+        "Send a smaller file, or wait until others have expired (`CODEX_ARTIFACT_SECONDS`).",
     ),
     errors.InputRefused: (
         "The program takes no input now: it has ended, it was started without `keep_stdin_open`, its standard input "

@@ -55,7 +55,7 @@ _WITH_FILES = EXECUTE_RESPONSE | {
         {
             "path": "big.bin",
             "size": 1048576,
-            "reason": "it is larger than the 32768 bytes that an answer carries for one file",
+            "reason": "it is larger than the 32768 bytes that are kept of one file",
         }
     ],
 }

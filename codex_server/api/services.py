@@ -11,6 +11,7 @@ from codex_server.access.tokens import Verifier
 from codex_server.languages import Languages
 from codex_server.nodes.node import ExecutionNode
 from codex_server.observe.metrics import Metrics
+from codex_server.service.artifacts import Artifacts
 from codex_server.service.executions import Executions
 from codex_server.settings import Settings
 
@@ -23,6 +24,7 @@ class Services:
     languages: Languages
     node: ExecutionNode
     executions: Executions
+    artifacts: Artifacts
     verifier: Verifier | None
     rate_limit: RateLimit
     idempotency: IdempotencyStore

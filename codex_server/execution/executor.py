@@ -8,7 +8,7 @@ from typing import Protocol
 from codex_server.errors import SandboxUnavailable
 from codex_server.execution.admission import Admission
 from codex_server.execution.pool import Pool
-from codex_server.execution.run import Run, stopping
+from codex_server.execution.run import Finish, Run, stopping
 from codex_server.languages import Languages
 from codex_server.model import Ending, Execution, ExecutorStats, Outcome, Status
 from codex_server.sandboxes.base import Backend
@@ -56,8 +56,8 @@ class Executor:
         """Submit and wait for the outcome. Cancelling the caller's task kills the sandbox."""
         return await self.submit(execution).attended_outcome()
 
-    def submit(self, execution: Execution) -> Run:
-        """Start ``execution``; it belongs to this executor until it has ended.
+    def submit(self, execution: Execution, finish: Finish | None = None) -> Run:
+        """Start ``execution``; it belongs to this executor until it has ended. ``finish``: see ``Run``.
 
         Raises ``UnknownLanguage``, ``LanguageUnavailable`` or ``Draining``. ``Run.admitted`` and ``Run.outcome`` raise
         ``Busy``, ``Draining`` or ``SandboxUnavailable`` when the program has not begun. ``Run.outcome`` also raises
@@ -65,7 +65,7 @@ class Executor:
         """
         if self._draining:
             raise stopping()
-        run = Run(execution, self._languages.find(execution.language), self._settings.max_flood)
+        run = Run(execution, self._languages.find(execution.language), self._settings.max_flood, finish)
         self._runs.add(run)
         self._idle.clear()
         run.start(self._perform(run))
@@ -73,7 +73,7 @@ class Executor:
 
     async def _perform(self, run: Run) -> Outcome:
         try:
-            return self._counted(run, await self._ending(run))
+            return await run.finished(self._counted(run, await self._ending(run)))
         finally:
             self._runs.remove(run)
             if not self._runs:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
 from signal import SIGKILL
 
@@ -13,15 +13,22 @@ from codex_server.languages import Language
 from codex_server.model import Ending, Execution, Outcome, Stop, Stream
 from codex_server.sandboxes.stdin import StandardInput
 
+Finish = Callable[[Outcome], Awaitable[Outcome]]
+"""Makes of an outcome what everybody is to see of it."""
+
 
 class Run:
     """An execution that an executor has started; it belongs to the executor, not to the waiting caller.
 
+    ``finish`` receives the outcome when the sandbox is gone, and before anybody else sees it.
     ``began`` (monotonic) is None until the program is handed to a sandbox.
     """
 
-    def __init__(self, execution: Execution, language: Language, flood_bytes: int) -> None:
+    def __init__(
+        self, execution: Execution, language: Language, flood_bytes: int, finish: Finish | None = None
+    ) -> None:
         self.execution = execution
+        self._finish = finish
         self.language = language
         self.began: float | None = None
         self._arrived = time.monotonic()
@@ -128,6 +135,11 @@ class Run:
             raise self._refusal
         self._deadline = asyncio.timeout(None)
         return self._deadline
+
+    async def finished(self, outcome: Outcome) -> Outcome:
+        """For the executor: what becomes of ``outcome``. From here on ``cancel`` has no effect."""
+        self._deadline = None
+        return await self._finish(outcome) if self._finish else outcome
 
     def begin(self) -> None:
         """For the executor: record that a sandbox has the program."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from codex_server.execution.executor import Executor
-from codex_server.execution.run import Run
+from codex_server.execution.run import Finish, Run
 from codex_server.languages import Language, Languages
 from codex_server.model import Caller, Execution
 from codex_server.nodes.node import Capacity, LanguageInfo
@@ -28,9 +28,9 @@ class LocalNode:
         level = self._backend.isolation.level
         return Capacity(stats.running, stats.queued, stats.armed, level, self._executor.draining)
 
-    def submit(self, execution: Execution, caller: Caller) -> Run:
+    def submit(self, execution: Execution, caller: Caller, finish: Finish | None = None) -> Run:
         """Have the executor take it on; whoever may call may run here, so the caller is not looked at."""
-        return self._executor.submit(execution)
+        return self._executor.submit(execution, finish)
 
     def problems(self) -> Sequence[str]:
         """What keeps the executor from serving."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from codex_server.execution.run import Run
+from codex_server.execution.run import Finish, Run
 from codex_server.model import Caller, Execution
 from codex_server.packages.package_set import Package
 from codex_server.sandboxes.base import IsolationLevel
@@ -43,8 +43,8 @@ class ExecutionNode(Protocol):
     def capacity(self) -> Capacity:
         """What it does now."""
 
-    def submit(self, execution: Execution, caller: Caller) -> Run:
-        """Take ``execution`` on. Raises what ``Executor.submit`` raises."""
+    def submit(self, execution: Execution, caller: Caller, finish: Finish | None = None) -> Run:
+        """Take ``execution`` on. Raises what ``Executor.submit`` raises. ``finish``: see ``Run``."""
 
     def problems(self) -> Sequence[str]:
         """What keeps it from serving, a sentence each; empty when it is ready."""

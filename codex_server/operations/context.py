@@ -38,7 +38,7 @@ class Context:
 
     async def submit(self, execution: Execution, caller: Caller) -> Run:
         """The run of ``execution``. Raises what the quota and the node refuse."""
-        origin = Origin(caller, self.request_id, self.user_agent)
+        origin = Origin(caller, self.request_id, self.user_agent, self.max_chars)
         run = await self.executions.submit(execution, origin, self.report_quota)
         self.follow(run)
         return run

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import partial
 
 from codex_server.errors import (
     Cancelled,
@@ -20,12 +21,14 @@ from codex_server.execution.run import Run
 from codex_server.languages import Languages
 from codex_server.model import Caller, Execution, Outcome, Status, Stream
 from codex_server.nodes.node import ExecutionNode
+from codex_server.service.artifacts import Artifacts, Inlining
 from codex_server.service.hints import hint_for
 from codex_server.service.history import QUEUED, RUNNING, ExecutionEntry, History
 from codex_server.service.outcomes import KeptOutcome, KeptProblem, Outcomes, read_pieces, texts_of
 from codex_server.service.quota import Quota, Standing
 from codex_server.service.response import build_response, explain
 from codex_server.service.schemas import ExecuteResponse
+from codex_server.service.truncation import links_of
 from codex_server.service.usage import Usage
 
 _log = logging.getLogger(__name__)
@@ -47,11 +50,15 @@ _FAILED = KeptProblem(
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where an execution came from: who asked for it, in which request, with which client."""
+    """Where an execution came from: who asked for it, in which request, with which client.
+
+    The response that it gets has ``room`` for so many characters.
+    """
 
     caller: Caller
     request_id: str
     user_agent: str | None = None
+    room: int = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +103,18 @@ class Executions:
         node: ExecutionNode,
         history: History,
         outcomes: Outcomes,
+        artifacts: Artifacts,
         languages: Languages,
         *,
         usage: Usage,
         quota: Quota,
         max_chars: int,
+        max_inline: int,
         keep_code: bool = False,
     ) -> None:
         self._node, self._history, self._outcomes, self._languages = node, history, outcomes, languages
         self._usage, self._quota = usage, quota
+        self._artifacts, self._max_inline = artifacts, max_inline
         self._max_chars, self._keep_code = max_chars, keep_code
         self._live: dict[str, _Followed] = {}
 
@@ -115,7 +125,7 @@ class Executions:
         """
         day = await self._count(origin.caller, report)
         try:
-            run = self._node.submit(execution, origin.caller)
+            run = self._node.submit(execution, origin.caller, partial(self._keep_files, execution, origin))
         except BaseException:
             self._charge(day, origin.caller, None)
             raise
@@ -206,6 +216,12 @@ class Executions:
         cpu_seconds = _cpu_seconds(run) if run and began else 0.0
         self._usage.note(day, caller, executions=began - self._quota.is_set, cpu_seconds=cpu_seconds)
 
+    async def _keep_files(self, execution: Execution, origin: Origin, outcome: Outcome) -> Outcome:
+        if not outcome.ending.files:
+            return outcome
+        inline_bytes = self._max_inline if execution.inline_bytes is None else execution.inline_bytes
+        return await self._artifacts.keep(outcome, origin.caller.key, Inlining(inline_bytes, origin.room))
+
     def _find(self, execution_id: str, owner: str) -> _Followed | None:
         followed = self._live.get(execution_id)
         return followed if followed and followed.origin.caller.key == owner else None
@@ -259,6 +275,7 @@ class Executions:
                 response=build_response(result, reason),
                 reason=reason,
                 hint=hint_for(run.execution, result, self._languages),
+                links=links_of(result),
                 pieces=tuple(pieces),
                 last=last,
             )

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from codex_server.model import Status
-from codex_server.service.schemas import ExecuteResponse, HealthResponse, LanguagesResponse
+from codex_server.service.schemas import ExecuteResponse, HealthResponse, LanguagesResponse, LinkedFile, ResponseFile
 from codex_server.service.truncation import Form
 
 
@@ -20,8 +20,9 @@ class LeanFile(_Lean):
 
     path: str = Field(description="Path inside the workspace")
     media_type: str = Field(description="Guessed from the name")
-    content: str = Field(description="The content, in the form that `encoding` names")
-    encoding: Literal["utf-8", "base64"] = Field(description="utf-8 for text, else base64")
+    content: str | None = Field(None, description="The content, in the form that `encoding` names")
+    encoding: Literal["utf-8", "base64"] | None = Field(None, description="utf-8 for text, else base64")
+    url: str | None = Field(None, description="Where to fetch a large file for a while; show this link to the user")
 
 
 class LeanSkippedFile(_Lean):
@@ -98,10 +99,7 @@ def lean_health(whole: HealthResponse) -> LeanHealth:
 
 def lean_outcome(response: ExecuteResponse) -> LeanOutcome:
     """What became of the program, each stream once."""
-    files = [
-        LeanFile(path=file.path, media_type=file.media_type, content=file.content, encoding=file.encoding)
-        for file in response.files
-    ]
+    files = [_lean_file(file) for file in response.files]
     return LeanOutcome(
         status=response.status,
         exit_code=response.exit_code,
@@ -111,6 +109,12 @@ def lean_outcome(response: ExecuteResponse) -> LeanOutcome:
         files=files or None,
         skipped_files=[LeanSkippedFile(path=file.path, reason=file.reason) for file in response.skipped_files] or None,
     )
+
+
+def _lean_file(file: ResponseFile | LinkedFile) -> LeanFile:
+    if isinstance(file, LinkedFile):
+        return LeanFile(path=file.path, media_type=file.media_type, url=file.url)
+    return LeanFile(path=file.path, media_type=file.media_type, content=file.content, encoding=file.encoding)
 
 
 LEAN = Form(lambda response: encode(lean_outcome(response)), copies=1, slack=48)

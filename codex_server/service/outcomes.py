@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from codex_server.execution.capture import mark
 from codex_server.execution.events import EventReader, Gap, Output
 from codex_server.model import Stream
-from codex_server.service.schemas import ExecuteResponse
+from codex_server.service.schemas import ExecuteResponse, LinkedFile
 from codex_server.service.truncation import fit
 from codex_server.store.base import Store, since_epoch
 
@@ -49,6 +49,7 @@ class KeptOutcome(BaseModel):
     problem: KeptProblem | None = None
     pieces: tuple[Piece, ...] = ()
     last: int = 0
+    links: tuple[LinkedFile | None, ...] = ()
 
     def since(self, cursor: int, max_chars: int) -> ExecuteResponse | None:
         """The response with only the output after ``cursor``, at most ``max_chars`` of JSON."""
@@ -58,7 +59,7 @@ class KeptOutcome(BaseModel):
         if cursor:
             texts = texts_of(piece for piece in self.pieces if piece.id > cursor)
             whole = whole.model_copy(update={"stdout": texts[Stream.STDOUT], "stderr": texts[Stream.STDERR]})
-        return fit(whole, self.reason, max_chars, self.hint)
+        return fit(whole, self.reason, max_chars, self.hint, links=self.links)
 
 
 class Outcomes:

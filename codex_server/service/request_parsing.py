@@ -85,7 +85,17 @@ def to_execution(request: ExecuteRequest, settings: Settings, languages: Languag
         stdin=request.stdin.encode(),
         keep_stdin_open=request.keep_stdin_open,
         files=files,
+        inline_bytes=_inline_bytes(request, settings.max_inline_file),
     )
+
+
+def _inline_bytes(request: ExecuteRequest, ceiling: int) -> int:
+    if "max_inline_bytes" not in request.model_fields_set:
+        return ceiling
+    if (wanted := request.max_inline_bytes) <= ceiling:
+        return wanted
+    said = f"{wanted} is above this server's ceiling of {ceiling} bytes; ask for at most {ceiling}"
+    raise LimitsTooLoose([FieldError("/max_inline_bytes", said)])
 
 
 def _check_code(code: str, max_bytes: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from codex_server.mediatypes import media_type
 from codex_server.model import Captured, Ending, Outcome, OutputFile, Status, Stop
-from codex_server.service.schemas import ExecuteResponse, LeftOutFile, ResponseFile, Truncated, Usage
+from codex_server.service.schemas import ExecuteResponse, LeftOutFile, LinkedFile, ResponseFile, Truncated, Usage
 from codex_server.units import format_seconds, format_size
 
 
@@ -28,7 +28,7 @@ def build_response(outcome: Outcome, reason: str | None) -> ExecuteResponse:
         usage=_usage(outcome.queue_seconds, ending, stdout, stderr),
         files=[response_file(file) for file in ending.files],
         skipped_files=[
-            LeftOutFile(path=_text(file.path), size=file.size, reason=_text(file.reason))
+            LeftOutFile(path=readable_name(file.path), size=file.size, reason=readable_name(file.reason))
             for file in ending.skipped_files
         ],
     )
@@ -98,11 +98,14 @@ def _usage(queue_seconds: float, ending: Ending, stdout: Captured, stderr: Captu
     )
 
 
-def response_file(file: OutputFile) -> ResponseFile:
-    """A file as it stands in a response: as text where it is text."""
-    text = _as_text(file.content)
+def response_file(file: OutputFile) -> ResponseFile | LinkedFile:
+    """A file as it stands in a response: as text where it is text, as a link where its content is elsewhere."""
+    link = linked_file(file)
+    if link and len(file.content) < link.size:
+        return link
+    text = as_text(file.content)
     return ResponseFile(
-        path=_text(file.path),
+        path=readable_name(file.path),
         size=len(file.content),
         media_type=media_type(file.path, text=text is not None),
         content=base64.b64encode(file.content).decode() if text is None else text,
@@ -110,7 +113,22 @@ def response_file(file: OutputFile) -> ResponseFile:
     )
 
 
-def _as_text(content: bytes) -> str | None:
+def linked_file(file: OutputFile) -> LinkedFile | None:
+    """Its entry without the content, where there is a link to it."""
+    if file.link is None:
+        return None
+    link = file.link
+    return LinkedFile(
+        path=readable_name(file.path),
+        size=link.size,
+        media_type=link.media_type,
+        url=link.url,
+        expires_at=link.expires_at,
+    )
+
+
+def as_text(content: bytes) -> str | None:
+    """``content`` as text, where it is text: UTF-8 without NUL."""
     if b"\0" in content:
         return None
     try:
@@ -119,6 +137,6 @@ def _as_text(content: bytes) -> str | None:
         return None
 
 
-def _text(name: str) -> str:
+def readable_name(name: str) -> str:
     """A guest names its files as it likes; JSON takes only whole characters."""
     return name.encode("utf-8", "replace").decode()

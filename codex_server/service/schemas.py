@@ -57,6 +57,12 @@ class ExecuteRequest(BaseModel):
     env: dict[str, str] = Field(default={}, description="Further environment variables")
     files: list[RequestFile] = Field(default=[], description="Files to write into the workspace before the run")
     limits: RequestLimits = Field(default=RequestLimits(), description="Limits to tighten")
+    max_inline_bytes: Annotated[Count, Whole] = Field(
+        32 * 2**10,
+        ge=0,
+        description="Largest file whose content stands in the response; larger ones come as links. By default, and at "
+        "most, the server's own bound",
+    )
     wait_seconds: Seconds = Field(
         0,
         ge=0,
@@ -128,6 +134,16 @@ class ResponseFile(BaseModel):
     encoding: Literal["utf-8", "base64"] = Field(description="utf-8 for text, else base64")
 
 
+class LinkedFile(BaseModel):
+    """A file that the program left in the workspace, and that is fetched by its link."""
+
+    path: str = Field(description="Path inside the workspace")
+    size: int = Field(description="Size in bytes")
+    media_type: str = Field(description="By the name's last extension; else text/plain or application/octet-stream")
+    url: str = Field(description="Where to fetch it (`GET`, no token); a path where the server's address is not known")
+    expires_at: datetime = Field(description="How long it is kept (RFC 3339, UTC)")
+
+
 class LeftOutFile(BaseModel):
     """Something that the program left, and that is not handed back."""
 
@@ -153,7 +169,9 @@ class ExecuteResponse(BaseModel):
     stderr: str = Field(description="Standard error; bytes that are not UTF-8 are U+FFFD")
     truncated: Truncated
     usage: Usage
-    files: list[ResponseFile] = Field(description="Files that the program left in the workspace, while small")
+    files: list[ResponseFile | LinkedFile] = Field(
+        description="Files that the program left in the workspace: the content of small ones, links to the others"
+    )
     skipped_files: list[LeftOutFile] = Field(description="What else it left there, and why it is not in `files`")
 
 

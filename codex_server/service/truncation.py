@@ -13,8 +13,8 @@ from codex_server.languages import Languages
 from codex_server.model import MANY, Execution, Outcome
 from codex_server.sandboxes.guest.rank import rank
 from codex_server.service.hints import hint_for
-from codex_server.service.response import build_response, explain, join_error
-from codex_server.service.schemas import ExecuteResponse, LeftOutFile, ResponseFile, Truncated
+from codex_server.service.response import build_response, explain, join_error, linked_file
+from codex_server.service.schemas import ExecuteResponse, LeftOutFile, LinkedFile, ResponseFile, Truncated
 
 _NO_ROOM = "left out to keep the response within its size; print what matters, or write less"
 _LIST_SHARE = 10
@@ -25,6 +25,9 @@ _LIST_SLACK = 300
 _MOST_BESIDE_STREAMS = 2_000
 """Characters of a response without its streams, ``error`` and files: names, numbers and one id, under 900."""
 _MOST_FOR_A_CHARACTER = 6
+
+
+Links = tuple[LinkedFile | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +57,35 @@ def fitted_response(
 ) -> ExecuteResponse:
     """The response for ``outcome``, with hints, whose JSON has at most ``max_chars`` characters (10,000 or more)."""
     reason = explain(outcome)
-    return fit(build_response(outcome, reason), reason, max_chars, hint_for(execution, outcome, languages), form)
+    hint = hint_for(execution, outcome, languages)
+    return fit(build_response(outcome, reason), reason, max_chars, hint, form, links=links_of(outcome))
+
+
+def links_of(outcome: Outcome) -> Links:
+    """The entry of each file without its content, or None, in the order of the response's files."""
+    return tuple(map(linked_file, outcome.ending.files))
 
 
 def fit(
-    response: ExecuteResponse, reason: str | None, max_chars: int, hint: str | None = None, form: Form = WHOLE
+    response: ExecuteResponse,
+    reason: str | None,
+    max_chars: int,
+    hint: str | None = None,
+    form: Form = WHOLE,
+    *,
+    links: Links = (),
 ) -> ExecuteResponse:
     """``response``, changed as little as makes its JSON at most ``max_chars`` long (10,000 or more).
 
     ``reason`` is the part of ``error`` before standard error, ``hint`` the one after; they are never shortened.
+    Where there is no room for a file's content, its entry in ``links`` takes the place, if there is one.
     """
     response = _with_streams(
         response, _clip(response.stdout, max_chars), _clip(response.stderr, max_chars), reason, hint
     )
     if _surely_fits(response, max_chars) or len(form.encode(response)) <= max_chars:
         return response
-    response = _leave_out_files(response, max_chars, form)
+    response = _leave_out_files(response, max_chars, form, links)
     if len(form.encode(response)) <= max_chars:
         return response
     return _shorten_streams(_shorten_list(response, max_chars // _LIST_SHARE), reason, max_chars, hint, form)
@@ -95,28 +111,34 @@ def shorten(text: str, room: int, total_bytes: int) -> str:
     return head + mark(max(1, total_bytes - len(head.encode()) - len(tail.encode()))) + tail
 
 
-def _leave_out_files(response: ExecuteResponse, max_chars: int, form: Form) -> ExecuteResponse:
-    """As many files as there is room for: figures first, then the shortest; the rest is listed, in order of paths."""
+def _leave_out_files(response: ExecuteResponse, max_chars: int, form: Form, links: Links) -> ExecuteResponse:
+    """As many files as there is room for: figures first, then the shortest; the rest is listed, in order of paths.
+
+    Links go before contents: a file that is only listed is lost.
+    """
     room = max_chars - len(form.encode(response.model_copy(update={"files": [], "skipped_files": []}))) - form.slack
-    entries = {index: _left_out(file) for index, file in enumerate(response.files)}
+    files = dict(enumerate(response.files))
+    entries = {index: _left_out(file) for index, file in files.items()}
     listed = sum(map(_entry_cost, [*response.skipped_files, *entries.values()]))
-    costs = {index: _entry_cost(file) for index, file in enumerate(response.files)}
-    for index in sorted(costs, key=lambda index: rank(response.files[index].path, costs[index])):
-        rest = listed - _entry_cost(entries[index])
-        if costs[index] + min(rest, max_chars // _LIST_SHARE + _LIST_SLACK) <= room:
-            room -= costs[index]
-            listed = rest
-            del entries[index]
-    skipped = sorted([*response.skipped_files, *entries.values()], key=lambda entry: (entry.path == MANY, entry.path))
-    files = [file for index, file in enumerate(response.files) if index not in entries]
-    return response.model_copy(update={"files": files, "skipped_files": skipped})
+    chosen: dict[int, ResponseFile | LinkedFile] = {}
+    forms = ({index: link for index, link in enumerate(links) if link}, files)
+    for choice in forms:
+        for index in sorted(choice, key=lambda index: rank(choice[index].path, _entry_cost(files[index]))):
+            before = _entry_cost(chosen[index]) if index in chosen else 0
+            rest = listed if index in chosen else listed - _entry_cost(entries[index])
+            cost = _entry_cost(choice[index]) - before
+            if cost + min(rest, max_chars // _LIST_SHARE + _LIST_SLACK) <= room:
+                chosen[index], room, listed = choice[index], room - cost, rest
+    left_out = (entry for index, entry in entries.items() if index not in chosen)
+    skipped = sorted([*response.skipped_files, *left_out], key=lambda entry: (entry.path == MANY, entry.path))
+    return response.model_copy(update={"files": [chosen[index] for index in sorted(chosen)], "skipped_files": skipped})
 
 
-def _left_out(file: ResponseFile) -> LeftOutFile:
+def _left_out(file: ResponseFile | LinkedFile) -> LeftOutFile:
     return LeftOutFile(path=file.path, size=file.size, reason=_NO_ROOM)
 
 
-def _entry_cost(entry: ResponseFile | LeftOutFile) -> int:
+def _entry_cost(entry: ResponseFile | LinkedFile | LeftOutFile) -> int:
     return len(entry.model_dump_json()) + 1
 
 

@@ -26,3 +26,14 @@ class RetentionSettings(BaseModel):
     history_code: bool = Field(
         False, description="Keep each program and its output in the history too, for the operator and its caller"
     )
+    artifact_seconds: float = Field(
+        3600.0, ge=1, le=30 * 86_400, description="How long a file is kept that is too large for its response"
+    )
+    max_artifact: Size = Field(
+        64 * 2**20, ge=0, le=2**30, description="Largest file of the workspace that is kept; 0: none is"
+    )
+    max_artifacts_execution: Size = Field(
+        64 * 2**20, ge=0, le=2**30, description="Size of all files of one execution that are kept"
+    )
+    max_artifacts_caller: Size = Field(256 * 2**20, ge=0, description="Size of all files that are kept for one caller")
+    max_artifacts: Size = Field(2**30, ge=0, description="Size of all files that are kept, on the state folder's disk")

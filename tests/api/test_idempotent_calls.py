@@ -39,6 +39,7 @@ ANOTHER = {
     "limits": {},
     "keep_stdin_open": True,
     "wait_seconds": 31,
+    "max_inline_bytes": 5,
     "files/path": "b",
     "files/content": "BBBB",
     "files/encoding": "base64",

@@ -116,12 +116,12 @@ def test_folders_with_hostile_names_are_walked(harness):
 
 def test_a_sparse_giant_is_not_read(harness):
     seen = harness.python("""
-        with open("giant", "wb") as file: file.truncate(30 << 20)
+        with open("giant", "wb") as file: file.truncate(65 << 20)
         with open("small", "wb") as file: file.write(b"x")
     """)
     assert kept(seen) == {"small": b"x"}
-    bound = harness.settings.max_inline_file
-    assert skipped(seen) == {"giant": f"it is larger than the {bound} bytes that an answer carries for one file"}
+    bound = harness.settings.max_artifact
+    assert skipped(seen) == {"giant": f"it is larger than the {bound} bytes that are kept of one file"}
 
 
 def test_many_files_are_cut(harness):
@@ -135,10 +135,40 @@ def test_many_files_are_cut(harness):
 
 
 def test_files_together_are_bounded(harness):
-    seen = harness.python("for n in range(30): open(f'f{n}', 'wb').write(bytes(30_000))")
+    seen = harness.python("for n in range(30): open(f'f{n}', 'wb').truncate(3 << 20)")
     total = sum(len(file.content) for file in seen.ending.files)
-    assert harness.settings.max_response / 2 < total <= 2 * harness.settings.max_response
-    assert set(skipped(seen).values()) == {"the files before it filled the answer"}
+    bound = harness.settings.max_artifacts_execution + 2 * harness.settings.max_response
+    assert bound / 2 < total <= bound
+    assert set(skipped(seen).values()) == {"the files before it took the room that there is for files"}
+
+
+def test_large_files_come_back_whole_and_their_way_back_is_not_counted(harness):
+    seen = harness.python(
+        """
+        part = bytes(range(256)) * 4096
+        with open("large", "wb") as file:
+            for n in range(20): file.write(part); file.write(b"%d" % n)
+        os.link("large", "same"); os.truncate("same", 11 << 20)
+        open("sparse", "wb").truncate(30 << 20)
+        """,
+        memory_bytes=64 << 20,
+    )
+    whole = b"".join(bytes(range(256)) * 4096 + b"%d" % n for n in range(20))
+    assert seen.status == "succeeded"
+    assert kept(seen) == {"large": whole[: 11 << 20], "same": whole[: 11 << 20], "sparse": bytes(30 << 20)}
+
+
+def test_a_file_beside_which_no_copy_has_room_comes_back(harness):
+    seen = harness.python(
+        """
+        part = os.urandom(2**20)
+        with open("large", "wb", buffering=0) as file:
+            for n in range(40): file.write(part)
+        """,
+        memory_bytes=64 << 20,
+    )
+    assert seen.status == "succeeded"
+    assert {path: len(content) for path, content in kept(seen).items()} == {"large": 40 << 20}
 
 
 def test_files_that_may_not_be_read_do_no_harm(harness):
@@ -182,7 +212,7 @@ def test_a_daemon_that_lets_a_file_grow_meanwhile_is_dead_before_it_is_read(harn
         time.sleep(0.05)
     """)
     assert seen.status == "succeeded"
-    assert all(len(file.content) <= harness.settings.max_inline_file for file in seen.ending.files)
+    assert all(len(file.content) <= harness.settings.max_artifact for file in seen.ending.files)
 
 
 def test_input_files_that_were_not_touched_are_not_handed_back(harness):

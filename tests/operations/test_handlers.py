@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from codex_server.app import open_executions
+from codex_server.app import open_artifacts, open_executions, open_kept_files
 from codex_server.errors import UnknownLanguage
 from codex_server.execution.events import Finished, Started
 from codex_server.execution.executor import Executor
@@ -33,7 +33,9 @@ async def surroundings():
         executor = Executor(backend, languages, settings)
         await executor.start()
         node = LocalNode(executor, backend, languages)
-        executions = open_executions(settings, node, MemoryStore(), languages)
+        store = MemoryStore()
+        artifacts = open_artifacts(settings, open_kept_files(settings, store), store)
+        executions = open_executions(settings, node, store, artifacts, languages)
         yield (
             (lambda room=20_000, form=WHOLE: Context(node, executions, settings, languages, room, form, runs.append)),
             runs,

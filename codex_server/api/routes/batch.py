@@ -41,7 +41,7 @@ async def execute_batch(
     if len(wanted.items) > 1:
         count_against_rate(request, caller, services, cost=len(wanted.items) - 1)
     context_of(request).log_fields["items"] = len(wanted.items)
-    context = operation_context(request, services, follow=ignore)
+    context = operation_context(request, services, services.settings.max_response // len(wanted.items), follow=ignore)
     check = partial(services.executions.check, caller, len(wanted.items), context.report_quota)
     batch = Batch(wanted, lambda execution: context.submit(execution, caller), services.settings, services.languages)
     if lines:

@@ -14,6 +14,7 @@ LINKS = {
     "executions": "/executions",
     "execution": "/executions/{execution_id}",
     "input": "/executions/{execution_id}/input",
+    "artifact": "/artifacts/{artifact_id}",
     "languages": "/languages",
     "health": "/health",
     "liveness": "/livez",

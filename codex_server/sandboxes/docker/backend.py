@@ -67,7 +67,7 @@ class DockerBackend(Backend):
         self._started = self._closed = False
         self._making = asyncio.Semaphore(_MADE_AT_ONCE)
         self._arming = Arming()
-        self._defaults = BackendDefaults(settings.ceilings, settings.max_inline_file, 2 * settings.max_response)
+        self._defaults = BackendDefaults.of(settings)
         places = settings.max_concurrency + sum(settings.pool_sizes.values()) + _SPARE
         self._starter = ContainerStarter(settings, self._engine, self._sweeper, self._ownership, places)
 

@@ -54,7 +54,7 @@ class EmbeddedBackend(Backend):
         self._plans: Plans | None = None
         self._isolation: Isolation | None = None
         self._closed = False
-        self._defaults = BackendDefaults(settings.ceilings, settings.max_inline_file, 2 * settings.max_response)
+        self._defaults = BackendDefaults.of(settings)
         self._host = HostResources(settings.guest_ids, languages, self._slots)
 
     async def start(self) -> None:

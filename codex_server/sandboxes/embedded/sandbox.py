@@ -27,6 +27,8 @@ _HARD_KILL_SECONDS = 0.25
 """How long an init may take to kill, reap and report before it is killed with everything in it."""
 _LOOK_SECONDS = 0.1
 """The shortest time between two looks at the CPU time that a slot's cgroup has counted."""
+_READ_AT_ONCE = 2**21
+"""Bytes of a program's files that are read in one turn of the event loop."""
 
 
 class EmbeddedSandbox(Sandbox):
@@ -151,18 +153,26 @@ class EmbeddedSandbox(Sandbox):
         try:
             if kind is not frames.Kind.RESULT:
                 raise SandboxFault(f"the sandbox failed while it served the program: {failure_in(kind, body)}")
-            return read_ending(body, self._content(descriptors), started_at=started_at, requested=self._stop)
+            self._over = True  # nothing runs any more, and no limit can pass while the files are read
+            return read_ending(body, await self._content(descriptors), started_at=started_at, requested=self._stop)
         except frames.BadFrame as error:
             raise ProtocolViolation(f"the sandbox broke the protocol ({error})") from error
         finally:
             close_all(descriptors)
 
-    def _content(self, descriptors: list[int]) -> bytes:
-        """What is behind the first descriptor, bounded."""
+    async def _content(self, descriptors: list[int]) -> memoryview:
+        """What is behind the first descriptor, bounded; others have their turn while much of it is read."""
+        most = self._defaults.inline_total_bytes + 1
         try:
-            return os.pread(descriptors[0], self._defaults.inline_total_bytes + 1, 0) if descriptors else b""
+            size = min(os.fstat(descriptors[0]).st_size, most) if descriptors else 0
+            content = memoryview(bytearray(size))
+            for offset in range(0, size, _READ_AT_ONCE):
+                if offset:
+                    await asyncio.sleep(0)
+                os.preadv(descriptors[0], [content[offset : offset + _READ_AT_ONCE]], offset)
         except OSError as error:
             raise ProtocolViolation(f"the sandbox's report is malformed ({error!r})") from error
+        return content
 
     def _ending(self, reported: Ending) -> Ending:
         """What init ``reported``, with what the slot's cgroup has counted, where there is one."""

@@ -19,6 +19,7 @@ from ..protocol.run import InputPiece, InputTaken, RunOrder
 _SERVER_IN, _SERVER_OUT = 0, 1
 _MOST_FROM_SERVER = 256 * 2**20
 """Above any execution with its files; the server has bounded it before."""
+_PASSED_AT_ONCE = 2**18
 _SMALL = 4096
 _REST_SECONDS = 0.003
 """After a small chunk of a stream, until the next one: a frame costs the server 9 µs however little it carries, so a
@@ -104,11 +105,11 @@ class Relay:
             self._adopt(descriptors)
             _write(stream.pack(kind, body))
             return
-        content = b""
         if kind is frames.Kind.RESULT:
             self._drain()
-            content = _content(descriptors)
-        _write(stream.pack(kind, body, content))
+        _write(stream.head(kind, body, sum(os.fstat(descriptor).st_size for descriptor in descriptors)))
+        for descriptor in descriptors:
+            _pass_on(descriptor)
 
     def _adopt(self, descriptors: list[int]) -> None:
         """The server's ends of the program's streams."""
@@ -181,13 +182,12 @@ class Relay:
                 pass
 
 
-def _content(descriptors: list[int]) -> bytes:
-    content = b""
-    for descriptor in descriptors:
-        with open(descriptor, "rb") as file:
-            file.seek(0)
-            content += file.read()
-    return content
+def _pass_on(descriptor: int) -> None:
+    """Send a file, a part at a time: all of it at once would be as much memory of the container again."""
+    with open(descriptor, "rb", buffering=0) as file:
+        file.seek(0)
+        while chunk := file.read(_PASSED_AT_ONCE):
+            _write(chunk)
 
 
 def _write(data: bytes) -> None:

@@ -4,6 +4,8 @@ INVARIANT: a path inside the workspace is never opened by name from outside it: 
 no link followed and no other file system entered, and only regular files are read, sizes taken from the descriptor.
 """
 
+import contextlib
+import errno
 import os
 import stat
 import time
@@ -37,6 +39,7 @@ _KINDS = {
 }
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 _A_SECOND = 10**9
+_MOVED_AT_ONCE = 256 * 1024
 Identity = tuple[int, ...]
 
 
@@ -216,6 +219,56 @@ def _unlock(folder: int, path: bytes, kind: int) -> None:
         os.close(locked)
 
 
+def _open_to_move(folder: int, path: bytes, size: int) -> int:
+    """Open a file to be moved: a large one for writing too, unless something stands against that."""
+    if size > _MOVED_AT_ONCE:
+        with contextlib.suppress(OSError):  # such as a program that is held at its end; then it is copied
+            return _open(folder, path, os.O_RDWR)
+    return _open(folder, path, 0)
+
+
+def _move(file: int, memory: int, size: int, *, emptying: bool) -> None:
+    """Append ``size`` bytes of ``file`` to ``memory``, from the end on, and cut off what has been copied.
+
+    Both are memory of the slot, and a copy beside the original could pass its limit, or would be counted as the
+    program's. A file with a second name keeps its content: it is to be found under that one too.
+    """
+    start = os.lseek(memory, 0, os.SEEK_END)
+    os.ftruncate(memory, start + size)
+    end = size
+    while end:
+        begin = max(0, end - _MOVED_AT_ONCE)
+        for first, last in _data(file, begin, end):
+            os.lseek(memory, start + first, os.SEEK_SET)
+            _copy(file, memory, first, last)
+        if emptying:
+            with contextlib.suppress(OSError):  # it was not opened for writing
+                os.ftruncate(file, begin)
+        end = begin
+
+
+def _data(file: int, begin: int, end: int) -> Iterator[tuple[int, int]]:
+    """The parts that are not holes: a hole is no memory, and its copy would be."""
+    while begin < end:
+        try:
+            first = os.lseek(file, begin, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole up to the file's end
+                return
+            raise
+        begin = min(end, os.lseek(file, first, os.SEEK_HOLE))
+        if first < begin:
+            yield first, begin
+
+
+def _copy(file: int, memory: int, offset: int, end: int) -> None:
+    while offset < end:
+        copied = os.sendfile(memory, file, offset, end - offset)
+        if copied == 0:
+            raise EOFError("a file became shorter while nothing could run")
+        offset += copied
+
+
 class _Collection:
     """The files kept and those left out, within bounds of number and size."""
 
@@ -241,7 +294,7 @@ class _Collection:
         if not stat.S_ISREG(status.st_mode):
             self.skip(path, None, f"it is {_KINDS.get(stat.S_IFMT(status.st_mode), 'not a regular file')}")
         elif status.st_size > self._inline_bytes:
-            reason = f"it is larger than the {self._inline_bytes} bytes that an answer carries for one file"
+            reason = f"it is larger than the {self._inline_bytes} bytes that are kept of one file"
             self.skip(path, status.st_size, reason)
         else:
             self._candidates.append((_shown(path), status.st_size, path))
@@ -262,27 +315,37 @@ class _Collection:
         Figures get half of the space at most: how much of it the answer has for them is not known here, and what takes
         their places must be at hand.
         """
-        kept: list[tuple[str, bytes]] = []
+        chosen: list[tuple[str, int, bytes]] = []
         left = self._inline_total_bytes
         others = any(not is_figure(shown) for shown, _, _ in self._candidates)
         for shown, size, path in sorted(self._candidates, key=lambda one: rank(one[0], one[1])):
             reserved = self._inline_total_bytes // 2 if others and is_figure(shown) else 0
-            if size > left - reserved or len(kept) >= MAX_LISTED:
-                self._left_out.append((shown, size, "the files before it filled the answer"))
-            elif self._fits(path) and (content := self._read(top, shown, path)) is not None:
-                kept.append((shown, content))
-                left -= len(content)
+            if size > left - reserved or len(chosen) >= MAX_LISTED:
+                self._left_out.append((shown, size, "the files before it took the room that there is for files"))
+            elif self._fits(path):
+                chosen.append((shown, size, path))
+                left -= size
+        content = self._hand_over(top, sorted(chosen)) if chosen else None
         self._list_left_out()
-        return self._hand_over(sorted(kept))
+        return content
 
-    def _read(self, top: int, shown: str, path: bytes) -> bytes | None:
-        try:
-            file = _open(top, path, 0)
-        except OSError as error:
-            self._left_out.append((shown, None, f"it cannot be read ({os.strerror(error.errno or 0)})"))
-            return None
-        with open(file, "rb", buffering=0) as source:
-            return source.read(self._inline_bytes) if stat.S_ISREG(os.fstat(file).st_mode) else None
+    def _hand_over(self, top: int, chosen: list[tuple[str, int, bytes]]) -> int:
+        memory = os.memfd_create("files", os.MFD_CLOEXEC)
+        for shown, size, path in chosen:
+            try:
+                file = _open_to_move(top, path, size)
+            except OSError as error:
+                self._left_out.append((shown, None, f"it cannot be read ({os.strerror(error.errno or 0)})"))
+                continue
+            try:
+                status = os.fstat(file)
+                if stat.S_ISREG(status.st_mode):
+                    moved = min(status.st_size, size)
+                    _move(file, memory, moved, emptying=size > _MOVED_AT_ONCE and status.st_nlink == 1)
+                    self.files.append((shown, moved))
+            finally:
+                os.close(file)
+        return memory
 
     def _list_left_out(self) -> None:
         for shown, size, reason in sorted(self._left_out, key=lambda one: one[0]):
@@ -290,15 +353,6 @@ class _Collection:
                 self.unlisted += 1
             elif self._fits(shown.encode()):
                 self.skipped.append((shown, size, reason))
-
-    def _hand_over(self, kept: list[tuple[str, bytes]]) -> int | None:
-        if not kept:
-            return None
-        self.files = [(shown, len(content)) for shown, content in kept]
-        memory = os.memfd_create("files", os.MFD_CLOEXEC)
-        for _, content in kept:
-            os.write(memory, content)
-        return memory
 
     def _fits(self, path: bytes) -> bool:
         self._listing_bytes -= 6 * len(path) + 100  # JSON may write a character as six

@@ -10,6 +10,7 @@ from codex_server.model import Execution
 from codex_server.sandboxes.protocol.codec import render
 from codex_server.sandboxes.protocol.run import RunHeader, RunOrder
 from codex_server.sandboxes.protocol.source import readable_source
+from codex_server.settings import Settings
 
 FILE_MARK = "\0file"
 """Stands in an argv for the path of the program's file, which only init knows."""
@@ -46,13 +47,20 @@ def payload(execution: Execution, language: Language, environment: Mapping[str, 
 class BackendDefaults:
     """What is the same for every sandbox of a backend; ``inline``: files handed back, each and all together.
 
-    The total is twice an answer's size: figures and other files enough to fill it each, so that whatever the answer has
-    space for is there.
+    The total is twice a response's size, and what is kept of an execution's files: figures and other files enough to
+    fill the response each, so that whatever it has room for is there.
     """
 
     ceilings: Limits
     inline_bytes: int
     inline_total_bytes: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> "BackendDefaults":
+        """Those that ``settings`` ask for."""
+        largest = max(settings.max_inline_file, min(settings.max_artifact, settings.max_artifacts_execution))
+        kept = settings.max_artifacts_execution if settings.max_artifact else 0
+        return cls(settings.ceilings, largest, 2 * settings.max_response + kept)
 
 
 def run_order(execution: Execution, language: Language, payload: Payload, defaults: BackendDefaults) -> RunOrder:

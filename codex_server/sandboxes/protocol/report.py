@@ -15,7 +15,7 @@ from codex_server.sandboxes.protocol.run import KeptFile, RunReport, SkippedEntr
 from codex_server.sandboxes.protocol.slot import StepFailure
 
 
-def read_ending(body: Body, content: bytes, *, started_at: datetime, requested: Stop | None) -> Ending:
+def read_ending(body: Body, content: bytes | memoryview, *, started_at: datetime, requested: Stop | None) -> Ending:
     """The ending in a RESULT frame; ``content`` is that of the kept files, one after the other.
 
     ``requested`` is why the server has requested the program's end, if it has. Raises ``ProtocolViolation``.
@@ -87,10 +87,10 @@ def _stop(reported: StopReason | None, requested: Stop | None) -> Stop | None:
     return requested
 
 
-def _files(listed: Sequence[KeptFile], content: bytes) -> tuple[OutputFile, ...]:
+def _files(listed: Sequence[KeptFile], content: bytes | memoryview) -> tuple[OutputFile, ...]:
     files, offset = [], 0
     for path, size in listed:
-        files.append(OutputFile(path, content[offset : offset + size]))
+        files.append(OutputFile(path, bytes(content[offset : offset + size])))
         offset += size
     if offset != len(content):
         raise BadMessage(f"RunReport.files: {offset} bytes are listed, {len(content)} came")

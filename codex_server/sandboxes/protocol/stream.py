@@ -17,8 +17,13 @@ Frame = tuple[frames.Kind, frames.Body, bytes]
 
 def pack(kind: frames.Kind, body: frames.Body, content: bytes = b"") -> bytes:
     """The bytes of a frame with ``content`` beside it."""
+    return head(kind, body, len(content)) + content
+
+
+def head(kind: frames.Kind, body: frames.Body, content_length: int) -> bytes:
+    """The bytes of a frame up to its content, which must follow."""
     frame = frames.encode(kind, body)
-    return b"".join((_LENGTHS.pack(len(frame), len(content)), frame, content))
+    return _LENGTHS.pack(len(frame), content_length) + frame
 
 
 class Unpacker:

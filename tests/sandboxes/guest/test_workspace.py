@@ -96,7 +96,7 @@ class Collected:
         memfd = self.listing.content
         self.content = b""
         if memfd is not None:
-            self.content = os.pread(memfd, 2**20, 0)
+            self.content = os.pread(memfd, 2**23, 0)
             os.close(memfd)
         assert os.listdir("/proc/self/fd") == before
         self.files: dict[str, bytes] = {}
@@ -204,11 +204,41 @@ def test_a_file_at_the_bound_comes_back_and_one_above_it_is_left_out_unread(root
         file.truncate(2**40)
     back = Collected(root)
     assert set(back.files) == {"fits"}
-    reason = "it is larger than the 1000 bytes that an answer carries for one file"
+    reason = "it is larger than the 1000 bytes that are kept of one file"
     assert back.skipped == {
         "large": (1001, reason),
         "sparse": (2**40, reason),
     }
+
+
+def test_a_large_file_is_moved_part_by_part_and_nothing_of_it_stays(root):
+    content = bytes(range(251)) * 5000
+    (root / "large").write_bytes(content)
+    (root / "small").write_bytes(b"s")
+    back = Collected(root, one=2**21, total=2**22)
+    assert back.files == {"large": content, "small": b"s"}
+    assert ((root / "large").stat().st_size, (root / "small").stat().st_size) == (0, 1)
+
+
+def test_a_large_file_with_two_names_comes_back_under_both(root):
+    content = bytes(range(251)) * 5000
+    (root / "one").write_bytes(content)
+    (root / "two").hardlink_to(root / "one")
+    assert Collected(root, one=2**21, total=2**22).files == {"one": content, "two": content}
+
+
+def test_holes_of_a_file_are_no_memory(root):
+    with open(root / "holes", "wb") as file:
+        file.seek(2**20)
+        file.write(b"middle")
+        file.truncate(2**22)
+    opened = workspace.open_folder(str(root))
+    listing, memfd = workspace.collect(opened, {}, {"inline_bytes": 2**22, "inline_total_bytes": 2**22})
+    assert listing["files"] == [["holes", 2**22]]
+    assert memfd is not None
+    assert os.pread(memfd, 6, 2**20) == b"middle"
+    assert os.fstat(memfd).st_blocks * 512 < 2**20
+    os.close(memfd)
 
 
 def test_all_files_together_stay_within_the_total(root):
@@ -216,7 +246,7 @@ def test_all_files_together_stay_within_the_total(root):
         (root / f"f{number}").write_bytes(b"x" * 300)
     back = Collected(root, total=1000)
     assert len(back.files) == 3
-    assert set(back.skipped.values()) == {(300, "the files before it filled the answer")}
+    assert set(back.skipped.values()) == {(300, "the files before it took the room that there is for files")}
     assert len(back.skipped) == 4
 
 

@@ -1,0 +1,240 @@
+"""Files that the server keeps for a while on disk: one file each in a folder of its own, their index in the store.
+
+INVARIANT: a name on disk is an id of the server's; nothing that a caller or a program says is part of a path.
+"""
+
+import asyncio
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from codex_server.errors import StorageFull, StoreUnusable
+from codex_server.ids import new_id
+from codex_server.store.base import Record, Store, since_epoch
+from codex_server.store.folder import RIGHTS
+from codex_server.units import format_seconds, format_sizes
+
+TABLE = "artifacts"
+_BLOCK = 4096
+"""A file counts as so many bytes at least: a disk gives no less, and so quotas bound the number of files too."""
+_PAGE = 500
+_SWEEP_SECONDS = 60.0
+_GRACE_SECONDS = 60.0
+"""How long a file stays on disk after its time: a response that has begun to open it finds it."""
+_CHUNK = 2**20
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What is known of a kept file: ``name`` is for people, without folders."""
+
+    name: str
+    size: int
+    media_type: str
+    text: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFile:
+    """A kept file; times are seconds since the epoch."""
+
+    id: str
+    owner: str
+    facts: FileFacts
+    created_at: float
+    expires_at: float
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class KeepingQuotas:
+    """Bytes that may be kept for one caller and for all of them, and for how many seconds."""
+
+    caller_bytes: int
+    total_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What a kept file takes of the quotas."""
+
+    owner: str
+    size: int
+    expires_at: float
+
+
+class KeptFiles:
+    """Keeps files in ``folder`` within ``quotas``; it is made when the first one is kept.
+
+    The quotas count what this process keeps and what it found when it began.
+    """
+
+    def __init__(
+        self, folder: Path, store: Store, quotas: KeepingQuotas, clock: Callable[[], float] = since_epoch
+    ) -> None:
+        self.quotas = quotas
+        self._folder, self._store, self._clock = folder, store, clock
+        self._places: dict[str, _Place] = {}
+        self._used: Counter[str] = Counter()
+        self._opening: asyncio.Task[None] | None = None
+        self._sweeping: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Find what a server before this one kept; remove what has expired, is above the quotas or is in no index.
+
+        Raises ``StoreUnusable``.
+        """
+        if self._opening is None or (self._opening.done() and self._opening.exception()):
+            self._opening = asyncio.get_running_loop().create_task(self._open())
+        await asyncio.shield(self._opening)
+
+    async def open_if_used(self) -> None:
+        """The same, where there is anything: a server that keeps no files does not open its store for this."""
+        if self._folder.is_dir():
+            await self.open()
+
+    async def close(self) -> None:
+        """End the sweeping; the files stay."""
+        for task in (self._opening, self._sweeping):
+            if task:
+                task.cancel()
+                await asyncio.wait([task])
+
+    async def keep(self, prefix: str, owner: str, facts: FileFacts, content: bytes) -> KeptFile:
+        """Keep ``content``. Raises ``StorageFull`` when it does not fit, ``OSError`` when the disk fails."""
+        await self.open()
+        kept = await self._reserve(prefix, owner, facts)
+        try:
+            await asyncio.to_thread(_write, kept.path, content)
+        except BaseException:
+            await self._remove([kept.id])
+            raise
+        return kept
+
+    async def find(self, file_id: str) -> KeptFile | None:
+        """The file with that id, unless it has expired or was removed."""
+        record = await self._store.get(TABLE, file_id)
+        kept = self._kept(record) if record else None
+        return kept if kept and kept.path.is_file() else None
+
+    async def sweep(self) -> None:
+        """Remove what has expired."""
+        now = self._clock()
+        await self._remove([name for name, place in self._places.items() if place.expires_at + _GRACE_SECONDS <= now])
+
+    async def _reserve(self, prefix: str, owner: str, facts: FileFacts) -> KeptFile:
+        """A place in the index. INVARIANT: it is there before the file, so that a file in no index is an orphan."""
+        if self._refusal(owner, facts.size):
+            await self.sweep()
+        if refusal := self._refusal(owner, facts.size):
+            raise StorageFull(refusal)
+        now, file_id = self._clock(), new_id(prefix)
+        expires_at = now + self.quotas.seconds
+        self._take(file_id, _Place(owner, _cost(facts.size), expires_at))
+        value = json.dumps(asdict(facts)).encode()
+        try:
+            await self._store.put(TABLE, file_id, value, owner=owner, expires_at=expires_at)
+        except BaseException:
+            self._release(file_id)
+            raise
+        return KeptFile(file_id, owner, facts, now, expires_at, self._folder / file_id)
+
+    def _refusal(self, owner: str, size: int) -> str | None:
+        """Why a file of that size cannot be kept for ``owner``, if it cannot."""
+        for used, quota, whose in (
+            (self._used[owner], self.quotas.caller_bytes, "your files"),
+            (self._used.total(), self.quotas.total_bytes, "all callers' files"),
+        ):
+            if used + _cost(size) > quota:
+                shown, cap = format_sizes(size, quota)
+                return (
+                    f"its {shown} do not fit into the {cap} that are kept of {whose}; "
+                    f"each is kept for {format_seconds(self.quotas.seconds)}"
+                )
+        return None
+
+    def _take(self, file_id: str, place: _Place) -> None:
+        self._places[file_id] = place
+        self._used[place.owner] += place.size
+
+    def _release(self, file_id: str) -> None:
+        if place := self._places.pop(file_id, None):
+            self._used[place.owner] -= place.size
+            if not self._used[place.owner]:
+                del self._used[place.owner]
+
+    async def _open(self) -> None:
+        # Before the index: whatever is in the folder now has its record there, if it has one at all.
+        present = await asyncio.to_thread(_names, self._folder)
+        after = 0
+        while records := await self._store.follow(TABLE, after=after, limit=_PAGE):
+            for record in records:
+                self._take(record.key, _Place(record.owner, _cost(_facts(record).size), record.expires_at or 0.0))
+            after = records[-1].sequence
+        await self._remove([name for name in present if name not in self._places])
+        await self._remove(list(self._above_total()))
+        self._sweeping = asyncio.get_running_loop().create_task(self._sweep_on())
+
+    def _above_total(self) -> Iterable[str]:
+        """The oldest files, as many as are above the quota of all: an operator has lowered it."""
+        used = self._used.total()
+        for name, place in self._places.items():
+            if used <= self.quotas.total_bytes:
+                return
+            used -= place.size
+            yield name
+
+    async def _sweep_on(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            try:
+                await self.sweep()
+            except Exception:  # the next round tries again
+                _log.exception("kept files cannot be removed")
+
+    async def _remove(self, names: list[str]) -> None:
+        for name in names:
+            await self._store.delete(TABLE, name)
+            self._release(name)
+            try:
+                await asyncio.to_thread((self._folder / name).unlink, missing_ok=True)
+            except OSError as error:  # the next start tries again: it is in no index
+                _log.error("a kept file cannot be removed", extra={"cause": str(error)})
+
+    def _kept(self, record: Record) -> KeptFile:
+        expires_at = record.expires_at or 0.0
+        return KeptFile(
+            record.key, record.owner, _facts(record), record.created_at, expires_at, self._folder / record.key
+        )
+
+
+def _facts(record: Record) -> FileFacts:
+    return FileFacts(**json.loads(record.value))
+
+
+def _cost(size: int) -> int:
+    return -(-max(size, 1) // _BLOCK) * _BLOCK
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with open(target, "wb", buffering=0) as file:  # noqa: PTH123 - a descriptor
+        view = memoryview(content)
+        while view:
+            view = view[file.write(view[:_CHUNK]) :]
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)  # noqa: PTH208 - names, not paths
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StoreUnusable(f"{folder} cannot be read ({error.strerror}). {RIGHTS}") from error

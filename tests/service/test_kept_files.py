@@ -1,0 +1,153 @@
+"""``service/kept_files.py``: files on disk within quotas, for a time, also over a restart."""
+
+import os
+import stat
+
+import pytest
+
+from codex_server.errors import StorageFull, StoreUnusable
+from codex_server.service.kept_files import FileFacts, KeepingQuotas, KeptFiles
+from codex_server.store.memory import MemoryStore
+
+pytestmark = pytest.mark.anyio
+BLOCK = 4096
+
+
+class Shelf:
+    """A folder, a store and a clock; ``files()`` is what a (re)started server has."""
+
+    def __init__(self, folder):
+        self.now = 1000.0
+        self.folder = folder / "artifacts"
+        self.store = MemoryStore(clock=lambda: self.now)
+        self.opened = []
+
+    def files(self, caller_bytes=10 * BLOCK, total_bytes=20 * BLOCK, seconds=100.0):
+        quotas = KeepingQuotas(caller_bytes, total_bytes, seconds)
+        self.opened.append(KeptFiles(self.folder, self.store, quotas, clock=lambda: self.now))
+        return self.opened[-1]
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+@pytest.fixture
+async def shelf(tmp_path):
+    shelf = Shelf(tmp_path)
+    yield shelf
+    for files in shelf.opened:
+        await files.close()
+
+
+async def keep(files, content=b"x", owner="ann", name="../../etc/a b"):
+    return await files.keep("art", owner, FileFacts(name, len(content), "text/plain"), content)
+
+
+async def test_a_kept_file_is_found_with_its_content_and_facts(shelf):
+    files = shelf.files()
+    kept = await keep(files, b"content" * 1000)
+    found = await files.find(kept.id)
+    assert found == kept
+    assert found.path.read_bytes() == b"content" * 1000
+    assert (found.facts.name, found.facts.size, found.owner) == ("../../etc/a b", 7000, "ann")
+    assert (found.created_at, found.expires_at) == (1000.0, 1100.0)
+
+
+async def test_only_the_servers_account_can_read_it_and_its_name_is_its_id(shelf):
+    kept = await keep(shelf.files())
+    assert os.listdir(shelf.folder) == [kept.id]
+    assert stat.S_IMODE(shelf.folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE(kept.path.stat().st_mode) == 0o600
+
+
+async def test_what_has_expired_is_not_found_and_is_swept_a_moment_later(shelf):
+    files = shelf.files()
+    kept = await keep(files)
+    shelf.now += 100
+    assert await files.find(kept.id) is None
+    await files.sweep()
+    assert kept.path.exists(), "a response may be about to open it"
+    shelf.now += 60
+    await files.sweep()
+    assert not kept.path.exists()
+
+
+async def test_a_callers_quota_is_its_own_and_says_how_much_it_is(shelf):
+    files = shelf.files()
+    for _ in range(10):
+        await keep(files)
+    with pytest.raises(StorageFull, match="that are kept of your files; each is kept for 100 s"):
+        await keep(files)
+    await keep(files, owner="bob")
+
+
+async def test_all_callers_share_a_quota(shelf):
+    files = shelf.files()
+    for owner in ("ann", "bob"):
+        await keep(files, b"x" * 10 * BLOCK, owner)
+    with pytest.raises(StorageFull, match="all callers' files"):
+        await keep(files, owner="cleo")
+    assert len(os.listdir(shelf.folder)) == 2
+
+
+async def test_what_has_expired_makes_room(shelf):
+    files = shelf.files()
+    await keep(files, b"x" * 10 * BLOCK)
+    shelf.now += 160
+    kept = await keep(files, b"y" * 10 * BLOCK)
+    assert os.listdir(shelf.folder) == [kept.id]
+
+
+async def test_a_restarted_server_finds_it_and_counts_it(shelf):
+    kept = await keep(shelf.files(), b"x" * 10 * BLOCK)
+    files = shelf.files()
+    await files.open_if_used()
+    assert (await files.find(kept.id)).path.read_bytes() == b"x" * 10 * BLOCK
+    with pytest.raises(StorageFull):
+        await keep(files)
+
+
+async def test_a_restarted_server_removes_files_in_no_index_and_expired_ones(shelf):
+    files = shelf.files()
+    old, kept = await keep(files), await keep(files)
+    await shelf.store.delete("artifacts", old.id)
+    (shelf.folder / "art_unfinished").write_bytes(b"x")
+    await shelf.files().open_if_used()
+    assert os.listdir(shelf.folder) == [kept.id]
+
+
+async def test_a_restarted_server_with_a_smaller_quota_removes_the_oldest(shelf):
+    files = shelf.files()
+    kept = [await keep(files) for _ in range(5)]
+    await shelf.files(total_bytes=2 * BLOCK).open_if_used()
+    assert set(os.listdir(shelf.folder)) == {each.id for each in kept[3:]}
+
+
+async def test_a_server_that_keeps_nothing_makes_no_folder_and_asks_no_store(shelf):
+    shelf.store = None
+    await shelf.files().open_if_used()
+    assert not shelf.folder.exists()
+
+
+async def test_a_file_that_cannot_be_written_takes_no_room(shelf):
+    files = shelf.files()
+    kept = await keep(files)
+    shelf.folder.rename(shelf.folder.with_name("away"))
+    shelf.folder.write_text("in the way")
+    with pytest.raises(OSError, match="artifacts"):
+        await keep(files, b"x" * 9 * BLOCK)
+    shelf.folder.unlink()
+    assert await files.find(kept.id) is None
+    await keep(files, b"x" * 9 * BLOCK)
+
+
+async def test_a_folder_that_cannot_be_read_is_said(shelf):
+    shelf.folder.write_text("in the way")
+    files = shelf.files()
+    for _ in range(2):
+        with pytest.raises(StoreUnusable, match="artifacts cannot be read"):
+            await keep(files)
+    shelf.folder.unlink()
+    await keep(files)
