@@ -86,6 +86,17 @@ class SkippedFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Stdio:
+    """What a program's standard streams are; with ``merged`` both outputs are one pipe, which is ``stdout``."""
+
+    merged: bool = False
+
+
+PIPES = Stdio()
+"""A pipe for each of the three."""
+
+
+@dataclass(frozen=True, slots=True)
 class Execution:
     """One run of one piece of code; the same object travels through the whole server."""
 
@@ -100,6 +111,7 @@ class Execution:
     files: tuple[InputFile, ...] = ()
     inline_bytes: int | None = None
     """The largest file that the response is to carry itself; None: the server's own bound."""
+    stdio: Stdio = PIPES
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,7 @@ class Executor:
 
     async def _try(self, run: Run) -> Ending:
         pool = self._pools[self._backend.pool_key(run.language, run.execution.code, _texts(run.execution))]
-        async with pool.checkout(run.language) as sandbox:
+        async with pool.checkout(run.language, run.execution.stdio) as sandbox:
             run.begin()
             return await sandbox.run(run.execution, run.language, run.write_output, run.stdin)
 

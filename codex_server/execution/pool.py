@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 from codex_server.errors import CodexError, SandboxUnavailable
 from codex_server.languages import Language
+from codex_server.model import PIPES, Stdio
 from codex_server.sandboxes.base import Backend, Sandbox
 
 _log = logging.getLogger(__name__)
@@ -88,11 +89,14 @@ class Pool:
                 _log.error("%d sandboxes of the pool %s could not be destroyed", len(pending), self.name)
 
     @asynccontextmanager
-    async def checkout(self, language: Language) -> AsyncIterator[Sandbox]:
-        """Yield a live sandbox for ``language``, then destroy it in the background. Raises ``SandboxUnavailable``."""
+    async def checkout(self, language: Language, stdio: Stdio = PIPES) -> AsyncIterator[Sandbox]:
+        """Yield a live sandbox for ``language``, then destroy it in the background. Raises ``SandboxUnavailable``.
+
+        What is armed in advance has pipes: for any other ``stdio`` one is armed now.
+        """
         while len(self._being_destroyed) >= _MOST_BEING_DESTROYED:
             await asyncio.wait(self._being_destroyed, return_when=asyncio.FIRST_COMPLETED)
-        sandbox = self._take() or await self._arm(language)
+        sandbox = (self._take() if stdio == PIPES else None) or await self._arm(language, stdio)
         loop = asyncio.get_running_loop()
         precedence = loop.call_later(self._precedence, self._gap.set)
         try:
@@ -120,10 +124,10 @@ class Pool:
         self._being_destroyed.add(task)
         task.add_done_callback(self._being_destroyed.discard)
 
-    async def _arm(self, language: Language) -> Sandbox:
+    async def _arm(self, language: Language, stdio: Stdio = PIPES) -> Sandbox:
         try:
             async with asyncio.timeout(_ARM_SECONDS) as limit:
-                return await self._backend.arm(language, self.name)
+                return await self._backend.arm(language, self.name, stdio)
         except TimeoutError:
             if not limit.expired():
                 raise

@@ -12,7 +12,7 @@ from typing import Self
 
 from codex_server.imports import needs, speaks_of
 from codex_server.languages import Language, Languages
-from codex_server.model import Ending, Execution, Stream
+from codex_server.model import PIPES, Ending, Execution, Stdio, Stream
 from codex_server.sandboxes.stdin import StandardInput
 
 OutputSink = Callable[[Stream, bytes], bool]
@@ -115,8 +115,10 @@ class Backend(ABC):
         return plain if speaks_of((code, *given), language.preload_not_for) else preloaded[0]
 
     @abstractmethod
-    async def arm(self, language: Language, pool: str = "") -> Sandbox:
+    async def arm(self, language: Language, pool: str = "", stdio: Stdio = PIPES) -> Sandbox:
         """An armed sandbox for ``pool`` (by default the language's first); what was in it before leaves no trace.
+
+        It serves executions with the same ``stdio`` alone: a program has its streams before it has its code.
 
         Raises ``SandboxUnavailable``; leaves nothing behind when it fails or is cancelled.
         """

@@ -14,7 +14,7 @@ from codex_server.errors import InvalidCode, InvalidRequest
 from codex_server.ids import new_id
 from codex_server.languages import Languages
 from codex_server.limits import Limits
-from codex_server.model import Execution, InputFile
+from codex_server.model import Execution, InputFile, Stdio
 from codex_server.paths import checked_paths
 from codex_server.service.fields import FieldError, FieldsInvalid, LimitsTooLoose, escape_pointer
 from codex_server.service.schemas import BatchRequest, ExecuteRequest, InputRequest, RequestFile, RequestLimits
@@ -86,6 +86,7 @@ def to_execution(request: ExecuteRequest, settings: Settings, languages: Languag
         keep_stdin_open=request.keep_stdin_open,
         files=files,
         inline_bytes=_inline_bytes(request, settings.max_inline_file),
+        stdio=Stdio(merged=request.merge_streams),
     )
 
 

@@ -75,6 +75,10 @@ class ExecuteRequest(BaseModel):
         False, description="Keep standard input open after `stdin`: `POST /executions/{execution_id}/input` sends more"
     )
 
+    merge_streams: bool = Field(
+        False, description="Make standard output and standard error one stream, in exact order: `stdout` has both"
+    )
+
     @property
     def background(self) -> bool:
         """Whether it outlives its call."""

@@ -102,6 +102,11 @@ async def test_stdin_args_and_env_reach_the_program(door):
     assert response.json()["stdout"] == 'tÿped\n["--x", ""]\n{"E": "", "MODE": "\\u00e9"}\n'
 
 
+async def test_merged_streams_are_standard_output_in_exact_order(door):
+    body = (await door.execute("print one\nerror two\nprint three", merge_streams=True)).json()
+    assert (body["stdout"], body["stderr"]) == ("one\ntwo\nthree\n", "")
+
+
 async def test_without_fields_the_program_gets_nothing_of_the_callers(door):
     await door.execute("print 1")
     execution = door.backend.executions[0]

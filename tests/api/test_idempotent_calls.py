@@ -26,6 +26,7 @@ WHOLE = {
     },
     "keep_stdin_open": False,
     "wait_seconds": 30,
+    "merge_streams": False,
 }
 """A request with every field that there is."""
 ANOTHER = {
@@ -40,6 +41,7 @@ ANOTHER = {
     "keep_stdin_open": True,
     "wait_seconds": 31,
     "max_inline_bytes": 5,
+    "merge_streams": True,
     "files/path": "b",
     "files/content": "BBBB",
     "files/encoding": "base64",

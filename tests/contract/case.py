@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from signal import Signals
 
-from codex_server.model import Outcome, Status
+from codex_server.model import PIPES, Outcome, Status, Stdio
 from tests.levels import LEVELS
 
 
@@ -31,6 +31,7 @@ class Case:
     args: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
+    stdio: Stdio = PIPES
     left: Mapping[str, bytes] | None = field(default_factory=dict)
     skipped: tuple[str, ...] = ()
     limits: Mapping[str, float] = field(default_factory=dict)

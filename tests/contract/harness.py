@@ -51,7 +51,13 @@ class Harness:
 
     def run_case(self, case: Case, language: str) -> Outcome:
         """The outcome of a case."""
-        given = {"stdin": case.stdin, "args": case.args, "env": case.env, "files": dict(case.files)}
+        given = {
+            "stdin": case.stdin,
+            "args": case.args,
+            "env": case.env,
+            "files": dict(case.files),
+            "stdio": case.stdio,
+        }
         return self.run(language, case.source(language), limits=dict(case.limits), **given)
 
 

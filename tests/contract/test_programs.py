@@ -3,14 +3,14 @@
 import pytest
 
 from codex_server.errors import LanguageUnavailable
-from tests.contract import endings, inputs, python, scripts
+from tests.contract import endings, inputs, python, scripts, streams
 from tests.contract.case import Case
 from tests.contract.conftest import REAL
 from tests.contract.harness import Harness
 from tests.levels import out_of_reach
 from tests.tiers import Tier, in_tier, tier_of_level
 
-CASES = [*endings.CASES, *inputs.CASES, *python.CASES, *scripts.CASES]
+CASES = [*endings.CASES, *inputs.CASES, *python.CASES, *scripts.CASES, *streams.CASES]
 
 
 def _rows() -> list[object]:

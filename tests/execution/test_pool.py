@@ -9,6 +9,7 @@ import pytest
 from codex_server.errors import SandboxUnavailable
 from codex_server.execution import pool as pools
 from codex_server.execution.pool import Pool
+from codex_server.model import Stdio
 from codex_server.sandboxes.testing.fake import FakeBackend, FakeSandbox, fake_languages
 from tests.execution.virtualtime import in_virtual_time, now, settle
 
@@ -43,6 +44,19 @@ def test_a_checkout_takes_what_stands_ready_and_arms_nothing() -> None:
             assert sandbox is backend.armed[0]
             assert len(backend.armed) == 2
         await pool.close()
+
+    in_virtual_time(main)
+
+
+def test_a_checkout_with_other_streams_arms_a_sandbox_and_leaves_what_stands_ready() -> None:
+    async def main() -> None:
+        backend = FakeBackend()
+        pool = await filled(backend)
+        async with pool.checkout(PYTHON, Stdio(merged=True)) as sandbox:
+            assert sandbox is backend.armed[2]
+            assert pool.armed == 2
+        await pool.close()
+        assert backend.living == []
 
     in_virtual_time(main)
 

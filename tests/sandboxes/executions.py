@@ -12,6 +12,7 @@ from codex_server.sandboxes.protocol.launch import SlotSetup
 from codex_server.sandboxes.protocol.payload import BackendDefaults
 from codex_server.sandboxes.protocol.run import RunOrder
 from codex_server.sandboxes.protocol.slot import SlotOrder
+from codex_server.sandboxes.protocol.stdio import StdioOrder
 
 CEILINGS = Limits()
 LIMITS = replace(CEILINGS, wall_seconds=30, cpu_seconds=7.5, processes=5, file_bytes=2**20)
@@ -63,7 +64,7 @@ SETUP = SlotSetup(
     namespaces=None,
     landlock=None,
 )
-SLOT_ORDER = SlotOrder(uid=7, agent=None, env=ENVIRONMENT, folder=None, number=0)
+SLOT_ORDER = SlotOrder(uid=7, agent=None, env=ENVIRONMENT, folder=None, number=0, stdio=StdioOrder(merged=False))
 RUN_ORDER = RunOrder(
     header_bytes=17,
     payload_bytes=21,

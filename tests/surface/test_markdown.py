@@ -56,7 +56,7 @@ def test_every_command_that_is_shown_exists(page: Path):
     for block in SHELL_BLOCK.findall(page.read_text()):
         for line in re.findall(r"^\$ (.*)$", block, re.MULTILINE):
             words = [word for word in shlex.split(line, comments=True) if not re.match(r"[A-Z_]+=", word)]
-            if words[0].endswith("codex-server"):
+            if words and words[0].endswith("codex-server"):
                 command = root
                 for word in words[1:]:
                     if not getattr(command, "commands", None) or word.startswith("-"):

@@ -8,6 +8,7 @@ from typing import TypeVar
 from codex_server.errors import IsolationTooWeak, SandboxUnavailable, StartupError
 from codex_server.languages import PRELOADED, Language, Languages, Start
 from codex_server.limits import MOST_PENDING_SIGNALS
+from codex_server.model import PIPES, Stdio
 from codex_server.sandboxes.arming import Arming
 from codex_server.sandboxes.base import Backend, Isolation, IsolationLevel, Sandbox
 from codex_server.sandboxes.docker.attachment import Attachment
@@ -32,7 +33,7 @@ from codex_server.sandboxes.environment import ABSENT, guest_environment, packag
 from codex_server.sandboxes.protocol import frames
 from codex_server.sandboxes.protocol.codec import decode, encode
 from codex_server.sandboxes.protocol.launch import ContainerLaunch, ImageContents, ImageProbe, SlotSetup
-from codex_server.sandboxes.protocol.payload import BackendDefaults
+from codex_server.sandboxes.protocol.payload import BackendDefaults, stdio_order
 from codex_server.sandboxes.protocol.report import failure_in
 from codex_server.sandboxes.protocol.slot import SlotReady
 from codex_server.sandboxes.seccomp.compiler import compile_filter
@@ -206,19 +207,20 @@ class DockerBackend(Backend):
             return pool, pool + PRELOADED
         return (pool,)
 
-    async def arm(self, language: Language, pool: str = "") -> Sandbox:
+    async def arm(self, language: Language, pool: str = "", stdio: Stdio = PIPES) -> Sandbox:
         """See ``Backend.arm``."""
         if self._closed or not self._started:
             raise SandboxUnavailable("the backend is closed")
         if language.image not in self._images:
             raise SandboxUnavailable(f"{language.title} has no image; `codex-server runners build` builds it")
         async with self._making:
-            return await self._arming.finish(self._arm(language, preload=pool.endswith(PRELOADED)))
+            return await self._arming.finish(self._arm(language, stdio, preload=pool.endswith(PRELOADED)))
 
-    async def _arm(self, language: Language, *, preload: bool) -> DockerSandbox:
+    async def _arm(self, language: Language, stdio: Stdio, *, preload: bool) -> DockerSandbox:
         environment = self._environment(language)
         agent = command_in_image(language) if language.start is Start.AGENT else None
-        launch = ContainerLaunch(_setup(self._settings, language, self._filter, preload=preload), agent, environment)
+        setup = _setup(self._settings, language, self._filter, preload=preload)
+        launch = ContainerLaunch(setup, agent, environment, stdio_order(stdio))
         own = OWN_MEMORY_BYTES_PRELOADED if preload else OWN_MEMORY_BYTES
         container = await self._starter.start(self._images[language.image], frames.Kind.LAUNCH, encode(launch), own)
         async with removed_on_failure(container):

@@ -10,13 +10,14 @@ from functools import partial
 from codex_server.errors import IsolationTooWeak, SandboxUnavailable, StartupError
 from codex_server.interpreters import Interpreter, find_interpreter
 from codex_server.languages import PRELOADED, Language, Languages, Start
+from codex_server.model import PIPES, Stdio
 from codex_server.sandboxes.arming import Arming
 from codex_server.sandboxes.base import Backend, Isolation, IsolationLevel, Sandbox
 from codex_server.sandboxes.embedded.cgroup import SlotCgroup
 from codex_server.sandboxes.embedded.channel import close_all
 from codex_server.sandboxes.embedded.diagnose import explain, read_host_facts
 from codex_server.sandboxes.embedded.host_resources import HostResources
-from codex_server.sandboxes.embedded.plans import Plans, SlotPlan
+from codex_server.sandboxes.embedded.plans import Kind, Plans, SlotPlan
 from codex_server.sandboxes.embedded.sandbox import EmbeddedSandbox
 from codex_server.sandboxes.embedded.slot import Slot, SlotParts
 from codex_server.sandboxes.embedded.zygote_process import LaunchFailed, Zygote
@@ -97,7 +98,7 @@ class EmbeddedBackend(Backend):
         self._plans, self._plain = plans, ZygoteSupervisor(plans.launch)
         try:
             zygote = await self._plain.open()
-            await (await self._arm(self._plain, agent=None)).destroy()
+            await (await self._arm(self._plain, Kind())).destroy()
         except LaunchFailed as failure:
             shortfall.append(explain(failure, read_host_facts()))
         except SandboxUnavailable as error:
@@ -140,17 +141,17 @@ class EmbeddedBackend(Backend):
             return language.pool, language.pool + PRELOADED
         return (language.pool,)
 
-    async def arm(self, language: Language, pool: str = "") -> Sandbox:
+    async def arm(self, language: Language, pool: str = "", stdio: Stdio = PIPES) -> Sandbox:
         """See ``Backend.arm``."""
         supervisor = self._preloaded if pool.endswith(PRELOADED) else self._plain
         if self._closed or supervisor is None:
             raise SandboxUnavailable("the backend is closed")
-        return await self._arm(supervisor, agent=language if language.start is Start.AGENT else None)
+        return await self._arm(supervisor, Kind(language if language.start is Start.AGENT else None, stdio))
 
-    async def _arm(self, supervisor: ZygoteSupervisor, agent: Language | None) -> EmbeddedSandbox:
-        return await self._arming.finish(self._arm_some_slot(supervisor, agent))
+    async def _arm(self, supervisor: ZygoteSupervisor, kind: Kind) -> EmbeddedSandbox:
+        return await self._arming.finish(self._arm_some_slot(supervisor, kind))
 
-    async def _arm_some_slot(self, supervisor: ZygoteSupervisor, agent: Language | None) -> EmbeddedSandbox:
+    async def _arm_some_slot(self, supervisor: ZygoteSupervisor, kind: Kind) -> EmbeddedSandbox:
         """Arm a slot that served before, if one stands empty, else a new one."""
         if self._plans is None:
             raise SandboxUnavailable("the backend is closed")
@@ -159,7 +160,7 @@ class EmbeddedBackend(Backend):
             try:
                 if slot.cgroup:
                     slot.cgroup.limit(self._defaults.ceilings)
-                streams = await slot.arm_again(self._plans.slot(slot.number, agent).order)
+                streams = await slot.arm_again(self._plans.slot(slot.number, kind).order)
             except (SandboxUnavailable, OSError) as error:
                 _log.debug("a slot is not used again: %s", error)
                 await slot.end()
@@ -168,13 +169,13 @@ class EmbeddedBackend(Backend):
                 raise
             else:
                 return EmbeddedSandbox(slot, streams, self._defaults, supervisor.idle.put)
-        slot, streams = await self._arm_number(zygote, self._plans, agent)
+        slot, streams = await self._arm_number(zygote, self._plans, kind)
         return EmbeddedSandbox(slot, streams, self._defaults, supervisor.idle.put)
 
-    async def _arm_number(self, zygote: Zygote, plans: Plans, agent: Language | None) -> tuple[Slot, list[int]]:
+    async def _arm_number(self, zygote: Zygote, plans: Plans, kind: Kind) -> tuple[Slot, list[int]]:
         number, folder = await self._take_number(), None
         try:
-            plan = await self._plan_slot(plans, number, agent)
+            plan = await self._plan_slot(plans, number, kind)
             folder = plan.folder
             return await self._arm_slot(zygote, plan)
         except BaseException:
@@ -184,11 +185,11 @@ class EmbeddedBackend(Backend):
             self._free_numbers.append(number)
             raise
 
-    async def _plan_slot(self, plans: Plans, number: int, agent: Language | None) -> SlotPlan:
+    async def _plan_slot(self, plans: Plans, number: int, kind: Kind) -> SlotPlan:
         if self._host.home is None:
-            return plans.slot(number, agent)
+            return plans.slot(number, kind)
         try:
-            return await asyncio.to_thread(plans.slot, number, agent)  # it makes a folder, on a real disk
+            return await asyncio.to_thread(plans.slot, number, kind)  # it makes a folder, on a real disk
         except OSError as error:
             raise SandboxUnavailable(f"a sandbox's folder cannot be made ({error.strerror}); try again") from error
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from codex_server.interpreters import Interpreter
 from codex_server.languages import Language, Languages, Start
+from codex_server.model import PIPES, Stdio
 from codex_server.sandboxes.embedded import rootfs
 from codex_server.sandboxes.embedded.cgroup import CgroupTree
 from codex_server.sandboxes.embedded.commands import command_of
@@ -20,6 +21,7 @@ from codex_server.sandboxes.embedded.zygote_process import SANDBOXES_FOLDER, Zyg
 from codex_server.sandboxes.environment import ABSENT, guest_environment, packages_environment
 from codex_server.sandboxes.guest.overlay import LAYERS
 from codex_server.sandboxes.protocol.launch import LandlockSetup, LaunchPlan, NamespacePlan, NamespaceSetup, SlotSetup
+from codex_server.sandboxes.protocol.payload import stdio_order
 from codex_server.sandboxes.protocol.slot import SlotOrder
 from codex_server.sandboxes.seccomp.compiler import compile_filter
 from codex_server.sandboxes.seccomp.policy import (
@@ -45,6 +47,14 @@ class SlotPlan:
 
     order: SlotOrder
     folder: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a slot is armed for: ``agent`` is the language whose agent is to be started in it, if one is."""
+
+    agent: Language | None = None
+    stdio: Stdio = PIPES
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +165,8 @@ class Plans:
         """Start a zygote that has imported ``preload``. Raises ``LaunchFailed``."""
         return await Zygote.launch(str(self.interpreter.path), self.launch_plan, replace(self.setup, preload=preload))
 
-    def slot(self, number: int, agent: Language | None) -> SlotPlan:
-        """The plan of slot ``number``; ``agent`` is the language whose agent is to be started in it."""
+    def slot(self, number: int, kind: Kind) -> SlotPlan:
+        """The plan of slot ``number``."""
         folder = None
         environment = self._environment
         if self.home:
@@ -166,10 +176,11 @@ class Plans:
             environment = _confined_environment(self.languages, self.home, folder) | self._environment
         order = SlotOrder(
             uid=self.slot_uid(number),
-            agent=command_of(agent, confined=self.home is not None) if agent else None,
+            agent=command_of(kind.agent, confined=self.home is not None) if kind.agent else None,
             env=environment,
             folder=str(folder) if folder else None,
             number=number,
+            stdio=stdio_order(kind.stdio),
         )
         return SlotPlan(order, folder)
 

@@ -34,7 +34,7 @@ _READ_AT_ONCE = 2**21
 class EmbeddedSandbox(Sandbox):
     """An armed worker in ``slot``: it serves one execution, then it is dead, and the slot may serve another.
 
-    ``streams`` are the server's ends of its stdin, stdout and stderr. ``on_clean`` is given the slot when everything
+    ``streams`` are the server's ends: its input's, then its outputs'. ``on_clean`` is given the slot when everything
     went its usual way; a slot in which anything else happened is ended.
     """
 
@@ -68,7 +68,7 @@ class EmbeddedSandbox(Sandbox):
         self._streams = []  # the pipes close them from here on
         pipes = [
             OutputPipe(descriptor, partial(self._take, output, stream))
-            for stream, descriptor in zip((Stream.STDOUT, Stream.STDERR), output_ends, strict=True)
+            for stream, descriptor in zip((Stream.STDOUT, Stream.STDERR), output_ends, strict=False)
         ]
         source = InputPipe(stdin_end, stdin or StandardInput(execution.stdin))
         started = loop.time()

@@ -68,14 +68,14 @@ class Slot:
         return self.folder is None and (self.cgroup is None or self.cgroup.resettable)
 
     async def arm_again(self, order: SlotOrder) -> list[int]:
-        """Have a worker started in it: the server's ends of its stdin, stdout and stderr. Raises SandboxUnavailable.
+        """Have a worker started in it: the server's ends of its streams. Raises ``SandboxUnavailable``.
 
         INVARIANT: what the slot served before is gone: its init has killed and reaped everyone, and replaced what they
         could write; and its cgroup holds no more than when it was new.
         """
         try:
             self.channel.send(frames.Kind.ARM, encode(order))
-            streams = await receive_ready(self.channel, 3)
+            streams = await receive_ready(self.channel, order.stdio.ends)
         except (frames.Closed, OSError) as error:
             raise SandboxUnavailable("a sandbox could not be armed again") from error
         if self.cgroup is None or self.cgroup.reset(order.program):

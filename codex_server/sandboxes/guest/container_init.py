@@ -73,7 +73,7 @@ def _serve(launch: ContainerLaunch) -> None:
     template = SlotTemplate(setup, _warm_up(setup), Filters(bytes.fromhex(setup.seccomp)))
     relay = Relay(_channel())
     # The engine has given this container its uid.
-    order = SlotOrder(os.getuid(), launch.agent, launch.env, folder=None, number=0)
+    order = SlotOrder(os.getuid(), launch.agent, launch.env, folder=None, number=0, stdio=launch.stdio)
     ContainerInit(template, order, socket.socket(fileno=SLOT)).serve_once(relay.run)
 
 

@@ -113,8 +113,8 @@ class Relay:
 
     def _adopt(self, descriptors: list[int]) -> None:
         """The server's ends of the program's streams."""
-        self._stdin, stdout, stderr = descriptors
-        self._outputs = {stdout: frames.Kind.STDOUT, stderr: frames.Kind.STDERR}
+        self._stdin, *outputs = descriptors
+        self._outputs = dict(zip(outputs, (frames.Kind.STDOUT, frames.Kind.STDERR), strict=False))
         for descriptor in (self._stdin, *self._outputs):
             os.set_blocking(descriptor, False)
         for descriptor in self._outputs:

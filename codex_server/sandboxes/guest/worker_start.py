@@ -11,31 +11,45 @@ from .slot_config import SlotConfig
 
 
 class Armed(NamedTuple):
-    """A worker that waits. ``request`` is handed its program; ``streams`` are the server's ends of all three."""
+    """A worker that waits. ``request`` is handed its program; ``streams`` are the server's ends of its streams."""
 
     request: socket.socket
-    streams: tuple[int, int, int]
+    streams: tuple[int, ...]
     listener: int
     """For its notices; -1 where the kernel offers none."""
     used_internet: bool
     """Whether a socket of the Internet was made meanwhile, or may have been."""
 
 
+class Streams(NamedTuple):
+    """``worker``: its stdin, stdout and stderr; ``server``: the other ends, of its input and then of its outputs."""
+
+    worker: tuple[int, int, int]
+    server: tuple[int, ...]
+
+
 def start_worker(
     process_tree: ProcessTree, config: SlotConfig, cgroups: list[int]
-) -> tuple[socket.socket, tuple[int, int, int]]:
-    """A worker that arms itself: our end of its channel, and the server's ends of its stdin, stdout and stderr."""
-    stdin, stdout, stderr = (_pipe(config) for _ in range(3))
+) -> tuple[socket.socket, tuple[int, ...]]:
+    """A worker that arms itself: our end of its channel, and the server's ends of its streams."""
+    streams = _open_streams(config)
     request, theirs = socket.socketpair()
-    handed = [theirs.fileno(), stdin[0], stdout[1], stderr[1]]
-    process_tree.start_worker(config, [*handed, *cgroups])
+    process_tree.start_worker(config, [theirs.fileno(), *streams.worker, *cgroups])
     theirs.close()
-    for descriptor in handed[1:]:
+    for descriptor in set(streams.worker):
         os.close(descriptor)
-    return request, (stdin[1], stdout[0], stderr[0])
+    return request, streams.server
 
 
-def await_ready(request: socket.socket, streams: tuple[int, int, int]) -> Armed:
+def _open_streams(config: SlotConfig) -> Streams:
+    (stdin, to_stdin), (from_stdout, stdout) = _pipe(config), _pipe(config)
+    if config.order.stdio.merged:
+        return Streams((stdin, stdout, stdout), (to_stdin, from_stdout))
+    from_stderr, stderr = _pipe(config)
+    return Streams((stdin, stdout, stderr), (to_stdin, from_stdout, from_stderr))
+
+
+def await_ready(request: socket.socket, streams: tuple[int, ...]) -> Armed:
     """Wait until the worker waits. Raises ``RuntimeError`` with what it says went wrong."""
     word, listeners, _, _ = socket.recv_fds(request, 4096, 1, socket.MSG_CMSG_CLOEXEC)
     used_internet = not listeners

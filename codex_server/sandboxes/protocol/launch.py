@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from .codec import Count, Range
+from .stdio import StdioOrder
 
 Id = Annotated[int, Range(0, 2**32 - 1)]
 IdMap = tuple[Id, Id, Id]
@@ -109,6 +110,7 @@ class ContainerLaunch:
     setup: SlotSetup
     agent: tuple[str, ...] | None
     env: Mapping[str, str]
+    stdio: StdioOrder
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 from codex_server.languages import Language, Start
 from codex_server.limits import Limits
-from codex_server.model import Execution
+from codex_server.model import Execution, Stdio
 from codex_server.sandboxes.protocol.codec import render
 from codex_server.sandboxes.protocol.run import RunHeader, RunOrder
 from codex_server.sandboxes.protocol.source import readable_source
+from codex_server.sandboxes.protocol.stdio import StdioOrder
 from codex_server.settings import Settings
 
 FILE_MARK = "\0file"
@@ -41,6 +42,11 @@ def payload(execution: Execution, language: Language, environment: Mapping[str, 
         )
     )
     return Payload([header, *contents], len(header))
+
+
+def stdio_order(stdio: Stdio) -> StdioOrder:
+    """What is sent for ``stdio`` to whoever starts the worker."""
+    return StdioOrder(merged=stdio.merged)
 
 
 @dataclass(frozen=True, slots=True)

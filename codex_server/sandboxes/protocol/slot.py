@@ -6,6 +6,7 @@ from typing import Annotated
 
 from .codec import Count, Range, Seconds
 from .launch import Id
+from .stdio import StdioOrder
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class SlotOrder:
     env: Mapping[str, str]
     folder: str | None
     number: Count
+    stdio: StdioOrder
 
     @property
     def program(self) -> str:

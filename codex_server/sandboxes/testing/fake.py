@@ -26,13 +26,14 @@ import json
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from signal import SIGKILL
 
 from codex_server.errors import SandboxFault, SandboxUnavailable
 from codex_server.interpreters import Interpreter
 from codex_server.languages import Language, Languages, Start
-from codex_server.model import Ending, Execution, OutputFile, SkippedFile, Stop, Stream
+from codex_server.model import PIPES, Ending, Execution, OutputFile, SkippedFile, Stdio, Stop, Stream
 from codex_server.sandboxes.base import Backend, Isolation, IsolationLevel, OutputSink, Sandbox
 from codex_server.sandboxes.stdin import StandardInput
 
@@ -97,13 +98,13 @@ class FakeBackend(Backend):
         """The one of ``extra_pools`` that the code names, else the runner's."""
         return next((pool for pool in self.extra_pools if pool in code), language.pool)
 
-    async def arm(self, language: Language, pool: str = "") -> Sandbox:
+    async def arm(self, language: Language, pool: str = "", stdio: Stdio = PIPES) -> Sandbox:
         """A sandbox that serves one script."""
         await (self.arming() if self.arming else asyncio.sleep(0))
         if self.arms_that_fail:
             self.arms_that_fail -= 1
             raise SandboxUnavailable(f"the fake was told not to arm a sandbox for {language.name}")
-        sandbox = FakeSandbox(self)
+        sandbox = FakeSandbox(self, stdio)
         self.armed.append(sandbox)
         return sandbox
 
@@ -111,8 +112,9 @@ class FakeBackend(Backend):
 class FakeSandbox(Sandbox):
     """Interprets one script. ``dead`` may be set by a test: it died while it waited."""
 
-    def __init__(self, backend: FakeBackend) -> None:
+    def __init__(self, backend: FakeBackend, stdio: Stdio) -> None:
         self._backend = backend
+        self._stdio = stdio
         self.dead = False
         self.used = False
         self.destroyed = False
@@ -133,12 +135,18 @@ class FakeSandbox(Sandbox):
             self._backend.runs_that_find_death -= 1
             raise SandboxUnavailable("the fake sandbox was told to be dead")
         self._backend.executions.append(execution)
-        return await _Script(execution, output, stdin or StandardInput(execution.stdin), self._backend.event).run()
+        into = partial(_into_one, output) if self._stdio.merged else output
+        return await _Script(execution, into, stdin or StandardInput(execution.stdin), self._backend.event).run()
 
     async def destroy(self) -> None:
         """Take it off the account."""
         self.destroyed = True
         await asyncio.sleep(0)
+
+
+def _into_one(output: OutputSink, _: Stream, chunk: bytes) -> bool:
+    """What a sandbox with one stream for both passes on."""
+    return output(Stream.STDOUT, chunk)
 
 
 class _End(Exception):

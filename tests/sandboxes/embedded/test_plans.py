@@ -13,7 +13,7 @@ from codex_server.languages import Languages, load_languages
 from codex_server.packages.package_set import InstalledPackages
 from codex_server.sandboxes.embedded.environments import make_empty_environment
 from codex_server.sandboxes.embedded.guestids import GuestIds
-from codex_server.sandboxes.embedded.plans import HostParts, Plans, empty_environment
+from codex_server.sandboxes.embedded.plans import HostParts, Kind, Plans, empty_environment
 from codex_server.sandboxes.embedded.zygote_process import SANDBOXES_FOLDER
 from codex_server.settings import Settings
 
@@ -78,7 +78,7 @@ def test_without_packages_a_confined_guest_has_an_empty_environment_beside_the_s
     assert plans.launch_plan.argv[0] == str(environment / "bin" / "python3")
     assert str(environment) in plans.setup.landlock.readable
     assert str(open_folder) not in plans.setup.landlock.readable
-    assert plans.slot(0, None).order.env["PATH"].startswith(f"{SANDBOXES_FOLDER}/guest/absent:{environment}/bin:")
+    assert plans.slot(0, Kind()).order.env["PATH"].startswith(f"{SANDBOXES_FOLDER}/guest/absent:{environment}/bin:")
 
 
 @pytest.mark.parametrize("own_ids", [False, True])
@@ -158,7 +158,7 @@ def test_a_confined_guest_finds_the_javascript_packages_beside_its_workspace(ope
     home = open_folder / "home"
     home.mkdir()
     plans = Plans.for_confined(Settings(), Languages(found), host(own_ids=False), home)
-    folder = plans.slot(0, None).folder
+    folder = plans.slot(0, Kind()).folder
     assert folder
     assert (folder / "node_modules").readlink() == open_folder / "node-24" / "node_modules"
     assert "node_modules" not in {path.name for path in home.iterdir()}

@@ -48,10 +48,10 @@ class Between:
         self._frames = stream.Unpacker(64 * MIB)
         self._received: list[stream.Frame] = []
 
-    def arm(self) -> None:
+    def arm(self, *, merged: bool = False) -> None:
         """Say READY, as an init does, with the other ends of the program's streams."""
         ends = (self._stdin_end, self._stdout_end, self._stderr_end)
-        frames.send(self.init, frames.Kind.READY, {}, ends)
+        frames.send(self.init, frames.Kind.READY, {}, ends[:2] if merged else ends)
         for end in ends:
             os.close(end)
         assert self.receive()[:2] == (frames.Kind.READY, {})
@@ -112,6 +112,17 @@ def between() -> Iterator[Between]:
     between.arm()
     yield between
     between.leave()
+
+
+def test_merged_streams_come_as_standard_output():
+    between = Between()
+    try:
+        between.arm(merged=True)
+        between.run()
+        os.write(between.stdout, b"both")
+        assert between.receive() == (frames.Kind.STDOUT, {}, b"both")
+    finally:
+        between.leave()
 
 
 def read_to_end(descriptor: int) -> bytes:

@@ -31,6 +31,7 @@ from codex_server.sandboxes.guest.slot_config import SlotConfig
 from codex_server.sandboxes.guest.slot_template import Filters, SlotTemplate
 from codex_server.sandboxes.protocol.launch import SlotSetup
 from codex_server.sandboxes.protocol.slot import SlotOrder
+from codex_server.sandboxes.protocol.stdio import StdioOrder
 
 uid, groups, limits = json.loads(sys.argv[1])
 if uid:
@@ -49,7 +50,7 @@ allow_all = struct.pack("HBBI", 6, 0, 0, 0x7FFF0000)
 setup = SlotSetup(False, bool(uid), 0, 2**20, 77, "", None, (), "", None, None)
 template = SlotTemplate(setup, None, Filters(allow_all))
 worker.die_first()
-worker.confine(SlotConfig(template, SlotOrder(uid, None, {}, None, 0), Boundary()))
+worker.confine(SlotConfig(template, SlotOrder(uid, None, {}, None, 0, StdioOrder(False)), Boundary()))
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 print(json.dumps({
     "ids": [*os.getresuid(), *os.getresgid()],

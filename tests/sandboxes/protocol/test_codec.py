@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from codex_server.sandboxes.protocol import frames, launch, run, slot
 from codex_server.sandboxes.protocol.codec import BadMessage, decode, encode, parse, render
+from codex_server.sandboxes.protocol.stdio import StdioOrder
 from tests.sandboxes.executions import RUN_ORDER, SETUP
 
 MESSAGES = sorted(
@@ -137,7 +138,7 @@ def test_whole_seconds_are_seconds():
 
 
 def test_a_fault_within_a_message_is_named_with_its_whole_path():
-    body = sent(launch.ContainerLaunch(SETUP, None, {}))
+    body = sent(launch.ContainerLaunch(SETUP, None, {}, StdioOrder(merged=False)))
     body["setup"]["preload"] = ["numpy", 3]
     with pytest.raises(BadMessage, match=r"ContainerLaunch\.setup: SlotSetup\.preload: int where str is due"):
         decode(launch.ContainerLaunch, body)
