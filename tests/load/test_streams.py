@@ -22,7 +22,7 @@ _WAITS = "import subprocess, time; subprocess.Popen(['sleep', '60']); print('beg
 
 async def follow(here: Site, *, cut: bool) -> None:
     """One stream: to its end, or until its program has begun and started a process."""
-    body = {"code": _WAITS if cut else _ENDS, "timeout": 10}
+    body = {"code": _WAITS if cut else _ENDS, "timeout": 30}
     async with here.client.stream("POST", "/execute/stream", json=body, headers=_HEADERS) as response:
         assert response.status_code == 200
         seen = []
