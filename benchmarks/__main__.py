@@ -22,7 +22,7 @@ def read_arguments(words: list[str] | None = None) -> argparse.Namespace:
         description="Start a server and measure it beside bare interpreters, in one run on this machine.",
         epilog="example: make bench ARGS='--quick --only python --only python-rate'",
     )
-    parser.add_argument("--quick", action="store_true", help="under 25 s instead of under 90 s, and less exact")
+    parser.add_argument("--quick", action="store_true", help="under 60 s instead of under 4 minutes, and less exact")
     parser.add_argument("--only", action="append", choices=NAMES, metavar="ROW", help=f"one of {', '.join(NAMES)}")
     parser.add_argument("--json", type=Path, default=LATEST, metavar="PATH", help="where to write all figures")
     parser.add_argument("--no-data", action="store_true", help="install no data packages; their rows may be skipped")

@@ -24,10 +24,11 @@ class Effort:
     windows: int = 3
     load_window: float = 2.5
     starts: int = 3
+    open_streams: int = 500
 
 
 DEFAULT = Effort()
-QUICK = Effort(rounds=60, seconds=2.0, window=0.7, windows=2, load_window=0.5, starts=1)
+QUICK = Effort(rounds=60, seconds=2.0, window=0.7, windows=2, load_window=0.5, starts=1, open_streams=50)
 
 
 @dataclass(frozen=True, slots=True)

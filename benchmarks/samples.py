@@ -44,6 +44,11 @@ class Samples:
         return self.percentile(90)
 
     @property
+    def p95(self) -> float:
+        """One in twenty is slower."""
+        return self.percentile(95)
+
+    @property
     def p99(self) -> float:
         """One in a hundred is slower; below a hundred samples it leans on the slowest."""
         return self.percentile(99)
@@ -56,7 +61,7 @@ class Samples:
 
     def as_milliseconds(self) -> dict[str, float]:
         """For JSON."""
-        named = {"p50_ms": self.p50, "p90_ms": self.p90, "p99_ms": self.p99}
+        named = {"p50_ms": self.p50, "p90_ms": self.p90, "p95_ms": self.p95, "p99_ms": self.p99}
         return {"samples": self.count, **{name: round(value * 1000, 4) for name, value in named.items()}}
 
 

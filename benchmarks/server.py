@@ -79,8 +79,11 @@ def pool_sizes() -> dict[str, int]:
 
 
 @contextmanager
-def running_server(backend: str = "embedded") -> Iterator[Server]:
-    """A running server; it is stopped at the end. Raises ``ServerFailed`` with its output."""
+def running_server(backend: str = "embedded", **settings: str) -> Iterator[Server]:
+    """A running server, with ``settings`` as variables; it is stopped at the end.
+
+    Raises ``ServerFailed`` with its output.
+    """
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="codex-bench-"))
         errors = stack.enter_context(tempfile.TemporaryFile())
@@ -91,7 +94,7 @@ def running_server(backend: str = "embedded") -> Iterator[Server]:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env=server_environment(Path(folder), token, os.environ),
+            env=server_environment(Path(folder), token, os.environ) | settings,
             cwd=folder,
         )
         stack.callback(_stop, process)

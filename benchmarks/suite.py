@@ -12,7 +12,7 @@ from benchmarks import packages
 from benchmarks.bare import Lanes, make_plain_python
 from benchmarks.bench import Bench, Effort
 from benchmarks.machine import Machine, keep_to_processors, load_average, read_machine
-from benchmarks.rows import docker, latency, load, memory, rate, start
+from benchmarks.rows import docker, latency, load, memory, rate, server_cpu, start, stream
 from benchmarks.server import Gate, pool_sizes, running_server
 from benchmarks.table import Row, Skipped
 from benchmarks.wire import Connection
@@ -24,6 +24,8 @@ ROWS: Mapping[str, Measure] = {
     "idle-memory": memory.idle,
     "slot-memory": memory.slot,
     "python": latency.python,
+    "latency-tail": latency.tail,
+    "server-cpu": server_cpu.execution,
     "javascript": latency.javascript,
     "pandas": latency.pandas,
     "docker-run": docker.embedded,
@@ -32,6 +34,10 @@ ROWS: Mapping[str, Measure] = {
     "docker-ready": docker.ready,
     "python-rate": rate.python,
     "javascript-rate": rate.javascript,
+    "stream-first": stream.first,
+    "stream-cost": stream.cost,
+    "poll": stream.poll,
+    "open-streams": stream.open_streams,
     "tail": load.tail,
     "start": start.start,
 }

@@ -27,15 +27,16 @@ class Address:
     port: int
     token: str
 
-    def get(self, path: str) -> bytes:
-        """The bytes of a GET."""
-        return f"GET {path} HTTP/1.1\r\nHost: {self.host}\r\n\r\n".encode("ascii")
+    def get(self, path: str, *, authorized: bool = False) -> bytes:
+        """The bytes of a GET, with the token if it is to be ``authorized``."""
+        token = f"Authorization: Bearer {self.token}\r\n" if authorized else ""
+        return f"GET {path} HTTP/1.1\r\nHost: {self.host}\r\n{token}\r\n".encode("ascii")
 
-    def execute(self, language: str, code: str) -> bytes:
-        """The bytes of an execution."""
-        body = json.dumps({"language": language, "code": code}).encode("ascii")
+    def execute(self, language: str, code: str, *, path: str = "/execute", **fields: object) -> bytes:
+        """The bytes of an execution, by ``path``, with further ``fields``."""
+        body = json.dumps({"language": language, "code": code, **fields}).encode("ascii")
         head = (
-            f"POST /execute HTTP/1.1\r\nHost: {self.host}\r\nAuthorization: Bearer {self.token}\r\n"
+            f"POST {path} HTTP/1.1\r\nHost: {self.host}\r\nAuthorization: Bearer {self.token}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         return head.encode("ascii") + body

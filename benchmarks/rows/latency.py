@@ -37,8 +37,23 @@ def python(bench: Bench) -> Iterator[Row | Skipped]:
     samples = interleave(sources, rounds=bench.effort.rounds, seconds=bench.effort.seconds, settle=bench.full)
     for name, (label, _) in bares.items():
         target = Target(0.5) if name == "bare" else None
-        yield _row(("python", f"Python print(1) over HTTP : {label}"), samples, ("execution", name), target)
-    yield _row(("python", "HTTP alone, GET /livez : python3 -c"), samples, ("livez", "bare"), None)
+        yield compared(("python", f"Python print(1) over HTTP : {label}"), samples, ("execution", name), target)
+    yield compared(("python", "HTTP alone, GET /livez : python3 -c"), samples, ("livez", "bare"), None)
+
+
+def tail(bench: Bench) -> Iterator[Row | Skipped]:
+    """One execution at a time, each when every pool is full: what the slowest wait for is not a pool."""
+    sources = {"execution": bench.execution("python", PYTHON_CODE)}
+    rounds = 3 * bench.effort.rounds
+    samples = interleave(sources, rounds=rounds, seconds=bench.effort.seconds, settle=bench.full)["execution"]
+    yield Row(
+        "latency-tail",
+        "Python print(1), one at a time, p95 : p50",
+        samples.p95 / samples.p50,
+        milliseconds(samples.p95),
+        milliseconds(samples.p50),
+        figures=samples.as_milliseconds(),
+    )
 
 
 def javascript(bench: Bench) -> Iterator[Row | Skipped]:
@@ -52,7 +67,7 @@ def javascript(bench: Bench) -> Iterator[Row | Skipped]:
     sources = {"execution": bench.execution("javascript", JAVASCRIPT_CODE), "bare": bare.start}
     samples = interleave(sources, rounds=bench.effort.rounds, seconds=bench.effort.seconds, settle=bench.full)
     case = f"{case} ({version_of(program)}, the guest's own)"
-    yield _row(("javascript", case), samples, ("execution", "bare"), Target(0.15))
+    yield compared(("javascript", case), samples, ("execution", "bare"), Target(0.15))
 
 
 def pandas(bench: Bench) -> Iterator[Row | Skipped]:
@@ -67,10 +82,12 @@ def pandas(bench: Bench) -> Iterator[Row | Skipped]:
     sources = {"execution": bench.execution("python", PANDAS_CODE), "bare": bare.start}
     rounds = max(20, bench.effort.rounds // 10)
     samples = interleave(sources, rounds=rounds, seconds=bench.effort.seconds, settle=bench.full)
-    yield _row(("pandas", _PANDAS_CASE), samples, ("execution", "bare"), Target(0.05))
+    yield compared(("pandas", _PANDAS_CASE), samples, ("execution", "bare"), Target(0.05))
 
 
-def _row(named: tuple[str, str], samples: Mapping[str, Samples], sides: tuple[str, str], target: Target | None) -> Row:
+def compared(
+    named: tuple[str, str], samples: Mapping[str, Samples], sides: tuple[str, str], target: Target | None
+) -> Row:
     """A row of medians; ``sides`` are the names of the two in ``samples``."""
     ours, other = (samples[side] for side in sides)
     return Row(

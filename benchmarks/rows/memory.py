@@ -8,6 +8,7 @@ from benchmarks.samples import median
 from benchmarks.table import Row, Skipped, Target, as_mebibytes, mebibytes
 
 _IDLE = "Memory of server, launcher and zygotes, idle (Pss)"
+_ALL = "Memory of all processes together, armed slots too, idle (Pss)"
 _SLOT = "Memory of an armed slot: its init and worker, private"
 
 
@@ -26,6 +27,20 @@ def idle(bench: Bench) -> Iterator[Row | Skipped]:
         return
     total = sum(map(sum, parts.values()))
     figures = {name: [round(as_mebibytes(size), 2) for size in sizes] for name, sizes in parts.items()}
+    try:
+        slots = sum(memory_of(process).pss for process in (*family.inits, *family.workers))
+    except NotReadable as error:
+        yield Skipped("idle-memory", _ALL, f"the kernel does not show it to this user ({error})")
+    else:
+        yield Row(
+            "idle-memory",
+            _ALL,
+            as_mebibytes(total + slots),
+            mebibytes(total + slots),
+            f"armed slots {mebibytes(slots)}",
+            unit="MiB",
+            figures={"armed_mib": round(as_mebibytes(slots), 2)},
+        )
     yield Row(
         "idle-memory", _IDLE, as_mebibytes(total), mebibytes(total), unit="MiB", target=Target(200), figures=figures
     )

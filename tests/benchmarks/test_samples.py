@@ -14,7 +14,13 @@ def test_percentiles_lie_between_the_nearest_ranks():
 def test_one_sample_is_every_percentile():
     samples = Samples.of([0.25])
 
-    assert samples.as_milliseconds() == {"samples": 1, "p50_ms": 250.0, "p90_ms": 250.0, "p99_ms": 250.0}
+    assert samples.as_milliseconds() == {
+        "samples": 1,
+        "p50_ms": 250.0,
+        "p90_ms": 250.0,
+        "p95_ms": 250.0,
+        "p99_ms": 250.0,
+    }
 
 
 def test_of_nothing_nothing_can_be_said():

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from benchmarks.closed_loop import Tally, run_clients
+from benchmarks.stream import Stream
 from benchmarks.wire import Address, BadResponse, Connection, Response, ResponseReader
 
 
@@ -48,6 +49,20 @@ def test_an_execution_carries_token_type_and_length():
     assert b"\r\nAuthorization: Bearer codex_x" in head
     assert b"\r\nContent-Length: %d" % len(body) in head
     assert body == b'{"language": "python", "code": "print(\\"\\u00e9\\")"}'
+
+
+def test_a_get_carries_the_token_only_where_it_is_asked_for():
+    address = Address("127.0.0.1", 80, "codex_x")
+
+    assert b"codex_x" not in address.get("/livez")
+    assert b"\r\nAuthorization: Bearer codex_x\r\n\r\n" in address.get("/executions/exe_1", authorized=True)
+
+
+def test_an_execution_by_another_path_carries_its_fields():
+    request = Address("127.0.0.1", 80, "codex_x").execute("python", "1", path="/execute/stream", timeout=5)
+
+    assert request.startswith(b"POST /execute/stream HTTP/1.1\r\n")
+    assert request.endswith(b'"code": "1", "timeout": 5}')
 
 
 Say = Callable[[int], bytes]
@@ -163,3 +178,34 @@ def test_clients_without_any_good_response_have_no_latency_but_an_error():
 
     with pytest.raises(BadResponse, match="broken"):
         _ = tally.samples
+
+
+def _chunked(*pieces: bytes) -> bytes:
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
+    return b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
+
+
+def test_a_stream_is_read_to_a_word_and_then_to_its_end(serve):
+    address = serve(lambda number: _chunked(b"one", b"two"))
+
+    with Stream(address, "1") as stream:
+        seen, arrived = stream.read_until(b"one")
+        assert arrived > 0
+        assert seen.startswith(b"HTTP/1.1 200 ")
+        assert stream.read_all() == _chunked(b"one", b"two")
+
+
+@pytest.mark.parametrize("sent", [_chunked(b"one"), _chunked(b"one")[:-9]], ids=["whole", "cut"])
+def test_a_stream_without_the_wanted_word_is_reported(serve, sent):
+    address = serve(lambda number: sent if number == 0 else b"")
+
+    with Stream(address, "1") as stream, pytest.raises(BadResponse, match="ended without b'two'"):
+        stream._socket.shutdown(socket.SHUT_WR)
+        stream.read_until(b"two")
+
+
+def test_a_refusal_is_no_stream(serve):
+    address = serve(lambda number: _answer(b"no", "503 Busy") + b"\r\n0\r\n\r\n")
+
+    with Stream(address, "1") as stream, pytest.raises(BadResponse, match="no stream"):
+        stream.read_all()
