@@ -21,7 +21,9 @@ class RetentionSettings(BaseModel):
     max_outcomes: Size = Field(
         64 * 2**20, ge=2**20, description="Size of all outcomes that are kept; the oldest give way"
     )
-    history_days: float = Field(30.0, gt=0, le=3650, description="How long an execution stays in the history, in days")
+    history_days: float = Field(
+        30.0, gt=0, le=3650, description="How long an execution stays in the history, and a day in the usage, in days"
+    )
     history_entries: int = Field(100_000, ge=1, description="Executions in the history; the oldest give way")
     history_code: bool = Field(
         False, description="Keep each program and its output in the history too, for the operator and its caller"
