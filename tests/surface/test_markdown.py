@@ -63,7 +63,7 @@ def test_every_command_that_is_shown_exists(page: Path):
                         break
                     assert word in command.commands, line
                     command = command.commands[word]
-            elif words[0] == "make":
+            elif words and words[0] == "make":
                 targets = [word for word in words[1:] if "=" not in word]
                 subprocess.run(["make", "-C", str(ROOT), "-n", *targets], capture_output=True, check=True)
 
