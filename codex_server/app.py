@@ -26,6 +26,7 @@ from codex_server.service.history import History
 from codex_server.service.kept_files import KeepingQuotas, KeptFiles
 from codex_server.service.outcomes import Outcomes
 from codex_server.service.quota import Quota
+from codex_server.service.uploads import Uploads
 from codex_server.service.usage import Usage
 from codex_server.settings import Settings
 from codex_server.store.base import Store
@@ -69,6 +70,7 @@ def create_app(settings: Settings, *, backend: Backend | None = None, languages:
                     node=node,
                     executions=executions,
                     artifacts=artifacts,
+                    uploads=Uploads(kept_files, settings.max_upload),
                     verifier=verifier,
                     rate_limit=RateLimit(settings.rate_limit),
                     idempotency=IdempotencyStore(store),

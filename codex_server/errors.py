@@ -20,6 +20,7 @@
     |- OutcomeGone                the execution has ended, and its outcome is not kept
     |- UnknownArtifact            the link is not one that this server made
     |- ArtifactGone               the file of a link is not kept any more
+    |- UnknownFile                the caller has no uploaded file with that id
     |- StorageFull                a file does not fit into what is kept of files
     |- InputRefused               the program takes no input, or none now
     |- NoPublicAddress            the server's https address, which ChatGPT needs, is not known
@@ -166,6 +167,13 @@ class ArtifactGone(CodexError):
 
     slug = "artifact-gone"
     title = "The file is not kept any more"
+
+
+class UnknownFile(CodexError):
+    """The caller has uploaded no file with this id, or it has expired; another caller's is unknown too."""
+
+    slug = "unknown-file"
+    title = "There is no such uploaded file"
 
 
 class StorageFull(CodexError):

@@ -15,6 +15,7 @@ from codex_server.api.routes import (
     batch,
     execute,
     executions,
+    files,
     health,
     home,
     languages,
@@ -39,7 +40,20 @@ def build_api(settings: Settings, metrics_: Metrics, lifespan: Lifespan | None =
     app.state.problem_base = (settings.public_url or "").rstrip("/")
     app.add_middleware(RequestMiddleware, metrics=metrics_)
     install_exception_handlers(app)
-    for module in (execute, stream, batch, executions, artifacts, languages, health, metrics, home, pages, actions):
+    for module in (
+        execute,
+        stream,
+        batch,
+        executions,
+        artifacts,
+        files,
+        languages,
+        health,
+        metrics,
+        home,
+        pages,
+        actions,
+    ):
         app.include_router(module.router)
     install_document(app, settings)
     return app

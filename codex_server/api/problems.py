@@ -37,6 +37,7 @@ STATUS_OF: Mapping[type[errors.CodexError], int] = {
     errors.OutcomeGone: 410,
     errors.UnknownArtifact: 404,
     errors.ArtifactGone: 410,
+    errors.UnknownFile: 404,
     errors.StorageFull: 507,
     errors.InputRefused: 409,
     errors.Cancelled: 409,
@@ -112,6 +113,10 @@ _GUIDE: Mapping[type[errors.CodexError], tuple[str, str]] = {
         "The file of the link is not kept any more: it is kept until `expires_at` (`CODEX_ARTIFACT_SECONDS`), and less "
         "long where the operator has made the room for files smaller.",
         "Run the program again, and fetch its files in time.",
+    ),
+    errors.UnknownFile: (
+        "No uploaded file of this token has that id: it is misspelt, another caller's, removed or expired.",
+        "`GET /files` lists those that there are; `POST /files` uploads one.",
     ),
     errors.StorageFull: (
         "The file does not fit into what is kept of the caller's files (`CODEX_MAX_ARTIFACTS_CALLER`), or of all files "

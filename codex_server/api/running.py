@@ -49,6 +49,7 @@ def operation_context(
     return Context(
         node=services.node,
         executions=services.executions,
+        uploads=services.uploads,
         settings=services.settings,
         languages=services.languages,
         max_chars=room,

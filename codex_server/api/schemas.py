@@ -1,5 +1,6 @@
 """The shapes that only HTTP has; each description is what the OpenAPI document shows."""
 
+from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, Field
@@ -12,6 +13,23 @@ class ExecutionsPage(BaseModel):
     """A page of executions."""
 
     executions: list[ExecutionEntry] = Field(description="Executions of the caller's own, newest first")
+    next: int | None = Field(None, description="`cursor` of the next page; null on the last one")
+
+
+class UploadedFile(BaseModel):
+    """A file that was uploaded, for `files` of executions."""
+
+    file_id: str = Field(description="Id of the file: `files: [{path, file_id}]` in a request")
+    name: str = Field(description="Its name, without folders")
+    size: int = Field(description="Size in bytes")
+    media_type: str = Field(description="By the name's last extension; else text/plain or application/octet-stream")
+    expires_at: datetime = Field(description="How long it is kept (RFC 3339, UTC)")
+
+
+class FilesPage(BaseModel):
+    """A page of uploaded files."""
+
+    files: list[UploadedFile] = Field(description="Files of the caller's own, newest first")
     next: int | None = Field(None, description="`cursor` of the next page; null on the last one")
 
 

@@ -13,6 +13,7 @@ from codex_server.nodes.node import ExecutionNode
 from codex_server.observe.metrics import Metrics
 from codex_server.service.artifacts import Artifacts
 from codex_server.service.executions import Executions
+from codex_server.service.uploads import Uploads
 from codex_server.settings import Settings
 
 
@@ -25,6 +26,7 @@ class Services:
     node: ExecutionNode
     executions: Executions
     artifacts: Artifacts
+    uploads: Uploads
     verifier: Verifier | None
     rate_limit: RateLimit
     idempotency: IdempotencyStore

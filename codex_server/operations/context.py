@@ -1,6 +1,6 @@
 """What a handler works with: where programs run, and what the door needs of the response."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from codex_server.execution.run import Run
@@ -9,7 +9,9 @@ from codex_server.model import Caller, Execution
 from codex_server.nodes.node import ExecutionNode
 from codex_server.service.executions import Executions, Origin
 from codex_server.service.quota import Standing
+from codex_server.service.schemas import ExecuteRequest
 from codex_server.service.truncation import WHOLE, Form
+from codex_server.service.uploads import Uploads
 from codex_server.settings import Settings
 
 
@@ -27,6 +29,7 @@ class Context:
 
     node: ExecutionNode
     executions: Executions
+    uploads: Uploads
     settings: Settings
     languages: Languages
     max_chars: int
@@ -42,3 +45,9 @@ class Context:
         run = await self.executions.submit(execution, origin, self.report_quota)
         self.follow(run)
         return run
+
+    async def uploaded(self, request: ExecuteRequest, caller: Caller) -> Mapping[str, bytes]:
+        """The content of each uploaded file that ``request`` names. Raises ``InvalidRequest``."""
+        if not any(file.file_id for file in request.files):
+            return {}
+        return await self.uploads.contents(request.files, caller.key, self.settings.max_workspace)

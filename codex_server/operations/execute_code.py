@@ -13,7 +13,7 @@ from codex_server.service.truncation import fitted_response
 async def submit_code(caller: Caller, request: ExecuteRequest, context: Context) -> Run:
     """The run of ``request``, for a door that follows it. Raises what the request, or the node, refuses."""
     refuse_background(request)
-    return await context.submit(to_execution(request, context.settings, context.languages), caller)
+    return await _submit(caller, request, context)
 
 
 async def execute_in_background(caller: Caller, request: ExecuteRequest, context: Context) -> Progress:
@@ -21,11 +21,16 @@ async def execute_in_background(caller: Caller, request: ExecuteRequest, context
 
     Raises what refuses it within that time: nothing of it has begun then.
     """
-    run = await context.submit(to_execution(request, context.settings, context.languages), caller)
+    run = await _submit(caller, request, context)
     await context.executions.keep(run)
     if await run.wait(request.wait_seconds) and isinstance(run.result, Exception):
         raise run.result
     return await context.executions.progress(run.id, caller.key)
+
+
+async def _submit(caller: Caller, request: ExecuteRequest, context: Context) -> Run:
+    uploaded = await context.uploaded(request, caller)
+    return await context.submit(to_execution(request, context.settings, context.languages, uploaded), caller)
 
 
 async def _execute(caller: Caller, request: ExecuteRequest, context: Context) -> ExecuteResponse:

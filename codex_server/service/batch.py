@@ -6,12 +6,10 @@ from dataclasses import dataclass
 
 from codex_server.errors import NotRun
 from codex_server.execution.run import Run
-from codex_server.languages import Languages
 from codex_server.model import Execution, Outcome, Status
 from codex_server.service.fields import FieldError, FieldsInvalid
-from codex_server.service.request_parsing import read_request, refuse_background, to_execution
-from codex_server.service.schemas import BatchRequest
-from codex_server.settings import Settings
+from codex_server.service.request_parsing import read_request
+from codex_server.service.schemas import BatchRequest, ExecuteRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +27,8 @@ Result = Ran | Exception
 class Batch:
     """Runs the items of ``request``. An item that is refused, or lost, is a result like any other."""
 
-    def __init__(
-        self,
-        request: BatchRequest,
-        submit: Callable[[Execution], Awaitable[Run]],
-        settings: Settings,
-        languages: Languages,
-    ) -> None:
+    def __init__(self, request: BatchRequest, submit: Callable[[ExecuteRequest], Awaitable[Run]]) -> None:
         self._submit = submit
-        self._settings, self._languages = settings, languages
         self._items = list(enumerate(request.items))
         self._stop_on_failure = request.stop_on_failure
         self._workers = min(request.max_parallel, len(self._items))
@@ -89,10 +80,8 @@ class Batch:
         if not isinstance(item, dict):
             raise FieldsInvalid([FieldError("", 'an item must be an object such as {"code": "print(1)"}')])
         wanted = read_request(item)
-        refuse_background(wanted)
-        execution = to_execution(wanted, self._settings, self._languages)
-        run = await self._submit(execution)
-        return Ran(execution, await run.attended_outcome())
+        run = await self._submit(wanted)
+        return Ran(run.execution, await run.attended_outcome())
 
 
 def shares(lengths: Sequence[int], total: int) -> list[int]:

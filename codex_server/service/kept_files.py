@@ -8,8 +8,9 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from codex_server.errors import StorageFull, StoreUnusable
@@ -18,7 +19,8 @@ from codex_server.store.base import Record, Store, since_epoch
 from codex_server.store.folder import RIGHTS
 from codex_server.units import format_seconds, format_sizes
 
-TABLE = "artifacts"
+TABLES = {"art": "artifacts", "fil": "uploads"}
+"""The table of the store that is the index of the files whose ids begin so."""
 _BLOCK = 4096
 """A file counts as so many bytes at least: a disk gives no less, and so quotas bound the number of files too."""
 _PAGE = 500
@@ -69,6 +71,28 @@ class _Place:
     expires_at: float
 
 
+class Incoming:
+    """A file that is being written; ``kept`` is what is known of it, and ``size`` what has come."""
+
+    def __init__(self, kept: KeptFile, descriptor: int, replace_: Callable[[KeptFile], Awaitable[None]]) -> None:
+        self.kept, self.size = kept, 0
+        self._descriptor, self._replace = descriptor, replace_
+
+    async def write(self, content: bytes) -> None:
+        """Append ``content``, in a thread."""
+        # A thread that was begun writes on when its caller is cancelled: it has a descriptor of its own.
+        descriptor = os.dup(self._descriptor)
+        writing = asyncio.get_running_loop().run_in_executor(None, _write_and_close, descriptor, content)
+        await asyncio.shield(writing)
+        self.size += len(content)
+
+    async def finish(self, facts: FileFacts) -> KeptFile:
+        """The file, with what is known of it now."""
+        self.kept = replace(self.kept, facts=facts)
+        await self._replace(self.kept)
+        return self.kept
+
+
 class KeptFiles:
     """Keeps files in ``folder`` within ``quotas``; it is made when the first one is kept.
 
@@ -108,20 +132,43 @@ class KeptFiles:
 
     async def keep(self, prefix: str, owner: str, facts: FileFacts, content: bytes) -> KeptFile:
         """Keep ``content``. Raises ``StorageFull`` when it does not fit, ``OSError`` when the disk fails."""
+        async with self.receive(prefix, owner, facts) as target:
+            await target.write(content)
+        return target.kept
+
+    @asynccontextmanager
+    async def receive(self, prefix: str, owner: str, facts: FileFacts) -> AsyncIterator["Incoming"]:
+        """A file to be written within the context; it takes ``facts.size`` of the quotas until it is finished.
+
+        Raises as ``keep`` does. Nothing is kept when the context is left by an exception.
+        """
         await self.open()
         kept = await self._reserve(prefix, owner, facts)
         try:
-            await asyncio.to_thread(_write, kept.path, content)
+            descriptor = await asyncio.to_thread(_create, kept.path)
+            try:
+                yield Incoming(kept, descriptor, self._replace)
+            finally:
+                os.close(descriptor)
         except BaseException:
             await self._remove([kept.id])
             raise
-        return kept
 
     async def find(self, file_id: str) -> KeptFile | None:
         """The file with that id, unless it has expired or was removed."""
-        record = await self._store.get(TABLE, file_id)
+        table = TABLES.get(file_id.partition("_")[0])
+        record = await self._store.get(table, file_id) if table else None
         kept = self._kept(record) if record else None
         return kept if kept and kept.path.is_file() else None
+
+    async def page(self, prefix: str, owner: str, before: int | None, limit: int) -> tuple[list[KeptFile], int | None]:
+        """The files of ``owner`` whose ids begin with ``prefix``, the newest first, and the next page's cursor."""
+        page = await self._store.page(TABLES[prefix], owner=owner, before=before, limit=limit)
+        return [self._kept(record) for record in page.records], page.before
+
+    async def remove(self, kept: KeptFile) -> None:
+        """Remove it before its time."""
+        await self._remove([kept.id])
 
     async def sweep(self) -> None:
         """Remove what has expired."""
@@ -137,13 +184,23 @@ class KeptFiles:
         now, file_id = self._clock(), new_id(prefix)
         expires_at = now + self.quotas.seconds
         self._take(file_id, _Place(owner, _cost(facts.size), expires_at))
-        value = json.dumps(asdict(facts)).encode()
+        kept = KeptFile(file_id, owner, facts, now, expires_at, self._folder / file_id)
         try:
-            await self._store.put(TABLE, file_id, value, owner=owner, expires_at=expires_at)
+            await self._put(kept)
         except BaseException:
             self._release(file_id)
             raise
-        return KeptFile(file_id, owner, facts, now, expires_at, self._folder / file_id)
+        return kept
+
+    async def _replace(self, kept: KeptFile) -> None:
+        """Let the index say of a file what is known now."""
+        self._release(kept.id)
+        self._take(kept.id, _Place(kept.owner, _cost(kept.facts.size), kept.expires_at))
+        await self._put(kept)
+
+    async def _put(self, kept: KeptFile) -> None:
+        value = json.dumps(asdict(kept.facts)).encode()
+        await self._store.put(_table(kept.id), kept.id, value, owner=kept.owner, expires_at=kept.expires_at)
 
     def _refusal(self, owner: str, size: int) -> str | None:
         """Why a file of that size cannot be kept for ``owner``, if it cannot."""
@@ -172,14 +229,19 @@ class KeptFiles:
     async def _open(self) -> None:
         # Before the index: whatever is in the folder now has its record there, if it has one at all.
         present = await asyncio.to_thread(_names, self._folder)
-        after = 0
-        while records := await self._store.follow(TABLE, after=after, limit=_PAGE):
-            for record in records:
-                self._take(record.key, _Place(record.owner, _cost(_facts(record).size), record.expires_at or 0.0))
-            after = records[-1].sequence
+        for table in TABLES.values():
+            await self._load(table)
         await self._remove([name for name in present if name not in self._places])
         await self._remove(list(self._above_total()))
         self._sweeping = asyncio.get_running_loop().create_task(self._sweep_on())
+
+    async def _load(self, table: str) -> None:
+        after = 0
+        while records := await self._store.follow(table, after=after, limit=_PAGE):
+            for record in records:
+                size = _cost(_facts(record).size)
+                self._take(record.key, _Place(record.owner, size, record.expires_at or 0.0))
+            after = records[-1].sequence
 
     def _above_total(self) -> Iterable[str]:
         """The oldest files, as many as are above the quota of all: an operator has lowered it."""
@@ -200,7 +262,7 @@ class KeptFiles:
 
     async def _remove(self, names: list[str]) -> None:
         for name in names:
-            await self._store.delete(TABLE, name)
+            await self._store.delete(_table(name), name)
             self._release(name)
             try:
                 await asyncio.to_thread((self._folder / name).unlink, missing_ok=True)
@@ -222,13 +284,26 @@ def _cost(size: int) -> int:
     return -(-max(size, 1) // _BLOCK) * _BLOCK
 
 
-def _write(path: Path, content: bytes) -> None:
+def _table(file_id: str) -> str:
+    return TABLES.get(file_id.partition("_")[0], "artifacts")  # a file in the folder may have any name
+
+
+def _create(path: Path) -> int:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with open(target, "wb", buffering=0) as file:  # noqa: PTH123 - a descriptor
-        view = memoryview(content)
-        while view:
-            view = view[file.write(view[:_CHUNK]) :]
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def _write(descriptor: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view[:_CHUNK]) :]
+
+
+def _write_and_close(descriptor: int, content: bytes) -> None:
+    try:
+        _write(descriptor, content)
+    finally:
+        os.close(descriptor)
 
 
 def _names(folder: Path) -> list[str]:

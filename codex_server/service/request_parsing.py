@@ -28,6 +28,11 @@ MAX_WORD_BYTES = 2**17 - 1
 MAX_WORDS_BYTES = 2**20
 """Arguments and variables together, half of what Linux takes with the usual stack."""
 _MAX_FAULTS = 20
+_NOTHING: Mapping[str, bytes] = {}
+_NOT_FETCHED = (
+    "this server fetches nothing from elsewhere; send the content, or upload the file with POST /files and send its "
+    "`file_id`"
+)
 _Model = TypeVar("_Model", bound=BaseModel)
 _OBJECTS: Mapping[int | str, str] = {
     "files": '{"path": "data/in.csv", "content": "1,2"}',
@@ -69,12 +74,17 @@ def _validated(model: type[_Model], content: Mapping[str, object]) -> _Model:
         raise FieldsInvalid([_fault(each, model) for each in found[:_MAX_FAULTS]]) from None
 
 
-def to_execution(request: ExecuteRequest, settings: Settings, languages: Languages) -> Execution:
-    """What to run. Raises a leaf of ``InvalidRequest``, or ``LanguageUnavailable``."""
+def to_execution(
+    request: ExecuteRequest, settings: Settings, languages: Languages, uploaded: Mapping[str, bytes] = _NOTHING
+) -> Execution:
+    """What to run; ``uploaded`` has the content of files by their ids.
+
+    Raises a leaf of ``InvalidRequest``, or ``LanguageUnavailable``.
+    """
     _check_code(request.code, settings.max_code)
     language = languages.find(request.language)
     _check_words(request.args, request.env)
-    files = _files(request.files, language.file_name, settings)
+    files = _files(request.files, language.file_name, settings, uploaded)
     return Execution(
         id=new_id("exe"),
         language=language.name,
@@ -172,12 +182,14 @@ def _check_word(word: str, pointer: str) -> None:
         )
 
 
-def _files(files: list[RequestFile], program: str, settings: Settings) -> tuple[InputFile, ...]:
+def _files(
+    files: list[RequestFile], program: str, settings: Settings, uploaded: Mapping[str, bytes]
+) -> tuple[InputFile, ...]:
     if len(files) > MAX_FILES:
         raise InvalidRequest(f"there are {len(files)} files; send at most {MAX_FILES}", "/files")
     paths = checked_paths((file.path for file in files), program)
     read = tuple(
-        InputFile(path, _content(file, f"/files/{index}/content"))
+        InputFile(path, _content(file, f"/files/{index}/content", uploaded))
         for index, (path, file) in enumerate(zip(paths, files, strict=True))
     )
     total = sum(len(file.content) for file in read)
@@ -187,7 +199,14 @@ def _files(files: list[RequestFile], program: str, settings: Settings) -> tuple[
     return read
 
 
-def _content(file: RequestFile, pointer: str) -> bytes:
+def _content(file: RequestFile, pointer: str, uploaded: Mapping[str, bytes]) -> bytes:
+    given = file.model_fields_set & {"content", "file_id"}
+    if not given:
+        raise FieldsInvalid([FieldError(pointer, "Field required: send `content`, or a `file_id` of POST /files")])
+    if given == {"content", "file_id"}:
+        raise FieldsInvalid([FieldError(pointer, "there are `content` and `file_id`; send one of them")])
+    if "file_id" in given:
+        return uploaded[file.file_id]
     return file.content.encode() if file.encoding == "utf-8" else _from_base64(file.content, pointer)
 
 
@@ -201,6 +220,8 @@ def _from_base64(content: str, pointer: str) -> bytes:
 def _fault(error: ErrorDetails, model: type[BaseModel]) -> FieldError:
     *parents, last = error["loc"] or ("",)
     pointer = "".join(f"/{escape_pointer(str(step)[:80])}" for step in error["loc"])
+    if error["type"] == "extra_forbidden" and last == "url" and parents[:1] == ["files"]:
+        return FieldError(pointer, _NOT_FETCHED)
     if error["type"] == "extra_forbidden":
         return FieldError(pointer, _unknown_field(str(last), _fields_at(parents, model)))
     if error["input"] is None:

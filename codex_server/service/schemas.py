@@ -29,8 +29,9 @@ class RequestFile(BaseModel):
         description="Path inside the workspace; `./a//b` is `a/b`, and so is `/mnt/data/a/b`",
         examples=["data/input.csv"],
     )
-    content: str = Field(description="The content, in the form that `encoding` names", examples=["a,b\n1,2\n"])
+    content: str = Field("", description="The content, in the form that `encoding` names", examples=["a,b\n1,2\n"])
     encoding: Literal["utf-8", "base64"] = Field("utf-8", description="Form of `content`; base64 for binary files")
+    file_id: str = Field("", description="Id of a file that was uploaded with `POST /files`, in place of `content`")
 
 
 @with_config(ConfigDict(extra="forbid", strict=True, title="RequestLimits"))

@@ -29,7 +29,10 @@ class RetentionSettings(BaseModel):
         False, description="Keep each program and its output in the history too, for the operator and its caller"
     )
     artifact_seconds: float = Field(
-        3600.0, ge=1, le=30 * 86_400, description="How long a file is kept that is too large for its response"
+        3600.0,
+        ge=1,
+        le=30 * 86_400,
+        description="How long a file is kept: one that is too large for its response, or an upload",
     )
     max_artifact: Size = Field(
         64 * 2**20, ge=0, le=2**30, description="Largest file of the workspace that is kept; 0: none is"
@@ -39,3 +42,6 @@ class RetentionSettings(BaseModel):
     )
     max_artifacts_caller: Size = Field(256 * 2**20, ge=0, description="Size of all files that are kept for one caller")
     max_artifacts: Size = Field(2**30, ge=0, description="Size of all files that are kept, on the state folder's disk")
+    max_upload: Size = Field(
+        100 * 2**20, ge=1, le=2**30, description="Largest file that a caller may upload with `POST /files`"
+    )

@@ -17,6 +17,7 @@ from codex_server.sandboxes.testing.fake import FakeBackend, fake_languages
 from codex_server.service.lean import LEAN
 from codex_server.service.schemas import ExecuteRequest
 from codex_server.service.truncation import WHOLE
+from codex_server.service.uploads import Uploads
 from codex_server.settings import Settings
 from codex_server.store.memory import MemoryStore
 
@@ -34,10 +35,15 @@ async def surroundings():
         await executor.start()
         node = LocalNode(executor, backend, languages)
         store = MemoryStore()
-        artifacts = open_artifacts(settings, open_kept_files(settings, store), store)
+        files = open_kept_files(settings, store)
+        artifacts, uploads = open_artifacts(settings, files, store), Uploads(files, settings.max_upload)
         executions = open_executions(settings, node, store, artifacts, languages)
         yield (
-            (lambda room=20_000, form=WHOLE: Context(node, executions, settings, languages, room, form, runs.append)),
+            (
+                lambda room=20_000, form=WHOLE: Context(
+                    node, executions, uploads, settings, languages, room, form, runs.append
+                )
+            ),
             runs,
         )
         await executor.close()

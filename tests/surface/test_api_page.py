@@ -28,7 +28,7 @@ WORDS = set(re.findall(r"[a-z_]+", " ".join(re.findall(r"`([^`]+)`", _PROSE))))
 def test_every_route_is_named():
     app = build_api(Settings.model_construct(), Metrics())
     for path in app.openapi()["paths"]:
-        assert re.search(rf"(GET|POST) {path}[`\n]", TEXT), path
+        assert re.search(rf"(GET|POST|DELETE) {path}[`\n]", TEXT), path
 
 
 @pytest.mark.parametrize("model", [ExecuteRequest, ExecuteResponse, Usage, HealthResponse, LanguageEntry])

@@ -20,6 +20,7 @@ from codex_server.api.services import Services, TheServices
 from codex_server.api.stream import HEADERS, NDJSON, NDJSON_PING, PING_SECONDS
 from codex_server.errors import InvalidRequest
 from codex_server.operations.context import ignore
+from codex_server.operations.execute_code import submit_code
 from codex_server.service.batch import Batch, Ran, Result, shares
 from codex_server.service.request_parsing import read_batch
 from codex_server.service.truncation import encode, fitted_response
@@ -43,7 +44,7 @@ async def execute_batch(
     context_of(request).log_fields["items"] = len(wanted.items)
     context = operation_context(request, services, services.settings.max_response // len(wanted.items), follow=ignore)
     check = partial(services.executions.check, caller, len(wanted.items), context.report_quota)
-    batch = Batch(wanted, lambda execution: context.submit(execution, caller), services.settings, services.languages)
+    batch = Batch(wanted, lambda item: submit_code(caller, item, context))
     if lines:
         await check()
         return StreamingResponse(_lines(request, services, batch), media_type=NDJSON, headers=HEADERS)

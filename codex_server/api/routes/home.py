@@ -14,6 +14,8 @@ LINKS = {
     "executions": "/executions",
     "execution": "/executions/{execution_id}",
     "input": "/executions/{execution_id}/input",
+    "files": "/files",
+    "file": "/files/{file_id}",
     "artifact": "/artifacts/{artifact_id}",
     "languages": "/languages",
     "health": "/health",

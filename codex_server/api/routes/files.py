@@ -1,0 +1,105 @@
+"""``/files``: upload a file once, list and remove uploads."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query, Request
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from codex_server.api.artifacts_docs import LIST_FILES, REMOVE_FILE, UPLOAD
+from codex_server.api.callers import ExecutingCaller, within_rate
+from codex_server.api.schemas import FilesPage, UploadedFile
+from codex_server.api.services import TheServices
+from codex_server.service.kept_files import KeptFile
+from codex_server.units import format_seconds
+
+router = APIRouter()
+_AT_ONCE = 2**20
+"""Bytes that are gathered before they are written, and that must come within CODEX_RECEIVE_SECONDS."""
+_FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
+
+FileId = Annotated[str, Path(max_length=80, description="Id of an uploaded file of the caller's own")]
+
+
+@router.post("/files", dependencies=[Depends(within_rate)], **UPLOAD)
+async def upload_file(
+    request: Request,
+    caller: ExecutingCaller,
+    services: TheServices,
+    name: Annotated[str, Query(max_length=1024, description="The file's name, such as `data.csv`")] = "",
+) -> UploadedFile:
+    """Keep the body as a file for a while; `files: [{path, file_id}]` gives it to as many executions as you like."""
+    _check_is_raw(request)
+    announced = request.headers.get("content-length", "")
+    size = int(announced) if announced.isdecimal() else None
+    chunks = _gathered(request, services.settings.receive_seconds)
+    return _shown(await services.uploads.take(caller.key, name, chunks, size))
+
+
+@router.get("/files", **LIST_FILES)
+async def list_files(
+    caller: ExecutingCaller,
+    services: TheServices,
+    cursor: Annotated[int | None, Query(ge=0, le=2**53, description="`next` of the page before")] = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="Most files on the page")] = 20,
+) -> FilesPage:
+    """The caller's own uploaded files, newest first."""
+    found, following = await services.uploads.page(caller.key, cursor, limit)
+    return FilesPage(files=[_shown(kept) for kept in found], next=following)
+
+
+@router.delete("/files/{file_id}", **REMOVE_FILE)
+async def remove_file(file_id: FileId, caller: ExecutingCaller, services: TheServices) -> Response:
+    """Remove an uploaded file before its time. Executions that have it already keep it."""
+    await services.uploads.remove(file_id, caller.key)
+    return Response(status_code=204)
+
+
+def _check_is_raw(request: Request) -> None:
+    """See that the body is the file itself. Raises HTTP 415.
+
+    INVARIANT: this keeps a web page from uploading to a server without tokens by a form, which needs no permission.
+    """
+    sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if sent in _FORMS:
+        raise HTTPException(
+            415,
+            f"the body came as {sent}; send the file itself: curl --data-binary @data.csv -H 'Content-Type: "
+            "application/octet-stream' .../files?name=data.csv",
+        )
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise HTTPException(415, "the body is compressed; send it without Content-Encoding")
+
+
+async def _gathered(request: Request, seconds: float) -> AsyncIterator[bytes]:
+    """The body in parts of about a MiB. Raises HTTP 408 when one of them takes longer than ``seconds``."""
+    parts = request.stream()
+    more = True
+    while more:
+        gathered = bytearray()
+        try:
+            async with asyncio.timeout(seconds):
+                while more and len(gathered) < _AT_ONCE:
+                    part = await anext(parts, None)
+                    more = part is not None
+                    gathered += part or b""
+        except TimeoutError:
+            raise HTTPException(
+                408,
+                f"a MiB of the file did not arrive within {format_seconds(seconds)}; send it faster",
+                headers={"Connection": "close"},
+            ) from None
+        yield bytes(gathered)
+
+
+def _shown(kept: KeptFile) -> UploadedFile:
+    return UploadedFile(
+        file_id=kept.id,
+        name=kept.facts.name,
+        size=kept.facts.size,
+        media_type=kept.facts.media_type,
+        expires_at=datetime.fromtimestamp(int(kept.expires_at), UTC),
+    )

@@ -1,0 +1,120 @@
+"""Uploads: files that a caller sends once, and gives to many executions by their ids."""
+
+import asyncio
+import codecs
+from collections.abc import AsyncIterable, Mapping, Sequence
+
+from codex_server.errors import InvalidRequest, TooLarge, UnknownFile
+from codex_server.ids import made_at
+from codex_server.mediatypes import media_type
+from codex_server.service.fields import FieldError, FieldsInvalid
+from codex_server.service.kept_files import FileFacts, KeptFile, KeptFiles
+from codex_server.service.schemas import RequestFile
+from codex_server.store.base import since_epoch
+from codex_server.units import format_seconds, format_size, format_sizes
+
+PREFIX = "fil"
+_MOST_NAME = 255
+
+
+class Uploads:
+    """The files that callers have sent, among ``files``. INVARIANT: a file of another caller is unknown."""
+
+    def __init__(self, files: KeptFiles, max_bytes: int) -> None:
+        self._files, self.max_bytes = files, max_bytes
+
+    async def take(self, owner: str, name: str, chunks: AsyncIterable[bytes], announced: int | None) -> KeptFile:
+        """Keep what comes in ``chunks``. Raises ``TooLarge``, ``StorageFull``, ``InvalidRequest`` for its name."""
+        name = _checked_name(name)
+        if announced is not None and announced > self.max_bytes:
+            raise self._too_large()
+        facts = FileFacts(name, self.max_bytes if announced is None else announced, media_type(name, text=False))
+        text = _TextCheck()
+        async with self._files.receive(PREFIX, owner, facts) as target:
+            async for chunk in chunks:
+                if target.size + len(chunk) > facts.size:
+                    raise self._too_large()
+                text.feed(chunk)
+                await target.write(chunk)
+            is_text = text.end()
+            return await target.finish(FileFacts(name, target.size, media_type(name, text=is_text), is_text))
+
+    async def find(self, file_id: str, owner: str) -> KeptFile:
+        """The file of ``owner`` with that id. Raises ``UnknownFile``."""
+        found = await self._files.find(file_id) if file_id.startswith(f"{PREFIX}_") else None
+        if found is None or found.owner != owner:
+            raise UnknownFile(self._why_unknown(file_id))
+        return found
+
+    async def page(self, owner: str, before: int | None, limit: int) -> tuple[list[KeptFile], int | None]:
+        """The files of ``owner``, the newest first, and the cursor of the next page."""
+        return await self._files.page(PREFIX, owner, before, limit)
+
+    async def remove(self, file_id: str, owner: str) -> None:
+        """Remove it. Raises ``UnknownFile``."""
+        await self._files.remove(await self.find(file_id, owner))
+
+    async def contents(self, files: Sequence[RequestFile], owner: str, max_bytes: int) -> Mapping[str, bytes]:
+        """The content of each file that a request names by its id, all of them at most ``max_bytes``.
+
+        Raises ``FieldsInvalid`` for what is unknown or has expired, ``InvalidRequest`` when it is too much.
+        """
+        found: dict[str, KeptFile] = {}
+        errors = []
+        for index, file in enumerate(files):
+            if file.file_id and file.file_id not in found:
+                try:
+                    found[file.file_id] = await self.find(file.file_id, owner)
+                except UnknownFile as error:
+                    errors.append(FieldError(f"/files/{index}/file_id", error.detail))
+        if errors:
+            raise FieldsInvalid(errors)
+        total = sum(found[file.file_id].facts.size for file in files if file.file_id)
+        if total > max_bytes:
+            shown, room = format_sizes(total, max_bytes)
+            raise InvalidRequest(f"the files are {shown} together, and the workspace holds {room}; send less", "/files")
+        return {name: await asyncio.to_thread(kept.path.read_bytes) for name, kept in found.items()}
+
+    def _why_unknown(self, file_id: str) -> str:
+        seconds = self._files.quotas.seconds
+        made = made_at(file_id) if file_id.startswith(f"{PREFIX}_") else None
+        if made is not None and made + seconds <= since_epoch():
+            return f"the file has expired: each is kept for {format_seconds(seconds)}; upload it again with POST /files"
+        return f"no file of yours has the id {file_id[:80]!r}; upload it with POST /files (GET /files lists yours)"
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"the file is above this server's cap of {format_size(self.max_bytes)}; send a smaller one")
+
+
+class _TextCheck:
+    """Whether all that it is fed with is UTF-8 without NUL."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._is_text = True
+
+    def feed(self, chunk: bytes) -> None:
+        self._decode(chunk, final=False)
+
+    def end(self) -> bool:
+        self._decode(b"", final=True)
+        return self._is_text
+
+    def _decode(self, chunk: bytes, *, final: bool) -> None:
+        if not self._is_text:
+            return
+        try:
+            self._decoder.decode(chunk, final)
+            self._is_text = b"\0" not in chunk
+        except UnicodeDecodeError:
+            self._is_text = False
+
+
+def _checked_name(name: str) -> str:
+    """``name`` without folders. It is for people and for the media type, and never part of a path."""
+    last = name.replace("\\", "/").rpartition("/")[2].strip()
+    if not last or len(last) > _MOST_NAME or not last.isprintable():
+        raise InvalidRequest(
+            f"send the file's name in the address: POST /files?name=data.csv, at most {_MOST_NAME} characters", "/name"
+        )
+    return last

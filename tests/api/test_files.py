@@ -1,0 +1,174 @@
+"""``/files``: a file is uploaded once and given to many executions."""
+
+import os
+
+import pytest
+
+from codex_server.access.tokens import Scope, TokenStore
+from tests.api.conftest import BEARER
+from tests.waiting import becomes
+
+pytestmark = pytest.mark.anyio
+RAW = {"Content-Type": "application/octet-stream"}
+
+
+async def upload(door, content=b"a,b\n1,2\n", name="data.csv", headers=BEARER):
+    return await door.client.post("/files", params={"name": name}, content=content, headers=headers | RAW)
+
+
+async def test_an_uploaded_file_is_used_in_many_executions(open_door):
+    async with open_door() as door:
+        response = await upload(door)
+        assert response.status_code == 201
+        kept = response.json()
+        assert set(kept) == {"file_id", "name", "size", "media_type", "expires_at"}
+        assert (kept["name"], kept["size"], kept["media_type"]) == ("data.csv", 8, "text/csv")
+        assert kept["file_id"].startswith("fil_")
+        files = [{"path": "in/x.csv", "file_id": kept["file_id"]}, {"path": "y", "file_id": kept["file_id"]}]
+        for _ in range(2):
+            assert (await door.execute("cat in/x.csv\ncat y", files=files)).json()["stdout"] == "a,b\n1,2\n" * 2
+        background = await door.execute("cat y", files=files, wait_seconds=20)
+        assert background.json()["stdout"] == "a,b\n1,2\n"
+        item = {"code": "cat y", "files": files}
+        batch = await door.client.post("/execute/batch", json={"items": [item]}, headers=BEARER)
+        assert batch.json()["items"][0]["stdout"] == "a,b\n1,2\n"
+        stream = await door.client.post("/execute/stream", json=item, headers=BEARER)
+        assert '"text":"a,b\\n1,2\\n"' in stream.text
+
+
+async def test_uploads_are_listed_newest_first_and_can_be_removed(open_door):
+    async with open_door() as door:
+        ids = [(await upload(door, name=f"{n}.txt")).json()["file_id"] for n in range(3)]
+        page = (await door.get("/files?limit=2")).json()
+        assert [file["name"] for file in page["files"]] == ["2.txt", "1.txt"]
+        rest = (await door.get(f"/files?cursor={page['next']}")).json()
+        assert ([file["file_id"] for file in rest["files"]], rest["next"]) == (ids[:1], None)
+        assert (await door.client.delete(f"/files/{ids[0]}", headers=BEARER)).status_code == 204
+        again = await door.client.delete(f"/files/{ids[0]}", headers=BEARER)
+        assert (again.status_code, again.json()["code"]) == (404, "unknown-file")
+        assert len((await door.get("/files")).json()["files"]) == 2
+
+
+async def test_a_file_of_another_caller_is_unknown(open_door, tmp_path):
+    store = TokenStore(tmp_path / "state")
+    ann, bob = (store.create(name, [Scope.EXECUTE])[0] for name in ("ann", "bob"))
+    store.close()
+    async with open_door(api_token=None) as door:
+        ann, bob = ({"Authorization": f"Bearer {token}"} for token in (ann, bob))
+        file_id = (await upload(door, headers=ann)).json()["file_id"]
+        body = {"code": "cat x", "files": [{"path": "x", "file_id": file_id}]}
+        refused = await door.client.post("/execute", json=body, headers=bob)
+        assert refused.status_code == 422
+        assert refused.json()["errors"][0]["pointer"] == "/files/0/file_id"
+        assert "no file of yours" in refused.json()["detail"]
+        assert (await door.client.get("/files", headers=bob)).json()["files"] == []
+        assert (await door.client.delete(f"/files/{file_id}", headers=bob)).status_code == 404
+        assert (await door.client.post("/execute", json=body, headers=ann)).json()["status"] == "succeeded"
+
+
+async def test_an_expired_file_is_said_to_have_expired(open_door, monkeypatch):
+    async with open_door(artifact_seconds=10) as door:
+        file_id = (await upload(door)).json()["file_id"]
+        monkeypatch.setattr("codex_server.service.uploads.since_epoch", lambda: 1e11)
+        await door.client.delete(f"/files/{file_id}", headers=BEARER)
+        refused = await door.execute("cat x", files=[{"path": "x", "file_id": file_id}])
+        assert refused.status_code == 422
+        assert "has expired: each is kept for 10 s" in refused.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "pointer", "detail"),
+    [
+        ({"path": "x"}, "/files/0/content", "a `file_id`"),
+        ({"path": "x", "content": "", "file_id": "fil_1"}, "/files/0/content", "send one of them"),
+        ({"path": "x", "file_id": "art_1"}, "/files/0/file_id", "no file of yours"),
+        ({"path": "x", "file_id": "../../etc/passwd"}, "/files/0/file_id", "no file of yours"),
+        ({"path": "x", "url": "https://example.org/x"}, "/files/0/url", "fetches nothing from elsewhere"),
+    ],
+)
+async def test_a_file_with_no_or_two_contents_is_refused(open_door, entry, pointer, detail):
+    async with open_door() as door:
+        if "file_id" in entry and "content" in entry:
+            entry = entry | {"file_id": (await upload(door)).json()["file_id"]}
+        refused = await door.execute(files=[entry])
+        assert refused.status_code == 422
+        assert refused.json()["errors"][0]["pointer"] == pointer
+        assert detail in refused.json()["errors"][0]["detail"]
+
+
+async def test_an_upload_above_the_cap_is_refused_and_nothing_stays(open_door, tmp_path):
+    async def unannounced():
+        for _ in range(3):
+            yield b"x" * 50
+
+    async with open_door(max_upload=100) as door:
+        for content in (b"x" * 101, unannounced()):
+            refused = await upload(door, content)
+            assert (refused.status_code, refused.json()["code"]) == (413, "too-large")
+        assert (await upload(door, b"x" * 100)).status_code == 201
+        assert len(os.listdir(tmp_path / "state/artifacts")) == 1
+
+
+async def test_an_unannounced_upload_is_kept_with_its_size(open_door):
+    async def parts():
+        yield b"\xff"
+        yield b"x" * 70_000
+
+    async with open_door(max_artifacts_caller=100_000, max_upload=80_000) as door:
+        kept = (await upload(door, parts(), "blob")).json()
+        assert (kept["size"], kept["media_type"]) == (70_001, "application/octet-stream")
+        assert (await upload(door, b"x" * 20_000)).status_code == 201, "it counts as what it is"
+
+
+async def test_uploads_count_against_the_callers_quota(open_door):
+    async with open_door(max_artifacts_caller=8192) as door:
+        assert (await upload(door, b"x" * 8192)).status_code == 201
+        refused = await upload(door, b"x")
+        assert (refused.status_code, refused.json()["code"]) == (507, "storage-full")
+
+
+@pytest.mark.parametrize("name", ["", "a/", "x" * 256, "a\nb"])
+async def test_a_file_without_a_name_is_refused(open_door, name):
+    async with open_door() as door:
+        assert (await upload(door, name=name)).status_code == 422
+
+
+async def test_folders_in_its_name_are_left_out(open_door):
+    async with open_door() as door:
+        assert (await upload(door, name="../../C:\\x\\e.txt")).json()["name"] == "e.txt"
+
+
+@pytest.mark.parametrize("form", ["multipart/form-data; boundary=x", "application/x-www-form-urlencoded"])
+async def test_a_form_is_refused_with_the_command_that_works(open_door, form):
+    async with open_door() as door:
+        refused = await door.client.post("/files?name=a", content=b"x", headers=BEARER | {"Content-Type": form})
+        assert refused.status_code == 415
+        assert "--data-binary" in refused.json()["detail"]
+
+
+async def test_files_that_are_more_than_the_workspace_are_refused_unread(open_door):
+    async with open_door(max_workspace=2**20) as door:
+        file_id = (await upload(door, b"x" * 600_000)).json()["file_id"]
+        refused = await door.execute(files=[{"path": name, "file_id": file_id} for name in "ab"])
+        assert refused.status_code == 422
+        assert "the workspace holds" in refused.json()["detail"]
+
+
+async def test_an_upload_that_is_broken_off_leaves_nothing(serve, dial, tmp_path):
+    async with serve() as door:
+        wire = await dial(door)
+        head = f"POST /files?name=a HTTP/1.1\r\nHost: x\r\nAuthorization: {BEARER['Authorization']}\r\n"
+        wire.writer.write(f"{head}Content-Length: 3000000\r\n\r\n".encode() + b"x" * 2_000_000)
+        await wire.writer.drain()
+        folder = tmp_path / "state/artifacts"
+
+        async def begun():
+            return folder.is_dir() and os.listdir(folder)
+
+        async def removed():
+            return not os.listdir(folder)
+
+        await becomes(begun)
+        wire.leave()
+        await becomes(removed)
+        assert (await door.get("/files")).json()["files"] == []
