@@ -234,6 +234,26 @@ async def test_when_the_engine_is_killed_a_running_program_is_a_fault_and_never_
         await assert_well(here, engine)
 
 
+async def test_when_the_engine_is_killed_a_stream_ends_with_a_problem_and_background_executions_are_lost(
+    engine, settings, python, quick
+):
+    async with serving(settings, python) as here:
+        begun = (await here.execute(SLEEP, timeout=30, wait_seconds=0)).json()
+        headers = BEARER | {"Accept": "application/x-ndjson"}
+        fields = {"code": SLEEP, "timeout": 30}
+        following = asyncio.ensure_future(here.client.post("/execute/stream", json=fields, headers=headers))
+        await here.running(2)
+        await settled(lambda: len(engine.programs()) >= 2)
+        await asyncio.to_thread(engine.kill)
+        last = json.loads((await following).text.splitlines()[-1])
+        assert (last["type"], last["code"]) == ("problem", "sandbox-fault"), last
+        address = f"/executions/{begun['execution_id']}"
+        found = (await here.client.get(address, params={"wait_seconds": 30}, headers=BEARER)).json()
+        assert (found["status"], found["problem"]["code"]) == ("lost", "sandbox-fault"), found
+        await asyncio.to_thread(engine.start)
+        await assert_well(here, engine)
+
+
 async def test_while_the_engine_hangs_the_server_answers_and_makes_no_outcome_up(engine, settings, python, quick):
     async with serving(settings, python) as here:
         with engine.frozen():
