@@ -86,10 +86,22 @@ class SkippedFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Terminal:
+    """The window of a terminal, in characters."""
+
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stdio:
-    """What a program's standard streams are; with ``merged`` both outputs are one pipe, which is ``stdout``."""
+    """What a program's standard streams are; with ``merged`` both outputs are one pipe, which is ``stdout``.
+
+    With ``terminal`` all three are a pseudo-terminal, and its output is ``stdout``.
+    """
 
     merged: bool = False
+    terminal: Terminal | None = None
 
 
 PIPES = Stdio()

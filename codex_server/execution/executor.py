@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterator
 from typing import Protocol
 
-from codex_server.errors import SandboxUnavailable
+from codex_server.errors import InvalidRequest, SandboxUnavailable
 from codex_server.execution.admission import Admission
 from codex_server.execution.pool import Pool
 from codex_server.execution.run import Finish, Run, stopping
@@ -59,12 +59,15 @@ class Executor:
     def submit(self, execution: Execution, finish: Finish | None = None) -> Run:
         """Start ``execution``; it belongs to this executor until it has ended. ``finish``: see ``Run``.
 
-        Raises ``UnknownLanguage``, ``LanguageUnavailable`` or ``Draining``. ``Run.admitted`` and ``Run.outcome`` raise
+        Raises ``UnknownLanguage``, ``LanguageUnavailable``, ``InvalidRequest`` (no sandbox here can have its streams)
+        or ``Draining``. ``Run.admitted`` and ``Run.outcome`` raise
         ``Busy``, ``Draining`` or ``SandboxUnavailable`` when the program has not begun. ``Run.outcome`` also raises
         ``SandboxFault`` when its sandbox was lost later (it is not run again).
         """
         if self._draining:
             raise stopping()
+        if refusal := self._backend.refusal(execution.stdio):
+            raise InvalidRequest(refusal, "/terminal")
         run = Run(execution, self._languages.find(execution.language), self._settings.max_flood, finish)
         self._runs.add(run)
         self._idle.clear()

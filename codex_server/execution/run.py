@@ -35,7 +35,7 @@ class Run:
         self._started_at: datetime | None = None
         self._recorder = Recorder(execution.limits.output_bytes, flood_bytes)
         self._log = EventLog(execution.limits.output_bytes)
-        self.stdin = StandardInput(execution.stdin, keep_open=execution.keep_stdin_open)
+        self.stdin = StandardInput.of(execution)
         """What the program reads."""
         self._deadline: asyncio.Timeout | None = None
         self._refusal: CodexError | None = None

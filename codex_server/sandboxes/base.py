@@ -114,6 +114,10 @@ class Backend(ABC):
             return plain
         return plain if speaks_of((code, *given), language.preload_not_for) else preloaded[0]
 
+    def refusal(self, stdio: Stdio) -> str | None:
+        """Why no sandbox here can have ``stdio``, and what to do, as a sentence; None where it can. After ``start``."""
+        return None
+
     @abstractmethod
     async def arm(self, language: Language, pool: str = "", stdio: Stdio = PIPES) -> Sandbox:
         """An armed sandbox for ``pool`` (by default the language's first); what was in it before leaves no trace.

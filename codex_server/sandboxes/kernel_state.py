@@ -126,6 +126,17 @@ KERNEL_STATE: Final = (
         _tests("test_two_guests_share_no_port_and_no_abstract_socket"),
     ),
     State(
+        "terminals: pairs, what waits in them, their settings",
+        Owner.SLOT,
+        "16 pairs in a file system of the slot's own; without `terminal` none; listed requests, and none that types",
+        "a slot with a terminal is thrown away",
+        _tests(
+            "test_a_guest_finds_no_terminal_but_its_own test_nothing_of_a_terminal_is_there_for_the_next_guest "
+            "test_a_guest_takes_few_terminals "
+            "test_a_guest_types_into_no_terminal_and_changes_nothing_about_what_it_is"
+        ),
+    ),
+    State(
         "mounts, host name",
         Owner.SLOT,
         "no capability; the calls are refused",

@@ -1,11 +1,15 @@
 """A program's standard input: what is known at the start, and what is written while it runs."""
 
 from collections.abc import Callable
+from typing import Self
 
 from codex_server.errors import InputRefused
+from codex_server.model import Execution
 
 MOST_WAITING = 2**20
 """Bytes that may wait for a program to read them; what is known at the start is not counted."""
+_KEY_OF_THE_END = b"\x04\x04"
+"""Ctrl-D at a terminal, which can stay open: the first one sends a line that was not ended, the next one is the end."""
 
 
 def _ignore() -> None:
@@ -16,16 +20,23 @@ class StandardInput:
     """Bytes on their way to a program. It ends when it is closed and everything was taken.
 
     ``content`` is known at the start; only with ``keep_open`` can more be written. The sandbox takes what it can pass
-    on, and is called back when there is more.
+    on, and is called back when there is more. ``end`` is sent last, where the end has to be typed.
     """
 
-    def __init__(self, content: bytes = b"", *, keep_open: bool = False) -> None:
+    def __init__(self, content: bytes = b"", *, keep_open: bool = False, end: bytes = b"") -> None:
         self._content = memoryview(content)
-        self._written = bytearray()
+        self._written = bytearray(b"" if keep_open else end)
+        self._end = end
         self._closed = not keep_open
         self._kept_open = keep_open
         self._abandoned = False
         self._changed: Callable[[], None] = _ignore
+
+    @classmethod
+    def of(cls, execution: Execution) -> Self:
+        """That of ``execution``."""
+        end = _KEY_OF_THE_END if execution.stdio.terminal else b""
+        return cls(execution.stdin, keep_open=execution.keep_stdin_open, end=end)
 
     @property
     def ended(self) -> bool:
@@ -46,6 +57,7 @@ class StandardInput:
     def close(self) -> None:
         """End it after what was written. Raises ``InputRefused`` when it is closed already."""
         self._check_open()
+        self._written += self._end
         self._closed = True
         self._changed()
 

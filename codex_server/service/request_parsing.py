@@ -14,10 +14,17 @@ from codex_server.errors import InvalidCode, InvalidRequest
 from codex_server.ids import new_id
 from codex_server.languages import Languages
 from codex_server.limits import Limits
-from codex_server.model import Execution, InputFile, Stdio
+from codex_server.model import Execution, InputFile, Stdio, Terminal
 from codex_server.paths import checked_paths
 from codex_server.service.fields import FieldError, FieldsInvalid, LimitsTooLoose, escape_pointer
-from codex_server.service.schemas import BatchRequest, ExecuteRequest, InputRequest, RequestFile, RequestLimits
+from codex_server.service.schemas import (
+    BatchRequest,
+    ExecuteRequest,
+    InputRequest,
+    RequestFile,
+    RequestLimits,
+    RequestTerminal,
+)
 from codex_server.settings import Settings
 from codex_server.units import format_sizes
 
@@ -37,6 +44,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 _OBJECTS: Mapping[int | str, str] = {
     "files": '{"path": "data/in.csv", "content": "1,2"}',
     "limits": '{"memory_bytes": 134217728}',
+    "terminal": '{"rows": 24, "columns": 80}',
     "env": '{"MODE": "test"}',
 }
 
@@ -96,7 +104,7 @@ def to_execution(
         keep_stdin_open=request.keep_stdin_open,
         files=files,
         inline_bytes=_inline_bytes(request, settings.max_inline_file),
-        stdio=Stdio(merged=request.merge_streams),
+        stdio=_stdio(request),
     )
 
 
@@ -107,6 +115,11 @@ def _inline_bytes(request: ExecuteRequest, ceiling: int) -> int:
         return wanted
     said = f"{wanted} is above this server's ceiling of {ceiling} bytes; ask for at most {ceiling}"
     raise LimitsTooLoose([FieldError("/max_inline_bytes", said)])
+
+
+def _stdio(request: ExecuteRequest) -> Stdio:
+    size = request.terminal
+    return Stdio(request.merge_streams, Terminal(size.rows, size.columns) if request.in_terminal else None)
 
 
 def _check_code(code: str, max_bytes: int) -> None:
@@ -244,5 +257,7 @@ def _fields_at(parents: list[str | int], model: type[BaseModel]) -> Iterable[str
             return RequestFile.model_fields
         case ["limits"]:
             return RequestLimits.__annotations__
+        case ["terminal"]:
+            return RequestTerminal.model_fields
         case _:
             return model.model_fields

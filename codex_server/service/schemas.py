@@ -45,6 +45,15 @@ class RequestLimits(TypedDict, total=False):
     file_bytes: Annotated[Count, Field(ge=0, description="Largest file that the program may write"), Whole]
 
 
+class RequestTerminal(BaseModel):
+    """A terminal's window."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, title="RequestTerminal")
+
+    rows: Annotated[int, Whole] = Field(24, ge=1, le=500, description="Lines of the window")
+    columns: Annotated[int, Whole] = Field(80, ge=1, le=500, description="Characters in a line")
+
+
 class ExecuteRequest(BaseModel):
     """Code to run, and how."""
 
@@ -79,6 +88,17 @@ class ExecuteRequest(BaseModel):
     merge_streams: bool = Field(
         False, description="Make standard output and standard error one stream, in exact order: `stdout` has both"
     )
+
+    terminal: RequestTerminal = Field(
+        default_factory=RequestTerminal,
+        description="Run it in a terminal of this size (by default in none); its output is `stdout`",
+        examples=[{"rows": 24, "columns": 80}],
+    )
+
+    @property
+    def in_terminal(self) -> bool:
+        """Whether it asks for a terminal."""
+        return "terminal" in self.model_fields_set
 
     @property
     def background(self) -> bool:

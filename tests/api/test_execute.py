@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from dirty_equals import IsFloat, IsStr
 
+from codex_server.model import PIPES, Stdio, Terminal
 from codex_server.service.schemas import ExecuteResponse
 
 pytestmark = pytest.mark.anyio
@@ -105,6 +106,31 @@ async def test_stdin_args_and_env_reach_the_program(door):
 async def test_merged_streams_are_standard_output_in_exact_order(door):
     body = (await door.execute("print one\nerror two\nprint three", merge_streams=True)).json()
     assert (body["stdout"], body["stderr"]) == ("one\ntwo\nthree\n", "")
+
+
+async def test_a_terminal_has_one_stream_and_the_size_that_was_asked_for(door):
+    body = (await door.execute("print one\nerror two", terminal={"rows": 30, "columns": 100})).json()
+    assert (body["stdout"], body["stderr"]) == ("one\ntwo\n", "")
+    assert door.backend.executions[-1].stdio == Stdio(terminal=Terminal(rows=30, columns=100))
+    await door.execute("print one", terminal={})
+    assert door.backend.executions[-1].stdio == Stdio(terminal=Terminal(rows=24, columns=80))
+    await door.execute("print one")
+    assert door.backend.executions[-1].stdio == PIPES
+
+
+@pytest.mark.parametrize("size", [{"rows": 0}, {"columns": 501}, {"rows": "24"}, {"lines": 24}])
+async def test_a_size_that_no_terminal_can_have_is_refused(door, size):
+    response = await door.execute("print one", terminal=size)
+    assert (response.status_code, response.json()["code"]) == (422, "invalid-request")
+    assert response.json()["errors"][0]["pointer"] == f"/terminal/{next(iter(size))}"
+
+
+async def test_a_terminal_is_refused_where_no_sandbox_can_have_one(door):
+    door.backend.no_terminal = "there are no terminals here; leave `terminal` out"
+    response = await door.execute("print one", terminal={})
+    assert (response.status_code, response.json()["code"]) == (422, "invalid-request")
+    assert "leave `terminal` out" in response.text
+    assert door.backend.executions == []
 
 
 async def test_without_fields_the_program_gets_nothing_of_the_callers(door):

@@ -27,6 +27,7 @@ WHOLE = {
     "keep_stdin_open": False,
     "wait_seconds": 30,
     "merge_streams": False,
+    "terminal": {"rows": 24, "columns": 80},
 }
 """A request with every field that there is."""
 ANOTHER = {
@@ -42,6 +43,7 @@ ANOTHER = {
     "wait_seconds": 31,
     "max_inline_bytes": 5,
     "merge_streams": True,
+    "terminal": {"rows": 25, "columns": 80},
     "files/path": "b",
     "files/content": "BBBB",
     "files/encoding": "base64",

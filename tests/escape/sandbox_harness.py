@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from codex_server.languages import Languages
 from codex_server.limits import Limits
-from codex_server.model import Ending, Execution, InputFile, Status, Stream
+from codex_server.model import PIPES, Ending, Execution, InputFile, Status, Stdio, Stream
 from codex_server.sandboxes.base import Backend, IsolationLevel
 from codex_server.sandboxes.docker.backend import DockerBackend
 from codex_server.sandboxes.docker.container import OWNER_LABEL
@@ -138,7 +138,7 @@ class SandboxHarness:
         return self.run("bash", textwrap.dedent(code), **wishes)
 
     def run(self, language: str, code: str, **wishes: Any) -> Seen:
-        """Run ``code`` exactly as it is; ``wishes``: limits by their names, args, env, stdin, files."""
+        """Run ``code`` exactly as it is; ``wishes``: limits by their names, args, env, stdin, stdio, files."""
         return self.wait(self._run(language, code, wishes, Sink()))
 
     def together(self, *codes: str, **wishes: Any) -> list[Seen]:
@@ -172,12 +172,13 @@ class SandboxHarness:
 
         return self.wait(meanwhile())
 
-    async def arm(self, language: str) -> Any:
+    async def arm(self, language: str, stdio: Stdio = PIPES) -> Any:
         """An armed sandbox."""
-        return await self.backend.arm(self.languages.find(language))
+        return await self.backend.arm(self.languages.find(language), stdio=stdio)
 
     async def _run(self, language: str, code: str, wishes: dict[str, Any], sink: Sink) -> Seen:
-        return await self._run_in(await self.arm(language), language, code, wishes, sink)
+        sandbox = await self.arm(language, wishes.get("stdio", PIPES))
+        return await self._run_in(sandbox, language, code, wishes, sink)
 
     async def _run_in(self, sandbox: Any, language: str, code: str, wishes: dict[str, Any], sink: Sink) -> Seen:
         execution = self._execution(language, code, dict(wishes))
@@ -188,7 +189,7 @@ class SandboxHarness:
             await sandbox.destroy()
 
     def _execution(self, language: str, code: str, wishes: dict[str, Any]) -> Execution:
-        ours = {name: wishes.pop(name) for name in ("args", "env", "stdin") if name in wishes}
+        ours = {name: wishes.pop(name) for name in ("args", "env", "stdin", "stdio") if name in wishes}
         files = tuple(InputFile(path, content) for path, content in wishes.pop("files", {}).items())
         limits = self.settings.ceilings.tightened({"wall_seconds": 20, **wishes})
         assert isinstance(limits, Limits)

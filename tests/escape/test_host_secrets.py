@@ -10,7 +10,7 @@ from codex_server.sandboxes.base import IsolationLevel
 
 WHOLE_VIEW = ("full", "namespaces")
 ROOT = set("bin dev etc home lib lib32 lib64 libx32 mnt opt proc run sbin sys tmp usr var workspace".split())
-DEVICES = set("fd full null random shm stderr stdin stdout urandom zero".split())
+DEVICES = set("fd full null ptmx pts random shm stderr stdin stdout tty urandom zero".split())
 SYSTEM_SECRETS = """
     /etc/shadow /etc/sudoers /etc/subuid /etc/machine-id /root/.bashrc /root/.ssh /run/docker.sock /var/run/docker.sock
     /proc/kcore /proc/keys /proc/kallsyms /proc/config.gz /dev/mem /dev/kmsg /dev/sda /dev/vda /dev/kvm /dev/fuse

@@ -57,6 +57,9 @@ TOUCHES = {
     "Unix sockets with an abstract name": """
         try_(keep(socket.socket(socket.AF_UNIX)).bind, "\\0left")
     """,
+    "terminals: pairs, what waits in them, their settings": """
+        try_(os.openpty); try_(os.open, "/dev/tty", os.O_RDWR); try_(os.open, "/dev/ptmx", os.O_RDWR)
+    """,
     "mounts, host name": """
         call("mount", b"none", b"/tmp", b"tmpfs", 0, 0); call("sethostname", b"x", 1); call("umount2", b"/proc", 2)
     """,

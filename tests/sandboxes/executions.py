@@ -64,7 +64,9 @@ SETUP = SlotSetup(
     namespaces=None,
     landlock=None,
 )
-SLOT_ORDER = SlotOrder(uid=7, agent=None, env=ENVIRONMENT, folder=None, number=0, stdio=StdioOrder(merged=False))
+SLOT_ORDER = SlotOrder(
+    uid=7, agent=None, env=ENVIRONMENT, folder=None, number=0, stdio=StdioOrder(merged=False, terminal=None)
+)
 RUN_ORDER = RunOrder(
     header_bytes=17,
     payload_bytes=21,

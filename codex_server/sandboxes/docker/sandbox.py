@@ -74,7 +74,7 @@ class DockerSandbox(Sandbox):
         """See ``Sandbox.run``."""
         await self._tighten(execution.limits)
         started_at = datetime.now(UTC)
-        self._stdin = stdin or StandardInput(execution.stdin)
+        self._stdin = stdin or StandardInput.of(execution)
         self._hand_over(execution, language)
         loop = asyncio.get_running_loop()
         started = loop.time()

@@ -30,6 +30,11 @@ from codex_server.settings import Settings
 _log = logging.getLogger(__name__)
 
 _SPARE_SLOTS = 16
+_NO_TERMINAL = (
+    "this server runs programs at isolation level `confined`, where they have no devices of their own, so none can "
+    "have a terminal; leave `terminal` out, or run the server where it reaches level `namespaces` "
+    "(`codex-server doctor` shows what is missing for it)"
+)
 _SUMMARIES = {
     IsolationLevel.FULL: "user, pid, mount, network, ipc and uts namespaces, a uid per sandbox, seccomp, cgroups",
     IsolationLevel.NAMESPACES: "user, pid, mount, network, ipc and uts namespaces, seccomp; a watchdog bounds memory",
@@ -141,8 +146,14 @@ class EmbeddedBackend(Backend):
             return language.pool, language.pool + PRELOADED
         return (language.pool,)
 
+    def refusal(self, stdio: Stdio) -> str | None:
+        """See ``Backend.refusal``."""
+        return _NO_TERMINAL if stdio.terminal and self.isolation.level < IsolationLevel.NAMESPACES else None
+
     async def arm(self, language: Language, pool: str = "", stdio: Stdio = PIPES) -> Sandbox:
         """See ``Backend.arm``."""
+        if refusal := self.refusal(stdio):
+            raise SandboxUnavailable(refusal)
         supervisor = self._preloaded if pool.endswith(PRELOADED) else self._plain
         if self._closed or supervisor is None:
             raise SandboxUnavailable("the backend is closed")
@@ -152,11 +163,11 @@ class EmbeddedBackend(Backend):
         return await self._arming.finish(self._arm_some_slot(supervisor, kind))
 
     async def _arm_some_slot(self, supervisor: ZygoteSupervisor, kind: Kind) -> EmbeddedSandbox:
-        """Arm a slot that served before, if one stands empty, else a new one."""
+        """Arm a slot that served before, if one stands empty, else a new one: a terminal is made with its slot."""
         if self._plans is None:
             raise SandboxUnavailable("the backend is closed")
         zygote = await supervisor.zygote()
-        while slot := supervisor.idle.take():
+        while kind.stdio.terminal is None and (slot := supervisor.idle.take()):
             try:
                 if slot.cgroup:
                     slot.cgroup.limit(self._defaults.ceilings)
@@ -170,7 +181,9 @@ class EmbeddedBackend(Backend):
             else:
                 return EmbeddedSandbox(slot, streams, self._defaults, supervisor.idle.put)
         slot, streams = await self._arm_number(zygote, self._plans, kind)
-        return EmbeddedSandbox(slot, streams, self._defaults, supervisor.idle.put)
+        # INVARIANT: nobody finds the terminals of another: a slot with them is not used again.
+        reused = None if kind.stdio.terminal else supervisor.idle.put
+        return EmbeddedSandbox(slot, streams, self._defaults, reused)
 
     async def _arm_number(self, zygote: Zygote, plans: Plans, kind: Kind) -> tuple[Slot, list[int]]:
         number, folder = await self._take_number(), None

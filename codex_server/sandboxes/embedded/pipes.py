@@ -1,13 +1,23 @@
 """The server's ends of a guest's streams: read and written without ever blocking, and bounded by the sink."""
 
 import asyncio
+import errno
 import fcntl
 import os
+import stat
 from collections.abc import Callable
 
 from codex_server.sandboxes.stdin import StandardInput
 
 _CHUNK = 64 * 1024
+_TERMINAL_BYTES = 64 * 1024
+"""More than a terminal can hold: 8 KiB wait for its line discipline, which keeps 4 KiB."""
+
+
+def _capacity(descriptor: int) -> int:
+    if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+        return fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ)
+    return _TERMINAL_BYTES
 
 
 class OutputPipe:
@@ -30,6 +40,10 @@ class OutputPipe:
             chunk = os.read(self._descriptor, _CHUNK)
         except BlockingIOError:
             return 0
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            chunk = b""  # nobody has the other end of a terminal any more
         if not chunk or not self._on_chunk(chunk):
             self._loop.remove_reader(self._descriptor)
         return len(chunk)
@@ -42,7 +56,7 @@ class OutputPipe:
         """
         if self._descriptor < 0:
             return
-        left = fcntl.fcntl(self._descriptor, fcntl.F_GETPIPE_SZ)
+        left = _capacity(self._descriptor)
         while left > 0 and (length := self._read()):
             left -= length
         self.close()
@@ -74,7 +88,9 @@ class InputPipe:
         except BlockingIOError:
             self._loop.add_writer(self._descriptor, self._write)
             return
-        except BrokenPipeError:
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
             self._source.abandon()  # the program closed its stdin, or ended, without reading it all
         self._loop.remove_writer(self._descriptor)
         if self._source.ended:

@@ -304,7 +304,7 @@ def _namespace_plan(host: HostParts, entries: list[rootfs.Entry]) -> NamespacePl
         map_tool=host.ids.map_tool,
         uid=host.ids.zygote,
         entries=tuple(entries),
-        devices=rootfs.DEVICES,
+        devices=rootfs.DEVICES_AND_TERMINAL,
         device_sets=host.slots,
         owner=host.owner,
         user_limits=host.shares.user_limits,
@@ -317,7 +317,7 @@ def _namespace_setup(
     return NamespaceSetup(
         shown=tuple(shown),
         programs=tuple(programs),
-        devices=rootfs.DEVICES,
+        devices=rootfs.DEVICES_AND_TERMINAL,
         masked=rootfs.MASKS,
         shm_bytes=max(settings.max_memory, settings.max_workspace),
         inodes=_INODES,

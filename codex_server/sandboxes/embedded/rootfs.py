@@ -1,8 +1,8 @@
 """What is in the guest root: the policy of what a guest can see of the host, as a list of entries (a pure function).
 
 A guest sees the system's programs and libraries, a few harmless files of ``/etc``, its interpreters below ``/opt``, and
-nothing else: no home, no ``/var``, no ``/sys``, no ``/run``, no device beyond the five harmless ones. At level
-``confined``, where there is no guest root, the same lists say what it may open of the host.
+nothing else: no home, no ``/var``, no ``/sys``, no ``/run``, no device beyond the five harmless ones and its terminal.
+At level ``confined``, where there is no guest root, the same lists say what it may open of the host.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -51,10 +51,13 @@ READABLE = (*_PROGRAMS, *_ETC, "/etc/group", "/etc/hosts", "/etc/nsswitch.conf",
 
 DEVICES = tuple(f"/dev/{name}" for name in ("full", "null", "random", "urandom", "zero"))
 """The devices that a guest has, and may write to."""
+DEVICES_AND_TERMINAL = (*DEVICES, "/dev/tty")
+"""The same in a guest root. Where a program has no terminal, ``/dev/tty`` cannot be opened."""
 
-_FOLDERS = ("/proc", "/tmp", "/workspace", "/run", "/sys", "/dev/shm", "/var")  # noqa: S108
+_FOLDERS = ("/proc", "/tmp", "/workspace", "/run", "/sys", "/dev/pts", "/dev/shm", "/var")  # noqa: S108
 _LINKS = {
     "/dev/fd": "/proc/self/fd",
+    "/dev/ptmx": "pts/ptmx",
     "/dev/stdin": "/proc/self/fd/0",
     "/dev/stdout": "/proc/self/fd/1",
     "/dev/stderr": "/proc/self/fd/2",
@@ -253,5 +256,5 @@ def shown_folders(entries: Iterable[Entry]) -> list[str]:
 
 
 def _devices() -> list[Entry]:
-    devices: list[Entry] = [("device", device, device) for device in DEVICES]
+    devices: list[Entry] = [("device", device, device) for device in DEVICES_AND_TERMINAL]
     return devices + [("link", target, to) for target, to in _LINKS.items()]

@@ -35,11 +35,11 @@ class EmbeddedSandbox(Sandbox):
     """An armed worker in ``slot``: it serves one execution, then it is dead, and the slot may serve another.
 
     ``streams`` are the server's ends: its input's, then its outputs'. ``on_clean`` is given the slot when everything
-    went its usual way; a slot in which anything else happened is ended.
+    went its usual way; a slot in which anything else happened, or that nobody may use again, is ended.
     """
 
     def __init__(
-        self, slot: Slot, streams: list[int], defaults: BackendDefaults, on_clean: Callable[[Slot], None]
+        self, slot: Slot, streams: list[int], defaults: BackendDefaults, on_clean: Callable[[Slot], None] | None
     ) -> None:
         self.slot = slot
         self._streams = streams
@@ -70,7 +70,7 @@ class EmbeddedSandbox(Sandbox):
             OutputPipe(descriptor, partial(self._take, output, stream))
             for stream, descriptor in zip((Stream.STDOUT, Stream.STDERR), output_ends, strict=False)
         ]
-        source = InputPipe(stdin_end, stdin or StandardInput(execution.stdin))
+        source = InputPipe(stdin_end, stdin or StandardInput.of(execution))
         started = loop.time()
         if self.slot.cgroup:
             self._look_later(execution.limits.cpu_seconds, left=execution.limits.cpu_seconds)
@@ -215,7 +215,7 @@ class EmbeddedSandbox(Sandbox):
         self._destroyed = True
         for descriptor in self._streams:
             os.close(descriptor)
-        if self._clean and self.slot.reusable:
+        if self._on_clean and self._clean and self.slot.reusable:
             self._on_clean(self.slot)
         else:
             await self.slot.end()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator
 
 from ..protocol.launch import LandlockSetup, NamespaceSetup
 from ..protocol.slot import SlotOrder
-from . import devices, kernel, landlock, overlay, workspace
+from . import devices, kernel, landlock, overlay, terminal, workspace
 from .procfs import children, parent
 from .slot_template import SlotTemplate
 from .step import step
@@ -61,6 +61,7 @@ class NamespaceBoundary(PidNamespace):
         self._internet_used = False
         self._routes_used = False
         self._number = order.number
+        self._has_terminal = order.stdio.terminal is not None
         self._last_pid = -1
 
     def enter(self) -> None:
@@ -78,6 +79,8 @@ class NamespaceBoundary(PidNamespace):
         with step("slot-mounts"):
             for folder in _FOLDERS:
                 self._mount_tmpfs(folder)
+            if self._has_terminal:
+                terminal.mount()
         with step("slot-network"):
             kernel.raise_loopback()
             socket.sethostname("sandbox")

@@ -6,6 +6,7 @@ INVARIANT: the container's stdin and stdout are this process's alone: no guest h
 """
 
 import contextlib
+import errno
 import os
 import select
 import socket
@@ -60,7 +61,7 @@ class Relay:
             self._receive_from_server()
         elif descriptor == self._channel.fileno():
             self._receive_from_init()
-        elif descriptor == self._stdin and events & select.POLLERR:
+        elif descriptor == self._stdin and events & (select.POLLERR | select.POLLHUP):
             self._close_stdin()  # nobody has its other end any more
         elif descriptor == self._stdin:
             self._write_stdin()
@@ -127,8 +128,10 @@ class Relay:
                 self._stdin_left = self._stdin_left[written:]
         except BlockingIOError:
             return
-        except BrokenPipeError:  # the program closed its stdin, or ended, without reading it all
-            self._close_stdin()
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
+            self._close_stdin()  # the program closed its stdin, or ended, without reading it all
             return
         if self._more_follows:
             self._poll.modify(self._stdin, 0)
@@ -149,6 +152,10 @@ class Relay:
             chunk = os.read(descriptor, stream.CHUNK)
         except BlockingIOError:
             return False
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            chunk = b""  # nobody has the other end of a terminal any more
         if not chunk:
             self._poll.unregister(descriptor)
             os.close(descriptor)

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from ..protocol.codec import parse
 from ..protocol.run import WorkerRequest
-from . import kernel, notices
+from . import kernel, notices, terminal
 from .boundary import SLOT_NAMESPACES, take_uid
 from .slot_config import SlotConfig
 
@@ -93,6 +93,8 @@ def confine(config: SlotConfig) -> None:
     """Give up every privilege, then every needless system call."""
     setup, filters = config.template.setup, config.template.filters
     os.setsid()
+    if config.order.stdio.terminal:
+        terminal.control(0)
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGCHLD, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)

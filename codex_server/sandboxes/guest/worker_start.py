@@ -5,7 +5,7 @@ import select
 import socket
 from typing import NamedTuple
 
-from . import notices, worker
+from . import notices, terminal, worker
 from .process_tree import ProcessTree
 from .slot_config import SlotConfig
 
@@ -42,6 +42,10 @@ def start_worker(
 
 
 def _open_streams(config: SlotConfig) -> Streams:
+    if config.order.stdio.terminal:
+        owner = config.order.uid if config.template.setup.uid_per_slot else None
+        server, program = terminal.open_pair(config.order.stdio.terminal, owner)
+        return Streams((program, program, program), (os.dup(server), server))
     (stdin, to_stdin), (from_stdout, stdout) = _pipe(config), _pipe(config)
     if config.order.stdio.merged:
         return Streams((stdin, stdout, stdout), (to_stdin, from_stdout))

@@ -10,7 +10,7 @@ from codex_server.model import Execution, Stdio
 from codex_server.sandboxes.protocol.codec import render
 from codex_server.sandboxes.protocol.run import RunHeader, RunOrder
 from codex_server.sandboxes.protocol.source import readable_source
-from codex_server.sandboxes.protocol.stdio import StdioOrder
+from codex_server.sandboxes.protocol.stdio import StdioOrder, TerminalSize
 from codex_server.settings import Settings
 
 FILE_MARK = "\0file"
@@ -38,15 +38,20 @@ def payload(execution: Execution, language: Language, environment: Mapping[str, 
             files=tuple((name, len(content)) for name, content in zip(names, contents, strict=True)),
             args=tuple(execution.args),
             argv=(*argv, *execution.args) if argv else (),
-            env={**environment, **language.env, **execution.env},
+            env={**environment, **_terminal_variables(execution.stdio), **language.env, **execution.env},
         )
     )
     return Payload([header, *contents], len(header))
 
 
+def _terminal_variables(stdio: Stdio) -> Mapping[str, str]:
+    return {"TERM": "xterm-256color"} if stdio.terminal else {}
+
+
 def stdio_order(stdio: Stdio) -> StdioOrder:
     """What is sent for ``stdio`` to whoever starts the worker."""
-    return StdioOrder(merged=stdio.merged)
+    size = stdio.terminal
+    return StdioOrder(stdio.merged, TerminalSize(size.rows, size.columns) if size else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,5 +87,5 @@ def run_order(execution: Execution, language: Language, payload: Payload, defaul
         data_limit=language.start is not Start.AGENT,  # V8 reserves far more than it uses
         inline_bytes=defaults.inline_bytes,
         inline_total_bytes=defaults.inline_total_bytes,
-        keep_stdin_open=execution.keep_stdin_open,
+        keep_stdin_open=execution.keep_stdin_open or execution.stdio.terminal is not None,  # its end is a key
     )

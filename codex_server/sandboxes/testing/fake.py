@@ -51,6 +51,8 @@ class FakeBackend(Backend):
         self.runs_that_find_death = 0
         """So many of the next calls of ``Sandbox.run`` raise ``SandboxUnavailable``."""
         self.extra_pools: tuple[str, ...] = ()
+        self.no_terminal: str | None = None
+        """What ``refusal`` answers for a terminal."""
         self.trouble: str | None = None
         """What ``problem`` answers."""
         self.arming: Callable[[], asyncio.Future[None]] | None = None
@@ -98,6 +100,10 @@ class FakeBackend(Backend):
         """The one of ``extra_pools`` that the code names, else the runner's."""
         return next((pool for pool in self.extra_pools if pool in code), language.pool)
 
+    def refusal(self, stdio: Stdio) -> str | None:
+        """``no_terminal``, as the test set it, for a terminal."""
+        return self.no_terminal if stdio.terminal else None
+
     async def arm(self, language: Language, pool: str = "", stdio: Stdio = PIPES) -> Sandbox:
         """A sandbox that serves one script."""
         await (self.arming() if self.arming else asyncio.sleep(0))
@@ -135,8 +141,8 @@ class FakeSandbox(Sandbox):
             self._backend.runs_that_find_death -= 1
             raise SandboxUnavailable("the fake sandbox was told to be dead")
         self._backend.executions.append(execution)
-        into = partial(_into_one, output) if self._stdio.merged else output
-        return await _Script(execution, into, stdin or StandardInput(execution.stdin), self._backend.event).run()
+        into = partial(_into_one, output) if self._stdio != PIPES else output
+        return await _Script(execution, into, stdin or StandardInput.of(execution), self._backend.event).run()
 
     async def destroy(self) -> None:
         """Take it off the account."""

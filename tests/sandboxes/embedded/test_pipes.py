@@ -53,6 +53,49 @@ async def test_output_is_handed_on_as_it_comes():
     assert not is_open(reader)
 
 
+async def test_a_terminal_ends_when_nobody_has_its_other_end_and_what_it_held_is_read():
+    server, program = os.openpty()
+    chunks = Chunks()
+    pipe = OutputPipe(server, chunks)
+    os.write(program, b"x" * 7000)
+    os.close(program)
+    pipe.finish()
+    assert b"".join(chunks) == b"x" * 7000
+    assert not is_open(server)
+
+
+async def test_a_writer_to_a_terminal_that_still_lives_keeps_nobody_at_its_end():
+    server, program = os.openpty()
+    os.set_blocking(program, False)
+    taken = []
+
+    def write_more(chunk: bytes) -> bool:
+        taken.append(chunk)
+        os.write(program, b"x" * 2000)
+        return True
+
+    pipe = OutputPipe(server, write_more)
+    os.write(program, b"x")
+    pipe.finish()
+    assert 1 < len(taken) < 1000
+    os.close(program)
+
+
+async def test_the_end_of_what_is_typed_is_a_key():
+    server, program = os.openpty()
+    InputPipe(os.dup(server), StandardInput(b"one\ntwo", end=b"\x04\x04"))
+    assert [os.read(program, 100) for _ in range(3)] == [b"one\n", b"two", b""]
+    for descriptor in (server, program):
+        os.close(descriptor)
+
+
+async def test_a_terminal_whose_other_end_is_gone_takes_no_input_and_is_no_error():
+    server, program = os.openpty()
+    os.close(program)
+    InputPipe(server, StandardInput(b"nobody reads this"))
+    assert not is_open(server)
+
+
 async def test_what_still_stands_in_the_pipe_is_read_at_the_end():
     reader, writer = os.pipe()
     chunks = Chunks()

@@ -118,9 +118,9 @@ def test_an_interpreter_that_two_languages_share_is_bound_once():
     assert len(binds) == len(set(binds))
 
 
-def test_the_devices_are_the_five_harmless_ones():
+def test_the_devices_are_the_five_harmless_ones_and_the_programs_terminal():
     assert {source for _, _, source in entries("device")} == {
-        f"/dev/{name}" for name in ("full", "null", "random", "urandom", "zero")
+        f"/dev/{name}" for name in ("full", "null", "random", "tty", "urandom", "zero")
     }
     assert all(target == source for _, target, source in entries("device"))
 

@@ -138,7 +138,7 @@ def test_whole_seconds_are_seconds():
 
 
 def test_a_fault_within_a_message_is_named_with_its_whole_path():
-    body = sent(launch.ContainerLaunch(SETUP, None, {}, StdioOrder(merged=False)))
+    body = sent(launch.ContainerLaunch(SETUP, None, {}, StdioOrder(merged=False, terminal=None)))
     body["setup"]["preload"] = ["numpy", 3]
     with pytest.raises(BadMessage, match=r"ContainerLaunch\.setup: SlotSetup\.preload: int where str is due"):
         decode(launch.ContainerLaunch, body)
