@@ -60,9 +60,9 @@ class Executor:
         """Start ``execution``; it belongs to this executor until it has ended. ``finish``: see ``Run``.
 
         Raises ``UnknownLanguage``, ``LanguageUnavailable``, ``InvalidRequest`` (no sandbox here can have its streams)
-        or ``Draining``. ``Run.admitted`` and ``Run.outcome`` raise
-        ``Busy``, ``Draining`` or ``SandboxUnavailable`` when the program has not begun. ``Run.outcome`` also raises
-        ``SandboxFault`` when its sandbox was lost later (it is not run again).
+        or ``Draining``. ``Run.admitted`` and ``Run.outcome`` raise ``Busy``, ``Draining`` or ``SandboxUnavailable``
+        when the program has not begun. ``Run.outcome`` also raises ``SandboxFault`` when its sandbox was lost later (it
+        is not run again).
         """
         if self._draining:
             raise stopping()

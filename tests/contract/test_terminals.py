@@ -20,8 +20,8 @@ _ROWS = [in_tier(tier_of_level(level), name) for name, level in _LEVELS.items() 
 with_a_terminal = pytest.mark.parametrize("harness", _ROWS, indirect=True, scope="module")
 
 
-def typed(harness: Harness, language: str, code: str, keys: Sequence[tuple[str, bytes]]) -> Outcome:
-    """What comes of a program for which something is typed each time that it has printed a word."""
+def typed(harness: Harness, language: str, code: str, keys: Sequence[tuple[str, bytes | None]]) -> Outcome:
+    """What comes of a program for which something is typed each time that it has printed a word; None is the end."""
 
     async def follow() -> Outcome:
         execution = harness.execution(language, code, keep_stdin_open=True, stdio=_TERMINAL)
@@ -30,7 +30,8 @@ def typed(harness: Harness, language: str, code: str, keys: Sequence[tuple[str, 
         async for event in run.events():
             text += event.fact.text if isinstance(event.fact, Output) else ""
             while left and left[0][0] in text:
-                run.write(left.pop(0)[1])
+                key = left.pop(0)[1]
+                run.stdin.close() if key is None else run.write(key)
         outcome = await run.outcome()
         assert not left, outcome
         return outcome
@@ -64,6 +65,13 @@ except KeyboardInterrupt:
 def test_a_program_that_does_not_catch_ctrl_c_ends_by_its_signal(harness: Harness) -> None:
     outcome = typed(harness, "bash", "echo begun; sleep 60", [("begun", CTRL_C)])
     assert (outcome.status, outcome.signal) == (Status.SIGNALLED, "SIGINT")
+
+
+@with_a_terminal
+def test_the_end_of_the_input_is_sent_while_a_program_runs(harness: Harness) -> None:
+    code = "read one; echo first $one; read two || echo over"
+    outcome = typed(harness, "bash", "echo begun; " + code, [("begun", b"typed\n"), ("first", None)])
+    assert outcome.stdout.text == "begun\r\ntyped\r\nfirst typed\r\nover\r\n"
 
 
 @with_a_terminal

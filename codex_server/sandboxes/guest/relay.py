@@ -116,6 +116,8 @@ class Relay:
         """The server's ends of the program's streams."""
         self._stdin, *outputs = descriptors
         self._outputs = dict(zip(outputs, (frames.Kind.STDOUT, frames.Kind.STDERR), strict=False))
+        if os.isatty(self._stdin):
+            os.dup(self._stdin)  # open to the end: whoever closes a terminal's last one hangs up on the program
         for descriptor in (self._stdin, *self._outputs):
             os.set_blocking(descriptor, False)
         for descriptor in self._outputs:

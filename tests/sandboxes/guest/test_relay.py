@@ -125,6 +125,25 @@ def test_merged_streams_come_as_standard_output():
         between.leave()
 
 
+def test_a_terminal_takes_what_is_typed_and_is_not_hung_up_when_the_program_closes_it():
+    between = Between()
+    server, program = os.openpty()
+    name = os.ttyname(program)
+    try:
+        frames.send(between.init, frames.Kind.READY, {}, (server, server))
+        os.close(server)
+        assert between.receive()[:2] == (frames.Kind.READY, {})
+        between.run(stdin=b"typed\n")
+        assert os.read(program, 100) == b"typed\n"
+        assert between.receive() == (frames.Kind.STDOUT, {}, b"typed\r\n")
+        os.close(program)
+        between.report({"exit_code": 0})
+        assert between.receive()[:2] == (frames.Kind.RESULT, {"exit_code": 0})
+        os.close(os.open(name, os.O_RDWR | os.O_NOCTTY))
+    finally:
+        between.leave()
+
+
 def read_to_end(descriptor: int) -> bytes:
     with open(descriptor, "rb", closefd=False) as file:
         return file.read()
