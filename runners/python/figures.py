@@ -10,6 +10,7 @@ import contextlib
 import gc
 import io
 import os
+import struct
 import sys
 import weakref
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from matplotlib import backend_bases
 from matplotlib._pylab_helpers import Gcf
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image, ImageChops, ImageStat  # type: ignore[import-not-found]
 
 _SAVED = "_codex_saved"
 """Attribute of a figure that was saved: the file that shows it as it was then, or None when that does not come back."""
@@ -28,6 +30,12 @@ _CHANGED = "_codex_changed"
 """Attribute of a figure: whether it became stale since then, but not by being drawn, which makes parts of it stale."""
 _SHOWN = "_codex_shown"
 """Attribute of a figure whose window is open."""
+_SMALL = 24 * 1024
+"""A picture up to this length stands in most responses as it is."""
+_MOST_PIXELS = 2**24
+_PNG_SIZE_AT = 16
+_UNSEEN = 4.0
+"""The mean difference of a colour, of 255, that nobody sees in a chart."""
 _DEEPEST = 60
 """So many calls at most lie between one of matplotlib's and ours."""
 _made: list[weakref.ref[Figure]] = []
@@ -85,8 +93,32 @@ def save(figure: Any) -> None:
         return
     content = io.BytesIO()
     figure.savefig(content, format="png")
-    path = codex_shown.write("figure", "png", content.getvalue())
+    path = codex_shown.write("figure", "png", _smaller(content.getvalue()))
     setattr(figure, _SAVED, path)
+
+
+def _smaller(content: bytes) -> bytes:
+    """The picture with a palette of 256 colours, where it is large and looks the same so; else as it is.
+
+    A chart is a third as long then, and stands in the response itself more often. One with many shades keeps them.
+    """
+    width, height = struct.unpack_from(">II", content, _PNG_SIZE_AT)
+    if len(content) <= _SMALL or width * height > _MOST_PIXELS:
+        return content
+    whole = Image.open(io.BytesIO(content))
+    if whole.mode == "RGBA" and whole.getchannel("A").getextrema() != (255, 255):
+        return content
+    colours = whole.convert("RGB")
+    reduced = colours.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    palette, background = reduced.getpalette(), reduced.getpixel((0, 0))
+    palette[3 * background : 3 * background + 3] = colours.getpixel((0, 0))  # a white that is nearly white is seen
+    reduced.putpalette(palette)
+    difference = ImageChops.difference(colours, reduced.convert("RGB"))
+    if max(ImageStat.Stat(difference).rms) > _UNSEEN:
+        return content
+    result = io.BytesIO()
+    reduced.save(result, "PNG", optimize=True, dpi=whole.info.get("dpi"))
+    return min(content, result.getvalue(), key=len)
 
 
 def _comes_back(figure: Any) -> bool:

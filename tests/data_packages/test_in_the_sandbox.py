@@ -4,6 +4,7 @@ import io
 import json
 import textwrap
 import zipfile
+from hashlib import sha256
 
 import pytest
 
@@ -183,6 +184,46 @@ def test_what_a_figure_showed_last_comes_back_unless_a_file_that_comes_back_show
     assert (outcome.stderr.text, outcome.exit_code) == ("", 0)
     assert " ".join(sorted(files(outcome))) == expected
     assert all(content.startswith(PNG) for content in files(outcome).values())
+
+
+@AT_ONE_LEVEL
+def test_a_large_chart_comes_back_with_a_palette_and_a_picture_of_many_shades_as_it_is(harness: Harness) -> None:
+    code = """
+    import io, matplotlib.pyplot as plt, numpy as np
+    from PIL import Image
+    rng, whole = np.random.default_rng(1), []
+    def chart(): plt.scatter(rng.random(500), rng.random(500), c=rng.random(500)); plt.colorbar()
+    def photo(): x, y = np.mgrid[0:1:400j, 0:1:400j]; plt.imshow(np.dstack([x, y, np.sin(9 * x * y) ** 2]))
+    for draw in (chart, photo, lambda: plt.plot([1])):
+        plt.figure(); draw(); content = io.BytesIO(); plt.savefig(content); whole.append(content.getvalue())
+        plt.title(" "); plt.show()
+    for number, before in enumerate(whole, 1):
+        saved = open(f"figure-{number}.png", "rb").read()
+        picture = Image.open(io.BytesIO(saved))
+        print(picture.mode, len(saved) < len(before) / 2, picture.size, picture.convert("RGB").getpixel((0, 0)))
+    """
+    shown = "P True (640, 480) (255, 255, 255)\nRGBA False (640, 480) (255, 255, 255)\n"
+    assert run(harness, code).stdout.text == shown + "RGBA False (640, 480) (255, 255, 255)\n"
+
+
+@AT_ONE_LEVEL
+def test_documents_and_large_charts_come_back_byte_for_byte(harness: Harness) -> None:
+    code = """
+    import docx, hashlib, matplotlib.pyplot as plt, os
+    from reportlab.pdfgen.canvas import Canvas
+    docx.Document().save("empty.docx")
+    plt.plot([1, 3, 2]); plt.savefig("chart.png", dpi=300)
+    page = Canvas("page.pdf"); page.drawString(100, 700, "hello"); page.save()
+    with open("table.csv", "w") as table:
+        for n in range(10 * 2**20 // 10): table.write(f"{n:09d},{n % 7:09d}\\n")
+    for name in sorted(os.listdir()):
+        if name != "main.py": print(name, hashlib.sha256(open(name, "rb").read()).hexdigest())
+    """
+    outcome = run(harness, code)
+    left = files(outcome)
+    assert outcome.stdout.text == "".join(f"{name} {sha256(left[name]).hexdigest()}\n" for name in sorted(left))
+    assert set(left) == {"empty.docx", "chart.png", "page.pdf", "table.csv"}
+    assert len(left["table.csv"]) == 20 * 2**20
 
 
 def test_a_time_out_while_a_figure_is_drawn_leaves_no_piece_of_it(harness: Harness) -> None:
