@@ -2,7 +2,7 @@ import re
 
 import time_machine
 
-from codex_server.ids import new_id
+from codex_server.ids import made_at, new_id
 
 SHAPE = re.compile(r"exe_[0-9a-hjkmnp-tv-z]{26}")
 
@@ -33,3 +33,10 @@ def test_the_first_ten_characters_are_milliseconds() -> None:
         with time_machine.travel(moment, tick=False):
             made.append(new_id("exe")[:14])
     assert len(set(made)) == len(moments)
+
+
+def test_the_moment_of_an_id_can_be_read_and_what_is_no_id_has_none() -> None:
+    with time_machine.travel("2026-01-01T00:00:00Z", tick=False):
+        assert made_at(new_id("fil")) == 1767225600.0
+    for other in ("", "fil_", "fil_" + "u" * 26, "fil_" + "0" * 25, "fil_" + "é" * 26):
+        assert made_at(other) is None

@@ -47,6 +47,7 @@ ANOTHER = {
     "files/path": "b",
     "files/content": "BBBB",
     "files/encoding": "base64",
+    "files/file_id": "fil_other",
     "limits/memory_bytes": 2**25,
     "limits/cpu_seconds": 3,
     "limits/processes": 5,

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from codex_server.sandboxes.protocol.payload import FILE_MARK, Payload, payload, run_order
+from codex_server.sandboxes.protocol.payload import FILE_MARK, BackendDefaults, Payload, payload, run_order
+from codex_server.settings import Settings
 from tests.sandboxes.executions import AGENT, BASH, CODE, DEFAULTS, ENVIRONMENT, EVERYTHING, LIMITS, PYTHON, RUN_ORDER
 
 
@@ -63,3 +64,17 @@ def test_a_command_reads_its_program_with_the_line_ends_of_unix(code, read):
 def test_a_program_with_an_agent_is_handed_over_as_it_came():
     (_, content), _ = payload(replace(CODE, code="\ufeffa\r\nb"), AGENT, ENVIRONMENT, [])
     assert content == "\ufeffa\r\nb".encode()
+
+
+@pytest.mark.parametrize(
+    ("changes", "one", "total"),
+    [
+        ({}, 64 * 2**20, 64 * 2**20 + 200_000),
+        ({"max_artifact": 0}, 32 * 2**10, 200_000),
+        ({"max_artifacts_execution": 2**20}, 2**20, 2**20 + 200_000),
+        ({"max_artifact": 1000}, 32 * 2**10, 64 * 2**20 + 200_000),
+    ],
+)
+def test_a_sandbox_hands_back_what_is_inlined_and_what_is_kept(changes, one, total):
+    defaults = BackendDefaults.of(Settings(**changes))
+    assert (defaults.inline_bytes, defaults.inline_total_bytes) == (one, total)
