@@ -138,8 +138,8 @@ async def test_folders_in_its_name_are_left_out(open_door):
         assert (await upload(door, name="../../C:\\x\\e.txt")).json()["name"] == "e.txt"
 
 
-@pytest.mark.parametrize("form", ["multipart/form-data; boundary=x", "application/x-www-form-urlencoded"])
-async def test_a_form_is_refused_with_the_command_that_works(open_door, form):
+@pytest.mark.parametrize("form", ["application/x-www-form-urlencoded"])
+async def test_a_form_without_files_is_refused_with_the_command_that_works(open_door, form):
     async with open_door() as door:
         refused = await door.client.post("/files?name=a", content=b"x", headers=BEARER | {"Content-Type": form})
         assert refused.status_code == 415
@@ -172,3 +172,66 @@ async def test_an_upload_that_is_broken_off_leaves_nothing(serve, dial, tmp_path
         wire.leave()
         await becomes(removed)
         assert (await door.get("/files")).json()["files"] == []
+
+
+def form_of(*parts, boundary="--x"):
+    lines = []
+    for name, filename, content in parts:
+        named = f'; filename="{filename}"' if filename is not None else ""
+        lines += [
+            b"--" + boundary.encode(),
+            f'Content-Disposition: form-data; name="{name}"{named}'.encode(),
+            b"",
+            content,
+        ]
+    return b"\r\n".join([*lines, b"--" + boundary.encode() + b"--", b""])
+
+
+async def send_form(door, body, content_type="multipart/form-data; boundary=--x", path="/files"):
+    async def in_pieces():
+        for start in range(0, len(body), 7):
+            yield body[start : start + 7]
+
+    return await door.client.post(path, content=in_pieces(), headers=BEARER | {"Content-Type": content_type})
+
+
+async def test_a_form_uploads_its_file_byte_for_byte_and_other_parts_are_passed_over(open_door):
+    content = bytes(range(256)) * 40 + b"\r\n---x\r\n--x"
+    async with open_door() as door:
+        body = form_of(("note", None, b"ignored"), ("file", "grün & co.bin", content), ("file", "second", b"no"))
+        uploaded = await send_form(door, body)
+        assert (uploaded.status_code, uploaded.json()["name"], uploaded.json()["size"]) == (
+            201,
+            "grün & co.bin",
+            len(content),
+        )
+        file = {"path": "in.bin", "file_id": uploaded.json()["file_id"]}
+        await door.execute("print a", files=[file])
+        assert door.backend.executions[-1].files[0].content == content
+        assert (await send_form(door, body, path="/files?name=other.csv")).json()["name"] == "other.csv"
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (form_of(("data", "a.csv", b"x")), "multipart/form-data; boundary=--x"),
+        (form_of(("file", None, b"x")), "multipart/form-data; boundary=--x"),
+        (form_of(("file", "a.csv", b"x")), "multipart/form-data"),
+        (form_of(("file", "a.csv", b"x")), "multipart/form-data; boundary=other"),
+        (b"no form at all", "multipart/form-data; boundary=--x"),
+        (b"", "multipart/form-data; boundary=--x"),
+        (form_of(("file", "a.csv", b"x"))[:-30], "multipart/form-data; boundary=--x"),
+    ],
+    ids=["no such part", "no file name", "no boundary", "another boundary", "no form", "empty", "cut"],
+)
+async def test_what_is_no_form_with_a_file_is_refused_and_keeps_nothing(open_door, body, content_type):
+    async with open_door() as door:
+        refused = await send_form(door, body, content_type)
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid-request")
+        assert (await door.get("/files")).json()["files"] == []
+
+
+async def test_a_form_with_a_file_above_the_cap_is_refused(open_door):
+    async with open_door(max_upload=2**20) as door:
+        refused = await send_form(door, form_of(("file", "a.bin", bytes(2**20 + 1))))
+        assert refused.status_code == 413

@@ -19,7 +19,7 @@ from codex_server.units import format_seconds
 router = APIRouter()
 _AT_ONCE = 2**20
 """Bytes that are gathered before they are written, and that must come within CODEX_RECEIVE_SECONDS."""
-_FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
+_FORM, _WRONG_FORM = "multipart/form-data", "application/x-www-form-urlencoded"
 
 FileId = Annotated[str, Path(max_length=80, description="Id of an uploaded file of the caller's own")]
 
@@ -31,11 +31,21 @@ async def upload_file(
     services: TheServices,
     name: Annotated[str, Query(max_length=1024, description="The file's name, such as `data.csv`")] = "",
 ) -> UploadedFile:
-    """Keep the body as a file for a while; `files: [{path, file_id}]` gives it to as many executions as you like."""
-    _check_is_raw(request)
+    """Keep a file for a while: the raw body, or the part `file` of a multipart form.
+
+    `files: [{path, file_id}]` gives it to as many executions as you like.
+    """
+    sent = request.headers.get("content-type", "")
+    _check_type(sent, request.headers.get("content-encoding", "identity"))
+    chunks = _gathered(request, services.settings.receive_seconds)
+    if _media_type(sent) == _FORM:
+        from codex_server.api.form_upload import FormFile  # noqa: PLC0415 - most servers never see a form
+
+        form = FormFile(chunks, sent)
+        named = await form.open()
+        return _shown(await services.uploads.take(caller.key, name or named, form, None))
     announced = request.headers.get("content-length", "")
     size = int(announced) if announced.isdecimal() else None
-    chunks = _gathered(request, services.settings.receive_seconds)
     return _shown(await services.uploads.take(caller.key, name, chunks, size))
 
 
@@ -58,19 +68,22 @@ async def remove_file(file_id: FileId, caller: ExecutingCaller, services: TheSer
     return Response(status_code=204)
 
 
-def _check_is_raw(request: Request) -> None:
-    """See that the body is the file itself. Raises HTTP 415.
+def _media_type(sent: str) -> str:
+    return sent.partition(";")[0].strip().lower()
 
-    INVARIANT: this keeps a web page from uploading to a server without tokens by a form, which needs no permission.
+
+def _check_type(sent: str, encoding: str) -> None:
+    """See that the body is a file, or a form with one. Raises HTTP 415.
+
+    INVARIANT: a web page cannot upload to a server without tokens: ``api/callers.py`` refuses its ``Origin``.
     """
-    sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if sent in _FORMS:
+    if _media_type(sent) == _WRONG_FORM:
         raise HTTPException(
             415,
-            f"the body came as {sent}; send the file itself: curl --data-binary @data.csv -H 'Content-Type: "
-            "application/octet-stream' .../files?name=data.csv",
+            "the body came as a form without files; send the file itself: curl --data-binary @data.csv -H "
+            "'Content-Type: application/octet-stream' .../files?name=data.csv, or curl -F file=@data.csv .../files",
         )
-    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+    if encoding.strip().lower() != "identity":
         raise HTTPException(415, "the body is compressed; send it without Content-Encoding")
 
 

@@ -1,0 +1,88 @@
+"""The file in a multipart form, read while the form arrives. Imported when a form comes."""
+
+from collections.abc import AsyncIterator
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from codex_server.service.fields import FieldError, FieldsInvalid
+
+FIELD = b"file"
+_NO_FILE = "the form has no part named `file` with a file name; send it with curl -F file=@data.csv"
+
+
+class FormFile:
+    """The part named ``file`` of a form; other parts are passed over. Raises ``FieldsInvalid`` for what is no form."""
+
+    def __init__(self, chunks: AsyncIterator[bytes], content_type: str) -> None:
+        self._chunks = chunks
+        self._name: str | None = None
+        self._is_file = False
+        self._field, self._headers = b"", dict[bytes, bytes]()
+        self._data = bytearray()
+        boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
+        if not boundary:
+            raise FieldsInvalid([FieldError("", "the Content-Type of the form names no boundary")])
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin_part,
+                "on_header_field": self._add_field,
+                "on_header_value": self._add_value,
+                "on_headers_finished": self._end_headers,
+                "on_part_data": self._add_data,
+            },
+        )
+
+    async def open(self) -> str:
+        """The file's name, as soon as it has come."""
+        while self._name is None:
+            if not await self._feed():
+                raise FieldsInvalid([FieldError("", _NO_FILE)])
+        return self._name
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """The file's content."""
+        more = True
+        while more:
+            if self._data:
+                content, self._data = bytes(self._data), bytearray()
+                yield content
+            more = await self._feed()
+        if self._data:
+            yield bytes(self._data)
+
+    async def _feed(self) -> bool:
+        """Whether there was another chunk of the form."""
+        chunk = await anext(self._chunks, None)
+        try:
+            if chunk is None:
+                self._parser.finalize()
+                return False
+            self._parser.write(chunk)
+        except FormParserError as error:
+            raise FieldsInvalid([FieldError("", f"the body is no multipart form: {error}")]) from None
+        return True
+
+    def _begin_part(self) -> None:
+        self._headers.clear()
+        self._field = b""
+        self._is_file = False
+
+    def _add_field(self, data: bytes, start: int, end: int) -> None:
+        if self._field in self._headers:  # the value of the header before has come
+            self._field = b""
+        self._field += data[start:end].lower()
+
+    def _add_value(self, data: bytes, start: int, end: int) -> None:
+        self._headers[self._field] = self._headers.get(self._field, b"") + data[start:end]
+
+    def _end_headers(self) -> None:
+        options = parse_options_header(self._headers.get(b"content-disposition", b""))[1]
+        if options.get(b"name") == FIELD and b"filename" in options and self._name is None:
+            self._is_file = True
+            self._name = options[b"filename"].decode("utf-8", "replace")
+
+    def _add_data(self, data: bytes, start: int, end: int) -> None:
+        if self._is_file:
+            self._data += data[start:end]
