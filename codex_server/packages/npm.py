@@ -32,7 +32,6 @@ _UNREACHABLE = re.compile(
 )
 _FACT = re.compile(r"npm error (?:code|errno|syscall|type|path|dest|address|port) ")
 _NO_SPACE = re.compile(r"ENOSPC|EDQUOT")
-_NOT_AS_LOCKED = re.compile(r"code EUSAGE|code EINTEGRITY|code ETARGET|code E404\b")
 
 
 def install_with_npm(folder: Path, wanted: PackageSet, progress: ProgressCallback) -> tuple[Package, ...]:
@@ -108,8 +107,6 @@ def explain_npm(lines: Iterable[str]) -> str:
             "the package registry cannot be reached. Look at the network, and at npm's own settings when you need a "
             f"proxy, a mirror or a certificate (`npm config list`). npm said: {message}"
         )
-    if _NOT_AS_LOCKED.search(text):
-        return f"the registry does not have what package-lock.json names. npm said: {message}"
     return f"npm said: {message}"
 
 

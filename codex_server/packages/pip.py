@@ -33,7 +33,6 @@ _UNREACHABLE = re.compile(
     r"HTTP error 5|50\d Server Error"
 )
 _NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded")
-_NOT_FOUND = re.compile(r"No matching distribution found for (\S+)")
 
 
 def install_with_pip(folder: Path, wanted: PackageSet, progress: ProgressCallback) -> tuple[Package, ...]:
@@ -108,11 +107,6 @@ def explain_pip(lines: Iterable[str]) -> str:
         return (
             "the package registry cannot be reached. Look at the network, and at pip's own settings when you need a "
             f"proxy, a mirror or a certificate (`pip config list`). pip said: {last_error(output)}"
-        )
-    if missing := _NOT_FOUND.search(text):
-        return (
-            f"the registry has no wheel of {missing[1]} for this Python and machine. Use another Python (3.11 to 3.14 "
-            "have them), or take the package out of requirements.txt"
         )
     return f"pip said: {last_error(output)}"
 
