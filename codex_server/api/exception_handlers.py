@@ -7,9 +7,11 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import compile_path
 
 from codex_server import errors
 from codex_server.api.problems import kind_of_status, problem, public_detail, status_of
@@ -105,8 +107,8 @@ async def _refuse_http(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         detail = f"there is nothing at {request.url.path[:200]}; GET / lists what there is"
     if error.status_code == 405:
-        headers["Allow"] = allow = _allowed(headers.get("Allow") or headers.get("allow", ""))
         headers.pop("allow", None)
+        headers["Allow"] = allow = _allowed(request)
         if request.method == "OPTIONS":
             return Response(status_code=204, headers=headers)
         detail = f"{request.url.path[:200]} takes {allow}"
@@ -129,8 +131,12 @@ def _http_problem(request: Request, status: int, detail: str, headers: dict[str,
     )
 
 
-def _allowed(methods: str) -> str:
-    names = {name.strip() for name in methods.split(",") if name.strip()} | {"OPTIONS"}
+def _allowed(request: Request) -> str:
+    """What the address takes: several routes may share it."""
+    names = {"OPTIONS"}
+    for route in iter_route_contexts(request.app.routes):
+        if route.path and compile_path(route.path)[0].match(request.url.path):
+            names |= set(route.methods or ())
     if "GET" in names:
         names.add("HEAD")
     return ", ".join(sorted(names))

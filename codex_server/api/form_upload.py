@@ -1,25 +1,35 @@
 """The file in a multipart form, read while the form arrives. Imported when a form comes."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from codex_server.errors import TooLarge
 from codex_server.service.fields import FieldError, FieldsInvalid
 
 FIELD = b"file"
+_MOST_PARTS = 100
+_AT_ONCE = 2**15
+"""Bytes that are parsed in one turn of the event loop."""
 _NO_FILE = "the form has no part named `file` with a file name; send it with curl -F file=@data.csv"
 
 
 class FormFile:
-    """The part named ``file`` of a form; other parts are passed over. Raises ``FieldsInvalid`` for what is no form."""
+    """The part named ``file`` of a form; other parts are passed over.
 
-    def __init__(self, chunks: AsyncIterator[bytes], content_type: str) -> None:
+    Raises ``TooLarge`` above ``most`` bytes in all, ``FieldsInvalid`` for what is no form.
+    """
+
+    def __init__(self, chunks: AsyncIterator[bytes], content_type: str, most: int) -> None:
+        self._most = most
         self._chunks = chunks
         self._name: str | None = None
         self._is_file = False
         self._field, self._headers = b"", dict[bytes, bytes]()
         self._data = bytearray()
+        self._parts, self._size, self._is_closed = 0, 0, False
         boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
         if not boundary:
             raise FieldsInvalid([FieldError("", "the Content-Type of the form names no boundary")])
@@ -31,6 +41,7 @@ class FormFile:
                 "on_header_value": self._add_value,
                 "on_headers_finished": self._end_headers,
                 "on_part_data": self._add_data,
+                "on_part_end": self._end_part,
             },
         )
 
@@ -57,14 +68,26 @@ class FormFile:
         chunk = await anext(self._chunks, None)
         try:
             if chunk is None:
-                self._parser.finalize()
+                self._check_whole()
                 return False
-            self._parser.write(chunk)
+            self._size += len(chunk)
+            if self._size > self._most:
+                raise TooLarge(f"the form is above {self._most} bytes; send the file alone, as the raw body")
+            for start in range(0, len(chunk), _AT_ONCE):
+                self._parser.write(chunk[start : start + _AT_ONCE])
+                await asyncio.sleep(0)  # a form of many small parts must not hold the others up
         except FormParserError as error:
             raise FieldsInvalid([FieldError("", f"the body is no multipart form: {error}")]) from None
         return True
 
+    def _check_whole(self) -> None:
+        if self._name is not None and not self._is_closed:
+            raise FieldsInvalid([FieldError("", "the form ended within the file; send it again")])
+
     def _begin_part(self) -> None:
+        self._parts += 1
+        if self._parts > _MOST_PARTS:
+            raise FieldsInvalid([FieldError("", f"the form has more than {_MOST_PARTS} parts; send the file alone")])
         self._headers.clear()
         self._field = b""
         self._is_file = False
@@ -82,6 +105,10 @@ class FormFile:
         if options.get(b"name") == FIELD and b"filename" in options and self._name is None:
             self._is_file = True
             self._name = options[b"filename"].decode("utf-8", "replace")
+
+    def _end_part(self) -> None:
+        self._is_closed = self._is_closed or self._is_file
+        self._is_file = False
 
     def _add_data(self, data: bytes, start: int, end: int) -> None:
         if self._is_file:

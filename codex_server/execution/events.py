@@ -9,8 +9,8 @@ from datetime import datetime
 
 from codex_server.model import Outcome, OutputFile, Stream
 
-_EVENT_BYTES = 200
-"""The cost of an event in addition to its text, so that many small ones are bounded too."""
+_MOST_EVENTS = 10_000
+"""Of output: one costs some 200 bytes beside its text, so that many small ones must be bounded too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +73,16 @@ class Event:
 class EventLog:
     """The events of one execution.
 
-    It keeps ``limit_bytes`` of the output, half from the head and half from the tail (each may exceed its half by one
-    chunk); a ``Gap`` stands for what was between. A slow reader never slows the program: it reads what is still kept.
+    It keeps ``limit_bytes`` of the output in at most ``_MOST_EVENTS`` events, half from the head and half from the tail
+    (each may exceed its half by one chunk); a ``Gap`` stands for what was between. A slow reader never slows the
+    program: it reads what is still kept.
     """
 
     def __init__(self, limit_bytes: int) -> None:
         self.head: list[Event] = []
         self.tail: deque[Event] = deque()
         self._head_left = self._tail_left = limit_bytes // 2
+        self._head_events = self._tail_events = _MOST_EVENTS // 2
         self.last_id = self.dropped_id = 0
         self._decoders = {stream: codecs.getincrementaldecoder("utf-8")("replace") for stream in Stream}
         self._ends = dict.fromkeys(Stream, 0)
@@ -115,16 +117,19 @@ class EventLog:
 
     def _add_output(self, stream: Stream, text: str) -> None:
         fact = Output(stream, text, self._ends[stream])
-        if not self.tail and self._head_left > 0:
-            self._head_left -= _cost(fact)
+        if not self.tail and self._head_left > 0 and self._head_events > 0:
+            self._head_left -= len(text)
+            self._head_events -= 1
             self._append(fact, self.head)
             return
-        self._tail_left -= _cost(fact)
+        self._tail_left -= len(text)
+        self._tail_events -= 1
         self._append(fact, self.tail)
-        while self._tail_left < 0 and len(self.tail) > 1:
+        while min(self._tail_left, self._tail_events) < 0 and len(self.tail) > 1:
             dropped = self.tail.popleft()
             if isinstance(dropped.fact, Output):
-                self._tail_left += _cost(dropped.fact)
+                self._tail_left += len(dropped.fact.text)
+                self._tail_events += 1
                 self.dropped_ends[dropped.fact.stream] = dropped.fact.end
             self.dropped_id = dropped.id
 
@@ -164,6 +169,7 @@ class EventReader:
             if event.id <= after:
                 self._note(event)
         self._after = after
+        self._exact = after <= len(log.head) or after >= log.dropped_id
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         while True:
@@ -179,6 +185,11 @@ class EventReader:
         if event:
             self._note(event)
         return event
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the sizes of its gaps are: not where it begins behind an event that is no longer kept."""
+        return self._exact
 
     @property
     def cursor(self) -> int:
@@ -216,7 +227,3 @@ class EventReader:
             self._ends[event.fact.stream] = event.fact.end
         elif isinstance(event.fact, Gap):
             self._ends[event.fact.stream] += event.fact.size
-
-
-def _cost(fact: Output) -> int:
-    return _EVENT_BYTES + len(fact.text)

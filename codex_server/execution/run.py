@@ -34,7 +34,7 @@ class Run:
         self._arrived = time.monotonic()
         self._started_at: datetime | None = None
         self._recorder = Recorder(execution.limits.output_bytes, flood_bytes)
-        self._log = EventLog(execution.limits.output_bytes)
+        self._log = EventLog(len(Stream) * execution.limits.output_bytes)
         self.stdin = StandardInput.of(execution)
         """What the program reads."""
         self._deadline: asyncio.Timeout | None = None

@@ -22,7 +22,11 @@ async def execute_in_background(caller: Caller, request: ExecuteRequest, context
     Raises what refuses it within that time: nothing of it has begun then.
     """
     run = await _submit(caller, request, context)
-    await context.executions.keep(run)
+    try:
+        await context.executions.keep(run)
+    except BaseException:  # its caller would never learn its id
+        await run.abandon()
+        raise
     if await run.wait(request.wait_seconds) and isinstance(run.result, Exception):
         raise run.result
     return await context.executions.progress(run.id, caller.key)

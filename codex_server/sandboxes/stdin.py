@@ -46,6 +46,8 @@ class StandardInput:
     def write(self, data: bytes) -> None:
         """Add ``data``. Raises ``InputRefused`` when it cannot reach the program, or too much waits already."""
         self._check_open()
+        if len(data) > MOST_WAITING:
+            raise InputRefused(f"there are {len(data)} bytes; send at most {MOST_WAITING} at once, piece by piece")
         if len(self._written) + len(data) > MOST_WAITING:
             raise InputRefused(
                 f"the program has not read what was sent before: {len(self._written)} bytes wait, and at most "

@@ -36,6 +36,8 @@ _log = logging.getLogger(__name__)
 REFUSED, LOST = "refused", "lost"
 _CANCEL_SECONDS = 10.0
 """How long a cancelled program may take to end before the caller is told its state as it is."""
+_UNSTORED_SECONDS = 60.0
+"""How long an outcome that cannot be stored is in memory: long enough for a caller that waits for it."""
 _LOST = KeptProblem(
     slug=ExecutionLost.slug,
     detail="the server was killed while the program ran, so its outcome is unknown and it is not run again; "
@@ -167,8 +169,8 @@ class Executions:
             return await self._stored_progress(execution_id, owner, since)
         if seconds:
             await followed.run.events(since).wait(seconds)
-        if followed.kept:
-            return _kept_progress(execution_id, followed.kept, since, self._max_chars)
+        if followed.run.ended:
+            return _kept_progress(execution_id, followed.kept or self._kept(followed.run), since, self._max_chars)
         pieces, cursor = read_pieces(followed.run.events(since), self._max_chars // 4)
         texts = texts_of(pieces)
         return Progress(
@@ -177,9 +179,11 @@ class Executions:
 
     async def cancel(self, execution_id: str, owner: str, since: int = 0) -> Progress:
         """Kill the program, or take it out of the queue; nothing once it has ended. Returns how it stands then."""
-        if followed := self._find(execution_id, owner):
-            followed.run.cancel()
-            await followed.run.wait(_CANCEL_SECONDS)
+        if (followed := self._find(execution_id, owner)) is None:
+            return await self._stored_progress(execution_id, owner, since)
+        followed.run.cancel()
+        if await followed.run.wait(_CANCEL_SECONDS):
+            return _kept_progress(execution_id, followed.kept or self._kept(followed.run), since, self._max_chars)
         return await self.progress(execution_id, owner, since)
 
     async def write(self, execution_id: str, owner: str, data: bytes | None) -> None:
@@ -200,7 +204,9 @@ class Executions:
         """Store what has ended and is not stored yet. Call it when nothing runs any more."""
         storing = [each.storing for each in self._live.values() if each.storing]
         if storing:
-            await asyncio.wait(storing)
+            _, late = await asyncio.wait(storing, timeout=_CANCEL_SECONDS)
+            for task in late:
+                task.cancel()
         await self._history.close()
         await self._usage.close()
 
@@ -259,10 +265,10 @@ class Executions:
         try:
             await self._outcomes.put(run_id, followed.origin.caller.key, kept)
             await self._history.flush()
-        except CodexError as error:  # until a restart it is in memory, for the time that it would have been stored
+        except CodexError as error:
             _log.error("the outcome of %s cannot be stored", run_id, extra={"cause": error.detail})
-            asyncio.get_running_loop().call_later(self._outcomes.seconds, self._live.pop, run_id, None)
-        else:
+            await asyncio.sleep(_UNSTORED_SECONDS)
+        finally:
             del self._live[run_id]
 
     def _kept(self, run: Run) -> KeptOutcome:

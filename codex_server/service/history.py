@@ -19,6 +19,8 @@ _DAY = 86_400.0
 _TRIM_EVERY = 200
 """Entries that are written between two looks at how many there are."""
 _MOST_BYTES = 2**30
+_MOST_WAITING = 1000
+"""Entries that wait for a store that cannot be written to; older ones are lost."""
 QUEUED, RUNNING = "queued", "running"
 
 
@@ -73,8 +75,8 @@ class History:
 
     async def write(self, owner: str, entry: ExecutionEntry) -> None:
         """Add the entry behind those that wait; it is durable when this returns."""
+        self._waiting[entry.execution_id] = owner, entry
         await self.flush()
-        await self._put_all([(owner, entry)])
 
     async def _put_all(self, entries: Iterable[tuple[str, ExecutionEntry]]) -> None:
         end = self._clock() + self._days * _DAY
@@ -85,21 +87,27 @@ class History:
 
     async def find(self, execution_id: str, owner: str) -> ExecutionEntry | None:
         """The entry of that execution, if ``owner`` submitted it."""
-        await self.flush()
+        if waiting := self._waiting.get(execution_id):
+            return waiting[1] if waiting[0] == owner else None
         record = await self._store.get(TABLE, execution_id)
         return _entry(record.value) if record and record.owner == owner else None
 
     async def page(self, owner: str | None, before: int | None, limit: int) -> tuple[list[ExecutionEntry], int | None]:
         """Entries of ``owner`` (None: of everybody), newest first, and the cursor of the next page."""
-        await self.flush()
+        await self._try_to_flush()
         page = await self._store.page(TABLE, owner=owner, before=before, limit=limit)
         return [_entry(record.value) for record in page.records], page.before
 
     async def flush(self) -> None:
         """Write what waits."""
         waiting, self._waiting = self._waiting, {}
-        if waiting:
-            await self._put_all(waiting.values())
+        try:
+            if waiting:
+                await self._put_all(waiting.values())
+        except StoreUnusable:
+            kept = dict(list(waiting.items())[-_MOST_WAITING:])
+            self._waiting = kept | self._waiting
+            raise
         self._untrimmed += len(waiting)
         if self._untrimmed >= _TRIM_EVERY:
             self._untrimmed = 0

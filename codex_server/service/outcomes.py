@@ -13,6 +13,8 @@ from codex_server.store.base import Store, since_epoch
 
 TABLE = "outcomes"
 _MOST_ROWS = 100_000
+_UNCOUNTED = "\n[... output left out ...]\n"
+"""Where a cursor is older than what is kept: how much is missing since then is not known any more."""
 
 
 class Piece(BaseModel):
@@ -103,7 +105,7 @@ def read_pieces(reader: EventReader, max_chars: int | None = None) -> tuple[list
             case Output(stream, text):
                 pieces.append(Piece(id=event.id, stream=stream, text=text))
             case Gap(stream, size):
-                pieces.append(Piece(id=event.id, stream=stream, text=mark(size)))
+                pieces.append(Piece(id=event.id, stream=stream, text=mark(size) if reader.is_exact else _UNCOUNTED))
             case _:
                 continue
         length += len(pieces[-1].text)

@@ -5,6 +5,8 @@ import json
 
 import pytest
 
+from codex_server.errors import StoreUnusable
+from codex_server.service.executions import Executions
 from tests.api.conftest import BEARER
 
 pytestmark = pytest.mark.anyio
@@ -357,3 +359,47 @@ async def test_input_to_one_that_takes_none_is_a_conflict(door):
     closed = await start(door, "read\nwait go", keep_stdin_open=True)
     await feed(door, closed["execution_id"], eof=True)
     assert (await feed(door, closed["execution_id"], text="a")).status_code == 409
+
+
+async def test_a_poll_that_comes_late_loses_nothing_of_many_small_lines(door):
+    lines = [f"print {number}" for number in range(1500)]
+    started = await start(door, "\n".join([*lines, "wait go"]))
+    seen, since = "", 0
+    while seen.count("\n") < 1500:
+        state = await poll(door, started["execution_id"], since=since, wait=30)
+        seen, since = seen + state["stdout"], state["next"]
+    assert seen == "".join(f"{number}\n" for number in range(1500))
+    door.backend.event("go").set()
+
+
+async def test_delete_of_a_call_that_waits_reports_what_became_of_it(serve):
+    async with serve() as door:
+        call = asyncio.ensure_future(door.execute("print a\nwait never"))
+        while not door.backend.executions:
+            await asyncio.sleep(0)
+        deleted = await door.client.delete(f"/executions/{door.backend.executions[0].id}", headers=BEARER)
+        answer = await call
+    assert (deleted.status_code, deleted.json()["status"], deleted.json()["exit_code"]) == (200, "cancelled", 137)
+    assert (answer.status_code, answer.json()["status"]) == (200, "cancelled")
+
+
+async def test_a_program_whose_history_cannot_be_written_is_not_run_on(door, monkeypatch):
+    async def refuse(self, run):
+        raise StoreUnusable("the disk is full")
+
+    monkeypatch.setattr(Executions, "keep", refuse)
+    response = await door.execute("wait never", wait_seconds=0)
+    assert response.status_code == 500
+    assert (await door.get("/readyz")).json()["running"] == 0
+
+
+async def test_an_address_that_several_routes_share_names_all_its_methods(door):
+    allowed = [(await door.client.options(path)).headers["allow"] for path in ("/executions/exe_1", "/files")]
+    assert allowed == ["DELETE, GET, HEAD, OPTIONS", "GET, HEAD, OPTIONS, POST"]
+
+
+async def test_input_that_can_never_fit_says_so(door):
+    started = await start(door, "wait go", keep_stdin_open=True)
+    refused = await feed(door, started["execution_id"], text="x" * (2**20 + 1))
+    assert (refused.status_code, "at most 1048576 at once" in refused.json()["detail"]) == (409, True)
+    door.backend.event("go").set()

@@ -221,8 +221,18 @@ async def test_a_form_uploads_its_file_byte_for_byte_and_other_parts_are_passed_
         (b"no form at all", "multipart/form-data; boundary=--x"),
         (b"", "multipart/form-data; boundary=--x"),
         (form_of(("file", "a.csv", b"x"))[:-30], "multipart/form-data; boundary=--x"),
+        (form_of(("file", "a.csv", b"x"))[:-9], "multipart/form-data; boundary=--x"),
     ],
-    ids=["no such part", "no file name", "no boundary", "another boundary", "no form", "empty", "cut"],
+    ids=[
+        "no such part",
+        "no file name",
+        "no boundary",
+        "another boundary",
+        "no form",
+        "empty",
+        "cut",
+        "cut at its end",
+    ],
 )
 async def test_what_is_no_form_with_a_file_is_refused_and_keeps_nothing(open_door, body, content_type):
     async with open_door() as door:
@@ -235,3 +245,15 @@ async def test_a_form_with_a_file_above_the_cap_is_refused(open_door):
     async with open_door(max_upload=2**20) as door:
         refused = await send_form(door, form_of(("file", "a.bin", bytes(2**20 + 1))))
         assert refused.status_code == 413
+
+
+async def test_a_form_of_more_parts_than_any_is_refused(open_door):
+    async with open_door() as door:
+        body = form_of(*(("note", None, b"x") for _ in range(101)), ("file", "a.csv", b"x"))
+        assert (await send_form(door, body)).status_code == 422
+
+
+async def test_what_surrounds_a_file_in_a_form_is_bounded(open_door):
+    async with open_door(max_upload=2**20) as door:
+        body = form_of(("note", None, bytes(2**20 + 2**17)), ("file", "a.csv", b"x"))
+        assert (await send_form(door, body)).status_code == 413

@@ -88,7 +88,8 @@ def test_a_runner_without_packages_is_told_and_an_unknown_one_refused():
 def test_a_failure_is_our_error_with_its_cure(tmp_path: Path):
     (tmp_path / "runners" / "snake" / "requirements.txt").write_text("pear\n")
     with pytest.raises(
-        InstallationFailed, match=r"No matching distribution found for pear[\s\S]*/install-python\.log; it ends:[\s\S]*ERROR: No"
+        InstallationFailed,
+        match=r"No matching distribution [\s\S]*/install-python\.log; it ends:[\s\S]*ERROR: No",
     ):
         call("install", "snake")
     assert shown("snake")["packages"]["installed"] is False

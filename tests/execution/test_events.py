@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codex_server.errors import Busy
-from codex_server.execution.events import Event, EventLog, FileLeft, Gap, Output, Problem, Started
+from codex_server.execution.events import _MOST_EVENTS, Event, EventLog, FileLeft, Gap, Output, Problem, Started
 from codex_server.model import OutputFile, Stream
 from tests.execution.virtualtime import in_virtual_time, settle
 
@@ -83,7 +83,30 @@ def test_nothing_is_lost_without_a_gap_and_numbers_only_grow(
 @given(chunks=CHUNKS, limit=st.integers(0, 8000))
 def test_what_is_kept_is_bounded(chunks: list[tuple[Stream, bytes]], limit: int) -> None:
     kept = [event.fact for event in read(logged(chunks, limit)) if isinstance(event.fact, Output)]
-    assert sum(200 + len(fact.text) for fact in kept) <= limit + 2 * (200 + 400)
+    assert sum(len(fact.text) for fact in kept) <= limit + 2 * 400
+
+
+def test_many_small_events_are_bounded_in_number_too() -> None:
+    log = EventLog(10**9)
+    for _ in range(3 * _MOST_EVENTS):
+        log.write(Stream.STDOUT, b"x")
+    kept = [event.fact for event in read(log) if isinstance(event.fact, Output)]
+    assert len(kept) in range(_MOST_EVENTS, _MOST_EVENTS + 2)
+
+
+def test_a_thousand_small_lines_are_all_kept_for_a_reader_that_comes_late() -> None:
+    log = EventLog(2 * 64 * 2**10)
+    for number in range(1000):
+        log.write(Stream.STDOUT, f"{number}\n".encode())
+    assert "".join(event.fact.text for event in read(log, 500) if isinstance(event.fact, Output)).endswith("999\n")
+    assert not any(isinstance(event.fact, Gap) for event in read(log))
+
+
+def test_a_reader_that_begins_behind_what_is_kept_knows_that_its_gaps_are_not_exact() -> None:
+    log = EventLog(100)
+    for number in range(100):
+        log.write(Stream.STDOUT, f"{number:09}\n".encode())
+    assert (log.since().is_exact, log.since(30).is_exact, log.since(log.last_id).is_exact) == (True, False, True)
 
 
 def test_a_reader_that_keeps_up_reads_all_and_one_that_is_late_reads_exact_gaps() -> None:

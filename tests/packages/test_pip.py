@@ -175,7 +175,10 @@ def test_without_a_pip_of_ones_own_there_is_none_for_others(monkeypatch: pytest.
             "cannot be reached",
         ),
         (["ERROR: HTTP error 503 while getting x"], "cannot be reached"),
-        (["ERROR: No matching distribution found for numpy<3,>=2.1"], "pip said: ERROR: No matching distribution found for numpy<3,>=2.1"),
+        (
+            ["ERROR: No matching distribution found for numpy<3,>=2.1"],
+            "pip said: ERROR: No matching distribution",
+        ),
         (["ERROR: odd", "", "  "], "pip said: ERROR: odd"),
         ([], "pip said: nothing"),
     ],

@@ -19,6 +19,8 @@ from codex_server.units import format_seconds
 router = APIRouter()
 _AT_ONCE = 2**20
 """Bytes that are gathered before they are written, and that must come within CODEX_RECEIVE_SECONDS."""
+_AROUND_A_FILE = 2**16
+"""Bytes of a form beside its file."""
 _FORM, _WRONG_FORM = "multipart/form-data", "application/x-www-form-urlencoded"
 
 FileId = Annotated[str, Path(max_length=80, description="Id of an uploaded file of the caller's own")]
@@ -41,7 +43,7 @@ async def upload_file(
     if _media_type(sent) == _FORM:
         from codex_server.api.form_upload import FormFile  # noqa: PLC0415 - most servers never see a form
 
-        form = FormFile(chunks, sent)
+        form = FormFile(chunks, sent, services.settings.max_upload + _AROUND_A_FILE)
         named = await form.open()
         return _shown(await services.uploads.take(caller.key, name or named, form, None))
     announced = request.headers.get("content-length", "")
