@@ -9,8 +9,9 @@ import logging
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import compress
 from pathlib import Path
 
 from codex_server.errors import StorageFull, StoreUnusable
@@ -106,11 +107,13 @@ class KeptFiles:
         self._folder, self._store, self._clock = folder, store, clock
         self._places: dict[str, _Place] = {}
         self._used: Counter[str] = Counter()
+        self._hidden: set[str] = set()  # ids that may stand in the index without a whole file: not for callers
+        self._discarding: set[asyncio.Task[None]] = set()
         self._opening: asyncio.Task[None] | None = None
         self._sweeping: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Find what a server before this one kept; remove what has expired, is above the quotas or is in no index.
+        """Find what a server before this one kept; remove what has expired, is too much, in no index or not whole.
 
         Raises ``StoreUnusable``.
         """
@@ -124,11 +127,12 @@ class KeptFiles:
             await self.open()
 
     async def close(self) -> None:
-        """End the sweeping; the files stay."""
+        """End the sweeping, and finish the removal of what was broken off; the files stay."""
         for task in (self._opening, self._sweeping):
             if task:
                 task.cancel()
                 await asyncio.wait([task])
+        await asyncio.gather(*self._discarding)
 
     async def keep(self, prefix: str, owner: str, facts: FileFacts, content: bytes) -> KeptFile:
         """Keep ``content``. Raises ``StorageFull`` when it does not fit, ``OSError`` when the disk fails."""
@@ -140,22 +144,28 @@ class KeptFiles:
     async def receive(self, prefix: str, owner: str, facts: FileFacts) -> AsyncIterator["Incoming"]:
         """A file to be written within the context; it takes ``facts.size`` of the quotas until it is finished.
 
-        Raises as ``keep`` does. Nothing is kept when the context is left by an exception.
+        Raises as ``keep`` does. Nothing is kept when the context is left by an exception, and nobody finds or lists the
+        file before it is left.
         """
         await self.open()
         kept = await self._reserve(prefix, owner, facts)
         try:
-            descriptor = await asyncio.to_thread(_create, kept.path)
+            # INVARIANT: the index has it before the folder has, so that a file in no index is an orphan.
+            await self._put(kept)
+            descriptor = _create(kept.path)  # in no thread: one would go on, and leak it, when the caller is cancelled
             try:
                 yield Incoming(kept, descriptor, self._replace)
             finally:
                 os.close(descriptor)
         except BaseException:
-            await self._remove([kept.id])
+            await self._discard_to_the_end(kept.id)
             raise
+        self._hidden.discard(kept.id)
 
     async def find(self, file_id: str) -> KeptFile | None:
-        """The file with that id, unless it has expired or was removed."""
+        """The file with that id, unless it has expired, was removed or is still being written."""
+        if file_id in self._hidden:
+            return None
         table = TABLES.get(file_id.partition("_")[0])
         record = await self._store.get(table, file_id) if table else None
         kept = self._kept(record) if record else None
@@ -164,19 +174,21 @@ class KeptFiles:
     async def page(self, prefix: str, owner: str, before: int | None, limit: int) -> tuple[list[KeptFile], int | None]:
         """The files of ``owner`` whose ids begin with ``prefix``, the newest first, and the next page's cursor."""
         page = await self._store.page(TABLES[prefix], owner=owner, before=before, limit=limit)
-        return [self._kept(record) for record in page.records], page.before
+        return [self._kept(record) for record in page.records if record.key not in self._hidden], page.before
 
     async def remove(self, kept: KeptFile) -> None:
-        """Remove it before its time."""
-        await self._remove([kept.id])
+        """Remove it before its time; one that is still being written stays. Raises ``StoreUnusable``."""
+        if kept.id not in self._hidden:
+            await self._store.delete(_table(kept.id), kept.id)
+            await self._unlink(kept.id)
 
     async def sweep(self) -> None:
         """Remove what has expired."""
         now = self._clock()
-        await self._remove([name for name, place in self._places.items() if place.expires_at + _GRACE_SECONDS <= now])
+        await self._discard([name for name, place in self._places.items() if place.expires_at + _GRACE_SECONDS <= now])
 
     async def _reserve(self, prefix: str, owner: str, facts: FileFacts) -> KeptFile:
-        """A place in the index. INVARIANT: it is there before the file, so that a file in no index is an orphan."""
+        """A place within the quotas for a file that is hidden as yet. Raises ``StorageFull``."""
         if self._refusal(owner, facts.size):
             await self.sweep()
         if refusal := self._refusal(owner, facts.size):
@@ -184,16 +196,16 @@ class KeptFiles:
         now, file_id = self._clock(), new_id(prefix)
         expires_at = now + self.quotas.seconds
         self._take(file_id, _Place(owner, _cost(facts.size), expires_at))
-        kept = KeptFile(file_id, owner, facts, now, expires_at, self._folder / file_id)
-        try:
-            await self._put(kept)
-        except BaseException:
-            self._release(file_id)
-            raise
-        return kept
+        self._hidden.add(file_id)
+        return KeptFile(file_id, owner, facts, now, expires_at, self._folder / file_id)
 
     async def _replace(self, kept: KeptFile) -> None:
-        """Let the index say of a file what is known now."""
+        """Let the index say of a file what is known now. Raises ``StorageFull`` when it was swept meanwhile."""
+        if kept.id not in self._places:
+            raise StorageFull(
+                f"its time was over before all of it had come: each file is kept for "
+                f"{format_seconds(self.quotas.seconds)}; send it again, faster"
+            )
         self._release(kept.id)
         self._take(kept.id, _Place(kept.owner, _cost(kept.facts.size), kept.expires_at))
         await self._put(kept)
@@ -231,16 +243,19 @@ class KeptFiles:
         present = await asyncio.to_thread(_names, self._folder)
         for table in TABLES.values():
             await self._load(table)
-        await self._remove([name for name in present if name not in self._places])
-        await self._remove(list(self._above_total()))
+        await self._discard([name for name in present if name not in self._places])
+        await self._discard(list(self._above_total()))
         self._sweeping = asyncio.get_running_loop().create_task(self._sweep_on())
 
     async def _load(self, table: str) -> None:
+        """Count what is in the index; remove what has no file, or one that a killed server did not finish."""
         after = 0
         while records := await self._store.follow(table, after=after, limit=_PAGE):
-            for record in records:
-                size = _cost(_facts(record).size)
-                self._take(record.key, _Place(record.owner, size, record.expires_at or 0.0))
+            found = [self._kept(record) for record in records]
+            whole = await asyncio.to_thread(_are_whole, found)
+            for kept in compress(found, whole):
+                self._take(kept.id, _Place(kept.owner, _cost(kept.facts.size), kept.expires_at))
+            await self._discard([kept.id for kept in found if kept.id not in self._places])
             after = records[-1].sequence
 
     def _above_total(self) -> Iterable[str]:
@@ -260,14 +275,35 @@ class KeptFiles:
             except Exception:  # the next round tries again
                 _log.exception("kept files cannot be removed")
 
-    async def _remove(self, names: list[str]) -> None:
+    async def _discard_to_the_end(self, name: str) -> None:
+        """Remove it, also when the caller is cancelled (again) meanwhile."""
+        task = asyncio.get_running_loop().create_task(self._discard([name]))
+        self._discarding.add(task)
+        task.add_done_callback(self._discarding.discard)
+        await asyncio.shield(task)
+
+    async def _discard(self, names: list[str]) -> None:
+        """Remove files that nobody may see any more, and go on after an error.
+
+        The file is first: on a full disk the store cannot write before there is room.
+        """
         for name in names:
-            await self._store.delete(_table(name), name)
-            self._release(name)
+            self._hidden.add(name)
+            await self._unlink(name)
             try:
-                await asyncio.to_thread((self._folder / name).unlink, missing_ok=True)
-            except OSError as error:  # the next start tries again: it is in no index
-                _log.error("a kept file cannot be removed", extra={"cause": str(error)})
+                await self._store.delete(_table(name), name)
+            except StoreUnusable as error:  # it stays hidden; its record expires, or the next start finds no file
+                _log.error("the record of a kept file cannot be removed", extra={"cause": str(error)})
+            else:
+                self._hidden.discard(name)
+
+    async def _unlink(self, name: str) -> None:
+        try:
+            await asyncio.to_thread(_delete, self._folder / name)
+        except OSError as error:  # its place stays: the sweep after its time tries again
+            _log.error("a kept file cannot be removed", extra={"cause": str(error)})
+        else:
+            self._release(name)
 
     def _kept(self, record: Record) -> KeptFile:
         expires_at = record.expires_at or 0.0
@@ -278,6 +314,20 @@ class KeptFiles:
 
 def _facts(record: Record) -> FileFacts:
     return FileFacts(**json.loads(record.value))
+
+
+def _are_whole(files: Iterable[KeptFile]) -> list[bool]:
+    """Whether each is on disk with its size."""
+    return [_size(kept.path) == kept.facts.size for kept in files]
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreUnusable(f"{path} cannot be read ({error.strerror}). {RIGHTS}") from error
 
 
 def _cost(size: int) -> int:
@@ -291,6 +341,11 @@ def _table(file_id: str) -> str:
 def _create(path: Path) -> int:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def _delete(path: Path) -> None:
+    with suppress(FileNotFoundError, NotADirectoryError):
+        path.unlink()
 
 
 def _write(descriptor: int, content: bytes) -> None:

@@ -1,11 +1,13 @@
 """``service/kept_files.py``: files on disk within quotas, for a time, also over a restart."""
 
+import asyncio
 import os
 import stat
 
 import pytest
 
 from codex_server.errors import StorageFull, StoreUnusable
+from codex_server.service import kept_files
 from codex_server.service.kept_files import FileFacts, KeepingQuotas, KeptFiles
 from codex_server.store.memory import MemoryStore
 
@@ -151,3 +153,106 @@ async def test_a_folder_that_cannot_be_read_is_said(shelf):
             await keep(files)
     shelf.folder.unlink()
     await keep(files)
+
+
+def listed(page):
+    return [kept.id for kept in page[0]]
+
+
+async def test_a_file_that_is_being_written_is_not_found_not_listed_and_not_removed(shelf):
+    files = shelf.files()
+    async with files.receive("art", "ann", FileFacts("a", 1, "text/plain")) as target:
+        await target.write(b"x")
+        assert await files.find(target.kept.id) is None
+        assert listed(await files.page("art", "ann", None, 10)) == []
+        await files.remove(target.kept)
+    assert (await files.find(target.kept.id)).path.read_bytes() == b"x"
+    assert listed(await files.page("art", "ann", None, 10)) == [target.kept.id]
+
+
+async def test_a_file_whose_time_ends_while_it_comes_is_refused_and_leaves_nothing(shelf):
+    files = shelf.files()
+    with pytest.raises(StorageFull, match="kept for 100 s; send it again"):
+        async with files.receive("art", "ann", FileFacts("a", 1, "text/plain")) as target:
+            shelf.now += 160
+            await files.sweep()
+            await target.finish(FileFacts("a", 0, "text/plain"))
+    assert os.listdir(shelf.folder) == []
+    assert listed(await files.page("art", "ann", None, 10)) == []
+
+
+async def test_a_restarted_server_removes_records_without_a_whole_file(shelf):
+    files = shelf.files()
+    missing, cut, kept = [await keep(files, b"whole") for _ in range(3)]
+    missing.path.unlink()
+    cut.path.write_bytes(b"w")
+    files = shelf.files()
+    await files.open_if_used()
+    assert listed(await files.page("art", "ann", None, 10)) == [kept.id]
+    assert os.listdir(shelf.folder) == [kept.id]
+
+
+def open_files(folder):
+    links = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
+    return [link for link in links if os.path.lexists(link) and os.readlink(link).startswith(str(folder))]
+
+
+async def test_a_caller_that_leaves_while_the_file_is_created_leaves_no_descriptor(shelf, monkeypatch):
+    files, loop, create = shelf.files(), asyncio.get_running_loop(), kept_files._create
+
+    def create_and_leave(path):
+        loop.call_soon_threadsafe(keeping.cancel)
+        return create(path)
+
+    monkeypatch.setattr(kept_files, "_create", create_and_leave)
+    keeping = asyncio.ensure_future(keep(files))
+    with pytest.raises(asyncio.CancelledError):
+        await keeping
+    await files.close()
+    assert open_files(shelf.folder) == []
+    assert os.listdir(shelf.folder) == []
+
+
+async def test_a_caller_that_leaves_while_the_index_is_written_leaves_no_record(shelf):
+    class Slow(MemoryStore):
+        async def put(self, *args, **named):
+            await super().put(*args, **named)
+            keeping.cancel()
+            await asyncio.Event().wait()
+
+    shelf.store = Slow(clock=lambda: shelf.now)
+    files = shelf.files()
+    keeping = asyncio.ensure_future(keep(files, b"x" * 10 * BLOCK))
+    with pytest.raises(asyncio.CancelledError):
+        await keeping
+    assert listed(await files.page("art", "ann", None, 10)) == []
+    assert (await shelf.store.size("artifacts")).rows == 0
+
+
+async def test_expired_files_are_freed_although_the_store_cannot_write(shelf):
+    class Full(MemoryStore):
+        async def delete(self, *args, **named):
+            raise StoreUnusable("database or disk is full")
+
+    shelf.store = Full(clock=lambda: shelf.now)
+    files = shelf.files()
+    for _ in range(2):
+        await keep(files)
+    shelf.now += 160
+    await files.sweep()
+    assert os.listdir(shelf.folder) == []
+    await keep(files, b"x" * 10 * BLOCK)
+
+
+async def test_an_expired_file_that_cannot_be_removed_keeps_no_other_and_is_tried_again(shelf):
+    files = shelf.files()
+    stuck, _ = await keep(files), await keep(files)
+    stuck.path.unlink()
+    stuck.path.mkdir()
+    shelf.now += 160
+    await files.sweep()
+    assert os.listdir(shelf.folder) == [stuck.id]
+    stuck.path.rmdir()
+    stuck.path.touch()
+    await files.sweep()
+    assert os.listdir(shelf.folder) == []
