@@ -11,7 +11,7 @@ from codex_server.service.executions import Executions, Origin
 from codex_server.service.quota import Standing
 from codex_server.service.schemas import ExecuteRequest
 from codex_server.service.truncation import WHOLE, Form
-from codex_server.service.uploads import Uploads
+from codex_server.service.uploads import Uploads, names_upload
 from codex_server.settings import Settings
 
 
@@ -48,6 +48,6 @@ class Context:
 
     async def uploaded(self, request: ExecuteRequest, caller: Caller) -> Mapping[str, bytes]:
         """The content of each uploaded file that ``request`` names. Raises ``InvalidRequest``."""
-        if not any(file.file_id for file in request.files):
+        if not any(map(names_upload, request.files)):
             return {}
         return await self.uploads.contents(request.files, caller.key, self.settings.max_workspace)

@@ -2,9 +2,11 @@
 
 import asyncio
 import codecs
-from collections.abc import AsyncIterable, Mapping, Sequence
+import errno
+from collections.abc import AsyncIterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
-from codex_server.errors import InvalidRequest, TooLarge, UnknownFile
+from codex_server.errors import InvalidRequest, StorageFull, TooLarge, UnknownFile
 from codex_server.ids import made_at
 from codex_server.mediatypes import media_type
 from codex_server.service.fields import FieldError, FieldsInvalid
@@ -29,6 +31,11 @@ class Uploads:
         if announced is not None and announced > self.max_bytes:
             raise self._too_large()
         facts = FileFacts(name, self.max_bytes if announced is None else announced, media_type(name, text=False))
+        with _disk_full_as_storage_full():
+            return await self._receive(owner, facts, chunks)
+
+    async def _receive(self, owner: str, facts: FileFacts, chunks: AsyncIterable[bytes]) -> KeptFile:
+        """Keep what comes, at most ``facts.size`` bytes."""
         text = _TextCheck()
         async with self._files.receive(PREFIX, owner, facts) as target:
             async for chunk in chunks:
@@ -37,7 +44,8 @@ class Uploads:
                 text.feed(chunk)
                 await target.write(chunk)
             is_text = text.end()
-            return await target.finish(FileFacts(name, target.size, media_type(name, text=is_text), is_text))
+            kind = media_type(facts.name, text=is_text)
+            return await target.finish(FileFacts(facts.name, target.size, kind, is_text))
 
     async def find(self, file_id: str, owner: str) -> KeptFile:
         """The file of ``owner`` with that id. Raises ``UnknownFile``."""
@@ -62,14 +70,14 @@ class Uploads:
         found: dict[str, KeptFile] = {}
         errors = []
         for index, file in enumerate(files):
-            if file.file_id and file.file_id not in found:
+            if names_upload(file) and file.file_id not in found:
                 try:
                     found[file.file_id] = await self.find(file.file_id, owner)
                 except UnknownFile as error:
                     errors.append(FieldError(f"/files/{index}/file_id", error.detail))
         if errors:
             raise FieldsInvalid(errors)
-        total = sum(found[file.file_id].facts.size for file in files if file.file_id)
+        total = sum(found[file.file_id].facts.size for file in files if names_upload(file))
         if total > max_bytes:
             shown, room = format_sizes(total, max_bytes)
             raise InvalidRequest(f"the files are {shown} together, and the workspace holds {room}; send less", "/files")
@@ -84,6 +92,21 @@ class Uploads:
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"the file is above this server's cap of {format_size(self.max_bytes)}; send a smaller one")
+
+
+def names_upload(file: RequestFile) -> bool:
+    """Whether its content is an uploaded file's: it has a ``file_id``, be it empty, and no ``content``."""
+    return file.model_fields_set & {"content", "file_id"} == {"file_id"}
+
+
+@contextmanager
+def _disk_full_as_storage_full() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StorageFull("the server's disk is full; send the file again later, or remove files of yours") from error
 
 
 class _TextCheck:

@@ -1,5 +1,6 @@
 """``/files``: a file is uploaded once and given to many executions."""
 
+import errno
 import os
 
 import pytest
@@ -82,6 +83,7 @@ async def test_an_expired_file_is_said_to_have_expired(open_door, monkeypatch):
         ({"path": "x"}, "/files/0/content", "a `file_id`"),
         ({"path": "x", "content": "", "file_id": "fil_1"}, "/files/0/content", "send one of them"),
         ({"path": "x", "file_id": "art_1"}, "/files/0/file_id", "no file of yours"),
+        ({"path": "x", "file_id": ""}, "/files/0/file_id", "no file of yours"),
         ({"path": "x", "file_id": "../../etc/passwd"}, "/files/0/file_id", "no file of yours"),
         ({"path": "x", "url": "https://example.org/x"}, "/files/0/url", "fetches nothing from elsewhere"),
     ],
@@ -94,6 +96,31 @@ async def test_a_file_with_no_or_two_contents_is_refused(open_door, entry, point
         assert refused.status_code == 422
         assert refused.json()["errors"][0]["pointer"] == pointer
         assert detail in refused.json()["errors"][0]["detail"]
+
+
+async def test_an_empty_id_in_an_item_of_a_batch_is_refused_like_an_unknown_one(open_door):
+    async with open_door() as door:
+        kept = (await upload(door)).json()["file_id"]
+        files = [{"path": "x", "file_id": kept}, {"path": "y", "file_id": ""}]
+        items = [{"code": "cat x", "files": files}, {"code": "print a"}]
+        batch = (await door.client.post("/execute/batch", json={"items": items}, headers=BEARER)).json()["items"]
+        assert batch[1]["status"] == "succeeded"
+        problem = batch[0]["problem"]
+        assert problem["status"] == 422
+        assert problem["errors"][0]["pointer"] == "/files/1/file_id"
+
+
+async def test_a_full_disk_is_said_to_be_one(open_door, monkeypatch):
+    def full(descriptor, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with open_door() as door:
+        with monkeypatch.context() as broken:
+            broken.setattr("codex_server.service.kept_files._write", full)
+            refused = await upload(door)
+        assert (refused.status_code, refused.json()["code"]) == (507, "storage-full")
+        assert "disk is full" in refused.json()["detail"]
+        assert (await door.get("/files")).json()["files"] == []
 
 
 async def test_an_upload_above_the_cap_is_refused_and_nothing_stays(open_door, tmp_path):
@@ -257,3 +284,18 @@ async def test_what_surrounds_a_file_in_a_form_is_bounded(open_door):
     async with open_door(max_upload=2**20) as door:
         body = form_of(("note", None, bytes(2**20 + 2**17)), ("file", "a.csv", b"x"))
         assert (await send_form(door, body)).status_code == 413
+
+
+async def test_a_form_takes_no_more_of_the_quotas_than_its_length(open_door):
+    async with open_door(max_artifacts_caller=8192) as door:
+        headers = BEARER | {"Content-Type": "multipart/form-data; boundary=--x"}
+        body = form_of(("file", "a.txt", b"small"))
+        assert (await door.client.post("/files", content=body, headers=headers)).status_code == 201
+
+
+async def test_a_form_may_be_longer_than_the_cap_of_its_file(open_door):
+    async with open_door(max_upload=100) as door:
+        headers = BEARER | {"Content-Type": "multipart/form-data; boundary=--x"}
+        for size, status in ((100, 201), (101, 413)):
+            body = form_of(("file", "a.txt", b"x" * size))
+            assert (await door.client.post("/files", content=body, headers=headers)).status_code == status

@@ -40,14 +40,15 @@ async def upload_file(
     sent = request.headers.get("content-type", "")
     _check_type(sent, request.headers.get("content-encoding", "identity"))
     chunks = _gathered(request, services.settings.receive_seconds)
+    size = _announced(request)
     if _media_type(sent) == _FORM:
         from codex_server.api.form_upload import FormFile  # noqa: PLC0415 - most servers never see a form
 
         form = FormFile(chunks, sent, services.settings.max_upload + _AROUND_A_FILE)
         named = await form.open()
-        return _shown(await services.uploads.take(caller.key, name or named, form, None))
-    announced = request.headers.get("content-length", "")
-    size = int(announced) if announced.isdecimal() else None
+        # The form is longer than its file: its length is a bound for what the file takes of the quotas.
+        bound = None if size is None else min(size, services.uploads.max_bytes)
+        return _shown(await services.uploads.take(caller.key, name or named, form, bound))
     return _shown(await services.uploads.take(caller.key, name, chunks, size))
 
 
@@ -68,6 +69,12 @@ async def remove_file(file_id: FileId, caller: ExecutingCaller, services: TheSer
     """Remove an uploaded file before its time. Executions that have it already keep it."""
     await services.uploads.remove(file_id, caller.key)
     return Response(status_code=204)
+
+
+def _announced(request: Request) -> int | None:
+    """The length of the body, where the request says it."""
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isdecimal() else None
 
 
 def _media_type(sent: str) -> str:
