@@ -382,7 +382,7 @@ CASES = [
             for _ in range(40):
                 file.write("1,2,3\\n" * (10**6 // 6))
         """,
-        skipped=("table.csv",),
+        left=None,  # its content is compared in tests/escape/test_artifacts.py: a difference of 40 MB helps nobody
     ),
     _python("speaks_every_script", "print('grüße, 日本, 😀', len('😀'))", stdout="grüße, 日本, 😀 1\n"),
     _python(

@@ -42,7 +42,7 @@ class Kind:
 
 
 def _left(answer: dict[str, Any]) -> dict[str, str]:
-    return {file["path"]: file["content"] for file in answer["files"]}
+    return {file["path"]: file["content"] for file in answer["files"] if "content" in file}
 
 
 KINDS = (
@@ -181,7 +181,8 @@ KINDS = (
         """,
         check=lambda answer, number: (
             _left(answer) == {f"deep/er/{name}": str(number) for name in range(20)}
-            and {"pipe", "link", "large"} <= {file["path"] for file in answer["skipped_files"]}
+            and {"pipe", "link"} <= {file["path"] for file in answer["skipped_files"]}
+            and [file["path"] for file in answer["files"] if "url" in file] == ["large"]
         ),
         share=4,
     ),
