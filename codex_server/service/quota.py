@@ -1,6 +1,5 @@
 """What each caller may use in one UTC day."""
 
-import asyncio
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -54,17 +53,14 @@ class Quota:
         return bool(self._quotas)
 
     async def take(self, caller: Caller, report: Callable[[Standing], None]) -> date:
-        """Count one execution on the day that is returned. Raises ``QuotaExceeded``, and then it is not counted.
+        """Count one execution on the day that is returned. Raises ``QuotaExceeded``.
 
-        ``report`` gets where the caller then stands, also when it is refused.
+        It is not counted when this raises or is cancelled. ``report`` gets where the caller then stands, also when it
+        is refused.
         """
         now = self._usage.now()
         day = now.date()
-        try:
-            used = await self._usage.add(day, caller, 1)
-        except asyncio.CancelledError:  # the store counts it nevertheless
-            self._usage.note(day, caller, executions=-1)
-            raise
+        used = await self._usage.add(day, caller, 1)
         report(self._standing(used, now))
         before = {**used, EXECUTIONS: used[EXECUTIONS] - 1}
         if refusal := self._refusal(before, 1, now):

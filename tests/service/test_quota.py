@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from codex_server.errors import QuotaExceeded
+from codex_server.errors import QuotaExceeded, StoreUnusable
 from codex_server.model import Caller
 from codex_server.service.quota import Measure, Quota, Standing
 from codex_server.service.usage import Usage
@@ -108,6 +108,69 @@ async def test_whoever_leaves_while_it_is_counted_gets_it_back():
     await asyncio.wait([taking])
     go.set()
     assert await desk.take()
+
+
+class HeldStore(MemoryStore):
+    """Its counting begins when ``go`` is set, and then comes to its end whoever waits for it, as in every store."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held, self.go = asyncio.Event(), asyncio.Event()
+
+    async def add(self, *args, **more):
+        return await asyncio.shield(asyncio.ensure_future(self._add_later(args, more)))
+
+    async def _add_later(self, args, more):
+        self.held.set()
+        await self.go.wait()
+        return await super().add(*args, **more)
+
+
+async def _leave(taking: list[asyncio.Future]) -> None:
+    for each in taking:
+        each.cancel()
+    await asyncio.wait(taking)
+
+
+async def test_whoever_leaves_before_it_is_counted_never_moves_the_counter_below_what_ran():
+    store = HeldStore()
+    desk = Desk(store, executions=2)
+    store.go.set()
+    await desk.take()
+    store.go.clear()
+    store.held.clear()
+    desk.usage.note(EVENING.date(), CHATGPT, cpu_seconds=1)
+    taking = [asyncio.ensure_future(desk.take()) for _ in range(5)]
+    await store.held.wait()
+    await _leave(taking)
+    store.go.set()
+    await desk.usage.close()
+    assert {each.caller: each.executions for each in await _read(desk)} == {"ci": 1, "chatgpt": 0}
+    await desk.take()
+    with pytest.raises(QuotaExceeded):
+        await desk.take()
+
+
+async def test_whoever_leaves_a_store_that_fails_gets_nothing_back():
+    class FailingStore(HeldStore):
+        fails = True
+
+        async def _add_later(self, args, more):
+            found = await super()._add_later((*args[:2], {} if self.fails else args[2]), more)
+            if self.fails:
+                raise StoreUnusable("the disk is full")
+            return found
+
+    store = FailingStore()
+    desk = Desk(store, executions=2)
+    taking = [asyncio.ensure_future(desk.take())]
+    await store.held.wait()
+    await _leave(taking)
+    store.go.set()
+    await desk.usage.close()
+    store.fails = False
+    await desk.take()
+    assert [each.executions for each in await _read(desk)] == [1]
 
 
 async def _read(desk: Desk):
