@@ -152,7 +152,7 @@ class KeptFiles:
         try:
             # INVARIANT: the index has it before the folder has, so that a file in no index is an orphan.
             await self._put(kept)
-            descriptor = _create(kept.path)  # in no thread: one would go on, and leak it, when the caller is cancelled
+            descriptor = await _opened(kept.path)
             try:
                 yield Incoming(kept, descriptor, self._replace)
             finally:
@@ -336,6 +336,22 @@ def _cost(size: int) -> int:
 
 def _table(file_id: str) -> str:
     return TABLES.get(file_id.partition("_")[0], "artifacts")  # a file in the folder may have any name
+
+
+async def _opened(path: Path) -> int:
+    """A new file's descriptor. A caller that is cancelled leaves neither: the thread goes on, and undoes its work."""
+    making = asyncio.ensure_future(asyncio.to_thread(_create, path))
+    try:
+        return await asyncio.shield(making)
+    except asyncio.CancelledError:
+        making.add_done_callback(lambda made: _undo(made, path))
+        raise
+
+
+def _undo(made: asyncio.Future[int], path: Path) -> None:
+    if not made.cancelled() and made.exception() is None:
+        os.close(made.result())
+        _delete(path)
 
 
 def _create(path: Path) -> int:

@@ -52,6 +52,7 @@ async def test_streams_leave_nothing_behind_be_they_read_or_cut(level: str, clea
     async with site(level, clean_host) as here:
         await follow_all(here, max(STREAMS // 4, 2 * CLIENTS))  # caches fill
         await here.ready()
+        await here.client.get("/executions", headers=BEARER)  # what waits for the store is written: it is open now
         before, tasks = Holding.take(), len(asyncio.all_tasks())
         await follow_all(here, STREAMS)
         await here.ready()
