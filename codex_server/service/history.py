@@ -133,7 +133,7 @@ class History:
         try:
             await self.flush()
         except StoreUnusable as error:
-            _log.error("executions are missing in the history", extra={"cause": error.detail})
+            _log.warning("executions wait to be written into the history", extra={"cause": error.detail})
 
 
 def _entry(value: bytes) -> ExecutionEntry:

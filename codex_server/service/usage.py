@@ -173,6 +173,6 @@ class Usage:
         try:
             await self.flush()
         except StoreUnusable as error:
-            _log.error("what callers used is missing in their usage", extra={"cause": error.detail})
+            _log.warning("usage waits to be written", extra={"cause": error.detail})
             return False
         return True

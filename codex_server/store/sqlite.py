@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from codex_server.errors import StoreUnusable
 from codex_server.store.base import Entry, Page, Record, Size, Store, since_epoch
 
 if TYPE_CHECKING:
@@ -87,7 +88,10 @@ class SqliteStore(Store):
         self._thread.shutdown()
 
     async def _do(self, work: Callable[["Database"], _T]) -> _T:
-        job = asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
+        try:
+            job = asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
+        except RuntimeError as error:  # a host without a process left; nothing of the work was begun
+            raise StoreUnusable(f"no thread for the store can be started: {error}") from error
         # Without the shield a cancelled caller would take its job out of the queue.
         return await asyncio.shield(job)
 

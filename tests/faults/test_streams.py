@@ -88,5 +88,5 @@ async def test_a_stream_of_a_killed_server_is_cut_and_what_ran_in_the_background
                 assert rest == [], "a stream that was cut has no last event"
     async with running_server(level, CODEX_STATE_DIR=state) as again:
         found = await told(again, execution_id)
-        assert (found["status"], found["problem"]["code"]) == ("lost", "sandbox-fault")
+        assert (found["status"], found["problem"]["code"]) == ("lost", "execution-lost")
         await again.assert_well()

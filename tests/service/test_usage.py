@@ -95,7 +95,7 @@ async def test_a_store_that_fails_is_logged_and_harms_no_execution(caplog):
     usage = Usage(BrokenStore(), days=30, clock=Clock())
     usage.note(DAY, CI, executions=1)
     await usage.close()
-    assert "missing in their usage" in caplog.text
+    assert "usage waits to be written" in caplog.text
 
 
 class SlowStore(MemoryStore):
