@@ -249,7 +249,7 @@ def test_large_files_come_beside_the_report_byte_for_byte(between):
     between.run()
     content = os.urandom(20 * MIB + 1)
     between.report({"files": [["a", len(content)], ["b", 2]]}, content + b"bb")
-    assert between.hear() == (frames.Kind.RESULT, {"files": [["a", len(content)], ["b", 2]]}, content + b"bb")
+    assert between.receive() == (frames.Kind.RESULT, {"files": [["a", len(content)], ["b", 2]]}, content + b"bb")
 
 
 def test_a_stop_comes_to_init_and_a_fault_to_the_server(between):
