@@ -131,7 +131,7 @@ class Executions:
         except BaseException:
             self._charge(day, origin.caller, None)
             raise
-        self._live[run.id] = _Followed(run, origin, self._new_entry(execution, origin), day)
+        self._live[run.id] = _Followed(run, origin, _new_entry(execution, origin, keep_code=self._keep_code), day)
         run.on_end(self._end)
         return run
 
@@ -170,7 +170,9 @@ class Executions:
         if seconds:
             await followed.run.events(since).wait(seconds)
         if followed.run.ended:
-            return _kept_progress(execution_id, followed.kept or self._kept(followed.run), since, self._max_chars)
+            return _kept_progress(
+                execution_id, followed.kept or _kept_outcome(followed.run, self._languages), since, self._max_chars
+            )
         pieces, cursor = read_pieces(followed.run.events(since), self._max_chars // 4)
         texts = texts_of(pieces)
         return Progress(
@@ -183,7 +185,9 @@ class Executions:
             return await self._stored_progress(execution_id, owner, since)
         followed.run.cancel()
         if await followed.run.wait(_CANCEL_SECONDS):
-            return _kept_progress(execution_id, followed.kept or self._kept(followed.run), since, self._max_chars)
+            return _kept_progress(
+                execution_id, followed.kept or _kept_outcome(followed.run, self._languages), since, self._max_chars
+            )
         return await self.progress(execution_id, owner, since)
 
     async def write(self, execution_id: str, owner: str, data: bytes | None) -> None:
@@ -255,7 +259,7 @@ class Executions:
         self._history.note(followed.origin.caller.key, followed.entry)
         self._charge(followed.day, followed.origin.caller, run)
         if followed.entry.background:
-            followed.kept = self._kept(run)
+            followed.kept = _kept_outcome(run, self._languages)
             followed.storing = asyncio.get_running_loop().create_task(self._store(followed, followed.kept))
         else:
             del self._live[run.id]
@@ -271,39 +275,41 @@ class Executions:
         finally:
             del self._live[run_id]
 
-    def _kept(self, run: Run) -> KeptOutcome:
-        pieces, last = read_pieces(run.events())
-        result = run.result
-        if isinstance(result, Outcome):
-            reason = explain(result)
-            return KeptOutcome(
-                status=result.status.value,
-                response=build_response(result, reason),
-                reason=reason,
-                hint=hint_for(run.execution, result, self._languages),
-                links=links_of(result),
-                pieces=tuple(pieces),
-                last=last,
-            )
-        problem = KeptProblem(slug=result.slug, detail=result.detail) if isinstance(result, CodexError) else _FAILED
-        status = _status_without_outcome(run, result)
-        return KeptOutcome(status=status, problem=problem, pieces=tuple(pieces), last=last)
 
-    def _new_entry(self, execution: Execution, origin: Origin) -> ExecutionEntry:
-        code = execution.code.encode()
-        return ExecutionEntry(
-            execution_id=execution.id,
-            status=QUEUED,
-            language=execution.language,
-            submitted_at=datetime.now(UTC),
-            background=False,
-            code_bytes=len(code),
-            code_sha256=hashlib.sha256(code).hexdigest(),
-            caller=origin.caller.name,
-            user_agent=origin.user_agent,
-            request_id=origin.request_id,
-            code=execution.code if self._keep_code else None,
+def _kept_outcome(run: Run, languages: Languages) -> KeptOutcome:
+    pieces, last = read_pieces(run.events())
+    result = run.result
+    if isinstance(result, Outcome):
+        reason = explain(result)
+        return KeptOutcome(
+            status=result.status.value,
+            response=build_response(result, reason),
+            reason=reason,
+            hint=hint_for(run.execution, result, languages),
+            links=links_of(result),
+            pieces=tuple(pieces),
+            last=last,
         )
+    problem = KeptProblem(slug=result.slug, detail=result.detail) if isinstance(result, CodexError) else _FAILED
+    status = _status_without_outcome(run, result)
+    return KeptOutcome(status=status, problem=problem, pieces=tuple(pieces), last=last)
+
+
+def _new_entry(execution: Execution, origin: Origin, *, keep_code: bool) -> ExecutionEntry:
+    code = execution.code.encode()
+    return ExecutionEntry(
+        execution_id=execution.id,
+        status=QUEUED,
+        language=execution.language,
+        submitted_at=datetime.now(UTC),
+        background=False,
+        code_bytes=len(code),
+        code_sha256=hashlib.sha256(code).hexdigest(),
+        caller=origin.caller.name,
+        user_agent=origin.user_agent,
+        request_id=origin.request_id,
+        code=execution.code if keep_code else None,
+    )
 
 
 def _kept_progress(execution_id: str, kept: KeptOutcome, since: int, max_chars: int) -> Progress:
