@@ -23,9 +23,10 @@ from codex_server.sandboxes.factory import open_backend
 from codex_server.service.artifacts import ArtifactBounds, Artifacts
 from codex_server.service.executions import Executions
 from codex_server.service.history import History
-from codex_server.service.kept_files import KeepingQuotas, KeptFiles
+from codex_server.service.kept_files import KeptFiles
 from codex_server.service.outcomes import Outcomes
 from codex_server.service.quota import Quota
+from codex_server.service.storage_quota import KeepingQuotas
 from codex_server.service.uploads import Uploads
 from codex_server.service.usage import Usage
 from codex_server.settings import Settings

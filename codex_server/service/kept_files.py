@@ -7,7 +7,6 @@ import asyncio
 import json
 import logging
 import os
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -16,14 +15,13 @@ from pathlib import Path
 
 from codex_server.errors import StorageFull, StoreUnusable
 from codex_server.ids import new_id
+from codex_server.service.storage_quota import KeepingQuotas, StorageQuota
 from codex_server.store.base import Record, Store, since_epoch
 from codex_server.store.folder import RIGHTS
-from codex_server.units import format_seconds, format_sizes
+from codex_server.units import format_seconds
 
 TABLES = {"art": "artifacts", "fil": "uploads"}
 """The table of the store that is the index of the files whose ids begin so."""
-_BLOCK = 4096
-"""A file counts as so many bytes at least: a disk gives no less, and so quotas bound the number of files too."""
 _PAGE = 500
 _SWEEP_SECONDS = 60.0
 _GRACE_SECONDS = 60.0
@@ -52,24 +50,6 @@ class KeptFile:
     created_at: float
     expires_at: float
     path: Path
-
-
-@dataclass(frozen=True, slots=True)
-class KeepingQuotas:
-    """Bytes that may be kept for one caller and for all of them, and for how many seconds."""
-
-    caller_bytes: int
-    total_bytes: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """What a kept file takes of the quotas."""
-
-    owner: str
-    size: int
-    expires_at: float
 
 
 class Incoming:
@@ -105,8 +85,7 @@ class KeptFiles:
     ) -> None:
         self.quotas = quotas
         self._folder, self._store, self._clock = folder, store, clock
-        self._places: dict[str, _Place] = {}
-        self._used: Counter[str] = Counter()
+        self._places = StorageQuota(quotas)
         self._hidden: set[str] = set()  # ids that may stand in the index without a whole file: not for callers
         self._discarding: set[asyncio.Task[None]] = set()
         self._opening: asyncio.Task[None] | None = None
@@ -185,17 +164,17 @@ class KeptFiles:
     async def sweep(self) -> None:
         """Remove what has expired."""
         now = self._clock()
-        await self._discard([name for name, place in self._places.items() if place.expires_at + _GRACE_SECONDS <= now])
+        await self._discard(self._places.expired(now - _GRACE_SECONDS))
 
     async def _reserve(self, prefix: str, owner: str, facts: FileFacts) -> KeptFile:
         """A place within the quotas for a file that is hidden as yet. Raises ``StorageFull``."""
-        if self._refusal(owner, facts.size):
+        if self._places.refusal(owner, facts.size):
             await self.sweep()
-        if refusal := self._refusal(owner, facts.size):
+        if refusal := self._places.refusal(owner, facts.size):
             raise StorageFull(refusal)
         now, file_id = self._clock(), new_id(prefix)
         expires_at = now + self.quotas.seconds
-        self._take(file_id, _Place(owner, _cost(facts.size), expires_at))
+        self._places.take(file_id, owner, facts.size, expires_at)
         self._hidden.add(file_id)
         return KeptFile(file_id, owner, facts, now, expires_at, self._folder / file_id)
 
@@ -206,37 +185,12 @@ class KeptFiles:
                 f"its time was over before all of it had come: each file is kept for "
                 f"{format_seconds(self.quotas.seconds)}; send it again, faster"
             )
-        self._release(kept.id)
-        self._take(kept.id, _Place(kept.owner, _cost(kept.facts.size), kept.expires_at))
+        self._places.take(kept.id, kept.owner, kept.facts.size, kept.expires_at)
         await self._put(kept)
 
     async def _put(self, kept: KeptFile) -> None:
         value = json.dumps(asdict(kept.facts)).encode()
         await self._store.put(_table(kept.id), kept.id, value, owner=kept.owner, expires_at=kept.expires_at)
-
-    def _refusal(self, owner: str, size: int) -> str | None:
-        """Why a file of that size cannot be kept for ``owner``, if it cannot."""
-        for used, quota, whose in (
-            (self._used[owner], self.quotas.caller_bytes, "your files"),
-            (self._used.total(), self.quotas.total_bytes, "all callers' files"),
-        ):
-            if used + _cost(size) > quota:
-                shown, cap = format_sizes(size, quota)
-                return (
-                    f"its {shown} do not fit into the {cap} that are kept of {whose}; "
-                    f"each is kept for {format_seconds(self.quotas.seconds)}"
-                )
-        return None
-
-    def _take(self, file_id: str, place: _Place) -> None:
-        self._places[file_id] = place
-        self._used[place.owner] += place.size
-
-    def _release(self, file_id: str) -> None:
-        if place := self._places.pop(file_id, None):
-            self._used[place.owner] -= place.size
-            if not self._used[place.owner]:
-                del self._used[place.owner]
 
     async def _open(self) -> None:
         # Before the index: whatever is in the folder now has its record there, if it has one at all.
@@ -244,7 +198,7 @@ class KeptFiles:
         for table in TABLES.values():
             await self._load(table)
         await self._discard([name for name in present if name not in self._places])
-        await self._discard(list(self._above_total()))
+        await self._discard(list(self._places.above_total()))
         self._sweeping = asyncio.get_running_loop().create_task(self._sweep_on())
 
     async def _load(self, table: str) -> None:
@@ -254,18 +208,9 @@ class KeptFiles:
             found = [self._kept(record) for record in records]
             whole = await asyncio.to_thread(_are_whole, found)
             for kept in compress(found, whole):
-                self._take(kept.id, _Place(kept.owner, _cost(kept.facts.size), kept.expires_at))
+                self._places.take(kept.id, kept.owner, kept.facts.size, kept.expires_at)
             await self._discard([kept.id for kept in found if kept.id not in self._places])
             after = records[-1].sequence
-
-    def _above_total(self) -> Iterable[str]:
-        """The oldest files, as many as are above the quota of all: an operator has lowered it."""
-        used = self._used.total()
-        for name, place in self._places.items():
-            if used <= self.quotas.total_bytes:
-                return
-            used -= place.size
-            yield name
 
     async def _sweep_on(self) -> None:
         while True:
@@ -303,7 +248,7 @@ class KeptFiles:
         except OSError as error:  # its place stays: the sweep after its time tries again
             _log.error("a kept file cannot be removed", extra={"cause": str(error)})
         else:
-            self._release(name)
+            self._places.release(name)
 
     def _kept(self, record: Record) -> KeptFile:
         expires_at = record.expires_at or 0.0
@@ -328,10 +273,6 @@ def _size(path: Path) -> int | None:
         return None
     except OSError as error:
         raise StoreUnusable(f"{path} cannot be read ({error.strerror}). {RIGHTS}") from error
-
-
-def _cost(size: int) -> int:
-    return -(-max(size, 1) // _BLOCK) * _BLOCK
 
 
 def _table(file_id: str) -> str:

@@ -8,7 +8,8 @@ import pytest
 
 from codex_server.errors import StorageFull, StoreUnusable
 from codex_server.service import kept_files
-from codex_server.service.kept_files import FileFacts, KeepingQuotas, KeptFiles
+from codex_server.service.kept_files import FileFacts, KeptFiles
+from codex_server.service.storage_quota import KeepingQuotas
 from codex_server.store.memory import MemoryStore
 
 pytestmark = pytest.mark.anyio
