@@ -227,3 +227,10 @@ async def test_cancelling_while_files_are_kept_changes_nothing(open_door, monkey
         go.set()
         ended = (await cancel).json()
         assert (ended["status"], ended["files"][0]["path"]) == ("succeeded", "data/big.csv")
+
+
+@pytest.mark.parametrize("field", ["bytes=100-50", "bytes=abc", "bytes=-", "bytes 0-1", "lines=0-1", "bytes=0-1,x"])
+async def test_a_range_that_is_none_is_ignored_and_the_whole_file_sent(open_door, field):
+    async with open_door() as door:
+        response = await fetch(door, (await linked(door))["url"], Range=field)
+        assert (response.status_code, len(response.content)) == (200, 40_000)
