@@ -35,8 +35,8 @@ def log(
 ) -> None:
     """Show who ran what and what became of it, the newest last; sizes are bytes.
 
-    An execution is listed when it has ended. One in the background is listed as queued from its start on, and with
-    --follow again at its end; if its server was killed, it stays queued.
+    An execution that has not ended is listed as unfinished, and with --follow again at its end. One whose server was
+    killed stays so.
     """
     folder = settings_from_flags(gather_flags(None, state_dir=state_dir)).state_dir
     if not _there(folder, follow=follow):
@@ -87,7 +87,7 @@ def _cells(entry: "ExecutionEntry") -> list[str]:
         f"{entry.submitted_at:%Y-%m-%d %H:%M:%S}",
         printable(entry.caller),
         entry.language,
-        entry.status,
+        entry.status if entry.ended else "unfinished",
         "-" if entry.execution_time is None else f"{entry.execution_time:.3f}",
         *("-" if number is None else str(number) for number in numbers),
         client if len(client) <= _MOST_CLIENT else f"{client[: _MOST_CLIENT - 3]}...",

@@ -131,7 +131,9 @@ class Executions:
         except BaseException:
             self._charge(day, origin.caller, None)
             raise
-        self._live[run.id] = _Followed(run, origin, _new_entry(execution, origin, keep_code=self._keep_code), day)
+        followed = _Followed(run, origin, _new_entry(execution, origin, keep_code=self._keep_code), day)
+        self._live[run.id] = followed
+        self._history.note(origin.caller.key, followed.entry)  # for a server that is killed; a short run replaces it
         run.on_end(self._end)
         return run
 

@@ -403,3 +403,17 @@ async def test_input_that_can_never_fit_says_so(door):
     refused = await feed(door, started["execution_id"], text="x" * (2**20 + 1))
     assert (refused.status_code, "at most 1048576 at once" in refused.json()["detail"]) == (409, True)
     door.backend.event("go").set()
+
+
+async def test_a_call_that_waited_when_its_server_was_killed_is_lost_too(serve, monkeypatch):
+    async with serve(drain_seconds=0) as door:
+        monkeypatch.setattr(Executions, "_end", lambda self, run: None)
+        call = asyncio.ensure_future(door.execute("wait never"))
+        while not (await door.get("/executions")).json()["executions"]:
+            await asyncio.sleep(0)  # a listing writes what waits
+    await asyncio.gather(call, return_exceptions=True)
+    monkeypatch.undo()
+    async with serve() as door:
+        [entry] = (await door.get("/executions")).json()["executions"]
+        found = (await door.get(f"/executions/{entry['execution_id']}")).json()
+    assert (entry["status"], found["status"], found["problem"]["code"]) == ("lost", "lost", "execution-lost")
