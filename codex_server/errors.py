@@ -18,6 +18,9 @@
     |- NotRun                     an item of a batch was not run: an earlier one failed
     |- UnknownExecution           the caller has no execution with that id
     |- OutcomeGone                the execution has ended, and its outcome is not kept
+    |- UnknownSession             the caller has no session with that id
+    |- SessionEnded               the session has ended: its variables and files are gone
+    |- SessionBusy                another execution runs in the session
     |- UnknownArtifact            the link is not one that this server made
     |- ArtifactGone               the file of a link is not kept any more
     |- UnknownFile                the caller has no uploaded file with that id
@@ -153,6 +156,27 @@ class OutcomeGone(CodexError):
 
     slug = "outcome-gone"
     title = "The outcome is not kept"
+
+
+class UnknownSession(CodexError):
+    """The caller has no session with this id; another caller's is unknown too."""
+
+    slug = "unknown-session"
+    title = "There is no such session"
+
+
+class SessionEnded(CodexError):
+    """The session has ended; the detail says when and why. A new one does not have its variables or files."""
+
+    slug = "session-ended"
+    title = "The session has ended"
+
+
+class SessionBusy(CodexError):
+    """Another execution runs in the session, and did not end in time."""
+
+    slug = "session-busy"
+    title = "The session is busy"
 
 
 class UnknownArtifact(CodexError):

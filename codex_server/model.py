@@ -135,8 +135,23 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
+class CellFacts:
+    """What a session adds to the ending of an execution in it.
+
+    ``result`` is by media type what the interpreter claims to be the value of the last expression, and ``claimed``
+    whether ``exit_code`` is its word too: it lives, and no kernel has counted an end. A forged claim deceives only the
+    session that made it. ``interpreter_restarted``: the interpreter ended or was killed, and its variables are gone.
+    """
+
+    execution_count: int
+    result: Mapping[str, object] | None
+    claimed: bool
+    interpreter_restarted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Ending:
-    """How a program ended, measured by supervisor and kernel; nothing in it comes from the guest.
+    """How a program ended, measured by supervisor and kernel; nothing in it comes from the guest, but for ``cell``.
 
     Exactly one of ``exit_code`` (0 to 255) and ``signal`` (1 to 64) is set. ``oom_kills`` counts processes that the
     kernel killed for memory. ``cpu_seconds`` and ``peak_memory_bytes`` are None where they could not be measured.
@@ -152,6 +167,8 @@ class Ending:
     oom_kills: int = 0
     files: tuple[OutputFile, ...] = ()
     skipped_files: tuple[SkippedFile, ...] = ()
+    cell: CellFacts | None = None
+    """Of an execution in a session."""
 
     @property
     def status(self) -> Status:

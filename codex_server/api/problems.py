@@ -35,6 +35,9 @@ STATUS_OF: Mapping[type[errors.CodexError], int] = {
     errors.NoPublicAddress: 404,
     errors.UnknownExecution: 404,
     errors.OutcomeGone: 410,
+    errors.UnknownSession: 404,
+    errors.SessionEnded: 410,
+    errors.SessionBusy: 409,
     errors.UnknownArtifact: 404,
     errors.ArtifactGone: 410,
     errors.UnknownFile: 404,
@@ -104,6 +107,19 @@ _GUIDE: Mapping[type[errors.CodexError], tuple[str, str]] = {
         "The execution has ended and its outcome is not kept: a call without `wait_seconds` gets its outcome alone, "
         "and the outcome of a background execution is kept for `CODEX_OUTCOME_SECONDS`.",
         "Send `wait_seconds` with a program whose outcome is to be fetched later, and fetch it in time.",
+    ),
+    errors.UnknownSession: (
+        "The caller has no session with this id. Another caller's is unknown too, and so is one that ended long ago.",
+        "Take the id from `GET /sessions`, or open one with `POST /sessions`.",
+    ),
+    errors.SessionEnded: (
+        "The session has ended: it was closed, was idle for too long, reached its lifetime, or was lost with its "
+        "server. Its variables are gone, and its files too, unless it had a named workspace.",
+        "Open a new one with `POST /sessions`, and send again what it needs.",
+    ),
+    errors.SessionBusy: (
+        "Another execution runs in the session: there is one at a time. Nothing was run.",
+        "Wait for the other to end, interrupt it with `POST /sessions/{id}/interrupt`, or open another session.",
     ),
     errors.UnknownArtifact: (
         "The link to a file is not one that this server made: it was cut, changed or made up.",

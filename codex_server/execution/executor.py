@@ -9,9 +9,11 @@ from codex_server.errors import InvalidRequest, SandboxUnavailable
 from codex_server.execution.admission import Admission
 from codex_server.execution.pool import Pool
 from codex_server.execution.run import Finish, Run, stopping
+from codex_server.execution.session import Session, Turn
 from codex_server.languages import Languages
 from codex_server.model import Ending, Execution, ExecutorStats, Outcome, Status
 from codex_server.sandboxes.base import Backend
+from codex_server.sandboxes.session import SessionPlan
 from codex_server.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ class Executor:
         self._admission = Admission(settings.max_concurrency, settings.queue_length, settings.queue_seconds)
         self._pools: dict[str, Pool] = {}
         self._runs: set[Run] = set()
+        self._sessions: set[Session] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         self._draining = False
@@ -56,8 +59,11 @@ class Executor:
         """Submit and wait for the outcome. Cancelling the caller's task kills the sandbox."""
         return await self.submit(execution).attended_outcome()
 
-    def submit(self, execution: Execution, finish: Finish | None = None) -> Run:
+    def submit(self, execution: Execution, finish: Finish | None = None, turn: Turn | None = None) -> Run:
         """Start ``execution``; it belongs to this executor until it has ended. ``finish``: see ``Run``.
+
+        With ``turn`` it is the next cell of a session; ``Run.admitted`` then raises ``SessionBusy`` or ``SessionEnded``
+        too, and waits for the turn as long as the execution itself may take.
 
         Raises ``UnknownLanguage``, ``LanguageUnavailable``, ``InvalidRequest`` (no sandbox here can have its streams)
         or ``Draining``. ``Run.admitted`` and ``Run.outcome`` raise ``Busy``, ``Draining`` or ``SandboxUnavailable``
@@ -71,12 +77,22 @@ class Executor:
         run = Run(execution, self._languages.find(execution.language), self._settings.max_flood, finish)
         self._runs.add(run)
         self._idle.clear()
-        run.start(self._perform(run))
+        run.start(self._perform(run, turn))
         return run
 
-    async def _perform(self, run: Run) -> Outcome:
+    async def open_session(self, plan: SessionPlan) -> Session:
+        """Open a session; it ends with this executor at the latest. Raises ``Draining`` or ``SandboxUnavailable``."""
+        if self._draining:
+            raise stopping()
+        session = Session(plan, await self._backend.open_session(plan))
+        self._sessions.add(session)
+        session.on_end(self._sessions.discard)
+        return session
+
+    async def _perform(self, run: Run, turn: Turn | None) -> Outcome:
         try:
-            return await run.finished(self._counted(run, await self._ending(run)))
+            ending = await (self._ending_in_session(run, turn) if turn else self._ending(run))
+            return await run.finished(self._counted(run, ending))
         finally:
             self._runs.remove(run)
             if not self._runs:
@@ -97,6 +113,23 @@ class Executor:
                         run.take_back()
                         _log.warning("another sandbox for %s: %s", run.id, error)
                 return await self._try(run)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            return run.ending_of_the_cancelled()
+        except asyncio.CancelledError:
+            if run.began is not None:
+                self._counted(run, run.ending_of_the_cancelled())
+            raise
+
+    async def _ending_in_session(self, run: Run, turn: Turn) -> Ending:
+        """Return the ending of ``run`` as a cell: its turn first, so that whoever waits for it holds no place."""
+        deadline = run.deadline()
+        seconds = run.execution.limits.wall_seconds if turn.wait else 0
+        try:
+            async with deadline, turn.session.turn(seconds=seconds) as sandbox, self._admission.place():
+                run.begin()
+                return await sandbox.run(run.execution, run.language, run.write_output, run.stdin)
         except TimeoutError:
             if not deadline.expired():
                 raise
@@ -143,6 +176,7 @@ class Executor:
         """Cancel every execution and destroy every sandbox."""
         self._draining = True
         await self._cancel_all()
+        await asyncio.gather(*(session.close("the server was stopped") for session in tuple(self._sessions)))
         pools, self._pools = list(self._pools.values()), {}
         await asyncio.gather(*(pool.close() for pool in pools))
 

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 
 from codex_server.execution.executor import Executor
 from codex_server.execution.run import Finish, Run
+from codex_server.execution.session import Session, Turn
 from codex_server.languages import Language, Languages
 from codex_server.model import Caller, Execution
 from codex_server.nodes.node import Capacity, LanguageInfo
 from codex_server.sandboxes.base import Backend
+from codex_server.sandboxes.session import SessionPlan
 
 
 class LocalNode:
@@ -28,9 +30,15 @@ class LocalNode:
         level = self._backend.isolation.level
         return Capacity(stats.running, stats.queued, stats.armed, level, self._executor.draining)
 
-    def submit(self, execution: Execution, caller: Caller, finish: Finish | None = None) -> Run:
+    def submit(
+        self, execution: Execution, caller: Caller, finish: Finish | None = None, turn: Turn | None = None
+    ) -> Run:
         """Have the executor take it on; whoever may call may run here, so the caller is not looked at."""
-        return self._executor.submit(execution, finish)
+        return self._executor.submit(execution, finish, turn)
+
+    async def open_session(self, plan: SessionPlan) -> Session:
+        """Have the executor open one."""
+        return await self._executor.open_session(plan)
 
     def problems(self) -> Sequence[str]:
         """What keeps the executor from serving."""

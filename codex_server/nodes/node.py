@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from codex_server.execution.run import Finish, Run
+from codex_server.execution.session import Session, Turn
 from codex_server.model import Caller, Execution
 from codex_server.packages.package_set import Package
 from codex_server.sandboxes.base import IsolationLevel
+from codex_server.sandboxes.session import SessionPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,16 @@ class ExecutionNode(Protocol):
     def capacity(self) -> Capacity:
         """What it does now."""
 
-    def submit(self, execution: Execution, caller: Caller, finish: Finish | None = None) -> Run:
-        """Take ``execution`` on. Raises what ``Executor.submit`` raises. ``finish``: see ``Run``."""
+    def submit(
+        self, execution: Execution, caller: Caller, finish: Finish | None = None, turn: Turn | None = None
+    ) -> Run:
+        """Take ``execution`` on. Raises what ``Executor.submit`` raises. ``finish``: see ``Run``.
+
+        ``turn``: run it as the next cell of a session of this node.
+        """
+
+    async def open_session(self, plan: SessionPlan) -> Session:
+        """Open a session. Raises ``Draining`` or ``SandboxUnavailable``."""
 
     def problems(self) -> Sequence[str]:
         """What keeps it from serving, a sentence each; empty when it is ready."""

@@ -4,7 +4,7 @@ A backend *arms* a sandbox: everything is made and confined, and it waits. It se
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from types import TracebackType
@@ -12,11 +12,9 @@ from typing import Self
 
 from codex_server.imports import needs, speaks_of
 from codex_server.languages import Language, Languages
-from codex_server.model import PIPES, Ending, Execution, Stdio, Stream
+from codex_server.model import PIPES, Ending, Execution, Stdio
+from codex_server.sandboxes.session import OutputSink, SessionPlan, SessionSandbox
 from codex_server.sandboxes.stdin import StandardInput
-
-OutputSink = Callable[[Stream, bytes], bool]
-"""Takes a chunk of output as it arrives, without blocking. False requests the stop of the program: it floods."""
 
 
 class IsolationLevel(IntEnum):
@@ -123,6 +121,13 @@ class Backend(ABC):
         """An armed sandbox for ``pool`` (by default the language's first); what was in it before leaves no trace.
 
         It serves executions with the same ``stdio`` alone: a program has its streams before it has its code.
+
+        Raises ``SandboxUnavailable``; leaves nothing behind when it fails or is cancelled.
+        """
+
+    @abstractmethod
+    async def open_session(self, plan: SessionPlan) -> SessionSandbox:
+        """A sandbox for the session ``plan``, with its files in place and no interpreter yet.
 
         Raises ``SandboxUnavailable``; leaves nothing behind when it fails or is cancelled.
         """

@@ -38,6 +38,7 @@ from codex_server.sandboxes.protocol.report import failure_in
 from codex_server.sandboxes.protocol.slot import SlotReady
 from codex_server.sandboxes.seccomp.compiler import compile_filter
 from codex_server.sandboxes.seccomp.policy import NAMESPACES_SHARED_UID
+from codex_server.sandboxes.session import SessionPlan, SessionSandbox
 from codex_server.settings import Settings
 
 M = TypeVar("M")
@@ -206,6 +207,10 @@ class DockerBackend(Backend):
         if language.start is Start.FORK and language.preload and self._has_data_packages(language.image):
             return pool, pool + PRELOADED
         return (pool,)
+
+    async def open_session(self, plan: SessionPlan) -> SessionSandbox:
+        """See ``Backend.open_session``."""
+        raise SandboxUnavailable("sessions are not there yet")
 
     async def arm(self, language: Language, pool: str = "", stdio: Stdio = PIPES) -> Sandbox:
         """See ``Backend.arm``."""

@@ -10,7 +10,7 @@ from codex_server.errors import ProtocolViolation, SandboxFault, SandboxUnavaila
 from codex_server.languages import Language, Start
 from codex_server.limits import Limits
 from codex_server.model import Ending, Execution, Stop, Stream
-from codex_server.sandboxes.base import OutputSink, Sandbox
+from codex_server.sandboxes.base import Sandbox
 from codex_server.sandboxes.docker.attachment import Attachment
 from codex_server.sandboxes.docker.engine import Engine, EngineError
 from codex_server.sandboxes.docker.images import command_in_image
@@ -19,6 +19,7 @@ from codex_server.sandboxes.protocol.codec import BadMessage, decode, encode
 from codex_server.sandboxes.protocol.payload import FILE_MARK, BackendDefaults, payload, run_order
 from codex_server.sandboxes.protocol.report import ending_without_report, failure_in, read_ending
 from codex_server.sandboxes.protocol.run import InputPiece, InputTaken
+from codex_server.sandboxes.session import OutputSink
 from codex_server.sandboxes.stdin import StandardInput
 
 _SOFT_STOP_SECONDS = 1.0

@@ -25,6 +25,7 @@ from codex_server.sandboxes.embedded.zygote_supervisor import ZygoteSupervisor
 from codex_server.sandboxes.guest import kernel
 from codex_server.sandboxes.guest.removal import remove_tree
 from codex_server.sandboxes.protocol.payload import BackendDefaults
+from codex_server.sandboxes.session import SessionPlan, SessionSandbox
 from codex_server.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -158,6 +159,10 @@ class EmbeddedBackend(Backend):
         if self._closed or supervisor is None:
             raise SandboxUnavailable("the backend is closed")
         return await self._arm(supervisor, Kind(language if language.start is Start.AGENT else None, stdio))
+
+    async def open_session(self, plan: SessionPlan) -> SessionSandbox:
+        """See ``Backend.open_session``."""
+        raise SandboxUnavailable("sessions are not there yet")
 
     async def _arm(self, supervisor: ZygoteSupervisor, kind: Kind) -> EmbeddedSandbox:
         return await self._arming.finish(self._arm_some_slot(supervisor, kind))

@@ -11,7 +11,7 @@ from functools import partial
 from codex_server.errors import ProtocolViolation, SandboxFault, SandboxUnavailable
 from codex_server.languages import Language, Start
 from codex_server.model import Ending, Execution, Stop, Stream
-from codex_server.sandboxes.base import OutputSink, Sandbox
+from codex_server.sandboxes.base import Sandbox
 from codex_server.sandboxes.embedded.cgroup import CgroupUsage
 from codex_server.sandboxes.embedded.channel import close_all
 from codex_server.sandboxes.embedded.commands import command_of
@@ -21,6 +21,7 @@ from codex_server.sandboxes.protocol import frames
 from codex_server.sandboxes.protocol.codec import encode
 from codex_server.sandboxes.protocol.payload import FILE_MARK, BackendDefaults, payload, run_order
 from codex_server.sandboxes.protocol.report import ending_without_report, failure_in, read_ending
+from codex_server.sandboxes.session import OutputSink
 from codex_server.sandboxes.stdin import StandardInput
 
 _HARD_KILL_SECONDS = 0.25

@@ -1,43 +1,22 @@
 """A backend in memory, for the tests of everything above it; it passes the same contract as the real ones.
 
-The code of an execution is a script, one word and its argument a line; an empty line or one with # is skipped:
-
-    print TEXT / error TEXT     a line on stdout / stderr
-    bytes HEX / error-bytes HEX bytes on stdout / stderr
-    flood COUNT                 that many bytes on stdout, in chunks of 64 KiB
-    stdin                       standard input to its end, on stdout
-    read                        the next line of standard input, on stdout; nothing at its end
-    args / env                  the arguments / the environment as JSON, on stdout
-    cat PATH                    a file of the workspace, on stdout
-    write PATH TEXT             a file in the workspace
-    skip PATH REASON            something in the workspace that is not handed back
-    cpu SECONDS                 use CPU time (none is used: the clock is set so)
-    oom                         be killed for memory
-    exit CODE / signal NUMBER   end
-    hang                        reach the wall time, at once
-    wait NAME                   until the test sets ``backend.event(NAME)``, at most the wall time
-    die                         lose the sandbox: ``SandboxFault``
-
-Another word ends the script with exit code 2 and a line on stderr. A script that comes to its end exits with 0.
+The code of an execution is a script (``script.py``).
 """
 
 import asyncio
-import json
-import time
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from signal import SIGKILL
 
-from codex_server.errors import SandboxFault, SandboxUnavailable
+from codex_server.errors import SandboxUnavailable
 from codex_server.interpreters import Interpreter
 from codex_server.languages import Language, Languages, Start
-from codex_server.model import PIPES, Ending, Execution, OutputFile, SkippedFile, Stdio, Stop, Stream
-from codex_server.sandboxes.base import Backend, Isolation, IsolationLevel, OutputSink, Sandbox
+from codex_server.model import PIPES, Ending, Execution, Stdio, Stream
+from codex_server.sandboxes.base import Backend, Isolation, IsolationLevel, Sandbox
+from codex_server.sandboxes.session import OutputSink, SessionPlan, SessionSandbox
 from codex_server.sandboxes.stdin import StandardInput
-
-_CHUNK = 64 * 2**10
+from codex_server.sandboxes.testing.fake_session import FakeSession
+from codex_server.sandboxes.testing.script import Script
 
 
 class FakeBackend(Backend):
@@ -59,6 +38,8 @@ class FakeBackend(Backend):
         """Awaited by ``arm`` when set: lets a test hold arming up."""
         self.armed: list[FakeSandbox] = []
         """Every sandbox ever armed, oldest first."""
+        self.sessions: list[FakeSession] = []
+        """Every session ever opened, oldest first."""
         self.executions: list[Execution] = []
         """Every execution whose code began."""
         self.started = False
@@ -104,6 +85,16 @@ class FakeBackend(Backend):
         """``no_terminal``, as the test set it, for a terminal."""
         return self.no_terminal if stdio.terminal else None
 
+    async def open_session(self, plan: SessionPlan) -> SessionSandbox:
+        """A session of scripts."""
+        await (self.arming() if self.arming else asyncio.sleep(0))
+        if self.arms_that_fail:
+            self.arms_that_fail -= 1
+            raise SandboxUnavailable("the fake was told not to open a session")
+        session = FakeSession(plan, self.event, self.executions)
+        self.sessions.append(session)
+        return session
+
     async def arm(self, language: Language, pool: str = "", stdio: Stdio = PIPES) -> Sandbox:
         """A sandbox that serves one script."""
         await (self.arming() if self.arming else asyncio.sleep(0))
@@ -142,7 +133,7 @@ class FakeSandbox(Sandbox):
             raise SandboxUnavailable("the fake sandbox was told to be dead")
         self._backend.executions.append(execution)
         into = partial(_into_one, output) if self._stdio != PIPES else output
-        return await _Script(execution, into, stdin or StandardInput.of(execution), self._backend.event).run()
+        return await Script(execution, into, stdin or StandardInput.of(execution), self._backend.event).run()
 
     async def destroy(self) -> None:
         """Take it off the account."""
@@ -153,161 +144,6 @@ class FakeSandbox(Sandbox):
 def _into_one(output: OutputSink, _: Stream, chunk: bytes) -> bool:
     """What a sandbox with one stream for both passes on."""
     return output(Stream.STDOUT, chunk)
-
-
-class _End(Exception):
-    """The script ends here, so."""
-
-    def __init__(self, exit_code: int | None = None, signal: int | None = None, stop: Stop | None = None) -> None:
-        super().__init__()
-        self.exit_code = exit_code
-        self.signal = signal
-        self.stop = stop
-
-
-class _Script:
-    def __init__(
-        self, execution: Execution, output: OutputSink, stdin: StandardInput, event: Callable[[str], asyncio.Event]
-    ) -> None:
-        self._execution = execution
-        self._output = output
-        self._stdin = stdin
-        self._more = asyncio.Event()
-        stdin.read_by(self._more.set)
-        self._event = event
-        self._inputs = {file.path: file.content for file in execution.files}
-        self._files: dict[str, bytes] = {}
-        self._skipped: list[SkippedFile] = []
-        self._cpu_seconds = 0.0
-        self._oom_kills = 0
-
-    async def run(self) -> Ending:
-        started_at, began = datetime.now(UTC), time.monotonic()
-        try:
-            end = await self._end()
-        finally:
-            self._stdin.abandon()
-        hung = end.stop is Stop.WALL_TIME
-        return Ending(
-            exit_code=end.exit_code,
-            signal=end.signal,
-            started_at=started_at,
-            wall_seconds=self._execution.limits.wall_seconds if hung else time.monotonic() - began,
-            cpu_seconds=self._cpu_seconds,
-            peak_memory_bytes=2**20,
-            stop=end.stop,
-            oom_kills=self._oom_kills,
-            files=tuple(OutputFile(path, content) for path, content in sorted(self._files.items())),
-            skipped_files=tuple(sorted(self._skipped, key=lambda file: file.path)),
-        )
-
-    async def _end(self) -> _End:
-        try:
-            for line in self._execution.code.splitlines():
-                word, _, rest = line.strip().partition(" ")
-                if word and not word.startswith("#"):
-                    await self._do(word, rest)
-        except _End as end:
-            return end
-        return _End(exit_code=0)
-
-    async def _do(self, word: str, rest: str) -> None:
-        if word == "wait":
-            await self._wait(self._event(rest))
-        elif word in ("stdin", "read"):
-            self._write(await self._read(line=word == "read"))
-        elif word in _WORDS:
-            _WORDS[word](self, rest)
-        else:
-            self._write(f"the fake does not know the word {word!r}\n".encode(), Stream.STDERR)
-            raise _End(exit_code=2)
-
-    async def _read(self, *, line: bool) -> bytes:
-        """The next line, or all up to the end."""
-        found = bytearray()
-        while not (line and found.endswith(b"\n")):
-            waiting = bytes(self._stdin.peek(_CHUNK))
-            if not waiting and self._stdin.ended:
-                break
-            if not waiting:
-                self._more.clear()
-                await self._wait(self._more)
-                continue
-            part = waiting[: waiting.find(b"\n") + 1 or len(waiting)] if line else waiting
-            self._stdin.take(len(part))
-            found += part
-        return bytes(found)
-
-    async def _wait(self, event: asyncio.Event) -> None:
-        try:
-            async with asyncio.timeout(self._execution.limits.wall_seconds):
-                await event.wait()
-        except TimeoutError:
-            raise _End(signal=SIGKILL, stop=Stop.WALL_TIME) from None
-
-    def _write(self, data: bytes, stream: Stream = Stream.STDOUT) -> None:
-        for start in range(0, len(data), _CHUNK):
-            if not self._output(stream, data[start : start + _CHUNK]):
-                raise _End(signal=SIGKILL, stop=Stop.OUTPUT)
-
-    def _json(self, value: object) -> None:
-        self._write(json.dumps(value, sort_keys=True).encode() + b"\n")
-
-    def _cat(self, path: str) -> None:
-        content = {**self._inputs, **self._files}.get(path)
-        if content is None:
-            self._write(f"there is no file {path}\n".encode(), Stream.STDERR)
-            raise _End(exit_code=1)
-        self._write(content)
-
-    def _save(self, rest: str) -> None:
-        path, _, text = rest.partition(" ")
-        self._files[path] = text.encode()
-
-    def _skip(self, rest: str) -> None:
-        path, _, reason = rest.partition(" ")
-        self._skipped.append(SkippedFile(path, None, reason))
-
-    def _spend(self, rest: str) -> None:
-        self._cpu_seconds += float(rest)
-        if self._cpu_seconds > self._execution.limits.cpu_seconds:
-            raise _End(signal=SIGKILL, stop=Stop.CPU_TIME)
-
-    def _oom(self, _: str) -> None:
-        self._oom_kills += 1
-        raise _End(signal=SIGKILL)
-
-    def _exit(self, rest: str) -> None:
-        raise _End(exit_code=int(rest) & 0xFF)
-
-    def _signal(self, rest: str) -> None:
-        raise _End(signal=int(rest))
-
-    def _hang(self, _: str) -> None:
-        raise _End(signal=SIGKILL, stop=Stop.WALL_TIME)
-
-    def _die(self, _: str) -> None:
-        raise SandboxFault("the fake sandbox was lost")
-
-
-_WORDS: dict[str, Callable[[_Script, str], None]] = {
-    "print": lambda script, rest: script._write(f"{rest}\n".encode()),
-    "error": lambda script, rest: script._write(f"{rest}\n".encode(), Stream.STDERR),
-    "bytes": lambda script, rest: script._write(bytes.fromhex(rest)),
-    "error-bytes": lambda script, rest: script._write(bytes.fromhex(rest), Stream.STDERR),
-    "flood": lambda script, rest: script._write(b"x" * int(rest)),
-    "args": lambda script, _: script._json(list(script._execution.args)),
-    "env": lambda script, _: script._json(dict(script._execution.env)),
-    "cat": _Script._cat,
-    "write": _Script._save,
-    "skip": _Script._skip,
-    "cpu": _Script._spend,
-    "oom": _Script._oom,
-    "exit": _Script._exit,
-    "signal": _Script._signal,
-    "hang": _Script._hang,
-    "die": _Script._die,
-}
 
 
 def fake_languages() -> Languages:

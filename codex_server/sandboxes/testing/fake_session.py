@@ -1,0 +1,103 @@
+"""A session in memory: a workspace of files, and for each language the variables that scripts set."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from codex_server.errors import SandboxFault
+from codex_server.languages import Language
+from codex_server.model import Ending, Execution
+from codex_server.sandboxes.session import Content, OutputSink, SessionPlan, SessionSandbox
+from codex_server.sandboxes.stdin import StandardInput
+from codex_server.sandboxes.testing.script import CHUNK, Kept, Script
+
+
+class FakeSession(SessionSandbox):
+    """Interprets one script after another. A test calls ``die`` to have it lost."""
+
+    def __init__(self, plan: SessionPlan, event: Callable[[str], asyncio.Event], executions: list[Execution]) -> None:
+        self.plan = plan
+        self.destroyed = False
+        self.files = {file.path: file.content for file in plan.files}
+        self._event = event
+        self._executions = executions
+        self._interpreters: dict[str, Kept] = {}
+        self._running: Kept | None = None
+        self._count = 0
+        self._death: str | None = None
+        self._on_death: Callable[[str], None] = lambda reason: None
+
+    @property
+    def alive(self) -> bool:
+        """Whether it was neither lost nor destroyed."""
+        return self._death is None and not self.destroyed
+
+    def on_death(self, callback: Callable[[str], None]) -> None:
+        """See ``SessionSandbox.on_death``."""
+        self._on_death = callback
+
+    def die(self, reason: str) -> None:
+        """Be lost."""
+        self._death = reason
+        self._on_death(reason)
+
+    async def run(
+        self, execution: Execution, language: Language, output: OutputSink, stdin: StandardInput | None = None
+    ) -> Ending:
+        """Interpret the script as the next cell."""
+        if not self.alive:
+            raise SandboxFault("the fake session was lost")
+        kept = self._interpreters.setdefault(language.name, Kept())
+        kept.files, kept.count = self.files, self._count
+        kept.interrupted.clear()
+        self._executions.append(execution)
+        self._running = kept
+        try:
+            script = Script(execution, output, stdin or StandardInput.of(execution), self._event, kept)
+            return await script.run()
+        finally:
+            self._running = None
+            self.files, self._count = kept.files, kept.count
+
+    def interrupt(self) -> bool:
+        """See ``SessionSandbox.interrupt``."""
+        if self._running:
+            self._running.interrupted.set()
+        return self._running is not None
+
+    async def operate(
+        self, request: Mapping[str, object], content: StandardInput, output: Content
+    ) -> Mapping[str, object]:
+        """``read``, ``write`` and ``delete`` of a whole file; anything else is refused as unknown."""
+        await asyncio.sleep(0)
+        operation, path = request.get("operation"), str(request.get("path"))
+        if operation == "write":
+            self.files[path] = await _read(content)
+            return {"ok": {"path": path, "size": len(self.files[path])}}
+        if path not in self.files:
+            return {"error": {"code": "not-found", "detail": f"there is no file {path}"}}
+        if operation == "read":
+            output(self.files[path])
+            return {"ok": {"path": path, "size": len(self.files[path])}}
+        if operation == "delete":
+            del self.files[path]
+            return {"ok": {"path": path}}
+        return {"error": {"code": "unknown-operation", "detail": f"the fake does not know {operation!r}"}}
+
+    async def destroy(self) -> None:
+        """Take it off the account."""
+        self.destroyed = True
+        await asyncio.sleep(0)
+
+
+async def _read(content: StandardInput) -> bytes:
+    """All of it."""
+    found, more = bytearray(), asyncio.Event()
+    content.read_by(more.set)
+    while not content.ended:
+        if waiting := bytes(content.peek(CHUNK)):
+            content.take(len(waiting))
+            found += waiting
+        else:
+            more.clear()
+            await more.wait()
+    return bytes(found)
