@@ -91,6 +91,14 @@ class _RunnerFile(BaseModel):
     packages: _PackagesSpec | None = None
 
     @model_validator(mode="after")
+    def _fork_is_of_the_warm_python(self) -> Self:
+        if self.start is Start.FORK and self.program != "python":
+            raise ValueError(
+                "start: fork runs the program in the warm Python; write program: python, or start: command"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _pip_serves_the_warm_python(self) -> Self:
         if self.packages and self.packages.installer == "pip" and self.start is not Start.FORK:
             raise ValueError("packages: the installer pip needs a runner with start: fork, the warm Python")
@@ -132,6 +140,7 @@ class Language:
     preload_for: frozenset[str] = frozenset()
     preload_not_for: frozenset[str] = frozenset()
     stock: Stock | None = None
+    session: tuple[str, ...] = ()
 
     @property
     def available(self) -> bool:

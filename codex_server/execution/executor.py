@@ -91,28 +91,17 @@ class Executor:
 
     async def _perform(self, run: Run, turn: Turn | None) -> Outcome:
         try:
-            ending = await (self._ending_in_session(run, turn) if turn else self._ending(run))
-            return await run.finished(self._counted(run, ending))
+            return await run.finished(self._counted(run, await self._ending(run, turn)))
         finally:
             self._runs.remove(run)
             if not self._runs:
                 self._idle.set()
 
-    async def _ending(self, run: Run) -> Ending:
-        """Return the ending of ``run``. A sandbox that is lost before the code begins is replaced without notice."""
+    async def _ending(self, run: Run, turn: Turn | None) -> Ending:
         deadline = run.deadline()
         try:
-            async with deadline, self._admission.place():
-                retry_until = asyncio.get_running_loop().time() + _RETRY_SECONDS
-                for _ in range(_TRIES - 1):
-                    try:
-                        return await self._try(run)
-                    except SandboxUnavailable as error:
-                        if asyncio.get_running_loop().time() > retry_until:
-                            raise
-                        run.take_back()
-                        _log.warning("another sandbox for %s: %s", run.id, error)
-                return await self._try(run)
+            async with deadline:
+                return await (self._run_in_session(run, turn) if turn else self._run_alone(run))
         except TimeoutError:
             if not deadline.expired():
                 raise
@@ -122,22 +111,26 @@ class Executor:
                 self._counted(run, run.ending_of_the_cancelled())
             raise
 
-    async def _ending_in_session(self, run: Run, turn: Turn) -> Ending:
-        """Return the ending of ``run`` as a cell: its turn first, so that whoever waits for it holds no place."""
-        deadline = run.deadline()
+    async def _run_in_session(self, run: Run, turn: Turn) -> Ending:
+        """Run a cell: its turn comes first, so that whoever waits for it holds no place."""
         seconds = run.execution.limits.wall_seconds if turn.wait else 0
-        try:
-            async with deadline, turn.session.turn(seconds=seconds) as sandbox, self._admission.place():
-                run.begin()
-                return await sandbox.run(run.execution, run.language, run.write_output, run.stdin)
-        except TimeoutError:
-            if not deadline.expired():
-                raise
-            return run.ending_of_the_cancelled()
-        except asyncio.CancelledError:
-            if run.began is not None:
-                self._counted(run, run.ending_of_the_cancelled())
-            raise
+        async with turn.session.turn(seconds=seconds) as sandbox, self._admission.place():
+            run.begin()
+            return await sandbox.run(run.execution, run.language, run.write_output, run.stdin)
+
+    async def _run_alone(self, run: Run) -> Ending:
+        """Run in a sandbox of its own. One that is lost before the code begins is replaced without notice."""
+        async with self._admission.place():
+            retry_until = asyncio.get_running_loop().time() + _RETRY_SECONDS
+            for _ in range(_TRIES - 1):
+                try:
+                    return await self._try(run)
+                except SandboxUnavailable as error:
+                    if asyncio.get_running_loop().time() > retry_until:
+                        raise
+                    run.take_back()
+                    _log.warning("another sandbox for %s: %s", run.id, error)
+            return await self._try(run)
 
     async def _try(self, run: Run) -> Ending:
         pool = self._pools[self._backend.pool_key(run.language, run.execution.code, _texts(run.execution))]

@@ -4,14 +4,21 @@ import asyncio
 import logging
 import socket
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from codex_server.errors import SandboxUnavailable
-from codex_server.sandboxes.base import Sandbox
 
 _log = logging.getLogger(__name__)
 
-S = TypeVar("S", bound=Sandbox)
+
+class Destroyable(Protocol):
+    """What was made."""
+
+    async def destroy(self) -> None:
+        """Free it."""
+
+
+S = TypeVar("S", bound=Destroyable)
 
 
 class Arming:

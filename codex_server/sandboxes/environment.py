@@ -11,7 +11,7 @@ from codex_server.settings import Settings
 ABSENT = "guest/absent"
 """The folder of the guest side's code with programs that say why nothing can be installed: first in PATH, for a host
 may have the real ones, which try for minutes to reach a registry."""
-GUEST_PACKAGES = ("guest", "protocol")
+GUEST_PACKAGES = ("files", "guest", "protocol")
 """The packages of ``sandboxes`` that run on the guest's side; they import nothing else of ``codex_server``."""
 _MOST_THREADS = 8
 """numpy starts a thread for each processor, and processes are limited."""

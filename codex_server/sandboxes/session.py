@@ -18,8 +18,6 @@ OutputSink = Callable[[Stream, bytes], bool]
 """Takes a chunk of output as it arrives, without blocking. False requests the stop of the program: it floods."""
 Content = Callable[[bytes], bool]
 """Takes a chunk of a file's content, without blocking. False: no more is wanted."""
-MOST_IN_REPLY = 8 * 2**20
-"""The longest reply of an interpreter to a cell, its result included, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)

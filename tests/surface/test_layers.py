@@ -18,10 +18,13 @@ def test_every_module_imports_only_from_layers_below_its_own():
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_the_server_loads_no_program_of_the_far_side() -> None:
+def test_the_server_loads_no_program_of_the_guest_side() -> None:
     program = "import sys, codex_server.sandboxes.embedded.backend; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60)
-    programs = {f"codex_server.sandboxes.guest.{name}" for name in ("launcher", "building", "zygote", "init", "worker")}
+    programs = {
+        f"codex_server.sandboxes.guest.{name}"
+        for name in ("launcher", "mount_setup", "zygote", "init", "session_init", "worker")
+    }
     assert not programs & set(done.stdout.split())
 
 

@@ -19,6 +19,7 @@ from codex_server.sandboxes.embedded.diagnose import explain, read_host_facts
 from codex_server.sandboxes.embedded.host_resources import HostResources
 from codex_server.sandboxes.embedded.plans import Kind, Plans, SlotPlan
 from codex_server.sandboxes.embedded.sandbox import EmbeddedSandbox
+from codex_server.sandboxes.embedded.session import EmbeddedSession
 from codex_server.sandboxes.embedded.slot import Slot, SlotParts
 from codex_server.sandboxes.embedded.zygote_process import LaunchFailed, Zygote
 from codex_server.sandboxes.embedded.zygote_supervisor import ZygoteSupervisor
@@ -161,8 +162,26 @@ class EmbeddedBackend(Backend):
         return await self._arm(supervisor, Kind(language if language.start is Start.AGENT else None, stdio))
 
     async def open_session(self, plan: SessionPlan) -> SessionSandbox:
-        """See ``Backend.open_session``."""
-        raise SandboxUnavailable("sessions are not there yet")
+        """See ``Backend.open_session``; its Python has the packages preloaded, where they are there."""
+        supervisor = self._preloaded or self._plain
+        if self._closed or supervisor is None:
+            raise SandboxUnavailable("the backend is closed")
+        return await self._arming.finish(self._open_session(supervisor, plan))
+
+    async def _open_session(self, supervisor: ZygoteSupervisor, plan: SessionPlan) -> SessionSandbox:
+        if self._plans is None:
+            raise SandboxUnavailable("the backend is closed")
+        plans, zygote = self._plans, await supervisor.zygote()
+        slot, _ = await self._arm_number(zygote, plans, Kind(role="session"))
+        session = EmbeddedSession(slot, plan, self._defaults, partial(plans.session_interpreter, slot, plan.limits))
+        try:
+            if slot.cgroup:
+                slot.cgroup.limit(plan.limits)
+            await session.fill()
+        except BaseException:
+            await session.destroy()
+            raise
+        return session
 
     async def _arm(self, supervisor: ZygoteSupervisor, kind: Kind) -> EmbeddedSandbox:
         return await self._arming.finish(self._arm_some_slot(supervisor, kind))

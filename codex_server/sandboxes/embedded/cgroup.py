@@ -70,6 +70,7 @@ class SlotCgroup:
         self._folders = tuple(map(str, folders))
         self._layout = layout
         self._cpu_before = 0.0
+        self._kills_before = 0
         self._limits: Limits | None = None
         self._peak_file = -1  # version 2 sets the peak back for one open file alone
         for folder in self._folders:
@@ -102,9 +103,16 @@ class SlotCgroup:
         """Count CPU time from here: what arming took is not the program's."""
         self._cpu_before = self._cpu_seconds()
 
+    def begin_cell(self) -> None:
+        """Count CPU time, kills and, where the kernel can set it back, the peak of memory from here."""
+        self.begin()
+        self._kills_before = self._oom_kills()
+        if self._peak_file >= 0:
+            os.write(self._peak_file, b"0")
+
     def usage(self) -> CgroupUsage:
         """What was used since ``begin``; the peak of memory includes the armed sandbox itself."""
-        return CgroupUsage(self._cpu_seconds() - self._cpu_before, self._peak(), self._oom_kills())
+        return CgroupUsage(self._cpu_seconds() - self._cpu_before, self._peak(), self._oom_kills() - self._kills_before)
 
     @property
     def resettable(self) -> bool:

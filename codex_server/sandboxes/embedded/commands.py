@@ -1,7 +1,9 @@
 """A language's command with paths as its guest sees them."""
 
+from dataclasses import replace
+
 from codex_server.errors import SandboxUnavailable
-from codex_server.languages import Language
+from codex_server.languages import Language, Start
 from codex_server.sandboxes.embedded.rootfs import guest_path, runner_folder
 
 
@@ -12,3 +14,15 @@ def command_of(language: Language, *, confined: bool, file: str = "") -> tuple[s
     program = str(language.interpreter.path) if confined else guest_path(language.interpreter)
     runner = str(language.folder) if confined else runner_folder(language)
     return language.render_command(program=program, runner=runner, file=file)
+
+
+def session_command_of(language: Language, *, confined: bool) -> tuple[str, ...] | None:
+    """The command of its interpreter in a session; None where that is the zygote's own warm Python.
+
+    Raises ``SandboxUnavailable`` for a language that has none.
+    """
+    if language.start is Start.FORK:
+        return None
+    if not language.session:
+        raise SandboxUnavailable(f"{language.title} has no interpreter for sessions; run it with POST /execute")
+    return command_of(replace(language, command=language.session), confined=confined)

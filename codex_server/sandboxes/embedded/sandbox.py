@@ -100,7 +100,7 @@ class EmbeddedSandbox(Sandbox):
         argv = _argv(language, confined=self.slot.folder is not None)
         packed = payload(execution, language, self.slot.environment, argv)
         order = run_order(execution, language, packed, self._defaults)
-        content = _in_memory(packed.parts)
+        content = in_memory(packed.parts)
         try:
             self.slot.channel.send(frames.Kind.RUN, encode(order), (content,))
         except (frames.Closed, OSError) as error:
@@ -222,8 +222,8 @@ class EmbeddedSandbox(Sandbox):
             await self.slot.end()
 
 
-def _in_memory(parts: list[bytes]) -> int:
-    """A memfd with all of ``parts``."""
+def in_memory(parts: list[bytes]) -> int:
+    """A memfd with all of ``parts``; the caller closes it. Raises ``OSError``."""
     payload = os.memfd_create("execution", os.MFD_CLOEXEC)
     try:
         with open(payload, "wb", closefd=False) as file:

@@ -95,7 +95,7 @@ class Zygote:
         return self._channel.is_silent() and self._launcher.poll() is None
 
     async def arm(self, order: SlotOrder, cgroups: list[int]) -> tuple[Channel, list[int]]:
-        """Make a slot: its channel, and the descriptors of its init, its input and its outputs.
+        """Make a slot: its channel, and the descriptors of its init, its input and its outputs; a session has none yet.
 
         Raises ``SandboxUnavailable``.
         """
@@ -108,7 +108,7 @@ class Zygote:
                     channel.send(frames.Kind.ARM, encode(order))
                 message = ZygoteOrder(order.uid, None if past else order)
                 self._channel.send(frames.Kind.ARM, encode(message), (theirs.fileno(), *cgroups))
-            return channel, await receive_ready(channel, 1 + order.stdio.ends)
+            return channel, await receive_ready(channel, 1 + (0 if order.role == "session" else order.stdio.ends))
         except (frames.Closed, OSError) as error:
             channel.close()
             raise SandboxUnavailable(f"a sandbox could not be armed ({type(error).__name__})") from error

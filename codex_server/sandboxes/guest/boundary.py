@@ -5,13 +5,15 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from ..protocol.launch import LandlockSetup, NamespaceSetup
 from ..protocol.slot import SlotOrder
 from . import devices, kernel, landlock, overlay, terminal, workspace
-from .procfs import children, parent
+from .procfs import children
+from .signals import hold, send, send_by_pidfd
 from .slot_template import SlotTemplate
+from .sockets import queued_bytes, waiting_routes
 from .step import step
 
 SLOT_NAMESPACES = (
@@ -27,6 +29,20 @@ class PidNamespace:
     """What init can do because it is PID 1, whoever made the namespace."""
 
     workspace = "/workspace"
+    inputs = "/tmp/.stdin"  # noqa: S108
+    """Where a session lays the standard input of its cells, for the guest to open."""
+
+    def make_inputs(self) -> None:
+        """Make that folder."""
+        os.mkdir(self.inputs, 0o755)
+
+    def signal(self, pids: Iterable[int], number: int) -> None:
+        """Send a signal to those of ``pids`` that are there; a negative one is a process group."""
+        send(pids, number)
+
+    def stop_everyone(self) -> None:
+        """Have everyone else stop, at one stroke: nobody can fork any more whom this does not reach."""
+        self.signal([-1], signal.SIGSTOP)
 
     def confine_worker(self) -> None:
         """Nothing more: the namespaces were there before the worker."""
@@ -51,6 +67,8 @@ class PidNamespace:
 
 class NamespaceBoundary(PidNamespace):
     """Own pid, mount, network, ipc, uts and cgroup namespaces; init is PID 1 in them, and has every privilege there."""
+
+    inputs = "/run"
 
     def __init__(self, template: SlotTemplate, namespaces: NamespaceSetup, order: SlotOrder) -> None:
         self._overlay = template.overlay
@@ -84,6 +102,10 @@ class NamespaceBoundary(PidNamespace):
         with step("slot-network"):
             kernel.raise_loopback()
             socket.sethostname("sandbox")
+
+    def make_inputs(self) -> None:
+        """See ``PidNamespace.make_inputs``. INVARIANT: it is a mount point that no guest can write to."""
+        kernel.mount("tmpfs", self.inputs, "tmpfs", _TMPFS | kernel.MS_NOEXEC, f"mode=755,size={self._workspace_bytes}")
 
     def renew(self) -> None:
         """Replace everything that the guest has changed, once nothing of it is alive.
@@ -154,11 +176,11 @@ class NamespaceBoundary(PidNamespace):
 
     def uncharged_bytes(self) -> int:
         """What waits in sockets of the routing table: no cgroup counts it."""
-        return _waiting_routes() if self._routes_used else 0
+        return waiting_routes() if self._routes_used else 0
 
     def stored_bytes(self) -> int:
         """Bytes of memory that files hold, and what waits in sockets to be read."""
-        total = _queued_bytes() if self._internet_used else 0
+        total = queued_bytes() if self._internet_used else 0
         for folder in _FOLDERS:
             status = os.statvfs(folder)
             total += (status.f_blocks - status.f_bfree) * status.f_frsize
@@ -178,7 +200,23 @@ class LandlockBoundary:
         self._own_uid = own_uid
         self.folder = folder
         self.workspace = os.path.join(self.folder, "workspace")
+        self.inputs = os.path.join(self.folder, ".stdin")
         self._temp = -1
+
+    def make_inputs(self) -> None:
+        """See ``PidNamespace.make_inputs``."""
+        os.mkdir(self.inputs, 0o755)
+
+    def signal(self, pids: Iterable[int], number: int) -> None:
+        """See ``PidNamespace.signal``; a container's root may not signal another uid, that uid itself may."""
+        if self._own_uid and (chosen := list(pids)):
+            self._as_guest(lambda: send(chosen, number))
+        elif not self._own_uid:
+            send(pids, number)
+
+    def stop_everyone(self) -> None:
+        """See ``PidNamespace.stop_everyone``; where others have the uid too, one after the other."""
+        self.signal([-1] if self._own_uid else list(self.members()), signal.SIGSTOP)
 
     def enter(self) -> None:
         """Adopt every orphan of the slot, and make the slot's own folders."""
@@ -238,9 +276,9 @@ class LandlockBoundary:
         try:
             while fresh := set(self.members(below)) - still.keys():
                 for pid in fresh:
-                    still[pid] = _hold(pid, fresh | still.keys() | {os.getpid()})
+                    still[pid] = hold(pid, fresh | still.keys() | {os.getpid()})
             for pidfd in still.values():
-                _signal(pidfd, signal.SIGKILL)
+                send_by_pidfd(pidfd, signal.SIGKILL)
         finally:
             for pidfd in still.values():
                 if pidfd >= 0:
@@ -303,31 +341,7 @@ class ContainerBoundary(PidNamespace):
 
     def stored_bytes(self) -> int:
         """What waits in sockets to be read, which cgroups of version 1 do not count; all else the container's does."""
-        return _queued_bytes()
-
-
-def _hold(pid: int, process_tree: Collection[int]) -> int:
-    """Stop a process and keep it from forking; its pidfd, or -1 when it is gone.
-
-    INVARIANT: a number that was given to somebody else meanwhile is not touched: its parent is not of this tree.
-    """
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return -1
-    if parent(pid) not in process_tree:
-        os.close(pidfd)
-        return -1
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        resource.prlimit(pid, resource.RLIMIT_NPROC, (0, 0))
-    _signal(pidfd, signal.SIGSTOP)
-    return pidfd
-
-
-def _signal(pidfd: int, number: int) -> None:
-    if pidfd >= 0:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            signal.pidfd_send_signal(pidfd, number)
+        return queued_bytes()
 
 
 Boundary = NamespaceBoundary | LandlockBoundary | ContainerBoundary
@@ -355,26 +369,6 @@ def _look_of(folder: str) -> tuple[object, ...]:
     status, usage = os.stat(folder), os.statvfs(folder)
     times = (status.st_atime_ns, status.st_mtime_ns, status.st_ctime_ns)
     return (*times, status.st_mode, status.st_uid, status.st_nlink, usage.f_bfree, usage.f_ffree)
-
-
-def _queued_bytes() -> int:
-    """What waits in the sockets of this network namespace to be sent or read."""
-    total = 0
-    for name in ("tcp", "tcp6", "udp", "udp6"):
-        with contextlib.suppress(FileNotFoundError), open(f"/proc/net/{name}", encoding="ascii") as file:
-            next(file)
-            for line in file:
-                sent, _, received = line.split()[4].partition(":")
-                total += int(sent, 16) + int(received, 16)
-    return total + _waiting_routes()
-
-
-def _waiting_routes() -> int:
-    """What waits in the sockets of the routing table of this network namespace."""
-    with contextlib.suppress(FileNotFoundError), open("/proc/net/netlink", encoding="ascii") as file:
-        next(file)
-        return sum(sum(map(int, line.split()[4:6])) for line in file)
-    return 0
 
 
 def _set_limits(pid: int, limits: dict[int, tuple[int, int]]) -> None:

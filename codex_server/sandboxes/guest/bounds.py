@@ -42,7 +42,7 @@ class Bounds:
         seconds = -int(-order.cpu_seconds // 1) + 1
         rows = {
             resource.RLIMIT_CPU: (seconds, seconds + 1),
-            resource.RLIMIT_FSIZE: (self._largest_file(),) * 2,
+            resource.RLIMIT_FSIZE: (largest_file(self._setup, order.file_bytes, order.memory_bytes),) * 2,
             resource.RLIMIT_NPROC: (order.processes + self._setup.process_margin,) * 2,
         }
         if not self._setup.cgroups and order.data_limit:
@@ -50,25 +50,12 @@ class Bounds:
         self._boundary.limit(self._process_tree.worker, rows)
         self._cpu_before = scheduled_seconds(self._process_tree.worker)
 
-    def _largest_file(self) -> int:
-        """To the kernel a memfd and shared memory are files too, and RLIMIT_FSIZE would bind what is memory.
-
-        So it binds only where the limit is tighter than the workspace, whose own size bounds its files, as the memory
-        limit does memory. INVARIANT: where no cgroup counts memory, nothing that is a file to the kernel grows beyond
-        the memory limit.
-        """
-        largest = self._order.file_bytes
-        if largest >= self._setup.workspace_bytes:
-            largest = _BEYOND_ALL_FILES if self._setup.cgroups else max(largest, self._order.memory_bytes)
-        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-        return largest if hard == resource.RLIM_INFINITY else min(largest, hard)
-
     def passed(self) -> StopReason | None:
         """The limit that the processes of the slot have passed together, or None."""
         pids = list(self._boundary.members())
         if self._used_seconds() + sum(map(cpu_seconds, pids)) > self._order.cpu_seconds:
             return "cpu_time"
-        if not self._setup.cgroups and self._memory_passed(pids, self._order.memory_bytes):
+        if not self._setup.cgroups and memory_passed(self._boundary, pids, self._order.memory_bytes):
             return "memory"
         if self._boundary.uncharged_bytes() > self._order.memory_bytes:
             return "memory"
@@ -88,8 +75,24 @@ class Bounds:
         """What those who ended used since ``begin``."""
         return self._process_tree.cpu_seconds - self._cpu_before
 
-    def _memory_passed(self, pids: list[int], limit: int) -> bool:
-        stored = self._boundary.stored_bytes()
-        if stored + sum(resident_bytes(pid, shared_fairly=False) for pid in pids) <= limit:
-            return False
-        return stored + sum(resident_bytes(pid, shared_fairly=True) for pid in pids) > limit
+
+def largest_file(setup: SlotSetup, file_bytes: int, memory_bytes: int) -> int:
+    """RLIMIT_FSIZE for a worker. To the kernel a memfd and shared memory are files too: it would bind what is memory.
+
+    So it binds only where the limit is tighter than the workspace, whose own size bounds its files, as the memory
+    limit does memory. INVARIANT: where no cgroup counts memory, nothing that is a file to the kernel grows beyond
+    the memory limit.
+    """
+    largest = file_bytes
+    if largest >= setup.workspace_bytes:
+        largest = _BEYOND_ALL_FILES if setup.cgroups else max(largest, memory_bytes)
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    return largest if hard == resource.RLIM_INFINITY else min(largest, hard)
+
+
+def memory_passed(boundary: Boundary, pids: list[int], limit: int) -> bool:
+    """Whether ``pids`` and the files of their slot take more memory than ``limit`` together."""
+    stored = boundary.stored_bytes()
+    if stored + sum(resident_bytes(pid, shared_fairly=False) for pid in pids) <= limit:
+        return False
+    return stored + sum(resident_bytes(pid, shared_fairly=True) for pid in pids) > limit

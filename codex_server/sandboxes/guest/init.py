@@ -9,9 +9,7 @@ worker.
 
 import contextlib
 import fcntl
-import gc
 import os
-import signal
 import socket
 import time
 from dataclasses import replace
@@ -24,8 +22,10 @@ from ..protocol.slot import SlotOrder, SlotReady
 from . import kernel, worker_start, workspace
 from .boundary import Boundary, NamespaceBoundary, boundary_of
 from .bounds import Bounds
-from .process_tree import ProcessTree, ReparentedProcessTree
+from .process_tree import tree_of
+from .session_init import SessionInit
 from .slot_config import SlotConfig
+from .slot_entry import enter_slot
 from .slot_template import SlotTemplate
 from .step import StepFailed, step
 from .watch import SLOT, Watch
@@ -44,7 +44,7 @@ def main(template: SlotTemplate, order: SlotOrder | None, descriptors: list[int]
         if order is None:
             # INVARIANT: the folder's name comes past the zygote: in its memory it would be found by every later guest.
             order = decode(SlotOrder, frames.receive(channel)[1])
-        init = Init(template, order, channel, rest)
+        init = _init_of(template, order, channel, rest)
     except (frames.Closed, frames.BadFrame, ValueError):  # the server sees the channel close
         os._exit(0)
     try:
@@ -57,6 +57,14 @@ def main(template: SlotTemplate, order: SlotOrder | None, descriptors: list[int]
     finally:
         init.process_tree.end()
         os._exit(0)
+
+
+def _init_of(template: SlotTemplate, order: SlotOrder, channel: socket.socket, rest: list[int]) -> "Init | SessionInit":
+    if order.role != "session":
+        return Init(template, order, channel, rest)
+    boundary = boundary_of(template, order)
+    process_tree, cgroups = tree_of(boundary, template.setup, rest)
+    return SessionInit(SlotConfig(template, order, boundary), channel, process_tree, cgroups)
 
 
 def _keep_only(descriptors: list[int]) -> range:
@@ -84,12 +92,7 @@ class Init:
         self._boundary = boundary or boundary_of(template, order)
         self._setup = template.setup
         self._config = SlotConfig(template, order, self._boundary)
-        self.process_tree: ProcessTree
-        if self._setup.namespaces:
-            zygote_channel, *self._cgroups = rest
-            self.process_tree = ReparentedProcessTree(self._boundary, socket.socket(fileno=zygote_channel))
-        else:
-            self.process_tree, self._cgroups = ProcessTree(self._boundary), []
+        self.process_tree, self._cgroups = tree_of(self._boundary, template.setup, rest)
         self._bounds = self._make_bounds()
         self._warmed_up = False
 
@@ -113,14 +116,7 @@ class Init:
 
     def _enter(self) -> None:
         """Raise the boundary, before anything of a guest exists."""
-        gc.disable()  # a collection would touch, and so copy, every page that is shared with the zygote
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
-        with step("cgroup"):
-            for cgroup in self._cgroups:
-                os.write(cgroup, b"0")
-        self._boundary.enter()
-        kernel.set_dumpable(False)
+        enter_slot(self._boundary, self._cgroups)
         self._watch = Watch(self.process_tree, self._boundary, self._bounds, cgroups=self._setup.cgroups)
 
     def _arm(self, own: tuple[int, ...]) -> None:

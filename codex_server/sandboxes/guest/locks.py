@@ -161,13 +161,16 @@ class Asker:
 class LockService:
     """Answers the calls that ``notices.LOCKS`` holds.
 
-    ``answer`` ends a call with an errno, or 0; ``is_waiting`` says whether its caller still waits.
+    ``answer`` ends a call with an errno, or 0; ``is_waiting`` says whether its caller still waits. Workers of one guest
+    share ``locks``.
     """
 
-    def __init__(self, answer: Callable[[Notice, int], None], is_waiting: Callable[[Notice], bool]) -> None:
+    def __init__(
+        self, answer: Callable[[Notice, int], None], is_waiting: Callable[[Notice], bool], locks: Locks | None = None
+    ) -> None:
         self._answer = answer
         self._is_waiting = is_waiting
-        self._locks = Locks()
+        self._locks = locks or Locks()
         self._waiting: list[Notice] = []
 
     @property

@@ -12,6 +12,7 @@ from resource import struct_rusage
 
 from ..protocol import frames
 from ..protocol.codec import decode, encode
+from ..protocol.launch import SlotSetup
 from ..protocol.slot import StepFailure, WorkerEnd, WorkerForked
 from . import worker
 from .boundary import Boundary
@@ -29,17 +30,29 @@ class ProcessTree:
         self.watched = [self._wakeups]
         """Descriptors that become readable when someone may have ended."""
         self.worker = -1
-        self.status: int | None = None
-        """The worker's wait status, once it has ended."""
+        self.ended: dict[int, int] = {}
+        """The wait status of each worker that has ended, by its pid."""
+        self._living: set[int] = set()
         self.cpu_seconds = 0.0
         """What those who ended had used, since this worker was started."""
         self.peak_memory_bytes = 0
 
+    @property
+    def status(self) -> int | None:
+        """The worker's wait status, once it has ended."""
+        return self.ended.get(self.worker)
+
     def start_worker(self, config: SlotConfig, descriptors: list[int]) -> None:
-        """Start a worker; ``descriptors`` are what ``worker.main`` takes."""
-        self.worker, self.status = -1, None
+        """Start a worker, the only one; ``descriptors`` are what ``worker.main`` takes."""
+        self.worker, self.ended = -1, {}
         self.cpu_seconds, self.peak_memory_bytes = 0.0, 0
-        self.worker = self._fork(config, descriptors)
+        self.worker = self.add_worker(config, descriptors)
+
+    def add_worker(self, config: SlotConfig, descriptors: list[int]) -> int:
+        """Start one more worker; its pid, which nobody else has before ``ended`` has forgotten it."""
+        pid = self._fork(config, descriptors)
+        self._living.add(pid)
+        return pid
 
     def _fork(self, config: SlotConfig, descriptors: list[int]) -> int:
         pid = os.fork()
@@ -65,13 +78,13 @@ class ProcessTree:
         """Kill everyone and return when nobody is left."""
         while True:
             self._boundary.kill_everyone()
-            self._await_worker()
+            self._await_workers()
             if not self._reap(0):
                 return
             while self._reap(os.WNOHANG):  # all that are dead, before everyone is looked for again
                 pass
 
-    def _await_worker(self) -> None:
+    def _await_workers(self) -> None:
         """A child of init is reaped like any other."""
 
     def _reap(self, options: int) -> bool:
@@ -83,9 +96,13 @@ class ProcessTree:
         if pid == 0:
             return False
         self._note(usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
-        if pid == self.worker:
-            self.status = status
+        if pid in self._living:
+            self._note_end(pid, status)
         return True
+
+    def _note_end(self, pid: int, status: int) -> None:
+        self._living.discard(pid)
+        self.ended[pid] = status
 
     def _note(self, cpu_seconds: float, peak_memory_bytes: int) -> None:
         self.cpu_seconds += cpu_seconds
@@ -101,19 +118,24 @@ class ReparentedProcessTree(ProcessTree):
     def __init__(self, boundary: Boundary, zygote_channel: socket.socket) -> None:
         super().__init__(boundary)
         self._zygote_channel = zygote_channel
+        self._pids: dict[int, int] = {}  # of the living workers, by the zygote's serial number
         self.watched.append(zygote_channel.fileno())
 
     def _fork(self, config: SlotConfig, descriptors: list[int]) -> int:
         frames.send(self._zygote_channel, frames.Kind.FORK, encode(config.order), tuple(descriptors))
         kind, body, passed = frames.receive(self._zygote_channel)
+        while kind is frames.Kind.ENDED:  # another worker has ended meanwhile
+            self._note_report(decode(WorkerEnd, body))
+            kind, body, passed = frames.receive(self._zygote_channel)
         if kind is not frames.Kind.FORKED:
             failure = decode(StepFailure, body)
             raise StepFailed(failure.step, failure.errno, failure.message)
-        decode(WorkerForked, body)
+        serial = decode(WorkerForked, body).serial
         try:
-            return _pid_behind(passed[0])
+            pid = self._pids[serial] = _pid_behind(passed[0])
         finally:
             os.close(passed[0])
+        return pid
 
     def look(self) -> None:
         """See ``ProcessTree.look``."""
@@ -121,22 +143,32 @@ class ReparentedProcessTree(ProcessTree):
             self._receive(socket.MSG_DONTWAIT)
         super().look()
 
-    def _await_worker(self) -> None:
-        """Once the zygote has reported the worker's end, all that it leaves behind are init's children."""
-        while self.worker > 0 and self.status is None:
+    def _await_workers(self) -> None:
+        """Once the zygote has reported the workers' ends, all that they leave behind are init's children."""
+        while self._living:
             self._receive(0)
 
     def _receive(self, flags: int) -> None:
         kind, body, _ = frames.receive(self._zygote_channel, flags)
         if kind is frames.Kind.ENDED:
-            end = decode(WorkerEnd, body)
-            self._note(end.cpu_seconds, end.peak_memory_bytes)
-            self.status = end.status
+            self._note_report(decode(WorkerEnd, body))
+
+    def _note_report(self, end: WorkerEnd) -> None:
+        self._note(end.cpu_seconds, end.peak_memory_bytes)
+        self._note_end(self._pids.pop(end.serial), end.status)
 
 
-def ended(status: int, usage: struct_rusage) -> WorkerEnd:
+def tree_of(boundary: Boundary, setup: SlotSetup, rest: list[int]) -> tuple[ProcessTree, list[int]]:
+    """The tree of a slot, and the cgroups to join; ``rest`` are the descriptors beside the channel to the server."""
+    if not setup.namespaces:
+        return ProcessTree(boundary), []
+    zygote_channel, *cgroups = rest
+    return ReparentedProcessTree(boundary, socket.socket(fileno=zygote_channel)), cgroups
+
+
+def ended(serial: int, status: int, usage: struct_rusage) -> WorkerEnd:
     """What ``wait4`` said of a worker."""
-    return WorkerEnd(status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+    return WorkerEnd(serial, status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
 
 
 def _pid_behind(pidfd: int) -> int:

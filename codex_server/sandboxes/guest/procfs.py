@@ -76,3 +76,15 @@ def resident_bytes(pid: int, *, shared_fairly: bool) -> int:
         return resident_bytes(pid, shared_fairly=False) if shared_fairly else 0
     except (FileNotFoundError, ProcessLookupError):
         return 0
+
+
+def states(pid: int) -> set[str]:
+    """The state of each thread of a process, a letter as in ``/proc/[pid]/stat``; empty when it is gone."""
+    found = set()
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/stat", encoding="latin-1") as file:
+                found.add(file.read().rpartition(") ")[2][:1])
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return found

@@ -4,25 +4,22 @@ The order is ``begin``, then ``watch``, ``end``, ``reap``; each once for each wo
 """
 
 import contextlib
-import errno
 import os
 import select
 import signal
 import time
 
 from ..protocol.run import StopReason
-from . import kernel, notices
-from .attributes import AttributeService
-from .boundary import Boundary, LandlockBoundary, NamespaceBoundary
+from . import notices
+from .boundary import Boundary, NamespaceBoundary
 from .bounds import Bounds
-from .locks import PAUSE_SECONDS, LockService
+from .locks import PAUSE_SECONDS
+from .notice_server import NoticeServer
 from .process_tree import ProcessTree
 
 SLOT = 3
 """The descriptor of the channel to the server."""
 _TICK_SECONDS = 0.1
-_MOST_ROUTE_SOCKETS = 32
-"""What waits in one of them is charged to nobody, and is at most twice net.core.rmem_max: 13 MiB in all by default."""
 
 
 class Watch:
@@ -33,20 +30,20 @@ class Watch:
         self._boundary = boundary
         self._bounds = bounds
         self._cgroups = cgroups
-        self._listener = -1  # for the worker's notices; none where the kernel offers none
         self._exit: notices.Notice | None = None
-        self._locks = LockService(self._answer, self._is_waiting)
-        self._services = {kernel.number_of(notices.LOCKS.call): self._locks.serve}
-        if isinstance(boundary, LandlockBoundary):
-            attributes = AttributeService(boundary.folder, self._answer, self._is_waiting)
-            self._services |= {kernel.number_of(held.call): attributes.serve for held in notices.ATTRIBUTES}
+        self._notices = NoticeServer(boundary)
         self._poll = select.poll()
         for descriptor in (SLOT, *process_tree.watched):
             self._poll.register(descriptor, select.POLLIN)
 
     def begin(self, listener: int) -> None:
         """A worker was armed; ``listener`` is that of its notices, or -1."""
-        self._listener, self._exit = listener, None
+        self._notices.listener, self._exit = listener, None
+
+    @property
+    def _listener(self) -> int:
+        """For the worker's notices; -1 where the kernel offers none."""
+        return self._notices.listener
 
     def wait_for_request(self) -> bool:
         """Wait for the server. False when the worker died meanwhile: then this slot is of no use."""
@@ -64,7 +61,7 @@ class Watch:
         if self._listener >= 0:
             self._poll.register(self._listener, select.POLLIN)
         while self._process_tree.status is None and stop is None and self._exit is None:
-            pause = PAUSE_SECONDS if self._locks.waits else max(0.0, due - time.monotonic())
+            pause = PAUSE_SECONDS if self._notices.locks.waits else max(0.0, due - time.monotonic())
             events = dict(self._poll.poll(pause * 1000))
             if SLOT in events:
                 stop = "stop_requested"
@@ -72,7 +69,7 @@ class Watch:
                 self._receive(events[self._listener])
             elif events:
                 self._process_tree.look()
-            self._locks.serve_waiting()
+            self._notices.locks.serve_waiting()
             # INVARIANT: the limits are looked at however busy the guest keeps its init with dying children.
             if self._process_tree.status is None and stop is None and time.monotonic() >= due:
                 stop = self._bounds.passed()
@@ -96,7 +93,7 @@ class Watch:
             with contextlib.suppress(KeyError):  # no longer, where everyone was seen to leave
                 self._poll.unregister(self._listener)
             os.close(self._listener)
-            self._listener = -1
+            self._notices.listener = -1
         return self._exit is None or self._process_tree.status == signal.SIGKILL
 
     def _receive(self, events: int) -> None:
@@ -104,27 +101,13 @@ class Watch:
         if notices.all_left(events):
             self._poll.unregister(self._listener)
             return
-        notice = notices.receive(self._listener)
+        notice = self._notices.receive()
         if notice is None:
             return
-        if serve := self._services.get(notice.number):
-            serve(notice)
-            return
-        if notice.is_of(notices.NETWORK):
-            self._boundary.note_internet()
-            if notice.is_of(notices.ROUTES) and self._boundary.route_sockets() >= _MOST_ROUTE_SOCKETS:
-                notices.answer(self._listener, notice, errno.EMFILE)
-                return
-        elif notice.caller == self._process_tree.worker and (self._is_alone() or self._cgroups):
+        if notice.caller == self._process_tree.worker and (self._is_alone() or self._cgroups):
             self._exit = notice
-            return
-        notices.let_go(self._listener, notice)
-
-    def _answer(self, notice: notices.Notice, error: int) -> None:
-        notices.answer(self._listener, notice, error)
-
-    def _is_waiting(self, notice: notices.Notice) -> bool:
-        return notices.is_waiting(self._listener, notice)
+        else:
+            self._notices.let_go(notice)
 
     def _is_alone(self) -> bool:
         """Whether there never was another process or thread since the worker, which is still there."""

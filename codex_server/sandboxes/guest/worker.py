@@ -12,6 +12,7 @@ import socket
 from types import ModuleType
 from typing import NoReturn
 
+from .. import files
 from ..protocol.codec import parse
 from ..protocol.run import WorkerRequest
 from . import kernel, notices, terminal
@@ -64,8 +65,12 @@ def main(config: SlotConfig, descriptors: list[int], slot: int = -1) -> NoReturn
         if order.agent:
             os.set_inheritable(_CHANNEL, True)
             os.execve(order.program, order.agent, order.env)
+        if order.role == "files":
+            files.serve(_CHANNEL)
         agent.warm_up()
         gc.enable()  # init had switched it off
+        if order.role == "interpreter":
+            agent.serve(_CHANNEL, dict(order.env))
         _become_program(agent)
     except BaseException as error:
         with socket.socket(fileno=_CHANNEL) as answer:

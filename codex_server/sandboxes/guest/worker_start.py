@@ -41,6 +41,22 @@ def start_worker(
     return request, streams.server
 
 
+def start_interpreter(
+    process_tree: ProcessTree, config: SlotConfig, cgroups: list[int]
+) -> tuple[int, socket.socket, tuple[int, ...]]:
+    """An interpreter that arms itself: its pid, our end of its channel, and the server's ends of its outputs."""
+    (from_stdout, stdout), (from_stderr, stderr) = _pipe(config), _pipe(config)
+    stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    request, theirs = socket.socketpair()
+    try:
+        pid = process_tree.add_worker(config, [theirs.fileno(), stdin, stdout, stderr, *cgroups])
+    finally:
+        theirs.close()
+        for descriptor in (stdin, stdout, stderr):
+            os.close(descriptor)
+    return pid, request, (from_stdout, from_stderr)
+
+
 def _open_streams(config: SlotConfig) -> Streams:
     if config.order.stdio.terminal:
         owner = config.order.uid if config.template.setup.uid_per_slot else None

@@ -5,7 +5,6 @@ no link followed and no other file system entered, and only regular files are re
 """
 
 import contextlib
-import errno
 import os
 import stat
 import time
@@ -17,6 +16,7 @@ from typing import NamedTuple
 from ..protocol.codec import parse, render
 from ..protocol.run import KeptFile, RunHeader, SkippedEntry, WorkerRequest
 from . import kernel
+from .moving import MOVED_AT_ONCE, move
 from .rank import is_figure, rank
 
 MAX_DEPTH = 32
@@ -39,7 +39,6 @@ _KINDS = {
 }
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 _A_SECOND = 10**9
-_MOVED_AT_ONCE = 256 * 1024
 Identity = tuple[int, ...]
 
 
@@ -72,7 +71,7 @@ def fill(root: str, payload: int, header_bytes: int, uid: int) -> tuple[bytes, d
     for path, size in header.files:
         _write(folder, path, Part(payload, offset, size), uid)
         offset += size
-        written[path] = _identity(os.stat(path, dir_fd=folder, follow_symlinks=False))
+        written[path] = identity(os.stat(path, dir_fd=folder, follow_symlinks=False))
     os.close(folder)
     file = os.path.join(root, header.file)
     argv = tuple(part.replace("\0file", file) for part in header.argv)
@@ -90,18 +89,23 @@ def _write(folder: int, path: str, part: Part, uid: int) -> None:
             continue
     target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=folder)
     try:
-        offset, end = part.offset, part.offset + part.size
-        while offset < end:
-            copied = os.sendfile(target, part.payload, offset, end - offset)
-            if copied == 0:
-                raise EOFError(f"the payload ends within {path!r}")
-            offset += copied
-        os.fchown(target, uid, uid)
-        # A program may change it within the tick of the clock in which it was written: its times would stay the same.
-        before = time.time_ns() - _A_SECOND
-        os.utime(target, ns=(before, before))
+        copy_part(target, part, uid)
     finally:
         os.close(target)
+
+
+def copy_part(target: int, part: Part, uid: int) -> None:
+    """Write ``part`` into a new file, which is ``uid``'s."""
+    offset, end = part.offset, part.offset + part.size
+    while offset < end:
+        copied = os.sendfile(target, part.payload, offset, end - offset)
+        if copied == 0:
+            raise EOFError("the payload ends within a file")
+        offset += copied
+    os.fchown(target, uid, uid)
+    # A program may change it within the tick of the clock in which it was written: its times would stay the same.
+    before = time.time_ns() - _A_SECOND
+    os.utime(target, ns=(before, before))
 
 
 def open_folder(root: str) -> int:
@@ -113,13 +117,20 @@ def open_folder(root: str) -> int:
 
 
 def collect(
-    top: int, written: dict[str, Identity], inline_bytes: int, inline_total_bytes: int, temp: int | None = None
+    top: int,
+    written: dict[str, Identity],
+    inline_bytes: int,
+    inline_total_bytes: int,
+    temp: int | None = None,
+    *,
+    moving: bool = True,
 ) -> Listing:
     """What the program created or changed below ``top``, and what it left in ``temp``; both are closed.
 
-    A bounded listing, in order of paths. The bounds are those of the files kept, each and all together.
+    A bounded listing, in order of paths. The bounds are those of the files kept, each and all together. ``moving``:
+    nobody needs them any more, so large ones are taken out of the workspace.
     """
-    listing = _Collection(inline_bytes, inline_total_bytes)
+    listing = _Collection(inline_bytes, inline_total_bytes, moving=moving)
     try:
         _unlock_top(top)
         for parent, path, entry in _walk(top, listing):
@@ -189,6 +200,13 @@ def _walk(
     listing.unlisted += len(waiting)
 
 
+def walk_files(top: int) -> Iterator[tuple[str, os.stat_result]]:
+    """Every file below ``top`` that can be looked at, by its path; as bounded as a collection."""
+    for parent, path, entry in _walk(top, _Collection(0, 0)):
+        with contextlib.suppress(OSError):
+            yield os.fsdecode(path), os.stat(entry.name, dir_fd=parent, follow_symlinks=False)
+
+
 def _in_order(folder: int) -> list["os.DirEntry[str]"]:
     with os.scandir(folder) as entries:
         return sorted(islice(entries, MAX_NAMES), key=lambda entry: entry.name)
@@ -221,61 +239,17 @@ def _unlock(folder: int, path: bytes, kind: int) -> None:
 
 def _open_to_move(folder: int, path: bytes, size: int) -> int:
     """Open a file to be moved: a large one for writing too, unless something stands against that."""
-    if size > _MOVED_AT_ONCE:
+    if size > MOVED_AT_ONCE:
         with contextlib.suppress(OSError):  # such as a program that is held at its end; then it is copied
             return _open(folder, path, os.O_RDWR)
     return _open(folder, path, 0)
 
 
-def _move(file: int, memory: int, size: int, *, emptying: bool) -> None:
-    """Append ``size`` bytes of ``file`` to ``memory``, from the end on, and cut off what has been copied.
-
-    Both are memory of the slot, and a copy beside the original could pass its limit, or would be counted as the
-    program's. A file with a second name keeps its content: it is to be found under that one too.
-    """
-    start = os.lseek(memory, 0, os.SEEK_END)
-    os.ftruncate(memory, start + size)
-    end = size
-    while end:
-        begin = max(0, end - _MOVED_AT_ONCE)
-        for first, last in _data(file, begin, end):
-            os.lseek(memory, start + first, os.SEEK_SET)
-            _copy(file, memory, first, last)
-        if emptying:
-            with contextlib.suppress(OSError):  # it was not opened for writing
-                os.ftruncate(file, begin)
-        end = begin
-
-
-def _data(file: int, begin: int, end: int) -> Iterator[tuple[int, int]]:
-    """The parts that are not holes: a hole is no memory, and its copy would be."""
-    while begin < end:
-        try:
-            first = os.lseek(file, begin, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:  # nothing but a hole up to the file's end
-                return
-            if error.errno == errno.EINVAL:  # gVisor knows of no holes
-                yield begin, end
-                return
-            raise
-        begin = min(end, os.lseek(file, first, os.SEEK_HOLE))
-        if first < begin:
-            yield first, begin
-
-
-def _copy(file: int, memory: int, offset: int, end: int) -> None:
-    while offset < end:
-        copied = os.sendfile(memory, file, offset, end - offset)
-        if copied == 0:
-            raise EOFError("a file became shorter while nothing could run")
-        offset += copied
-
-
 class _Collection:
     """The files kept and those left out, within bounds of number and size."""
 
-    def __init__(self, inline_bytes: int, inline_total_bytes: int) -> None:
+    def __init__(self, inline_bytes: int, inline_total_bytes: int, *, moving: bool = True) -> None:
+        self._moving = moving
         self.files: list[KeptFile] = []
         self.skipped: list[SkippedEntry] = []
         self.unlisted = 0
@@ -292,7 +266,7 @@ class _Collection:
         except OSError as error:
             self.skip(path, None, f"it cannot be looked at ({os.strerror(error.errno or 0)})")
             return
-        if written.get(os.fsdecode(path)) == _identity(status):
+        if written.get(os.fsdecode(path)) == identity(status):
             return
         if not stat.S_ISREG(status.st_mode):
             self.skip(path, None, f"it is {_KINDS.get(stat.S_IFMT(status.st_mode), 'not a regular file')}")
@@ -336,7 +310,7 @@ class _Collection:
         memory = os.memfd_create("files", os.MFD_CLOEXEC)
         for shown, size, path in chosen:
             try:
-                file = _open_to_move(top, path, size)
+                file = _open_to_move(top, path, size) if self._moving else _open(top, path, 0)
             except OSError as error:
                 self._left_out.append((shown, None, f"it cannot be read ({os.strerror(error.errno or 0)})"))
                 continue
@@ -344,7 +318,8 @@ class _Collection:
                 status = os.fstat(file)
                 if stat.S_ISREG(status.st_mode):
                     moved = min(status.st_size, size)
-                    _move(file, memory, moved, emptying=size > _MOVED_AT_ONCE and status.st_nlink == 1)
+                    emptying = self._moving and size > MOVED_AT_ONCE and status.st_nlink == 1
+                    move(file, memory, moved, emptying=emptying)
                     self.files.append((shown, moved))
             finally:
                 os.close(file)
@@ -365,9 +340,11 @@ class _Collection:
         return True
 
 
-def _identity(status: os.stat_result) -> Identity:
-    """Changes whenever the file is written or replaced: the guest cannot set a ctime, and within one tick of the clock,
-    in which that may stay the same, a write still moves the time of the last change, which lay in the past.
+def identity(status: os.stat_result) -> Identity:
+    """What differs once the file was written or replaced.
+
+    The guest cannot set a ctime, and within one tick of the clock, in which that may stay the same, a write still moves
+    the time of the last change, which lay in the past.
     """
     return (status.st_ino, status.st_size, status.st_ctime_ns, status.st_mtime_ns)
 

@@ -100,7 +100,8 @@ class Zygote:
         self._setup = template.setup
         self._slots: dict[int, Slot] = {}  # by pidfd
         self._channels: dict[int, tuple[Slot, socket.socket]] = {}
-        self._workers: dict[int, tuple[int, Slot]] = {}  # pidfd -> pid, its slot
+        self._workers: dict[int, tuple[int, int, Slot]] = {}  # pidfd -> pid, serial, its slot
+        self._forked = 0
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
         self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY) if self._setup.namespaces else -1
@@ -186,9 +187,10 @@ class Zygote:
             config = SlotConfig(self._template, order, boundary_of(self._template, order))
             worker.main(config, descriptors, slot.pidfd)
         pidfd = os.pidfd_open(pid)
-        self._workers[pidfd] = pid, slot
+        self._forked += 1
+        self._workers[pidfd] = pid, self._forked, slot
         self._poll.register(pidfd, select.POLLIN)
-        self._send(slot, frames.Kind.FORKED, encode(WorkerForked()), (pidfd,))
+        self._send(slot, frames.Kind.FORKED, encode(WorkerForked(self._forked)), (pidfd,))
 
     def _fork(self, enter: Callable[[], None] | None) -> int:
         """Fork; ``enter`` changes the pid namespace of the next child, while this process stays where it is."""
@@ -206,11 +208,11 @@ class Zygote:
         return pid
 
     def _reap_worker(self, pidfd: int) -> None:
-        pid, slot = self._workers.pop(pidfd)
+        pid, serial, slot = self._workers.pop(pidfd)
         self._poll.unregister(pidfd)
         os.close(pidfd)
         _, status, usage = os.wait4(pid, 0)
-        self._send(slot, frames.Kind.ENDED, encode(ended(status, usage)))
+        self._send(slot, frames.Kind.ENDED, encode(ended(serial, status, usage)))
 
     def _reap_slot(self, slot: Slot) -> None:
         self._poll.unregister(slot.pidfd)

@@ -14,7 +14,7 @@ from typing import Any
 
 Body = dict[str, object]
 """The JSON object of a frame: what it means is for ``codec.decode`` to say."""
-VERSION = 3
+VERSION = 4
 MAX_FRAME = 128 * 1024
 MAX_DESCRIPTORS = 16
 _DESCRIPTOR_SPACE = socket.CMSG_SPACE(MAX_DESCRIPTORS * 4)
@@ -38,6 +38,11 @@ class Kind(IntEnum):
     STDERR = 13  # container -> server: error output, likewise
     STDIN = 14  # server -> container: InputPiece; the bytes are beside the frame
     STDIN_TAKEN = 15  # container -> server: InputTaken
+    CELL = 16  # server -> init of a session: CellOrder; the payload is in a memfd
+    CELL_INPUT = 17  # init -> server: CellInput
+    CELL_STOP = 18  # server -> init: CellStop
+    CELL_END = 19  # init -> server: CellReport; reply and kept files are in a memfd
+    START = 20  # server -> init of a session: InterpreterOrder; it sends READY with InterpreterReady
 
 
 class BadFrame(Exception):

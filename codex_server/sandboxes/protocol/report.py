@@ -33,8 +33,8 @@ def read_ending(body: Body, content: bytes | memoryview, *, started_at: datetime
             peak_memory_bytes=report.peak_memory_bytes,
             stop=_stop(report.stop, requested),
             oom_kills=report.oom_kills,
-            files=_files(report.files, content),
-            skipped_files=_skipped(report.skipped, report.unlisted),
+            files=output_files(report.files, content),
+            skipped_files=skipped_files(report.skipped, report.unlisted),
         )
     except BadMessage as error:
         raise ProtocolViolation(f"the sandbox's report is malformed ({error})") from error
@@ -87,7 +87,8 @@ def _stop(reported: StopReason | None, requested: Stop | None) -> Stop | None:
     return requested
 
 
-def _files(listed: Sequence[KeptFile], content: bytes | memoryview) -> tuple[OutputFile, ...]:
+def output_files(listed: Sequence[KeptFile], content: bytes | memoryview) -> tuple[OutputFile, ...]:
+    """The kept files, whose content comes one after the other. Raises ``BadMessage``."""
     files, offset = [], 0
     for path, size in listed:
         files.append(OutputFile(path, bytes(content[offset : offset + size])))
@@ -97,7 +98,8 @@ def _files(listed: Sequence[KeptFile], content: bytes | memoryview) -> tuple[Out
     return tuple(files)
 
 
-def _skipped(listed: Sequence[SkippedEntry], unlisted: int) -> tuple[SkippedFile, ...]:
+def skipped_files(listed: Sequence[SkippedEntry], unlisted: int) -> tuple[SkippedFile, ...]:
+    """What was left out, and how much more is not even listed."""
     skipped = [SkippedFile(path, size, reason) for path, size, reason in listed]
     if unlisted:
         skipped.append(SkippedFile(MANY, None, f"{unlisted} more entries are not listed"))

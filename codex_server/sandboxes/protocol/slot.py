@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from .codec import Count, Range, Seconds
 from .launch import Id
 from .stdio import StdioOrder
+
+Role = Literal["execution", "session", "interpreter", "files"]
+"""What a slot, or a worker, is for: one execution after another, each in a worker of its own; or a session, whose
+workers are interpreters that stay, and one that carries out operations on files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,7 @@ class SlotOrder:
     folder: str | None
     number: Count
     stdio: StdioOrder
+    role: Role = "execution"
 
     @property
     def program(self) -> str:
@@ -44,13 +49,16 @@ class SlotReady:
 
 @dataclass(frozen=True, slots=True)
 class WorkerForked:
-    """A worker was forked; its pidfd is beside the frame."""
+    """A worker was forked, the zygote's ``serial``-th; its pidfd is beside the frame."""
+
+    serial: Count
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerEnd:
-    """How a worker ended, and what it used: what ``wait4`` said."""
+    """How the worker ``serial`` ended, and what it used: what ``wait4`` said."""
 
+    serial: Count
     status: Annotated[int, Range(0, 2**16 - 1)]
     cpu_seconds: Seconds
     peak_memory_bytes: Count

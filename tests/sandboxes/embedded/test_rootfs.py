@@ -49,7 +49,7 @@ ALLOWED_SOURCES = {
     *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"),
     *("/etc/alternatives", "/etc/fonts", "/etc/ld.so.cache", "/etc/localtime", "/etc/mime.types", "/etc/perl"),
     *("/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/terminfo"),
-    *map(str, (SANDBOXES / "guest", SANDBOXES / "protocol", OWN.folder, SYSTEM.folder, "/root/py")),
+    *map(str, (*(SANDBOXES / name for name in ("files", "guest", "protocol")), OWN.folder, SYSTEM.folder, "/root/py")),
 }
 
 

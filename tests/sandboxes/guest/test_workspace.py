@@ -507,7 +507,7 @@ def test_an_input_that_is_changed_within_the_tick_of_the_clock_in_which_it_was_w
     def stopped(status: os.stat_result) -> workspace.Identity:
         return (*identity(status)[:2], 0, *identity(status)[3:])
 
-    identity = workspace._identity
-    monkeypatch.setattr(workspace, "_identity", stopped)
+    identity = workspace.identity
+    monkeypatch.setattr(workspace, "identity", stopped)
     within_one_tick = {path: (*known[:2], 0, *known[3:]) for path, known in written.items()}
     assert Collected(root, within_one_tick).files == {"data": b"afterw"}

@@ -1,0 +1,225 @@
+"""The cells of a session: each is handed to its interpreter, watched, ended, and reported with what it changed.
+
+INVARIANT: that a cell ended, and with which result, is its interpreter's claim; time, memory, signals and deaths are
+the kernel's word. A forged claim ends the forger's own cell, and deceives its own session alone.
+"""
+
+import os
+import select
+import signal
+import socket
+import time
+from dataclasses import replace
+
+from ..protocol import frames
+from ..protocol.codec import encode, parse
+from ..protocol.session import CellHeader, CellOrder, CellReport, CellStop, CellStopReason
+from ..protocol.session import CellInput as InputReady
+from . import workspace
+from .cell_input import CellInput, file_of, pipe_of
+from .interpreter import Cell, Interpreter, Interpreters
+from .process_tree import ProcessTree
+from .procfs import parent
+from .session_bounds import SessionBounds
+from .session_workspace import FilesRefused, add_files, snapshot
+from .slot_config import SlotConfig
+from .standstill import Standstill
+from .step import step
+
+TICK_SECONDS = 0.1
+
+
+class Cells:
+    """Those of one session. ``channel`` is to the server."""
+
+    def __init__(
+        self, config: SlotConfig, channel: socket.socket, process_tree: ProcessTree, interpreters: Interpreters
+    ) -> None:
+        self._config = config
+        self._boundary = config.boundary
+        self._channel = channel
+        self._process_tree = process_tree
+        self._interpreters = interpreters
+        self._bounds = SessionBounds(config.template.setup, config.boundary, process_tree)
+        self._standstill = Standstill(config.boundary)
+        self._unchanged: dict[str, workspace.Identity] = {}
+        self._top = workspace.open_folder(config.boundary.workspace)
+        self.due = 0.0
+        """When the limits are to be looked at next (monotonic)."""
+
+    def begin(self, order: CellOrder, payload: int) -> None:
+        """Write its files and hand it to its interpreter; ``payload`` is a descriptor of it."""
+        header = parse(CellHeader, os.pread(payload, order.header_bytes, 0))
+        code_at = order.header_bytes
+        stdin_at = code_at + header.code_bytes
+        owner = self._config.order.uid
+        try:
+            add_files(self._top, payload, stdin_at + header.stdin_bytes, header.files, owner)
+        except FilesRefused as refusal:
+            self._report(self._report_of(order, refusal=str(refusal)))
+            return
+        if not order.interpreter:
+            self._report(self._report_of(order))
+            return
+        interpreter = self._interpreters.living.get(order.interpreter)
+        if interpreter is None or interpreter.cell:
+            raise RuntimeError(f"there is no interpreter {order.interpreter!r} that waits for a cell")
+        if order.collect:
+            self._unchanged = snapshot(self._top)
+        stdin = self._input(order, payload, stdin_at, header.stdin_bytes)
+        cell = Cell(order, stdin, time.monotonic(), self._bounds.used_seconds())
+        self.due = time.monotonic() + TICK_SECONDS
+        fields = [stdin.path.encode(), str(order.number).encode(), header.options.encode()]
+        interpreter.hand_over(cell, [*fields, os.pread(payload, header.code_bytes, code_at)])
+        if order.collect:
+            self._standstill.resume()
+        else:
+            self._standstill.resume_one(interpreter.pid)
+
+    def _input(self, order: CellOrder, payload: int, offset: int, size: int) -> CellInput:
+        path, owner = f"{self._boundary.inputs}/{order.id}", self._config.order.uid
+        return pipe_of(path, owner) if order.open_stdin else file_of(path, workspace.Part(payload, offset, size), owner)
+
+    def stop(self, order: CellStop) -> None:
+        """Interrupt it, or kill its interpreter."""
+        interpreter = self._interpreters.running(order.id)
+        if interpreter is None or interpreter.cell is None:
+            return  # it has ended meanwhile
+        if order.how == "interrupt":
+            self._boundary.signal([-interpreter.pid], signal.SIGINT)
+        else:
+            self._kill(interpreter, "stop_requested")
+
+    def look_at_limits(self) -> None:
+        """Kill what has passed one. INVARIANT: they are looked at however busy the guest keeps its init."""
+        if time.monotonic() < self.due or not self._interpreters.with_cells:
+            return
+        self.due = time.monotonic() + TICK_SECONDS
+        for interpreter in self._interpreters.with_cells:
+            cell = interpreter.cell
+            if cell and not cell.stopped and (passed := self._bounds.passed(cell.order, cell.cpu_before)):
+                self._kill(interpreter, passed)
+
+    def look(self) -> None:
+        """Go on with each cell whose interpreter has done something."""
+        for interpreter in self._interpreters.with_cells:
+            self._look_at(interpreter)
+
+    def note_deaths(self) -> None:
+        """Forget the interpreters that have ended without a cell."""
+        self._process_tree.look()
+        for interpreter in list(self._interpreters.living.values()):
+            if interpreter.cell is None and self._process_tree.ended.pop(interpreter.pid, None) is not None:
+                self._interpreters.bury(interpreter)
+
+    def _look_at(self, interpreter: Interpreter) -> None:
+        cell = interpreter.cell
+        if cell is None:
+            return
+        if cell.input.writer >= 0 and cell.input.opened():
+            self._pass_input(cell)
+        if interpreter.says_too_much:
+            self._kill(interpreter, "memory")
+        status = self._process_tree.ended.pop(interpreter.pid, None)
+        if status is not None or interpreter.reply is not None:
+            self._end(interpreter, cell, status)
+
+    def _pass_input(self, cell: Cell) -> None:
+        frames.send(self._channel, frames.Kind.CELL_INPUT, encode(InputReady(cell.order.id)), (cell.input.writer,))
+        os.close(cell.input.writer)
+        cell.input.writer = -1
+
+    def _kill(self, interpreter: Interpreter, why: CellStopReason) -> None:
+        """Kill an interpreter, and everyone whom no other one has started; wait until it is dead."""
+        cell = interpreter.cell
+        if cell and cell.stopped is None:
+            cell.stopped = why
+        spared = {each.pid for each in self._interpreters.living.values() if each is not interpreter}
+        if self._standstill.stop():
+            self._boundary.signal(set(self._boundary.members()) - self._trees_of(spared), signal.SIGKILL)
+        else:
+            self._boundary.kill_everyone()
+        poll = select.poll()
+        for descriptor in self._process_tree.watched:
+            poll.register(descriptor, select.POLLIN)
+        while interpreter.pid not in self._process_tree.ended:
+            poll.poll(TICK_SECONDS * 1000)
+            self._process_tree.look()
+
+    def _trees_of(self, roots: set[int]) -> set[int]:
+        """``roots`` and all of their descendants."""
+        found, parents = set(roots), {pid: parent(pid) for pid in self._boundary.members()}
+        while more := {pid for pid, above in parents.items() if above in found} - found:
+            found |= more
+        return found
+
+    def _end(self, interpreter: Interpreter, cell: Cell, status: int | None) -> None:
+        wall = time.monotonic() - cell.began
+        self._stand_still(interpreter, everyone=cell.order.collect)
+        reply = interpreter.reply if status is None else None
+        with step("collect"):
+            listing = self._collect(cell.order)
+        usage = self._bounds.usage(cell.cpu_before)
+        if status is None:
+            interpreter.end_cell()
+        else:
+            self._interpreters.bury(interpreter)
+        self.note_deaths()
+        report = self._report_of(
+            cell.order,
+            reply_bytes=None if reply is None else len(reply),
+            status=status,
+            stop=cell.stopped,
+            wall_seconds=wall,
+            cpu_seconds=usage.cpu_seconds,
+            peak_memory_bytes=usage.peak_memory_bytes,
+            files=listing.files,
+            skipped=listing.skipped,
+            unlisted=listing.unlisted,
+        )
+        self._report(report, reply or b"", listing.content)
+
+    def _stand_still(self, interpreter: Interpreter, *, everyone: bool) -> None:
+        """INVARIANT: nobody whom the guest could make go on runs when this returns; who cannot be stopped is killed."""
+        others = [each.pid for each in self._interpreters.with_cells if each is not interpreter]
+        if not everyone:
+            self._standstill.stop_one(interpreter.pid)
+        elif not self._standstill.stop(others):
+            self._boundary.kill_everyone()
+
+    def _collect(self, order: CellOrder) -> workspace.Listing:
+        if not order.collect:
+            return workspace.Listing((), (), 0, None)
+        bounds = order.inline_bytes, order.inline_total_bytes
+        return workspace.collect(os.dup(self._top), self._unchanged, *bounds, moving=False)
+
+    def _report_of(self, order: CellOrder, **facts: object) -> CellReport:
+        report = CellReport(
+            id=order.id,
+            refusal=None,
+            reply_bytes=None,
+            status=None,
+            stop=None,
+            wall_seconds=0.0,
+            cpu_seconds=0.0,
+            peak_memory_bytes=0,
+            ended=tuple(self._interpreters.ended),
+            files=(),
+            skipped=(),
+            unlisted=0,
+        )
+        self._interpreters.ended.clear()
+        return replace(report, **facts)  # type: ignore[arg-type]
+
+    def _report(self, report: CellReport, reply: bytes = b"", content: int | None = None) -> None:
+        memory = os.memfd_create("cell", os.MFD_CLOEXEC)
+        try:
+            os.write(memory, reply)
+            if content is not None:
+                size, offset = os.fstat(content).st_size, 0
+                while offset < size:
+                    offset += os.sendfile(memory, content, offset, size - offset)
+                os.close(content)
+            frames.send(self._channel, frames.Kind.CELL_END, encode(report), (memory,))
+        finally:
+            os.close(memory)

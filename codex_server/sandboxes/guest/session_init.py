@@ -1,0 +1,141 @@
+"""The init of a session's slot: PID 1, TRUSTED. It keeps interpreters and hands them cells (``cells.py``).
+
+``SessionInit.serve`` is the order of its life. Between cells everyone of the guest stands still (``standstill.py``).
+"""
+
+import contextlib
+import os
+import select
+import socket
+import time
+from dataclasses import replace
+
+from ..protocol import frames
+from ..protocol.codec import decode, encode
+from ..protocol.session import FILES, CellOrder, CellStop, InterpreterOrder, InterpreterReady
+from ..protocol.slot import Role, SlotReady
+from . import worker_start
+from .boundary import Boundary
+from .cells import Cells
+from .interpreter import Interpreter, Interpreters
+from .locks import PAUSE_SECONDS, Locks
+from .notice_server import NoticeServer
+from .notices import all_left
+from .process_tree import ProcessTree
+from .session_bounds import SessionBounds
+from .slot_config import SlotConfig
+from .slot_entry import enter_slot
+from .step import StepFailed, step
+from .watch import SLOT
+
+_INPUT_PAUSE_SECONDS = 0.002
+"""How often init looks whether an interpreter has opened the named pipe of its cell."""
+
+
+class SessionInit:
+    """One session's slot, from its making to its end."""
+
+    def __init__(
+        self, config: SlotConfig, channel: socket.socket, process_tree: ProcessTree, cgroups: list[int]
+    ) -> None:
+        self.channel = channel
+        self.process_tree = process_tree
+        self._config = config
+        self._boundary: Boundary = config.boundary
+        self._cgroups = cgroups
+        self._interpreters = Interpreters()
+        self._locks = Locks()
+
+    def serve(self) -> None:
+        """Serve cells until the server closes the channel."""
+        enter_slot(self._boundary, self._cgroups)
+        self._boundary.make_inputs()
+        self._cells = Cells(self._config, self.channel, self.process_tree, self._interpreters)
+        bounds = SessionBounds(self._config.template.setup, self._boundary, self.process_tree)
+        self._limit = bounds.limit
+        frames.send(self.channel, frames.Kind.READY, encode(SlotReady()), (os.pidfd_open(os.getpid()),))
+        with contextlib.suppress(frames.Closed):
+            while True:
+                self._serve_events(self._poll())
+                self._cells.look_at_limits()
+                self._cells.look()
+
+    def _poll(self) -> dict[int, int]:
+        poll = select.poll()
+        for descriptor in (SLOT, *self.process_tree.watched):
+            poll.register(descriptor, select.POLLIN)
+        for each in self._interpreters.living.values():
+            if each.wants:
+                poll.register(each.channel, each.wants)
+            if each.notices and each.notices.listener >= 0:
+                poll.register(each.notices.listener, select.POLLIN)
+        pause = self._pause()
+        return dict(poll.poll(None if pause is None else pause * 1000))
+
+    def _pause(self) -> float | None:
+        """How long nothing is to be done unless something happens; None: for ever, since nothing runs."""
+        running = self._interpreters.with_cells
+        if not running:
+            return None
+        if any(each.notices and each.notices.locks.waits for each in running):
+            return PAUSE_SECONDS
+        if any(each.cell and each.cell.input.writer >= 0 for each in running):
+            return _INPUT_PAUSE_SECONDS
+        return max(0.0, self._cells.due - time.monotonic())
+
+    def _serve_events(self, events: dict[int, int]) -> None:
+        if any(descriptor in events for descriptor in self.process_tree.watched):
+            self._cells.note_deaths()
+        for interpreter in list(self._interpreters.living.values()):
+            if interpreter.channel.fileno() in events:
+                interpreter.serve()
+            if interpreter.notices:
+                self._serve_notices(interpreter.notices, events)
+        if SLOT in events:
+            self._serve_frame()
+
+    def _serve_notices(self, notices: NoticeServer, events: dict[int, int]) -> None:
+        found = events.get(notices.listener, 0)
+        if all_left(found):
+            os.close(notices.listener)
+            notices.listener = -1
+        elif found and (notice := notices.receive()):
+            notices.let_go(notice)
+        if notices.listener >= 0:
+            notices.locks.serve_waiting()
+
+    def _serve_frame(self) -> None:
+        kind, body, descriptors = frames.receive(self.channel)
+        if kind is frames.Kind.START:
+            self._start(decode(InterpreterOrder, body))
+        elif kind is frames.Kind.CELL:
+            self._cells.begin(decode(CellOrder, body), descriptors[0])
+        elif kind is frames.Kind.CELL_STOP:
+            self._cells.stop(decode(CellStop, body))
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    def _start(self, order: InterpreterOrder) -> None:
+        """Start an interpreter. A failure is reported, and the session goes on."""
+        role: Role = "files" if order.name == FILES else "interpreter"
+        slot = replace(self._config.order, agent=order.agent, env=order.env, role=role)
+        try:
+            with step("interpreter"):
+                pid, request, outputs = worker_start.start_interpreter(
+                    self.process_tree, replace(self._config, order=slot), self._cgroups
+                )
+                armed = worker_start.await_ready(request, outputs)
+                self._limit(pid, order)
+        except StepFailed as failure:
+            frames.send(self.channel, frames.Kind.FAULT, encode(failure.as_message))
+            return
+        if armed.used_internet:
+            self._boundary.note_internet()
+        notices = None
+        if armed.listener >= 0:
+            notices = NoticeServer(self._boundary, self._locks)
+            notices.listener = armed.listener
+        self._interpreters.living[order.name] = Interpreter(order.name, pid, request, notices)
+        frames.send(self.channel, frames.Kind.READY, encode(InterpreterReady(order.name)), armed.streams)
+        for descriptor in armed.streams:
+            os.close(descriptor)

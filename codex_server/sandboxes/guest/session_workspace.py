@@ -1,0 +1,80 @@
+"""The workspace of a session: files written beside a live guest, which stands still, and what a cell has changed.
+
+INVARIANT: no name inside the workspace is followed from outside of it: every folder on the way is opened by
+``openat2`` below the one before, and no link is followed.
+"""
+
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import Sequence
+
+from . import kernel
+from .workspace import Identity, Part, copy_part, identity, walk_files
+
+_TICK_SECONDS = 0.01
+"""Longer than a tick of the clock that files are marked with."""
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class FilesRefused(Exception):
+    """A file cannot be written; the text completes "... cannot be written: "."""
+
+
+def add_files(top: int, payload: int, offset: int, files: Sequence[tuple[str, int]], owner: int) -> None:
+    """Write ``files`` of ``payload``, from ``offset`` on, in place of those that are there. Raises ``FilesRefused``."""
+    for path, size in files:
+        try:
+            _add(top, path, Part(payload, offset, size), owner)
+        except OSError as error:
+            raise FilesRefused(f"{path!r} cannot be written: {os.strerror(error.errno or 0)}") from error
+        offset += size
+
+
+def _add(top: int, path: str, part: Part, owner: int) -> None:
+    *parents, name = path.split("/")
+    folder = os.dup(top)
+    try:
+        for parent in parents:
+            below = _enter(folder, parent, owner)
+            os.close(folder)
+            folder = below
+        _replace(folder, name, part, owner)
+    finally:
+        os.close(folder)
+
+
+def _enter(folder: int, name: str, owner: int) -> int:
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, 0o755, dir_fd=folder)
+        os.chown(name, owner, owner, dir_fd=folder, follow_symlinks=False)
+    return kernel.open_beneath(folder, os.fsencode(name), _FOLDER)
+
+
+def _replace(folder: int, name: str, part: Part, owner: int) -> None:
+    """Under a name of its own first: a file that others have open, or know by a second name, keeps its content."""
+    new = f".new-{secrets.token_hex(8)}"
+    file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=folder)
+    try:
+        copy_part(file, part, owner)
+        os.rename(new, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        os.unlink(new, dir_fd=folder)
+        raise
+    finally:
+        os.close(file)
+
+
+def snapshot(top: int) -> dict[str, Identity]:
+    """What identifies each file as unchanged, by its path; taken before a cell, while nobody runs.
+
+    A file that was written within the last tick of the clock could be written again in the same one: it is waited for.
+    """
+    found, newest = {}, 0
+    for path, status in walk_files(top):
+        found[path] = identity(status)
+        newest = max(newest, status.st_mtime_ns, status.st_ctime_ns)
+    if newest > time.time_ns() - int(_TICK_SECONDS * 1e9):
+        time.sleep(_TICK_SECONDS)
+    return found

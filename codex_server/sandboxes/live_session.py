@@ -1,0 +1,316 @@
+"""A session as the server sees it, whatever backend made its sandbox: cells that were sent, their limits, their ends.
+
+A backend's session says how frames, output and input travel (``LiveSession``'s abstract methods).
+"""
+
+import asyncio
+import contextlib
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+
+from codex_server.errors import InvalidRequest, SandboxFault, SandboxUnavailable
+from codex_server.languages import Language
+from codex_server.model import CellFacts, Ending, Execution, Stop, Stream
+from codex_server.sandboxes.protocol import frames
+from codex_server.sandboxes.protocol.cell import CellEnd, CellRequest, cell_of, files_of, operation_of
+from codex_server.sandboxes.protocol.codec import decode, encode
+from codex_server.sandboxes.protocol.payload import BackendDefaults
+from codex_server.sandboxes.protocol.report import ending_without_report, failure_in
+from codex_server.sandboxes.protocol.session import (
+    FILES,
+    CellReport,
+    CellStop,
+    InterpreterOrder,
+    InterpreterReady,
+    StopHow,
+)
+from codex_server.sandboxes.session import Content, OutputSink, SessionPlan, SessionSandbox
+from codex_server.sandboxes.stdin import StandardInput
+
+GRACE_SECONDS = 1.0
+"""How long an interpreter may take to reply once its cell was interrupted."""
+_START_SECONDS = 30.0
+_OPERATION_SECONDS = 60.0
+
+
+@dataclass(slots=True)
+class Cell:
+    """A cell that was sent. ``output`` takes what is printed while it runs; ``interpreter`` is "" for files alone.
+
+    ``requested``: why the server has it ended; ``end`` is None when the session was lost.
+    """
+
+    id: int
+    interpreter: str
+    output: OutputSink
+    stdin: StandardInput
+    end: "asyncio.Future[CellEnd | None]"
+    began: float
+    requested: Stop | None = None
+    timers: list[asyncio.TimerHandle] = field(default_factory=list)
+
+
+class LiveSession(SessionSandbox):
+    """``order_of`` says how to start a language's interpreter; None stands for the one that operates on files.
+
+    ``patience``: how long a cell may take to end once its interpreter is to be killed; then everything is.
+    """
+
+    def __init__(
+        self,
+        plan: SessionPlan,
+        defaults: BackendDefaults,
+        order_of: Callable[[Language | None], InterpreterOrder],
+        *,
+        patience: float,
+    ) -> None:
+        self._plan = plan
+        self._defaults = defaults
+        self._order_of = order_of
+        self._patience = patience
+        self._interpreters: set[str] = set()
+        self._starting: asyncio.Future[str] | None = None
+        self._start_lock, self._operation_lock = asyncio.Lock(), asyncio.Lock()
+        self._cells: dict[int, Cell] = {}
+        self._current: Cell | None = None
+        self._sent = self._number = 0
+        self._destroyed = False
+        self._death: str | None = None
+        self._on_death: Callable[[str], None] = lambda reason: None
+
+    # --- what a backend says ---
+
+    @abstractmethod
+    def _send(self, kind: frames.Kind, body: frames.Body, content: Sequence[bytes] = ()) -> None:
+        """Send a frame. Raises ``frames.Closed`` or ``OSError``."""
+
+    @abstractmethod
+    def _listen(self, cell: Cell) -> contextlib.AbstractContextManager[Callable[[], None]]:
+        """Pass output on to ``cell`` within the context; what it yields is called when the cell has ended."""
+
+    @abstractmethod
+    def _close_input(self, cell: Cell) -> None:
+        """The cell has ended: nothing more goes to its standard input."""
+
+    @abstractmethod
+    def _kill(self) -> None:
+        """Kill everything of the session, at once."""
+
+    def _counted(self, ending: Ending) -> Ending:
+        """``ending`` with what has counted the cell's use from outside, if anything has. Raises ``SandboxFault``."""
+        return ending
+
+    def _begin_count(self) -> None:
+        """A cell begins: count from here."""
+
+    # --- the contract ---
+
+    async def fill(self) -> None:
+        """Write the plan's files. Raises ``InvalidRequest`` or ``SandboxUnavailable``."""
+        if self._plan.files:
+            request = files_of(self._plan.files, self._next(), self._plan.limits)
+            if await self._carry_out(request, StandardInput()) is None:
+                raise SandboxUnavailable("the session's sandbox was lost while it was opened; try again")
+
+    @property
+    def alive(self) -> bool:
+        """See ``SessionSandbox.alive``."""
+        return self._death is None and not self._destroyed
+
+    def on_death(self, callback: Callable[[str], None]) -> None:
+        """See ``SessionSandbox.on_death``."""
+        self._on_death = callback
+        if self._death is not None:
+            callback(self._death)
+
+    async def run(
+        self, execution: Execution, language: Language, output: OutputSink, stdin: StandardInput | None = None
+    ) -> Ending:
+        """See ``SessionSandbox.run``."""
+        await self._ensure(language.name, language)
+        self._number += 1
+        started_at = datetime.now(UTC)
+        request = cell_of(execution, language, self._next(), self._number, self._defaults)
+        self._begin_count()
+        cell = self._hand_over(request, stdin or StandardInput.of(execution), output)
+        self._current = cell
+        self._later(cell, execution.limits.wall_seconds, partial(self._end, cell, Stop.WALL_TIME))
+        try:
+            with self._listen(cell) as finish:
+                end = await self._ended(cell)
+                finish()
+            return self._ending(cell, end, started_at)
+        finally:
+            self._current = None
+            self._forget(cell)
+
+    def interrupt(self) -> bool:
+        """See ``SessionSandbox.interrupt``."""
+        if self._current is None or self._current.end.done():
+            return False
+        self._send_stop(self._current, "interrupt")
+        return True
+
+    async def operate(
+        self, request: Mapping[str, object], content: StandardInput, output: Content
+    ) -> Mapping[str, object]:
+        """See ``SessionSandbox.operate``."""
+        async with self._operation_lock:
+            await self._ensure(FILES, None)
+            order = operation_of(request, self._next(), self._plan.limits, with_content=not content.ended)
+            end = await self._carry_out(order, content, output)
+        if end is None or end.reply is None:
+            raise SandboxFault("the operation on the session's files was lost; its outcome is unknown")
+        found = end.reply.get("result")
+        reply = found.get("application/json") if isinstance(found, dict) else None
+        return reply if isinstance(reply, dict) else {}
+
+    # --- cells ---
+
+    def _ending(self, cell: Cell, end: CellEnd | None, started_at: datetime) -> Ending:
+        if end is not None:
+            return self._counted(end.ending(cell.interpreter, self._number, started_at, cell.requested))
+        if cell.requested is None:
+            raise SandboxFault("the session's sandbox was lost while the program ran; its outcome is unknown")
+        wall = asyncio.get_running_loop().time() - cell.began
+        facts = CellFacts(self._number, None, claimed=False, interpreter_restarted=True)
+        return replace(ending_without_report(started_at, wall, cell.requested), cell=facts)
+
+    async def _carry_out(
+        self, request: CellRequest, content: StandardInput, output: Content | None = None
+    ) -> CellEnd | None:
+        def take(stream: Stream, chunk: bytes) -> bool:
+            return stream is Stream.STDERR or output is None or output(chunk)
+
+        cell = self._hand_over(request, content, take)
+        self._later(cell, _OPERATION_SECONDS, partial(self._send_stop, cell, "kill"))
+        try:
+            with self._listen(cell) as finish:
+                end = await self._ended(cell)
+                finish()
+            return end
+        finally:
+            self._forget(cell)
+
+    async def _ended(self, cell: Cell) -> CellEnd | None:
+        """The cell's end; when the caller's task is cancelled, the cell is ended first."""
+        try:
+            end = await asyncio.shield(cell.end)
+        except asyncio.CancelledError:
+            self._end(cell, Stop.CANCELLED)
+            await asyncio.wait([cell.end])
+            raise
+        if end and end.report.refusal:
+            raise InvalidRequest(f"{end.report.refusal}; nothing was run", "/files")
+        return end
+
+    def _hand_over(self, request: CellRequest, stdin: StandardInput, output: OutputSink) -> Cell:
+        loop, order = asyncio.get_running_loop(), request.order
+        cell = Cell(order.id, order.interpreter, output, stdin, loop.create_future(), loop.time())
+        try:
+            self._send(frames.Kind.CELL, encode(order), request.parts)
+        except (frames.Closed, OSError) as error:
+            raise SandboxUnavailable("the session's sandbox is gone; nothing was run") from error
+        self._cells[cell.id] = cell
+        return cell
+
+    def take_output(self, cell: Cell, stream: Stream, chunk: bytes) -> bool:
+        """Pass on what was printed while ``cell`` ran; a cell that floods is ended."""
+        wanted = cell.output(stream, chunk)
+        if not wanted:
+            self._end(cell, Stop.OUTPUT)
+        return wanted
+
+    def _end(self, cell: Cell, reason: Stop) -> None:
+        """Three steps: interrupt the cell, kill its interpreter, kill everything."""
+        if cell.requested is not None or cell.end.done():
+            return
+        cell.requested = reason
+        self._send_stop(cell, "interrupt")
+        self._later(cell, GRACE_SECONDS, partial(self._send_stop, cell, "kill"))
+        self._later(cell, GRACE_SECONDS + self._patience, self._kill)
+
+    def _send_stop(self, cell: Cell, how: StopHow) -> None:
+        with contextlib.suppress(frames.Closed, OSError):  # then the session is lost, and the cell with it
+            self._send(frames.Kind.CELL_STOP, encode(CellStop(cell.id, how)))
+
+    def _forget(self, cell: Cell) -> None:
+        self._cells.pop(cell.id, None)
+        for timer in cell.timers:
+            timer.cancel()
+        self._close_input(cell)
+        cell.stdin.abandon()
+
+    def _later(self, cell: Cell, seconds: float, action: Callable[[], None]) -> None:
+        cell.timers.append(asyncio.get_running_loop().call_later(seconds, action))
+
+    def _next(self) -> int:
+        self._sent += 1
+        return self._sent
+
+    # --- interpreters ---
+
+    async def _ensure(self, name: str, language: Language | None) -> None:
+        """Have the interpreter ``name`` started, if it is not there. Raises ``SandboxUnavailable``."""
+        async with self._start_lock:
+            if name in self._interpreters:
+                return
+            if not self.alive:
+                raise SandboxUnavailable("the session's sandbox is gone; nothing was run")
+            self._starting = asyncio.get_running_loop().create_future()
+            try:
+                self._send(frames.Kind.START, encode(self._order_of(language)))
+                async with asyncio.timeout(_START_SECONDS):
+                    self._interpreters.add(await self._starting)
+            except (frames.Closed, OSError, TimeoutError) as error:
+                self._kill()
+                raise SandboxUnavailable("an interpreter of the session could not be started") from error
+            finally:
+                self._starting = None
+
+    # --- for the backend, when a frame came ---
+
+    def started(self, body: frames.Body) -> str:
+        """An interpreter is ready: its name. Raises ``frames.BadFrame``."""
+        name = decode(InterpreterReady, body).name
+        if self._starting is None or self._starting.done():
+            raise frames.BadFrame(f"an interpreter {name!r} that nobody has asked for")
+        self._starting.set_result(name)
+        return name
+
+    def failed(self, kind: frames.Kind, body: frames.Body) -> None:
+        """Something that was asked for failed. Raises ``frames.BadFrame`` when nothing was."""
+        failure = failure_in(kind, body)
+        if self._starting is None or self._starting.done():
+            raise frames.BadFrame(failure)
+        self._starting.set_exception(SandboxUnavailable(f"an interpreter could not be started: {failure}"))
+
+    def ended(self, report: CellReport, content: memoryview) -> None:
+        """A cell has ended, and perhaps interpreters with it."""
+        self._interpreters.difference_update(report.ended)
+        cell = self._cells.get(report.id)
+        if cell and not cell.end.done():
+            cell.end.set_result(CellEnd(report, content))
+
+    def lost(self, reason: str) -> None:
+        """Everything of the session is gone."""
+        self._death = self._death or reason
+        for cell in self._cells.values():
+            if not cell.end.done():
+                cell.end.set_result(None)
+        if self._starting and not self._starting.done():
+            self._starting.set_exception(SandboxUnavailable("the session's sandbox is gone; nothing was run"))
+        if not self._destroyed:
+            self._on_death(self._death)
+
+    def closing(self) -> bool:
+        """``destroy`` begins: cells that run are cancelled. False when it has begun before."""
+        if self._destroyed:
+            return False
+        self._destroyed = True
+        for cell in self._cells.values():
+            cell.requested = cell.requested or Stop.CANCELLED
+        return True

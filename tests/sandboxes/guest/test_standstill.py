@@ -1,0 +1,124 @@
+"""Everybody stands still, whatever they do against it, and goes on afterwards."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from codex_server.sandboxes.guest import standstill as module
+from codex_server.sandboxes.guest.procfs import states
+from codex_server.sandboxes.guest.signals import send
+from codex_server.sandboxes.guest.standstill import Standstill
+
+_THREADS = """
+import threading, time
+def work():
+    while True: time.sleep(0.001)
+for _ in range(3): threading.Thread(target=work).start()
+"""
+
+
+class Crowd:
+    """A boundary whose members are the processes of a test."""
+
+    def __init__(self) -> None:
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.stops = 0
+        self.refuses = False
+
+    def start(self, code: str) -> int:
+        self.processes.append(subprocess.Popen([sys.executable, "-c", code], start_new_session=True))
+        return self.processes[-1].pid
+
+    def members(self):
+        return (process.pid for process in self.processes if process.poll() is None)
+
+    def signal(self, pids, number):
+        send(pids, number)
+
+    def stop_everyone(self):
+        self.stops += 1
+        if not self.refuses:
+            send(list(self.members()), signal.SIGSTOP)
+
+
+@pytest.fixture
+def crowd():
+    found = Crowd()
+    yield found
+    for process in found.processes:
+        process.kill()
+        process.wait()
+
+
+def wait_for(condition):
+    due = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < due
+        time.sleep(0.005)
+
+
+def test_all_threads_of_everybody_stand_still_and_go_on(crowd):
+    busy, threads = crowd.start("while True: pass"), crowd.start(_THREADS)
+    wait_for(lambda: len(os.listdir(f"/proc/{threads}/task")) == 4)
+    standstill = Standstill(crowd)
+    assert standstill.stop()
+    assert states(busy) == states(threads) == {"T"}
+    standstill.resume()
+    wait_for(lambda: "T" not in states(busy) | states(threads))
+
+
+def test_one_that_is_spared_goes_on(crowd):
+    spared, other = crowd.start("while True: pass"), crowd.start("while True: pass")
+    assert Standstill(crowd).stop([spared])
+    wait_for(lambda: states(spared) <= {"R", "S"})
+    assert states(other) == {"T"}
+
+
+def test_what_the_guest_itself_had_stopped_stays_so(crowd):
+    stopped, other = crowd.start("while True: pass"), crowd.start("while True: pass")
+    os.kill(stopped, signal.SIGSTOP)
+    wait_for(lambda: states(stopped) == {"T"})
+    standstill = Standstill(crowd)
+    assert standstill.stop()
+    assert standstill.stop()  # a kill stops them once more
+    standstill.resume()
+    wait_for(lambda: "T" not in states(other))
+    assert states(stopped) == {"T"}
+
+
+def test_one_that_others_continue_is_stopped_again(crowd):
+    first = crowd.start("while True: pass")
+    crowd.start(f"import os, signal\nfor _ in iter(int, 1): os.kill({first}, signal.SIGCONT)")
+    wait_for(lambda: len(list(crowd.members())) == 2)
+    for _ in range(20):
+        standstill = Standstill(crowd)
+        assert standstill.stop()
+        assert [states(pid) for pid in crowd.members()] == [{"T"}, {"T"}]
+        standstill.resume()
+
+
+def test_that_somebody_does_not_stand_still_is_said(crowd, monkeypatch):
+    monkeypatch.setattr(module, "_MOST_SECONDS", 0.02)
+    crowd.start("while True: pass")
+    crowd.refuses = True
+    assert not Standstill(crowd).stop()
+    assert crowd.stops > 1
+
+
+def test_single_ones_are_stopped_and_resumed(crowd):
+    one = crowd.start("while True: pass")
+    standstill = Standstill(crowd)
+    standstill.stop_one(one)
+    wait_for(lambda: states(one) == {"T"})
+    standstill.resume_one(one)
+    wait_for(lambda: states(one) != {"T"})
+
+
+def test_who_is_gone_stands_still(crowd):
+    crowd.start("pass")
+    crowd.processes[0].wait()
+    assert Standstill(crowd).stop()
