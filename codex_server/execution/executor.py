@@ -115,6 +115,7 @@ class Executor:
         """Run a cell: its turn comes first, so that whoever waits for it holds no place."""
         seconds = run.execution.limits.wall_seconds if turn.wait else 0
         async with turn.session.turn(seconds=seconds) as sandbox, self._admission.place():
+            await sandbox.prepare(run.language)
             run.begin()
             return await sandbox.run(run.execution, run.language, run.write_output, run.stdin)
 

@@ -7,27 +7,28 @@ import asyncio
 import contextlib
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from functools import partial
+from typing import Protocol
 
 from codex_server.errors import InvalidRequest, SandboxFault, SandboxUnavailable
 from codex_server.languages import Language
-from codex_server.model import CellFacts, Ending, Execution, Stop, Stream
+from codex_server.model import CellFacts, Ending, Execution, Stop, Stream, Terminal
+from codex_server.sandboxes.live_cell import Cell
+from codex_server.sandboxes.live_shell import SHELL_PREFIX, LiveShell, TerminalLine
 from codex_server.sandboxes.protocol import frames
-from codex_server.sandboxes.protocol.cell import CellEnd, CellRequest, cell_of, files_of, operation_of
+from codex_server.sandboxes.protocol.cell import CellEnd, CellRequest, cell_of, files_of, operation_of, prompt_of
 from codex_server.sandboxes.protocol.codec import decode, encode
 from codex_server.sandboxes.protocol.payload import BackendDefaults
 from codex_server.sandboxes.protocol.report import ending_without_report, failure_in
 from codex_server.sandboxes.protocol.session import (
-    FILES,
     CellReport,
     CellStop,
     InterpreterOrder,
     InterpreterReady,
     StopHow,
 )
-from codex_server.sandboxes.session import Content, OutputSink, SessionPlan, SessionSandbox
+from codex_server.sandboxes.session import Content, OutputSink, SessionPlan, SessionSandbox, Shell
 from codex_server.sandboxes.stdin import StandardInput
 
 GRACE_SECONDS = 1.0
@@ -36,25 +37,21 @@ _START_SECONDS = 30.0
 _OPERATION_SECONDS = 60.0
 
 
-@dataclass(slots=True)
-class Cell:
-    """A cell that was sent. ``output`` takes what is printed while it runs; ``interpreter`` is "" for files alone.
+class InterpreterOrders(Protocol):
+    """How the interpreters of a session are started."""
 
-    ``requested``: why the server has it ended; ``end`` is None when the session was lost.
-    """
+    def of(self, language: Language) -> InterpreterOrder:
+        """That of ``language``. Raises ``SandboxUnavailable``."""
 
-    id: int
-    interpreter: str
-    output: OutputSink
-    stdin: StandardInput
-    end: "asyncio.Future[CellEnd | None]"
-    began: float
-    requested: Stop | None = None
-    timers: list[asyncio.TimerHandle] = field(default_factory=list)
+    def of_files(self) -> InterpreterOrder:
+        """The one that operates on files."""
+
+    def of_shell(self, name: str, size: Terminal) -> InterpreterOrder:
+        """A shell. Raises ``InvalidRequest`` where no program can have a terminal, ``SandboxUnavailable``."""
 
 
 class LiveSession(SessionSandbox):
-    """``order_of`` says how to start a language's interpreter; None stands for the one that operates on files.
+    """``orders`` says how to start interpreters.
 
     ``patience``: how long a cell may take to end once its interpreter is to be killed; then everything is.
     """
@@ -63,13 +60,13 @@ class LiveSession(SessionSandbox):
         self,
         plan: SessionPlan,
         defaults: BackendDefaults,
-        order_of: Callable[[Language | None], InterpreterOrder],
+        orders: "InterpreterOrders",
         *,
         patience: float,
     ) -> None:
         self._plan = plan
         self._defaults = defaults
-        self._order_of = order_of
+        self._orders = orders
         self._patience = patience
         self._interpreters: set[str] = set()
         self._starting: asyncio.Future[str] | None = None
@@ -94,6 +91,10 @@ class LiveSession(SessionSandbox):
     @abstractmethod
     def _close_input(self, cell: Cell) -> None:
         """The cell has ended: nothing more goes to its standard input."""
+
+    @abstractmethod
+    def _line(self, name: str, output: Content) -> TerminalLine:
+        """The terminal of the shell ``name``, which was started before."""
 
     @abstractmethod
     def _kill(self) -> None:
@@ -126,23 +127,42 @@ class LiveSession(SessionSandbox):
         if self._death is not None:
             callback(self._death)
 
+    async def prepare(self, language: Language) -> None:
+        """See ``SessionSandbox.prepare``."""
+        await self._ensure(self._orders.of(language))
+
     async def run(
         self, execution: Execution, language: Language, output: OutputSink, stdin: StandardInput | None = None
     ) -> Ending:
         """See ``SessionSandbox.run``."""
-        await self._ensure(language.name, language)
         self._number += 1
-        started_at = datetime.now(UTC)
+        source = stdin or StandardInput.of(execution)
+        found, cell = await self._run_once(execution, language, output, source)
+        if found is not None and not found.was_run:  # its interpreter had died since its last cell
+            found, cell = await self._run_once(execution, language, output, source, restarted=True)
+        return self._ending(cell, found)
+
+    async def _run_once(
+        self,
+        execution: Execution,
+        language: Language,
+        output: OutputSink,
+        stdin: StandardInput,
+        *,
+        restarted: bool = False,
+    ) -> tuple[CellEnd | None, Cell]:
+        await self._ensure(self._orders.of(language))
         request = cell_of(execution, language, self._next(), self._number, self._defaults)
         self._begin_count()
-        cell = self._hand_over(request, stdin or StandardInput.of(execution), output)
+        cell = self._hand_over(request, stdin, output)
+        cell.restarted = restarted
         self._current = cell
         self._later(cell, execution.limits.wall_seconds, partial(self._end, cell, Stop.WALL_TIME))
         try:
             with self._listen(cell) as finish:
                 end = await self._ended(cell)
                 finish()
-            return self._ending(cell, end, started_at)
+            return end, cell
         finally:
             self._current = None
             self._forget(cell)
@@ -159,7 +179,7 @@ class LiveSession(SessionSandbox):
     ) -> Mapping[str, object]:
         """See ``SessionSandbox.operate``."""
         async with self._operation_lock:
-            await self._ensure(FILES, None)
+            await self._ensure(self._orders.of_files())
             order = operation_of(request, self._next(), self._plan.limits, with_content=not content.ended)
             end = await self._carry_out(order, content, output)
         if end is None or end.reply is None:
@@ -168,16 +188,40 @@ class LiveSession(SessionSandbox):
         reply = found.get("application/json") if isinstance(found, dict) else None
         return reply if isinstance(reply, dict) else {}
 
+    async def open_shell(self, name: str, size: Terminal, output: Content) -> Shell:
+        """See ``SessionSandbox.open_shell``."""
+        order = self._orders.of_shell(SHELL_PREFIX + name, size)
+        await self._ensure(order)
+        return LiveShell(
+            self._line(order.name, output),
+            partial(self._begin_shell, order.name),
+            partial(self._kill_shell, order.name),
+        )
+
+    def _begin_shell(self, name: str) -> Cell:
+        """Have the shell run until its next prompt, or its end."""
+        request = prompt_of(name, self._next(), self._plan.limits)
+        cell = self._hand_over(request, StandardInput(), lambda stream, chunk: True)
+        cell.end.add_done_callback(lambda _: self._forget(cell))
+        return cell
+
+    def _kill_shell(self, name: str) -> None:
+        for cell in self._cells.values():
+            if cell.interpreter == name:
+                self._send_stop(cell, "kill")
+
     # --- cells ---
 
-    def _ending(self, cell: Cell, end: CellEnd | None, started_at: datetime) -> Ending:
+    def _ending(self, cell: Cell, end: CellEnd | None) -> Ending:
         if end is not None:
-            return self._counted(end.ending(cell.interpreter, self._number, started_at, cell.requested))
+            restarted = cell.restarted or cell.interpreter in end.report.ended
+            ending = end.ending(self._number, cell.started_at, cell.requested, restarted=restarted)
+            return self._counted(ending)
         if cell.requested is None:
             raise SandboxFault("the session's sandbox was lost while the program ran; its outcome is unknown")
         wall = asyncio.get_running_loop().time() - cell.began
         facts = CellFacts(self._number, None, claimed=False, interpreter_restarted=True)
-        return replace(ending_without_report(started_at, wall, cell.requested), cell=facts)
+        return replace(ending_without_report(cell.started_at, wall, cell.requested), cell=facts)
 
     async def _carry_out(
         self, request: CellRequest, content: StandardInput, output: Content | None = None
@@ -242,6 +286,8 @@ class LiveSession(SessionSandbox):
         for timer in cell.timers:
             timer.cancel()
         self._close_input(cell)
+        if cell.end.done() and (end := cell.end.result()) and not end.was_run:
+            return  # its input is the next try's
         cell.stdin.abandon()
 
     def _later(self, cell: Cell, seconds: float, action: Callable[[], None]) -> None:
@@ -253,16 +299,16 @@ class LiveSession(SessionSandbox):
 
     # --- interpreters ---
 
-    async def _ensure(self, name: str, language: Language | None) -> None:
-        """Have the interpreter ``name`` started, if it is not there. Raises ``SandboxUnavailable``."""
+    async def _ensure(self, order: InterpreterOrder) -> None:
+        """Have an interpreter started, if it is not there. Raises ``SandboxUnavailable``."""
         async with self._start_lock:
-            if name in self._interpreters:
+            if order.name in self._interpreters:
                 return
             if not self.alive:
                 raise SandboxUnavailable("the session's sandbox is gone; nothing was run")
             self._starting = asyncio.get_running_loop().create_future()
             try:
-                self._send(frames.Kind.START, encode(self._order_of(language)))
+                self._send(frames.Kind.START, encode(order))
                 async with asyncio.timeout(_START_SECONDS):
                     self._interpreters.add(await self._starting)
             except (frames.Closed, OSError, TimeoutError) as error:
@@ -293,12 +339,14 @@ class LiveSession(SessionSandbox):
         self._interpreters.difference_update(report.ended)
         cell = self._cells.get(report.id)
         if cell and not cell.end.done():
+            cell.begun.set()
             cell.end.set_result(CellEnd(report, content))
 
     def lost(self, reason: str) -> None:
         """Everything of the session is gone."""
         self._death = self._death or reason
-        for cell in self._cells.values():
+        for cell in list(self._cells.values()):
+            cell.begun.set()
             if not cell.end.done():
                 cell.end.set_result(None)
         if self._starting and not self._starting.done():

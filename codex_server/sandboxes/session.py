@@ -11,7 +11,7 @@ from pathlib import Path
 
 from codex_server.languages import Language
 from codex_server.limits import Limits
-from codex_server.model import Ending, Execution, InputFile, Stream
+from codex_server.model import Ending, Execution, InputFile, Stream, Terminal
 from codex_server.sandboxes.stdin import StandardInput
 
 OutputSink = Callable[[Stream, bytes], bool]
@@ -42,6 +42,43 @@ class SessionPlan:
     workspace: NamedWorkspace | None = None
 
 
+class Shell(ABC):
+    """A shell in a session: bash at a terminal of its own, which a person or a program types at."""
+
+    @abstractmethod
+    async def type(self, data: bytes) -> None:
+        """Type ``data``, and let it run. Raises ``InputRefused`` when it has ended, or does not read."""
+
+    @abstractmethod
+    def resize(self, rows: int, columns: int) -> None:
+        """Change the size of its window; the program in it is told (SIGWINCH)."""
+
+    @abstractmethod
+    async def wait_for_prompt(self) -> "Prompt | None":
+        """Return when the shell prompts after what was typed last; None when it has ended instead.
+
+        Everything of the session runs until then. One call at a time; a caller that is cancelled leaves the command
+        running, and the next call goes on to wait for it.
+        """
+
+    @property
+    @abstractmethod
+    def running(self) -> bool:
+        """Whether it has not prompted yet."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Kill it, and what runs in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a shell says as it prompts: the exit code of the last command, and its folder. It is the guest's claim."""
+
+    exit_code: int
+    folder: str
+
+
 class SessionSandbox(ABC):
     """A sandbox that serves many cells. The caller sees to it that one runs at a time; file operations may run beside.
 
@@ -59,10 +96,14 @@ class SessionSandbox(ABC):
         """Have ``callback`` called once, with why in a sentence, when the sandbox dies without ``destroy``."""
 
     @abstractmethod
+    async def prepare(self, language: Language) -> None:
+        """Have the language's interpreter started, if there is none. Raises ``SandboxUnavailable``."""
+
+    @abstractmethod
     async def run(
         self, execution: Execution, language: Language, output: OutputSink, stdin: StandardInput | None = None
     ) -> Ending:
-        """Run ``execution`` as the next cell, and start the language's interpreter if there is none.
+        """Run ``execution`` as the next cell, after ``prepare``.
 
         ``Ending.cell`` says what became of the interpreter, and the result that it claims. A cell beyond its time is
         interrupted (SIGINT); an interpreter that does not reply within a second is killed, and the files stay.
@@ -82,6 +123,13 @@ class SessionSandbox(ABC):
 
         ``content`` is what is to be written, ``output`` receives what was read; the reply says the rest. It is the
         guest's claim: it was made where the guest's own processes may reach. Raises ``SandboxFault``.
+        """
+
+    @abstractmethod
+    async def open_shell(self, name: str, size: Terminal, output: Content) -> Shell:
+        """Start the shell ``name``; ``output`` takes what appears at its terminal.
+
+        Raises ``InvalidRequest`` where no program can have a terminal, and ``SandboxUnavailable``.
         """
 
     @abstractmethod

@@ -17,6 +17,7 @@ from codex_server.sandboxes.embedded.cgroup import SlotCgroup
 from codex_server.sandboxes.embedded.channel import close_all
 from codex_server.sandboxes.embedded.diagnose import explain, read_host_facts
 from codex_server.sandboxes.embedded.host_resources import HostResources
+from codex_server.sandboxes.embedded.interpreters import SlotInterpreters
 from codex_server.sandboxes.embedded.plans import Kind, Plans, SlotPlan
 from codex_server.sandboxes.embedded.sandbox import EmbeddedSandbox
 from codex_server.sandboxes.embedded.session import EmbeddedSession
@@ -173,7 +174,7 @@ class EmbeddedBackend(Backend):
             raise SandboxUnavailable("the backend is closed")
         plans, zygote = self._plans, await supervisor.zygote()
         slot, _ = await self._arm_number(zygote, plans, Kind(role="session"))
-        session = EmbeddedSession(slot, plan, self._defaults, partial(plans.session_interpreter, slot, plan.limits))
+        session = EmbeddedSession(slot, plan, self._defaults, SlotInterpreters(slot, plans.languages, plan.limits))
         try:
             if slot.cgroup:
                 slot.cgroup.limit(plan.limits)

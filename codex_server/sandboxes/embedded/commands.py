@@ -26,3 +26,9 @@ def session_command_of(language: Language, *, confined: bool) -> tuple[str, ...]
     if not language.session:
         raise SandboxUnavailable(f"{language.title} has no interpreter for sessions; run it with POST /execute")
     return command_of(replace(language, command=language.session), confined=confined)
+
+
+def shell_command_of(bash: Language) -> tuple[str, ...]:
+    """The command of an interactive shell in the guest root."""
+    words = ("{program}", "--noprofile", "--rcfile", "{runner}/shell.bash", "-i")
+    return command_of(replace(bash, command=words), confined=False)

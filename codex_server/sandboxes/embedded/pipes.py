@@ -48,8 +48,8 @@ class OutputPipe:
             self._loop.remove_reader(self._descriptor)
         return len(chunk)
 
-    def finish(self) -> None:
-        """Read what is left, then close.
+    def drain(self) -> None:
+        """Read what waits now.
 
         INVARIANT: at most what the pipe can hold, and one chunk, is read: a writer that still lives cannot keep the
         server here.
@@ -59,6 +59,10 @@ class OutputPipe:
         left = _capacity(self._descriptor)
         while left > 0 and (length := self._read()):
             left -= length
+
+    def finish(self) -> None:
+        """Read what is left, then close."""
+        self.drain()
         self.close()
 
     def close(self) -> None:

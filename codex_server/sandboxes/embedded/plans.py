@@ -10,22 +10,18 @@ from pathlib import Path
 
 from codex_server.interpreters import Interpreter
 from codex_server.languages import Language, Languages, Start
-from codex_server.limits import Limits
 from codex_server.model import PIPES, Stdio
 from codex_server.sandboxes.embedded import rootfs
 from codex_server.sandboxes.embedded.cgroup import CgroupTree
-from codex_server.sandboxes.embedded.commands import command_of, session_command_of
+from codex_server.sandboxes.embedded.commands import command_of
 from codex_server.sandboxes.embedded.diagnose import closed_to_others
 from codex_server.sandboxes.embedded.guestids import GuestIds
 from codex_server.sandboxes.embedded.shares import Shares, shares_of
-from codex_server.sandboxes.embedded.slot import Slot
 from codex_server.sandboxes.embedded.zygote_process import SANDBOXES_FOLDER, Zygote, boot_argv
 from codex_server.sandboxes.environment import ABSENT, guest_environment, packages_environment
 from codex_server.sandboxes.guest.overlay import LAYERS
-from codex_server.sandboxes.protocol.cell import interpreter_order
 from codex_server.sandboxes.protocol.launch import LandlockSetup, LaunchPlan, NamespacePlan, NamespaceSetup, SlotSetup
 from codex_server.sandboxes.protocol.payload import stdio_order
-from codex_server.sandboxes.protocol.session import FILES, InterpreterOrder
 from codex_server.sandboxes.protocol.slot import Role, SlotOrder
 from codex_server.sandboxes.seccomp.compiler import compile_filter
 from codex_server.sandboxes.seccomp.policy import (
@@ -189,13 +185,6 @@ class Plans:
             role=kind.role,
         )
         return SlotPlan(order, folder)
-
-    def session_interpreter(self, slot: Slot, limits: Limits, language: Language | None) -> InterpreterOrder:
-        """How to start an interpreter in a session's ``slot``; ``language`` None is that of operations on files."""
-        if language is None:
-            return interpreter_order(FILES, None, slot.environment, limits, None)
-        command = session_command_of(language, confined=self.home is not None)
-        return interpreter_order(language.name, command, {**slot.environment, **language.env}, limits, language)
 
 
 def _confined_environment(languages: Languages, home: Path, folder: Path) -> dict[str, str]:

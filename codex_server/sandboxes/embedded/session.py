@@ -8,13 +8,15 @@ from dataclasses import replace
 from functools import partial
 
 from codex_server.errors import SandboxFault
-from codex_server.languages import Language
 from codex_server.model import Ending, Stream
 from codex_server.sandboxes.embedded.channel import close_all
 from codex_server.sandboxes.embedded.pipes import InputPipe, OutputPipe
 from codex_server.sandboxes.embedded.sandbox import in_memory
 from codex_server.sandboxes.embedded.slot import PATIENCE_SECONDS, Slot
-from codex_server.sandboxes.live_session import Cell, LiveSession
+from codex_server.sandboxes.embedded.terminal import SlotTerminal
+from codex_server.sandboxes.live_cell import Cell
+from codex_server.sandboxes.live_session import InterpreterOrders, LiveSession
+from codex_server.sandboxes.live_shell import TerminalLine
 from codex_server.sandboxes.protocol import frames
 from codex_server.sandboxes.protocol.codec import decode
 from codex_server.sandboxes.protocol.payload import BackendDefaults
@@ -23,9 +25,8 @@ from codex_server.sandboxes.protocol.session import (
     MOST_IN_REPLY,
     CellInput,
     CellReport,
-    InterpreterOrder,
 )
-from codex_server.sandboxes.session import SessionPlan
+from codex_server.sandboxes.session import Content, SessionPlan
 
 
 class EmbeddedSession(LiveSession):
@@ -36,9 +37,9 @@ class EmbeddedSession(LiveSession):
         slot: Slot,
         plan: SessionPlan,
         defaults: BackendDefaults,
-        order_of: Callable[[Language | None], InterpreterOrder],
+        orders: InterpreterOrders,
     ) -> None:
-        super().__init__(plan, defaults, order_of, patience=PATIENCE_SECONDS)
+        super().__init__(plan, defaults, orders, patience=PATIENCE_SECONDS)
         self._slot = slot
         self._outputs: dict[str, list[int]] = {}
         self._inputs: dict[int, InputPipe] = {}
@@ -60,7 +61,7 @@ class EmbeddedSession(LiveSession):
         pipes = [
             OutputPipe(os.dup(descriptor), partial(self.take_output, cell, stream))
             for name, descriptors in self._outputs.items()
-            if (name == FILES) is (cell.interpreter == FILES)
+            if (name == FILES) is (cell.interpreter == FILES) and len(descriptors) == len(Stream)
             for stream, descriptor in zip((Stream.STDOUT, Stream.STDERR), descriptors, strict=True)
         ]
 
@@ -77,6 +78,9 @@ class EmbeddedSession(LiveSession):
     def _close_input(self, cell: Cell) -> None:
         if pipe := self._inputs.pop(cell.id, None):
             pipe.close()
+
+    def _line(self, name: str, output: Content) -> TerminalLine:
+        return SlotTerminal(self._outputs[name][0], output)
 
     def _kill(self) -> None:
         self._slot.kill()
@@ -111,10 +115,12 @@ class EmbeddedSession(LiveSession):
             self.lost(f"its sandbox broke the protocol ({error})")
 
     def _take(self, kind: frames.Kind, body: frames.Body, descriptors: list[int]) -> None:
-        if kind is frames.Kind.READY and len(descriptors) == len(Stream):
+        if kind is frames.Kind.READY and len(descriptors) in (1, len(Stream)):  # a terminal's end is one
             self._outputs[self.started(body)] = descriptors
         elif kind is frames.Kind.CELL_INPUT and (cell := self._cells.get(decode(CellInput, body).id)):
-            self._inputs[cell.id] = InputPipe(descriptors[0], cell.stdin)
+            cell.begun.set()
+            for descriptor in descriptors:
+                self._inputs[cell.id] = InputPipe(descriptor, cell.stdin)
         elif kind is frames.Kind.CELL_END:
             report, content = decode(CellReport, body), self._content(descriptors)
             for name in report.ended:

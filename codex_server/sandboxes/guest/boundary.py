@@ -79,7 +79,7 @@ class NamespaceBoundary(PidNamespace):
         self._internet_used = False
         self._routes_used = False
         self._number = order.number
-        self._has_terminal = order.stdio.terminal is not None
+        self._has_terminal = order.stdio.terminal is not None or order.role == "session"
         self._last_pid = -1
 
     def enter(self) -> None:

@@ -13,13 +13,13 @@ from dataclasses import replace
 
 from ..protocol import frames
 from ..protocol.codec import encode, parse
-from ..protocol.session import CellHeader, CellOrder, CellReport, CellStop, CellStopReason
+from ..protocol.session import FILES, CellHeader, CellOrder, CellReport, CellStop, CellStopReason
 from ..protocol.session import CellInput as InputReady
 from . import workspace
 from .cell_input import CellInput, file_of, pipe_of
 from .interpreter import Cell, Interpreter, Interpreters
 from .process_tree import ProcessTree
-from .procfs import parent
+from .procfs import parent, states
 from .session_bounds import SessionBounds
 from .session_workspace import FilesRefused, add_files, snapshot
 from .slot_config import SlotConfig
@@ -27,6 +27,7 @@ from .standstill import Standstill
 from .step import step
 
 TICK_SECONDS = 0.1
+_MOST_TO_SETTLE_SECONDS = 0.05
 
 
 class Cells:
@@ -58,12 +59,10 @@ class Cells:
         except FilesRefused as refusal:
             self._report(self._report_of(order, refusal=str(refusal)))
             return
-        if not order.interpreter:
+        interpreter = self._interpreters.living.get(order.interpreter)
+        if interpreter is None or interpreter.cell:  # nothing to run, or it has died since its last cell
             self._report(self._report_of(order))
             return
-        interpreter = self._interpreters.living.get(order.interpreter)
-        if interpreter is None or interpreter.cell:
-            raise RuntimeError(f"there is no interpreter {order.interpreter!r} that waits for a cell")
         if order.collect:
             self._unchanged = snapshot(self._top)
         stdin = self._input(order, payload, stdin_at, header.stdin_bytes)
@@ -71,10 +70,12 @@ class Cells:
         self.due = time.monotonic() + TICK_SECONDS
         fields = [stdin.path.encode(), str(order.number).encode(), header.options.encode()]
         interpreter.hand_over(cell, [*fields, os.pread(payload, header.code_bytes, code_at)])
-        if order.collect:
-            self._standstill.resume()
-        else:
+        if interpreter.typed:  # what is typed from now on belongs to this cell
+            frames.send(self._channel, frames.Kind.CELL_INPUT, encode(InputReady(order.id)))
+        if order.interpreter == FILES:
             self._standstill.resume_one(interpreter.pid)
+        else:
+            self._standstill.resume()
 
     def _input(self, order: CellOrder, payload: int, offset: int, size: int) -> CellInput:
         path, owner = f"{self._boundary.inputs}/{order.id}", self._config.order.uid
@@ -121,8 +122,21 @@ class Cells:
         if interpreter.says_too_much:
             self._kill(interpreter, "memory")
         status = self._process_tree.ended.pop(interpreter.pid, None)
-        if status is not None or interpreter.reply is not None:
+        if status is not None or (interpreter.reply is not None and self._has_settled(interpreter, cell)):
             self._end(interpreter, cell, status)
+
+    @staticmethod
+    def _has_settled(interpreter: Interpreter, cell: Cell) -> bool:
+        """Whether nothing more of the reply's cell comes: a shell replies just before it shows its prompt."""
+        if not interpreter.typed:
+            return True
+        cell.replied = cell.replied or time.monotonic()
+        return states(interpreter.pid) == {"S"} or time.monotonic() > cell.replied + _MOST_TO_SETTLE_SECONDS
+
+    def begin_still(self, pid: int) -> None:
+        """An interpreter was started: it waits for its first cell like all others."""
+        if not any(each.name != FILES for each in self._interpreters.with_cells):
+            self._standstill.stop_one(pid)
 
     def _pass_input(self, cell: Cell) -> None:
         frames.send(self._channel, frames.Kind.CELL_INPUT, encode(InputReady(cell.order.id)), (cell.input.writer,))
@@ -130,15 +144,20 @@ class Cells:
         cell.input.writer = -1
 
     def _kill(self, interpreter: Interpreter, why: CellStopReason) -> None:
-        """Kill an interpreter, and everyone whom no other one has started; wait until it is dead."""
+        """Kill an interpreter with all that it has started, and wait until it is dead.
+
+        With a language's, whoever nobody is known to have started goes too: what a killed program left is not wanted.
+        """
         cell = interpreter.cell
         if cell and cell.stopped is None:
             cell.stopped = why
-        spared = {each.pid for each in self._interpreters.living.values() if each is not interpreter}
-        if self._standstill.stop():
-            self._boundary.signal(set(self._boundary.members()) - self._trees_of(spared), signal.SIGKILL)
-        else:
+        if not self._standstill.stop():
             self._boundary.kill_everyone()
+        elif interpreter.typed or interpreter.name == FILES:
+            self._boundary.signal(self._trees_of({interpreter.pid}), signal.SIGKILL)
+        else:
+            spared = {each.pid for each in self._interpreters.living.values() if each is not interpreter}
+            self._boundary.signal(set(self._boundary.members()) - self._trees_of(spared), signal.SIGKILL)
         poll = select.poll()
         for descriptor in self._process_tree.watched:
             poll.register(descriptor, select.POLLIN)
@@ -155,7 +174,8 @@ class Cells:
 
     def _end(self, interpreter: Interpreter, cell: Cell, status: int | None) -> None:
         wall = time.monotonic() - cell.began
-        self._stand_still(interpreter, everyone=cell.order.collect)
+        others = [each for each in self._interpreters.with_cells if each is not interpreter and each.name != FILES]
+        self._stand_still(interpreter, everyone=cell.order.collect or not others)
         reply = interpreter.reply if status is None else None
         with step("collect"):
             listing = self._collect(cell.order)
@@ -164,6 +184,8 @@ class Cells:
             interpreter.end_cell()
         else:
             self._interpreters.bury(interpreter)
+        if others:
+            self._standstill.resume()
         self.note_deaths()
         report = self._report_of(
             cell.order,
@@ -180,11 +202,15 @@ class Cells:
         self._report(report, reply or b"", listing.content)
 
     def _stand_still(self, interpreter: Interpreter, *, everyone: bool) -> None:
-        """INVARIANT: nobody whom the guest could make go on runs when this returns; who cannot be stopped is killed."""
-        others = [each.pid for each in self._interpreters.with_cells if each is not interpreter]
-        if not everyone:
+        """At the end of a cell. ``everyone``: it was the last one, or its files are to be collected.
+
+        INVARIANT: nobody of the guest runs then, but who carries out an operation on files; who cannot be stopped is
+        killed. A shell's command that goes on has everyone go on with it.
+        """
+        files = self._interpreters.living.get(FILES)
+        if interpreter is files:
             self._standstill.stop_one(interpreter.pid)
-        elif not self._standstill.stop(others):
+        elif everyone and not self._standstill.stop([files.pid] if files and files.cell else []):
             self._boundary.kill_everyone()
 
     def _collect(self, order: CellOrder) -> workspace.Listing:

@@ -20,24 +20,34 @@ _END = b"\0"
 
 @dataclass(slots=True)
 class Cell:
-    """A cell that runs. ``stopped``: why init, or the server, has ended it by killing; ``cpu_before``: of the slot."""
+    """A cell that runs. ``stopped``: why init, or the server, has ended it by killing; ``cpu_before``: of the slot.
+
+    ``replied``: when a shell's reply was seen (monotonic).
+    """
 
     order: CellOrder
     input: CellInput
     began: float
     cpu_before: float
     stopped: CellStopReason | None = None
+    replied: float = 0.0
 
 
 class Interpreter:
-    """``pid`` is its worker's, ``channel`` is ours to close; ``notices`` is None where the kernel offers none."""
+    """``pid`` is its worker's, ``channel`` is ours to close; ``notices`` is None where the kernel offers none.
 
-    def __init__(self, name: str, pid: int, channel: socket.socket, notices: NoticeServer | None) -> None:
+    ``typed``: it is a shell, whose cells the server types at its terminal; its next prompt is the reply.
+    """
+
+    def __init__(
+        self, name: str, pid: int, channel: socket.socket, notices: NoticeServer | None, *, typed: bool = False
+    ) -> None:
         channel.setblocking(False)
         self.name = name
         self.pid = pid
         self.channel = channel
         self.notices = notices
+        self.typed = typed
         self.cell: Cell | None = None
         self._unsent = memoryview(b"")
         self._received = bytearray()
@@ -48,7 +58,7 @@ class Interpreter:
         self._receive()
         self._received.clear()
         self.cell = cell
-        self._unsent = memoryview(_END.join([*fields, b""]))
+        self._unsent = memoryview(b"" if self.typed else _END.join([*fields, b""]))
         self._send()
 
     @property

@@ -14,6 +14,7 @@ from ..protocol import frames
 from ..protocol.codec import decode, encode
 from ..protocol.session import FILES, CellOrder, CellStop, InterpreterOrder, InterpreterReady
 from ..protocol.slot import Role, SlotReady
+from ..protocol.stdio import StdioOrder
 from . import worker_start
 from .boundary import Boundary
 from .cells import Cells
@@ -28,8 +29,8 @@ from .slot_entry import enter_slot
 from .step import StepFailed, step
 from .watch import SLOT
 
-_INPUT_PAUSE_SECONDS = 0.002
-"""How often init looks whether an interpreter has opened the named pipe of its cell."""
+_SHORT_PAUSE_SECONDS = 0.002
+"""How often init looks whether an interpreter has opened the named pipe of its cell, or a shell shows its prompt."""
 
 
 class SessionInit:
@@ -79,8 +80,8 @@ class SessionInit:
             return None
         if any(each.notices and each.notices.locks.waits for each in running):
             return PAUSE_SECONDS
-        if any(each.cell and each.cell.input.writer >= 0 for each in running):
-            return _INPUT_PAUSE_SECONDS
+        if any(each.cell and (each.cell.input.writer >= 0 or each.cell.replied) for each in running):
+            return _SHORT_PAUSE_SECONDS
         return max(0.0, self._cells.due - time.monotonic())
 
     def _serve_events(self, events: dict[int, int]) -> None:
@@ -118,7 +119,8 @@ class SessionInit:
     def _start(self, order: InterpreterOrder) -> None:
         """Start an interpreter. A failure is reported, and the session goes on."""
         role: Role = "files" if order.name == FILES else "interpreter"
-        slot = replace(self._config.order, agent=order.agent, env=order.env, role=role)
+        stdio = StdioOrder(merged=False, terminal=order.terminal)
+        slot = replace(self._config.order, agent=order.agent, env=order.env, role=role, stdio=stdio)
         try:
             with step("interpreter"):
                 pid, request, outputs = worker_start.start_interpreter(
@@ -135,7 +137,9 @@ class SessionInit:
         if armed.listener >= 0:
             notices = NoticeServer(self._boundary, self._locks)
             notices.listener = armed.listener
-        self._interpreters.living[order.name] = Interpreter(order.name, pid, request, notices)
+        interpreter = Interpreter(order.name, pid, request, notices, typed=order.terminal is not None)
+        self._interpreters.living[order.name] = interpreter
+        self._cells.begin_still(pid)
         frames.send(self.channel, frames.Kind.READY, encode(InterpreterReady(order.name)), armed.streams)
         for descriptor in armed.streams:
             os.close(descriptor)

@@ -45,28 +45,39 @@ def start_interpreter(
     process_tree: ProcessTree, config: SlotConfig, cgroups: list[int]
 ) -> tuple[int, socket.socket, tuple[int, ...]]:
     """An interpreter that arms itself: its pid, our end of its channel, and the server's ends of its outputs."""
-    (from_stdout, stdout), (from_stderr, stderr) = _pipe(config), _pipe(config)
-    stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    streams = _open_interpreter_streams(config)
     request, theirs = socket.socketpair()
     try:
-        pid = process_tree.add_worker(config, [theirs.fileno(), stdin, stdout, stderr, *cgroups])
+        pid = process_tree.add_worker(config, [theirs.fileno(), *streams.worker, *cgroups])
     finally:
         theirs.close()
-        for descriptor in (stdin, stdout, stderr):
+        for descriptor in set(streams.worker):
             os.close(descriptor)
-    return pid, request, (from_stdout, from_stderr)
+    return pid, request, streams.server
+
+
+def _open_interpreter_streams(config: SlotConfig) -> Streams:
+    if config.order.stdio.terminal:
+        server, program = terminal.open_pair(config.order.stdio.terminal, _owner(config))
+        return Streams((program, program, program), (server,))
+    (from_stdout, stdout), (from_stderr, stderr) = _pipe(config), _pipe(config)
+    stdin = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    return Streams((stdin, stdout, stderr), (from_stdout, from_stderr))
 
 
 def _open_streams(config: SlotConfig) -> Streams:
     if config.order.stdio.terminal:
-        owner = config.order.uid if config.template.setup.uid_per_slot else None
-        server, program = terminal.open_pair(config.order.stdio.terminal, owner)
+        server, program = terminal.open_pair(config.order.stdio.terminal, _owner(config))
         return Streams((program, program, program), (os.dup(server), server))
     (stdin, to_stdin), (from_stdout, stdout) = _pipe(config), _pipe(config)
     if config.order.stdio.merged:
         return Streams((stdin, stdout, stdout), (to_stdin, from_stdout))
     from_stderr, stderr = _pipe(config)
     return Streams((stdin, stdout, stderr), (to_stdin, from_stdout, from_stderr))
+
+
+def _owner(config: SlotConfig) -> int | None:
+    return config.order.uid if config.template.setup.uid_per_slot else None
 
 
 def await_ready(request: socket.socket, streams: tuple[int, ...]) -> Armed:

@@ -315,15 +315,24 @@ class _Collection:
                 self._left_out.append((shown, None, f"it cannot be read ({os.strerror(error.errno or 0)})"))
                 continue
             try:
-                status = os.fstat(file)
-                if stat.S_ISREG(status.st_mode):
-                    moved = min(status.st_size, size)
-                    emptying = self._moving and size > MOVED_AT_ONCE and status.st_nlink == 1
-                    move(file, memory, moved, emptying=emptying)
-                    self.files.append((shown, moved))
+                self._keep(shown, size, file, memory)
             finally:
                 os.close(file)
         return memory
+
+    def _keep(self, shown: str, size: int, file: int, memory: int) -> None:
+        status = os.fstat(file)
+        if stat.S_IFMT(status.st_mode) != stat.S_IFREG:  # it was replaced since it was chosen
+            return
+        start, moved = os.fstat(memory).st_size, min(status.st_size, size)
+        emptying = self._moving and size > MOVED_AT_ONCE and status.st_nlink == 1
+        try:
+            move(file, memory, moved, emptying=emptying)
+        except EOFError:  # an operation on the files of a session changed it
+            os.ftruncate(memory, start)
+            self._left_out.append((shown, None, "it was changed while it was read"))
+        else:
+            self.files.append((shown, moved))
 
     def _list_left_out(self) -> None:
         for shown, size, reason in sorted(self._left_out, key=lambda one: one[0]):

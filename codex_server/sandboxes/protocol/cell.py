@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from os import WEXITSTATUS, WIFEXITED, WTERMSIG
 
 from codex_server.errors import ProtocolViolation
-from codex_server.languages import Language, Start
+from codex_server.languages import Language
 from codex_server.limits import Limits
 from codex_server.model import CellFacts, Ending, Execution, InputFile, Stop
 from codex_server.sandboxes.protocol.codec import BadMessage, render
@@ -18,6 +18,7 @@ from codex_server.sandboxes.protocol.source import readable_source
 
 _INTERRUPTED = 130
 _MOST_SECONDS_OF_FILES = 60.0
+_NO_BOUND_SECONDS = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +68,18 @@ def files_of(files: tuple[InputFile, ...], identifier: int, limits: Limits) -> C
     return CellRequest(_plain_order("", identifier, packed, limits, open_stdin=False), packed.parts)
 
 
+def prompt_of(name: str, identifier: int, limits: Limits) -> CellRequest:
+    """What is typed at the shell ``name``, until its next prompt: as long, and with as much CPU time, as it takes."""
+    packed = _payload(code=b"", stdin=b"", options={}, files=())
+    order = _plain_order(name, identifier, packed, limits, open_stdin=False)
+    return CellRequest(replace(order, cpu_seconds=_NO_BOUND_SECONDS), packed.parts)
+
+
 def interpreter_order(
-    name: str, agent: tuple[str, ...] | None, env: Mapping[str, str], limits: Limits, language: Language | None
+    name: str, agent: tuple[str, ...] | None, env: Mapping[str, str], limits: Limits, *, data_limit: bool = True
 ) -> InterpreterOrder:
-    """How to start the interpreter ``name``; ``language`` is None for that of operations on files."""
-    return InterpreterOrder(
-        name=name,
-        agent=agent,
-        env=env,
-        memory_bytes=limits.memory_bytes,
-        processes=limits.processes,
-        file_bytes=limits.file_bytes,
-        data_limit=language is None or language.start is not Start.AGENT,  # V8 reserves far more than it uses
-    )
+    """How to start the interpreter ``name``."""
+    return InterpreterOrder(name, agent, env, limits.memory_bytes, limits.processes, limits.file_bytes, data_limit)
 
 
 def _plain_order(name: str, identifier: int, packed: Payload, limits: Limits, *, open_stdin: bool) -> CellOrder:
@@ -112,6 +112,11 @@ class CellEnd:
     content: memoryview
 
     @property
+    def was_run(self) -> bool:
+        """Whether there was an interpreter to run it."""
+        return self.report.reply_bytes is not None or self.report.status is not None
+
+    @property
     def reply(self) -> Mapping[str, object] | None:
         """The interpreter's reply, where it is one; whatever else it sent counts as an empty one."""
         if self.report.reply_bytes is None:
@@ -122,8 +127,10 @@ class CellEnd:
             return {}
         return reply if isinstance(reply, dict) else {}
 
-    def ending(self, interpreter: str, number: int, started_at: datetime, requested: Stop | None) -> Ending:
+    def ending(self, number: int, started_at: datetime, requested: Stop | None, *, restarted: bool) -> Ending:
         """The ending of the cell. ``requested``: why the server had it interrupted or killed, if it had.
+
+        ``restarted``: its interpreter is not the one of the cell before, or has ended with it.
 
         Raises ``ProtocolViolation``.
         """
@@ -146,7 +153,7 @@ class CellEnd:
                     execution_count=number,
                     result=_result(reply),
                     claimed=reply is not None,
-                    interpreter_restarted=interpreter in report.ended,
+                    interpreter_restarted=restarted,
                 ),
             )
         except BadMessage as error:

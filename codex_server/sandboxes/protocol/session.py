@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from .codec import Count, Range, Seconds
 from .run import KeptFile, SkippedEntry
+from .stdio import TerminalSize
 
 MOST_IN_REPLY = 8 * 2**20
 """The longest reply of an interpreter to a cell, in bytes; one that says more is killed."""
@@ -17,7 +18,7 @@ FILES = "files"
 class InterpreterOrder:
     """Start the interpreter ``name``: the command ``agent``, or where that is None what the zygote has warm.
 
-    The limits are its own for its life.
+    The limits are its own for its life. One with a ``terminal`` is a shell: its cells are typed there, and not sent.
     """
 
     name: str
@@ -27,11 +28,15 @@ class InterpreterOrder:
     processes: Count
     file_bytes: Count
     data_limit: bool
+    terminal: TerminalSize | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class InterpreterReady:
-    """The interpreter ``name`` waits for its first cell; the server's ends of its outputs are beside the frame."""
+    """The interpreter ``name`` waits for its first cell; the server's ends of its outputs are beside the frame.
+
+    Of a shell it is one descriptor, the server's end of its terminal.
+    """
 
     name: str
 
@@ -41,7 +46,7 @@ class CellOrder:
     """The next cell of an interpreter. Its payload is a ``CellHeader``, the code, the standard input, then files.
 
     ``interpreter`` "" runs nothing: the files alone are written. ``collect``: what the cell changed is returned, and
-    everybody is stopped at its end. ``open_stdin``: more input follows, by a descriptor that the server is given.
+    everybody stands still meanwhile. ``open_stdin``: more input follows, by a descriptor that the server is given.
     """
 
     id: Count
@@ -69,7 +74,10 @@ class CellHeader:
 
 @dataclass(frozen=True, slots=True)
 class CellInput:
-    """The cell ``id`` has opened its standard input; the end to write to is beside the frame."""
+    """The cell ``id`` has opened its standard input; the end to write to is beside the frame.
+
+    Of a shell: what is typed from now on belongs to the cell.
+    """
 
     id: Count
 
@@ -92,6 +100,8 @@ CellStopReason = Literal["stop_requested", "cpu_time", "memory"]
 @dataclass(frozen=True, slots=True)
 class CellReport:
     """The end of the cell ``id``: its interpreter replied (``reply_bytes``), or ended (``status`` of wait(2)).
+
+    Neither: nothing was run, for there was no interpreter of that name.
 
     ``refusal``: why its files could not be written; nothing was run then. ``ended`` names every interpreter that has
     ended since the last report. The reply and the kept files are beside the frame, one after the other.

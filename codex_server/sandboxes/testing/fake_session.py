@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Callable, Mapping
 
-from codex_server.errors import SandboxFault
+from codex_server.errors import SandboxFault, SandboxUnavailable
 from codex_server.languages import Language
-from codex_server.model import Ending, Execution
-from codex_server.sandboxes.session import Content, OutputSink, SessionPlan, SessionSandbox
+from codex_server.model import Ending, Execution, Terminal
+from codex_server.sandboxes.session import Content, OutputSink, SessionPlan, SessionSandbox, Shell
 from codex_server.sandboxes.stdin import StandardInput
 from codex_server.sandboxes.testing.script import CHUNK, Kept, Script
 
@@ -39,6 +39,10 @@ class FakeSession(SessionSandbox):
         """Be lost."""
         self._death = reason
         self._on_death(reason)
+
+    async def prepare(self, language: Language) -> None:
+        """Nothing to start."""
+        await asyncio.sleep(0)
 
     async def run(
         self, execution: Execution, language: Language, output: OutputSink, stdin: StandardInput | None = None
@@ -82,6 +86,10 @@ class FakeSession(SessionSandbox):
             del self.files[path]
             return {"ok": {"path": path}}
         return {"error": {"code": "unknown-operation", "detail": f"the fake does not know {operation!r}"}}
+
+    async def open_shell(self, name: str, size: Terminal, output: Content) -> Shell:
+        """The fake has none."""
+        raise SandboxUnavailable("the fake has no shells")
 
     async def destroy(self) -> None:
         """Take it off the account."""
