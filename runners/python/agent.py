@@ -13,7 +13,6 @@ import gc
 import importlib
 import importlib.machinery
 import importlib.util
-import operator
 import os
 import site
 import sys
@@ -53,6 +52,8 @@ def _load(name: str) -> Any:
     loader = importlib.machinery.SourceFileLoader(name, file)
     module = importlib.util.module_from_spec(importlib.machinery.ModuleSpec(name, loader, origin=file))
     vars(module)["__builtins__"] = vars(builtins).copy()  # a program may put what it likes into the shared ones
+    sys.modules[name] = module  # for those that are loaded after it; ``_forget`` takes out what has a file of ours
+    module.__file__ = file
     loader.exec_module(module)
     return module
 
@@ -63,10 +64,14 @@ _modules = _load("modules")
 _packages = _load("packages")
 _interfaces = _load("interfaces")
 _streams = _load("streams")
+_failures = _load("failures")
+_interrupts = _load("interrupts")
+_channel = _load("channel")
+_results = _load("results")
+_cells = _load("cells")
+_session = _load("session")
 _C_LIBRARY = ctypes.CDLL(None)
 _C_LIBRARY.fopen.restype = ctypes.c_void_p
-_flush = operator.methodcaller("flush")
-_write_to_stderr = ctypes.pythonapi.PySys_WriteStderr
 _run_file = ctypes.pythonapi.PyRun_FileExFlags
 _run_file.restype = ctypes.py_object
 _run_file.argtypes = [
@@ -131,14 +136,44 @@ def _live(file: str, args: list[str], env: dict[str, str]) -> None:
     gc.freeze()  # before the program's own objects are made: they must stay collectable
     namespace = _fresh_main(file)
     ended = _frames.play(_open_program(file, namespace))
-    code, observers = 0, _flush_as_after_a_file(ended.observers)
+    code, observers = 0, _failures.flush_as_after_a_file(ended.observers)
     if ended.failure is not None:
-        code, observers = _report(ended.failure, observers)
+        code, observers = _failures.report(ended.failure, observers)
     if not isinstance(ended.failure, SystemExit):
         for name in ("__file__", "__cached__"):  # python3 takes them away once it has run a file
             namespace.pop(name, None)
     interrupted = type(ended.failure) is KeyboardInterrupt
     del ended, namespace
+    _end(code, observers, known, interrupted=interrupted)
+
+
+def serve(channel: int, env: dict[str, str]) -> NoReturn:
+    """Be an interpreter that stays: run the cells that come through the descriptor ``channel``, until it is closed.
+
+    Descriptors 0 to 2 are its streams and the current folder is its workspace. INVARIANT: as for ``run``.
+    """
+    try:
+        _serve(channel, env)
+    except BaseException as error:
+        sys.__excepthook__(type(error), error, _frames.without_ours(error.__traceback__))
+    finally:
+        os._exit(1)
+
+
+def _serve(channel: int, env: dict[str, str]) -> None:
+    _prepare(env, on_interrupt=_interrupts.ignore)
+    _put_program_first("main.py", env.get("PYTHONPATH", ""))
+    known = frozenset(_modules.later())
+    gc.freeze()  # before the program's own objects are made: they must stay collectable
+    session = _session.Session(channel, _fresh_main(None))
+    session.warm_up()
+    ended = session.serve()
+    del session
+    _end(ended.code, ended.observers, known)
+
+
+def _end(code: int, observers: Any, known: frozenset[str], *, interrupted: bool = False) -> None:
+    """End as ``python3`` does; ``known``: the modules that were there before the program."""
     if "matplotlib" in sys.modules:
         atexit.register(_packages.save_figures)  # when threads have ended, and before matplotlib closes its figures
     program = [name for name in reversed(_modules.later()) if name not in known and name != "__main__"]
@@ -149,9 +184,9 @@ def _live(file: str, args: list[str], env: dict[str, str]) -> None:
 # --- what a program finds when it starts ---
 
 
-def _prepare(env: Mapping[str, str]) -> None:
+def _prepare(env: Mapping[str, str], on_interrupt: Any = _signal.default_int_handler) -> None:
     """What a program finds in its process; doing it twice is doing it once."""
-    _reset_signals()
+    _reset_signals(on_interrupt)
     _replace_environment(env)
     _streams.open_standard(unbuffered=bool(env.get("PYTHONUNBUFFERED")))
     _reseed()
@@ -186,10 +221,10 @@ def _replace_environment(env: Mapping[str, str]) -> None:
         time.tzset()
 
 
-def _reset_signals() -> None:
-    """Handlers and mask as in a new interpreter."""
+def _reset_signals(on_interrupt: Any) -> None:
+    """Handlers and mask as in a new interpreter; ``on_interrupt`` handles SIGINT."""
     usual: dict[int, Any] = {
-        _signal.SIGINT: _signal.default_int_handler,
+        _signal.SIGINT: on_interrupt,
         _signal.SIGPIPE: _signal.SIG_IGN,
         _signal.SIGXFSZ: _signal.SIG_IGN,
     }
@@ -234,16 +269,21 @@ def _forget_shadowed(beside: list[str]) -> None:
             del sys.modules[name]
 
 
-def _fresh_main(file: str) -> dict[str, Any]:
-    """The namespace of a new ``__main__`` module, with the names that python3 puts there, in its order."""
+def _fresh_main(file: str | None) -> dict[str, Any]:
+    """The namespace of a new ``__main__`` module, with the names that python3 puts there, in its order.
+
+    ``file``: None for a session's, which has no file.
+    """
     main = types.ModuleType("__main__")
     namespace = main.__dict__
-    namespace["__loader__"] = importlib.machinery.SourceFileLoader("__main__", file)
+    loader = importlib.machinery.SourceFileLoader("__main__", file) if file else importlib.machinery.BuiltinImporter
+    namespace["__loader__"] = loader
     if sys.version_info < (3, 14):
         namespace["__annotations__"] = {}
     namespace["__builtins__"] = sys.modules["builtins"]
-    namespace["__file__"] = file
-    namespace["__cached__"] = None
+    if file:
+        namespace["__file__"] = file
+        namespace["__cached__"] = None
     sys.modules["__main__"] = main
     return namespace
 
@@ -257,62 +297,3 @@ def _open_program(file: str, namespace: dict[str, Any]) -> Callable[[], object]:
         _packages.make_ready(stream.read())
     opened = _C_LIBRARY.fopen(os.fsencode(file), b"rb")
     return partial(_run_file, opened, os.fsencode(file), _PY_FILE_INPUT, namespace, namespace, True, None)
-
-
-def _flush_as_after_a_file(observers: Any) -> Any:
-    """Flush both streams, come what may."""
-    for name in ("stderr", "stdout"):
-        observers = _frames.play(*observers.steps(), partial(_flush, vars(sys).get(name))).observers
-    return observers
-
-
-def _report(failure: BaseException, observers: Any) -> tuple[int, Any]:
-    """Show an exception that nothing caught, as ``PyErr_PrintEx`` does; the exit code it stands for."""
-    if isinstance(failure, SystemExit):
-        return _exit_code(failure, observers)
-    trace = failure.__traceback__
-    sys.last_type, sys.last_value, sys.last_traceback = type(failure), failure, trace
-    if sys.version_info >= (3, 12):
-        sys.last_exc = failure
-    if hasattr(sys, "excepthook"):
-        shown = _frames.play(*observers.steps(), partial(operator.call, sys.excepthook, type(failure), failure, trace))
-        observers = shown.observers
-        if isinstance(shown.failure, SystemExit):
-            return _exit_code(shown.failure, observers)
-        if shown.failure is not None:
-            _report_broken_hook(shown.failure, failure)
-    else:
-        _complain("sys.excepthook is missing", failure)
-    return 1, observers
-
-
-def _report_broken_hook(second: BaseException, failure: BaseException) -> None:
-    second.__context__ = None
-    _complain("Error in sys.excepthook:", second)
-    _complain("\nOriginal exception was:", failure)
-
-
-def _complain(title: str, error: BaseException) -> None:
-    """Show ``title`` and the error on stderr; when that is gone too nothing can be said, as in python3."""
-    try:
-        sys.stderr.write(title + "\n")
-        sys.__excepthook__(type(error), error, error.__traceback__)
-    except (OSError, ValueError, AttributeError):
-        return
-
-
-def _exit_code(leaving: SystemExit, observers: Any) -> tuple[int, Any]:
-    """What ``SystemExit(code)`` means to the system: None is 0, a number itself, all else is printed and is 1."""
-    code = leaving.code
-    if code is None:
-        return 0, observers
-    if isinstance(code, int):
-        return (code if -(2**63) <= code < 2**63 else -1), observers
-    say = partial(print, code, file=sys.stderr, end="") if sys.stderr is not None else partial(_write_to_c_stderr, code)
-    observers = _frames.play(*observers.steps(), say).observers
-    _write_to_stderr(b"\n")
-    return 1, observers
-
-
-def _write_to_c_stderr(code: object) -> None:
-    os.write(2, str(code).encode("utf-8", "backslashreplace"))

@@ -100,6 +100,15 @@ def without_ours(trace: types.TracebackType | None) -> types.TracebackType | Non
     return trace
 
 
+def only_the_program_s(trace: types.TracebackType | None) -> types.TracebackType | None:
+    """A traceback without any frame of ours, wherever it is."""
+    first = trace = without_ours(trace)
+    while trace is not None:
+        trace.tb_next = without_ours(trace.tb_next)
+        trace = trace.tb_next
+    return first
+
+
 def folders_of_callers(frame: types.FrameType | None) -> set[str]:
     """Where the code was loaded from that is running now, from ``frame`` outwards; the standard library apart."""
     files = set()

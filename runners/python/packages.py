@@ -110,7 +110,9 @@ def make_ready(source: bytes) -> None:
     global _figures_wanted, _program  # noqa: PLW0603 - one program in one process
     _program = os.getpid()
     _figures_wanted = os.path.isdir(FONTS) and os.environ.get("MPLBACKEND", "").lower() != "agg"
-    if _figures_wanted and b"matplotlib" in source and _BACKENDS not in sys.modules:
+    if not _figures_wanted or b"matplotlib" not in source or _BACKENDS in sys.modules:
+        return
+    if not any(isinstance(finder, _FiguresFollow) for finder in sys.meta_path):
         sys.meta_path.insert(0, _FiguresFollow())
 
 
@@ -126,6 +128,16 @@ def save_figures() -> None:
     except Exception as error:
         with contextlib.suppress(OSError, ValueError, AttributeError):
             sys.stderr.write(f"a figure that was left open could not be saved: {type(error).__name__}: {error}\n")
+
+
+def close_figures() -> None:
+    """Save what is open and close it, so that the next cell of a session does not hand it back again."""
+    save_figures()
+    if _figures_wanted and os.getpid() == _program and FIGURES in sys.modules:
+        figures: Any = sys.modules[FIGURES]
+        figures.Gcf.destroy_all()
+        made = [(reference, reference()) for reference in figures._made]
+        figures._made[:] = [made for made, figure in made if figure and not hasattr(figure, figures._SAVED)]
 
 
 class _FiguresFollow(importlib.abc.MetaPathFinder):

@@ -1,8 +1,11 @@
 """The standard streams of a program, as python3 opens them on pipes."""
 
+import os
 import sys
 from io import TextIOWrapper
 from typing import Any
+
+_OUTPUTS = {1: ("<stdout>", "surrogateescape"), 2: ("<stderr>", "backslashreplace")}
 
 
 def open_standard(unbuffered: bool) -> None:
@@ -10,14 +13,34 @@ def open_standard(unbuffered: bool) -> None:
 
     A program that is killed has then not lost what it printed; the price is 1.3 µs a line.
     """
-    lines = not unbuffered
+    open_input()
+    sys.stdout = sys.__stdout__ = _open_output(1, unbuffered)  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = _open_output(2, unbuffered)  # type: ignore[misc]
+
+
+def open_input() -> None:
+    """Standard input from its beginning: nothing that was read before is left in a buffer."""
     sys.stdin = sys.__stdin__ = _open_stream(0, "r", "<stdin>", "surrogateescape", line_buffering=False)  # type: ignore[misc]
-    sys.stdout = sys.__stdout__ = _open_stream(  # type: ignore[misc]
-        1, "w", "<stdout>", "surrogateescape", line_buffering=lines, write_through=unbuffered
-    )
-    sys.stderr = sys.__stderr__ = _open_stream(  # type: ignore[misc]
-        2, "w", "<stderr>", "backslashreplace", line_buffering=lines, write_through=unbuffered
-    )
+
+
+def reopen_output() -> None:
+    """Standard output and standard error as they were, where the program closed or replaced them."""
+    unbuffered = bool(os.environ.get("PYTHONUNBUFFERED"))
+    sys.stdout = sys.__stdout__ = _still_open(sys.__stdout__) or _open_output(1, unbuffered)  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = _still_open(sys.__stderr__) or _open_output(2, unbuffered)  # type: ignore[misc]
+
+
+def _still_open(stream: Any) -> Any:
+    """The stream, if it can be written to; None when it was closed or detached."""
+    try:
+        return None if type(stream) is not TextIOWrapper or stream.closed else stream
+    except ValueError:  # detached
+        return None
+
+
+def _open_output(fd: int, unbuffered: bool) -> TextIOWrapper:
+    name, errors = _OUTPUTS[fd]
+    return _open_stream(fd, "w", name, errors, line_buffering=not unbuffered, write_through=unbuffered)
 
 
 def _open_stream(

@@ -87,7 +87,7 @@ class Cells:
         if interpreter is None or interpreter.cell is None:
             return  # it has ended meanwhile
         if order.how == "interrupt":
-            self._boundary.signal([-interpreter.pid], signal.SIGINT)
+            interpreter.cell.interrupting = True
         else:
             self._kill(interpreter, "stop_requested")
 
@@ -119,6 +119,9 @@ class Cells:
             return
         if cell.input.writer >= 0 and cell.input.opened():
             self._pass_input(cell)
+        if cell.interrupting and interpreter.has_taken:
+            cell.interrupting = False
+            self._boundary.signal([-interpreter.pid], signal.SIGINT)
         if interpreter.says_too_much:
             self._kill(interpreter, "memory")
         status = self._process_tree.ended.pop(interpreter.pid, None)

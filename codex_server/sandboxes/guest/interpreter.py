@@ -4,10 +4,13 @@ INVARIANT: init takes nothing of what an interpreter sends for the truth: a repl
 interpreter's own cell; its bytes are passed on unread.
 """
 
+import array
 import contextlib
+import fcntl
 import os
 import select
 import socket
+import termios
 from dataclasses import dataclass, field
 
 from ..protocol.session import MOST_IN_REPLY, CellOrder, CellStopReason
@@ -22,7 +25,7 @@ _END = b"\0"
 class Cell:
     """A cell that runs. ``stopped``: why init, or the server, has ended it by killing; ``cpu_before``: of the slot.
 
-    ``replied``: when a shell's reply was seen (monotonic).
+    ``replied``: when a shell's reply was seen (monotonic); ``interrupting``: it is to be interrupted.
     """
 
     order: CellOrder
@@ -31,6 +34,12 @@ class Cell:
     cpu_before: float
     stopped: CellStopReason | None = None
     replied: float = 0.0
+    interrupting: bool = False
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for what nothing reports: its input to be opened, a prompt shown, a cell taken."""
+        return self.input.writer >= 0 or self.replied > 0 or self.interrupting
 
 
 class Interpreter:
@@ -67,6 +76,15 @@ class Interpreter:
         if self._gone or self.cell is None:
             return 0
         return select.POLLIN | (select.POLLOUT if self._unsent else 0)
+
+    @property
+    def has_taken(self) -> bool:
+        """Whether it has read all of its cell: an interrupt before that would be lost on it."""
+        if self._unsent:
+            return False
+        unread = array.array("i", [0])
+        fcntl.ioctl(self.channel, termios.TIOCOUTQ, unread)
+        return unread[0] == 0
 
     def serve(self) -> None:
         """Go on with what the channel allows."""

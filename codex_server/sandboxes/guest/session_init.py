@@ -30,7 +30,7 @@ from .step import StepFailed, step
 from .watch import SLOT
 
 _SHORT_PAUSE_SECONDS = 0.002
-"""How often init looks whether an interpreter has opened the named pipe of its cell, or a shell shows its prompt."""
+"""How often init looks at what nothing reports."""
 
 
 class SessionInit:
@@ -80,7 +80,7 @@ class SessionInit:
             return None
         if any(each.notices and each.notices.locks.waits for each in running):
             return PAUSE_SECONDS
-        if any(each.cell and (each.cell.input.writer >= 0 or each.cell.replied) for each in running):
+        if any(each.cell and each.cell.waits for each in running):
             return _SHORT_PAUSE_SECONDS
         return max(0.0, self._cells.due - time.monotonic())
 

@@ -95,3 +95,11 @@ def test_one_that_has_ended_is_reported_once(ends):
     assert interpreters.running(6) is None
     interpreters.bury(interpreter)
     assert (interpreters.living, interpreters.ended, interpreters.with_cells) == ({}, ["python"], [])
+
+
+def test_a_cell_is_taken_once_all_of_it_was_read(ends):
+    interpreter, guest = ends
+    interpreter.hand_over(cell(), [b"code"])
+    assert not interpreter.has_taken
+    guest.recv(100)
+    assert interpreter.has_taken

@@ -1,0 +1,174 @@
+"""Drives one interpreter of a session as the sandbox's init does: a channel at descriptor 3, and two pipes."""
+
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.runners.comparison import ENVIRONMENT, HANG_SECONDS, RUNNERS
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What became of a cell; ``code`` is None when the interpreter ended instead of replying."""
+
+    code: int | None
+    stdout: str
+    stderr: str
+    result: Mapping[str, Any] | None = None
+    displays: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+
+    @property
+    def text(self) -> str | None:
+        """The result's plain text."""
+        return self.result["text/plain"] if self.result else None
+
+
+class LiveInterpreter:
+    """Starts nothing itself: see ``started`` and ``Forking``. ``wait`` gives the process's exit code."""
+
+    def __init__(self, pid: int, channel: socket.socket, outputs: Sequence[int], wait: Callable[[], int]) -> None:
+        self.pid = pid
+        self.channel = channel
+        self.wait = wait
+        self._outputs = tuple(outputs)
+        self._written = {descriptor: bytearray() for descriptor in outputs}
+        self._count = 0
+        for descriptor in outputs:
+            os.set_blocking(descriptor, False)
+        channel.settimeout(HANG_SECONDS)
+        assert channel.recv(1) == b"R", self._drain()
+
+    def run(self, code: str, *, stdin: str = "", interrupt_at: str = "", **options: Any) -> Reply:
+        """Run a cell. ``stdin`` is a path; when ``interrupt_at`` stands on stdout, SIGINT is sent."""
+        self._count += 1
+        fields = (stdin, str(self._count), json.dumps(options), code, "")
+        self.channel.sendall("\0".join(fields).encode())
+        reply = self._follow(interrupt_at.encode())
+        stdout, stderr = self._drain()
+        if reply is None:
+            return Reply(None, stdout, stderr)
+        content = json.loads(reply)
+        return Reply(content["exit_code"], stdout, stderr, content["result"], content.get("displays", ()))
+
+    def feed(self, code: str, text: str, folder: Path) -> Reply:
+        """Run a cell whose standard input is a named pipe with ``text``."""
+        pipe = folder / f"stdin-{self._count}"
+        os.mkfifo(pipe)
+        writer = threading.Thread(target=pipe.write_text, args=[text])
+        writer.start()
+        reply = self.run(code, stdin=str(pipe))
+        writer.join()
+        return reply
+
+    def interrupt(self) -> None:
+        os.killpg(self.pid, signal.SIGINT)
+
+    def close(self) -> int:
+        """End of file on the channel; the exit code."""
+        self.channel.close()
+        code = self.wait()
+        for descriptor in self._outputs:
+            os.close(descriptor)
+        return code
+
+    def _follow(self, interrupt_at: bytes) -> bytes | None:
+        """The reply, while output is read; None at the end of the channel."""
+        received = bytearray()
+        with selectors.DefaultSelector() as selector:
+            for source in (self.channel, *self._outputs):
+                selector.register(source, selectors.EVENT_READ)
+            while not received.endswith(b"\0"):
+                ready = selector.select(HANG_SECONDS)
+                assert ready, f"no reply: {self._drain()}"
+                for key, _ in ready:
+                    part = self._read(key.fd, 2**20)
+                    if key.fd == self.channel.fileno():
+                        received += part
+                        if not part:
+                            return None
+                    elif not part:
+                        selector.unregister(key.fd)
+                if interrupt_at and interrupt_at in self._written[self._outputs[0]]:
+                    interrupt_at = b""
+                    self.interrupt()
+        return bytes(received[:-1])
+
+    def _read(self, descriptor: int, most: int) -> bytes:
+        try:
+            part = os.read(descriptor, most)
+        except (BlockingIOError, ConnectionResetError):
+            return b""
+        if descriptor in self._written:
+            self._written[descriptor] += part
+        return part
+
+    def _drain(self) -> list[str]:
+        texts = []
+        for descriptor in self._outputs:
+            while self._read(descriptor, 2**20):
+                continue
+            texts.append(self._written[descriptor].decode(errors="replace"))
+            self._written[descriptor].clear()
+        return texts
+
+
+def started(argv: Sequence[str | Path], workspace: Path, env: Mapping[str, str] = ENVIRONMENT) -> LiveInterpreter:
+    """An interpreter that is a program of its own."""
+    ours, theirs = socket.socketpair()
+    (out, out_end), (err, err_end) = os.pipe(), os.pipe()
+    with theirs:
+        placed = ["sh", "-c", f'exec "$@" 3<&{theirs.fileno()} {theirs.fileno()}<&-', "sh", *argv]
+        process = subprocess.Popen(
+            placed if theirs.fileno() != 3 else argv,
+            stdin=subprocess.DEVNULL,
+            stdout=out_end,
+            stderr=err_end,
+            cwd=workspace,
+            env=env,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+        )
+    os.close(out_end)
+    os.close(err_end)
+    return LiveInterpreter(process.pid, ours, (out, err), lambda: process.wait(HANG_SECONDS))
+
+
+class Forking:
+    """A warm Python that forks one session's interpreter after another."""
+
+    def __init__(self, python: Path, preload: Sequence[str] = ()) -> None:
+        self._control, theirs = socket.socketpair()
+        self._control.settimeout(HANG_SECONDS)
+        program = Path(__file__).with_name("warm_python.py")
+        with theirs:
+            self._process = subprocess.Popen(
+                [python, "-I", "-S", program, RUNNERS / "python" / "agent.py", str(theirs.fileno()), *preload],
+                pass_fds=[theirs.fileno()],
+                env={"LANG": "C.UTF-8"},
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+            )
+
+    def fork(self, workspace: Path, env: Mapping[str, str] = ENVIRONMENT) -> LiveInterpreter:
+        ours, theirs = socket.socketpair()
+        (out, out_end), (err, err_end) = os.pipe(), os.pipe()
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        request = json.dumps({"env": dict(env), "cwd": str(workspace)}).encode()
+        with theirs:
+            socket.send_fds(self._control, [request], [nothing, out_end, err_end, theirs.fileno()])
+        for descriptor in (nothing, out_end, err_end):
+            os.close(descriptor)
+        pid = json.loads(self._control.recv(64))
+        return LiveInterpreter(pid, ours, (out, err), lambda: int(json.loads(self._control.recv(64))))
+
+    def close(self) -> None:
+        self._control.close()
+        self._process.wait(HANG_SECONDS)
