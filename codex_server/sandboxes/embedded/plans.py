@@ -136,7 +136,8 @@ class Plans:
             folders=(str(home),),
             namespaces=None,
         )
-        readable = [*rootfs.READABLE, *roots, str(environment), *(str(lang.folder) for lang in known), _ABSENT]
+        own = [_ABSENT, str(SANDBOXES_FOLDER / "files")]
+        readable = [*rootfs.READABLE, *roots, str(environment), *(str(lang.folder) for lang in known), *own]
         setup = _setup(
             settings,
             host,

@@ -5,14 +5,15 @@ privilege comes before the privileges go, and the system call filter comes last.
 """
 
 import gc
+import importlib.util
 import os
 import resource
 import signal
 import socket
+import sys
 from types import ModuleType
 from typing import NoReturn
 
-from .. import files
 from ..protocol.codec import parse
 from ..protocol.run import WorkerRequest
 from . import kernel, notices, terminal
@@ -66,7 +67,7 @@ def main(config: SlotConfig, descriptors: list[int], slot: int = -1) -> NoReturn
             os.set_inheritable(_CHANNEL, True)
             os.execve(order.program, order.agent, order.env)
         if order.role == "files":
-            files.serve(_CHANNEL)
+            _load_files(config.template.setup.import_path).serve(_CHANNEL, kernel.open_beneath)
         agent.warm_up()
         gc.enable()  # init had switched it off
         if order.role == "interpreter":
@@ -77,6 +78,18 @@ def main(config: SlotConfig, descriptors: list[int], slot: int = -1) -> NoReturn
             answer.send(f"{type(error).__name__}: {error}".encode())
     finally:
         os._exit(1)
+
+
+def _load_files(import_path: str) -> ModuleType:
+    """What carries out operations on files: loaded here, for no other worker needs it."""
+    folder = f"{import_path}/sandboxes/files"
+    place = importlib.util.spec_from_file_location(
+        "files", f"{folder}/__init__.py", submodule_search_locations=[folder]
+    )
+    if place is None:
+        raise ImportError(f"cannot load {folder}")
+    sys.modules["files"] = importlib.util.module_from_spec(place)
+    return importlib.import_module("files.service")
 
 
 def die_first() -> None:

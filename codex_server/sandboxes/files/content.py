@@ -1,0 +1,260 @@
+"""Whole files: read, written, deleted."""
+
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+
+from .problem import Problem
+from .workspace import Place, Workspace, facts_of, tag_of
+
+_CHUNK = 256 * 1024
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def stat_path(workspace: Workspace, path: str) -> dict[str, object]:
+    """What is at ``path``: a listing's facts, and a file's entity tag."""
+    with workspace.at(path) as place:
+        status = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
+    facts = facts_of(path, status)
+    return facts | {"etag": workspace.tag_at(path)} if stat.S_ISREG(status.st_mode) else facts
+
+
+def read(
+    workspace: Workspace, path: str, output: int, *, offset: int = 0, length: int | None = None, etag: str | None = None
+) -> dict[str, object]:
+    """Write ``length`` bytes of a file from ``offset`` on to ``output``; with ``etag`` only if it still has that."""
+    file = workspace.open_file(path)
+    try:
+        status, tag = os.fstat(file), tag_of(file)
+        if etag is not None and etag != tag:
+            raise Problem("changed", f"{path!r} was changed meanwhile; read it again", etag=tag)
+        end = status.st_size if length is None else min(status.st_size, offset + length)
+        sent = _copy(file, output, offset, end)
+        return facts_of(path, status) | {"etag": tag, "offset": offset, "length": sent}
+    finally:
+        os.close(file)
+
+
+def _copy(file: int, output: int, offset: int, end: int) -> int:
+    begin = offset
+    while offset < end and (chunk := os.pread(file, min(_CHUNK, end - offset), offset)):
+        write_all(output, chunk)
+        offset += len(chunk)
+    return offset - begin
+
+
+def write(
+    workspace: Workspace,
+    path: str,
+    content: Iterator[bytes],
+    *,
+    most: int,
+    if_match: str | None = None,
+    only_new: bool = False,
+) -> dict[str, object]:
+    """Replace a file by ``content``, or make it, with the folders above it; at one stroke.
+
+    ``if_match``: only a file with that entity tag; ``only_new``: only where nothing is.
+    """
+    with workspace.at(path, make=if_match is None) as place:
+        return replace(workspace, place, _writer_of(content, most), if_match=if_match, only_new=only_new)
+
+
+def replace(
+    workspace: Workspace,
+    place: Place,
+    fill: Callable[[int, str], None],
+    *,
+    if_match: str | None = None,
+    only_new: bool = False,
+) -> dict[str, object]:
+    """Put a new file at ``place``, which ``fill`` writes; nobody ever sees a part of it."""
+    new = f".new-{secrets.token_hex(8)}"
+    file = os.open(new, _NEW, 0o644, dir_fd=place.folder)
+    try:
+        fill(file, place.path)
+        if (mode := _mode_at(place)) is not None:
+            os.fchmod(file, mode)
+        _check(workspace, place, if_match)
+        if only_new:
+            os.link(new, place.name, src_dir_fd=place.folder, dst_dir_fd=place.folder)
+            os.unlink(new, dir_fd=place.folder)
+        else:
+            os.rename(new, place.name, src_dir_fd=place.folder, dst_dir_fd=place.folder)
+        readable = os.open(f"/proc/self/fd/{file}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return facts_of(place.path, os.fstat(readable)) | {"etag": tag_of(readable)}
+        finally:
+            os.close(readable)
+    except BaseException:
+        _forget(place.folder, new)
+        raise
+    finally:
+        os.close(file)
+
+
+def _writer_of(content: Iterator[bytes], most: int) -> Callable[[int, str], None]:
+    def fill(file: int, path: str) -> None:
+        written = 0
+        for chunk in content:
+            written += len(chunk)
+            if written > most:
+                raise Problem("too-large", f"{path!r} would be larger than {most} bytes, which is the most here")
+            write_all(file, chunk)
+
+    return fill
+
+
+def _mode_at(place: Place) -> int | None:
+    """The mode of the regular file that is there."""
+    try:
+        status = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(21, os.strerror(21))
+    return stat.S_IMODE(status.st_mode) & 0o777 if stat.S_ISREG(status.st_mode) else None
+
+
+def _check(workspace: Workspace, place: Place, if_match: str | None) -> None:
+    if if_match is None:
+        return
+    found = workspace.tag_at(place.path)
+    if found is None:
+        raise Problem("not-found", f"there is nothing at {place.path!r}")
+    if if_match not in ("*", found):
+        raise Problem("changed", f"{place.path!r} is not what it was when you read it", etag=found)
+
+
+def _forget(folder: int, name: str) -> None:
+    try:
+        os.unlink(name, dir_fd=folder)
+    except FileNotFoundError:
+        return
+
+
+def delete(
+    workspace: Workspace, path: str, *, recursive: bool = False, if_match: str | None = None
+) -> dict[str, object]:
+    """Remove a file, a link, or a folder: one with something in it only when it is to be ``recursive``."""
+    with workspace.at(path) as place:
+        status = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
+        if not stat.S_ISDIR(status.st_mode):
+            _check(workspace, place, if_match)
+            os.unlink(place.name, dir_fd=place.folder)
+        elif recursive:
+            shutil.rmtree(place.name, dir_fd=place.folder)
+        else:
+            os.rmdir(place.name, dir_fd=place.folder)
+    return facts_of(path, status)
+
+
+def make_folder(workspace: Workspace, path: str) -> dict[str, object]:
+    """Make a folder, with those above it; one that is there stays."""
+    with workspace.at(f"{path}/x", make=True) as place:
+        return facts_of(path, os.fstat(place.folder))
+
+
+def copy(workspace: Workspace, path: str, to: str, *, overwrite: bool = False) -> dict[str, object]:
+    """Copy a file, or a folder with all that is in it; links are copied as links."""
+    _check_free(workspace, to, overwrite=overwrite)
+    with workspace.at(path) as source, workspace.at(to, make=True) as target:
+        _check_not_inside(path, to)
+        _copy_entry(source.folder, source.name, target.folder, target.name)
+        return facts_of(to, os.stat(target.name, dir_fd=target.folder, follow_symlinks=False))
+
+
+def move(workspace: Workspace, path: str, to: str, *, overwrite: bool = False) -> dict[str, object]:
+    """Move or rename a file or a folder."""
+    _check_free(workspace, to, overwrite=overwrite)
+    with workspace.at(path) as source, workspace.at(to, make=True) as target:
+        _check_not_inside(path, to)
+        os.rename(source.name, target.name, src_dir_fd=source.folder, dst_dir_fd=target.folder)
+        return facts_of(to, os.stat(target.name, dir_fd=target.folder, follow_symlinks=False))
+
+
+def _check_free(workspace: Workspace, path: str, *, overwrite: bool) -> None:
+    try:
+        with workspace.at(path) as place:
+            status = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    if not overwrite or stat.S_ISDIR(status.st_mode):
+        raise Problem("exists", f"{path!r} is there already; name another target, or ask to overwrite a file")
+
+
+def _check_not_inside(path: str, to: str) -> None:
+    if f"{to}/".startswith(f"{path}/"):
+        raise Problem("invalid", f"{path!r} cannot be put into itself")
+
+
+def _copy_entry(folder: int, name: str, target: int, new: str) -> None:
+    status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    if stat.S_ISLNK(status.st_mode):
+        os.symlink(os.readlink(name, dir_fd=folder), new, dir_fd=target)
+    elif stat.S_ISDIR(status.st_mode):
+        _copy_folder(folder, name, target, new)
+    elif stat.S_ISREG(status.st_mode):
+        _copy_file(folder, name, target, new)
+    else:
+        raise Problem("not-file", f"{name!r} is neither a file nor a folder, and cannot be copied")
+
+
+def _copy_folder(folder: int, name: str, target: int, new: str) -> None:
+    os.mkdir(new, 0o755, dir_fd=target)
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    inside, below = os.open(name, flags, dir_fd=folder), os.open(new, flags, dir_fd=target)
+    try:
+        for entry in sorted(os.listdir(inside)):  # noqa: PTH208 - of a descriptor
+            _copy_entry(inside, entry, below, entry)
+    finally:
+        os.close(inside)
+        os.close(below)
+
+
+def _copy_file(folder: int, name: str, target: int, new: str) -> None:
+    source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        mode = stat.S_IMODE(os.fstat(source).st_mode) & 0o777
+        hidden = f".new-{secrets.token_hex(8)}"
+        file = os.open(hidden, _NEW, mode, dir_fd=target)
+        try:
+            _copy(source, file, 0, os.fstat(source).st_size)
+            os.rename(hidden, new, src_dir_fd=target, dst_dir_fd=target)
+        except BaseException:
+            _forget(target, hidden)
+            raise
+        finally:
+            os.close(file)
+    finally:
+        os.close(source)
+
+
+def combine(workspace: Workspace, paths: list[str], to: str, *, headers: bool, most: int) -> dict[str, object]:
+    """Write several files one after the other into one; ``headers``: each below a line with its path."""
+
+    def content() -> Iterator[bytes]:
+        for path in paths:
+            if headers:
+                yield f"==> {path} <==\n".encode()
+            file = workspace.open_file(path)
+            try:
+                ending, offset = b"", 0
+                while chunk := os.pread(file, _CHUNK, offset):
+                    offset, ending = offset + len(chunk), chunk[-1:]
+                    yield chunk
+                if headers and ending not in (b"", b"\n"):
+                    yield b"\n"
+            finally:
+                os.close(file)
+
+    return write(workspace, to, content(), most=most)
+
+
+def write_all(file: int, data: bytes) -> None:
+    """Write all of ``data``."""
+    left = memoryview(data)
+    while left:
+        left = left[os.write(file, left) :]

@@ -1,0 +1,119 @@
+"""The workspace as operations see it: paths below one folder, opened without following a link."""
+
+import contextlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+
+from .problem import Problem
+
+MOST_HASHED = 8 * 2**20
+"""Files up to this size have an entity tag of their content, larger ones of what the system says of them."""
+_CHUNK = 2**20
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+_KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something is, or is to be: an open folder, and the name in it. The folder is closed by ``Workspace.at``."""
+
+    folder: int
+    name: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """``top`` is a descriptor of its folder.
+
+    ``open_beneath`` opens a path below a folder, with flags of open(2). It follows no link and stays in one file system.
+    """
+
+    top: int
+    open_beneath: Callable[[int, bytes, int], int]
+
+    def open_file(self, path: str) -> int:
+        """A regular file, to be read. Raises ``OSError`` or ``Problem``."""
+        file = self.open_beneath(self.top, os.fsencode(checked(path)), _READ)
+        status = os.fstat(file)
+        if stat.S_ISREG(status.st_mode):
+            return file
+        os.close(file)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(21, os.strerror(21))
+        raise Problem("not-file", f"{path!r} is no regular file")
+
+    def open_folder(self, path: str) -> int:
+        """A folder; "" is the workspace itself. Raises ``OSError`` or ``Problem``."""
+        return self.open_beneath(self.top, os.fsencode(checked(path)) if path else b".", _FOLDER)
+
+    @contextlib.contextmanager
+    def at(self, path: str, *, make: bool = False) -> Iterator[Place]:
+        """The place of ``path``; ``make``: with the folders above it. Raises ``OSError`` or ``Problem``."""
+        above, _, name = checked(path).rpartition("/")
+        if make and above:
+            self._make_folders(above)
+        folder = self.open_folder(above)
+        try:
+            yield Place(folder, name, path)
+        finally:
+            os.close(folder)
+
+    def _make_folders(self, path: str) -> None:
+        folder = self.open_folder("")
+        try:
+            for name in path.split("/"):
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(name, 0o755, dir_fd=folder)
+                below = self.open_beneath(folder, os.fsencode(name), _FOLDER)
+                os.close(folder)
+                folder = below
+        finally:
+            os.close(folder)
+
+    def tag_at(self, path: str) -> str | None:
+        """The entity tag of a file; None where nothing is. Raises ``OSError`` or ``Problem`` for anything else."""
+        try:
+            file = self.open_file(path)
+        except FileNotFoundError:
+            return None
+        try:
+            return tag_of(file)
+        finally:
+            os.close(file)
+
+
+def checked(path: object) -> str:
+    """``path``, if it is a relative one that goes down only. Raises ``Problem``."""
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise Problem("invalid", "a path is a text that is not empty and has no NUL")
+    if path.startswith("/") or any(part in ("", ".", "..") for part in path.split("/")):
+        raise Problem("invalid", f"{path!r} is not a relative path below the workspace, such as data/in.csv")
+    return path
+
+
+def facts_of(path: str, status: os.stat_result) -> dict[str, object]:
+    """What a listing says of an entry."""
+    kind = _KINDS.get(stat.S_IFMT(status.st_mode), "other")
+    return {"path": shown(path), "type": kind, "size": status.st_size, "modified": status.st_mtime_ns / 1e9}
+
+
+def tag_of(file: int) -> str:
+    """The entity tag of an open file: two contents do not share one, but for large files within a tick of the clock."""
+    status = os.fstat(file)
+    if status.st_size > MOST_HASHED:
+        return f"s{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}-{status.st_ctime_ns:x}"
+    digest, offset = sha256(), 0
+    while chunk := os.pread(file, _CHUNK, offset):
+        digest.update(chunk)
+        offset += len(chunk)
+    return digest.hexdigest()[:32]
+
+
+def shown(path: str) -> str:
+    """The path as JSON can carry it: bytes that are no UTF-8 are U+FFFD."""
+    return os.fsencode(path).decode("utf-8", "replace")
