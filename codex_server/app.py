@@ -26,6 +26,9 @@ from codex_server.service.history import History
 from codex_server.service.kept_files import KeptFiles
 from codex_server.service.outcomes import Outcomes
 from codex_server.service.quota import Quota
+from codex_server.service.session_records import SessionRecords
+from codex_server.service.session_room import SessionRoom, session_bounds
+from codex_server.service.sessions import Sessions
 from codex_server.service.storage_quota import KeepingQuotas
 from codex_server.service.uploads import Uploads
 from codex_server.service.usage import Usage
@@ -57,6 +60,7 @@ def create_app(settings: Settings, *, backend: Backend | None = None, languages:
             store = SqliteStore(settings.state_dir)
             kept_files = open_kept_files(settings, store)
             executions: Executions | None = None
+            sessions: Sessions | None = None
             try:
                 await executor.start()
                 metrics.watch(executor.stats)
@@ -65,6 +69,7 @@ def create_app(settings: Settings, *, backend: Backend | None = None, languages:
                 await kept_files.open_if_used()
                 artifacts = open_artifacts(settings, kept_files, store)
                 executions = open_executions(settings, node, store, artifacts, known)
+                sessions = open_sessions(settings, node, store)
                 app.state.services = Services(
                     settings=settings,
                     languages=known,
@@ -72,6 +77,7 @@ def create_app(settings: Settings, *, backend: Backend | None = None, languages:
                     executions=executions,
                     artifacts=artifacts,
                     uploads=Uploads(kept_files, settings.max_upload),
+                    sessions=sessions,
                     verifier=verifier,
                     rate_limit=RateLimit(settings.rate_limit),
                     idempotency=IdempotencyStore(store),
@@ -81,6 +87,8 @@ def create_app(settings: Settings, *, backend: Backend | None = None, languages:
                 await _ended(begin_drain(app))
             finally:
                 await executor.close()
+                if sessions:
+                    await sessions.close()
                 if executions:
                     await executions.close()
                 await kept_files.close()
@@ -123,6 +131,11 @@ def open_executions(
         max_inline=settings.max_inline_file,
         keep_code=settings.history_code,
     )
+
+
+def open_sessions(settings: Settings, node: ExecutionNode, store: Store) -> Sessions:
+    """The sessions of ``node``, bounded as ``settings`` say; ``store`` remembers how they ended."""
+    return Sessions(node, SessionRecords(store), SessionRoom(session_bounds(settings)))
 
 
 def begin_drain(app: FastAPI) -> asyncio.Task[None]:

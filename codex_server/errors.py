@@ -33,6 +33,7 @@
     |- Unavailable                this server cannot take the request now
     |   |- Busy                   the queue is full, or the wait was too long
     |   |- Draining               the server is stopping
+    |   |- SessionsFull           there is no room for another session
     |   |- LanguageUnavailable    the language's interpreter is not on this machine
     |   `- SandboxUnavailable     no sandbox could be made
     |- SandboxFault               the sandbox was lost after the program may have begun: outcome unknown
@@ -287,6 +288,13 @@ class Draining(Unavailable):
 
     slug = "draining"
     title = "The server is stopping"
+
+
+class SessionsFull(Unavailable):
+    """There are as many sessions as there may be, or no memory is left for another one."""
+
+    slug = "sessions-full"
+    title = "There is no room for another session"
 
 
 class LanguageUnavailable(Unavailable):

@@ -216,8 +216,16 @@ class Captured:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionState:
+    """How the session of an execution stands at its end. ``expires_at``: None where it has ended too."""
+
+    id: str
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of an execution, as the caller gets it."""
+    """The result of an execution, as the caller gets it. ``session``: of one in a session."""
 
     execution_id: str
     ending: Ending
@@ -225,6 +233,7 @@ class Outcome:
     stderr: Captured
     queue_seconds: float
     limits: Limits
+    session: SessionState | None = None
 
     @property
     def status(self) -> Status:

@@ -33,6 +33,8 @@ SHOWN_DEFAULTS = {
     "default_timeout": "`10`",
     "max_file_size": "`64MiB`",
     "state_dir": "`~/.local/state/codex-server`",
+    "session_idle_seconds": "`900`",
+    "sessions_memory": "half of the memory",
     "max_concurrency": "twice the number of CPUs, at least 4",
 }
 """Defaults that depend on the machine, in words."""

@@ -21,6 +21,7 @@ from codex_server.api.routes import (
     languages,
     metrics,
     pages,
+    sessions,
     stream,
 )
 from codex_server.observe.metrics import Metrics
@@ -45,6 +46,7 @@ def build_api(settings: Settings, metrics_: Metrics, lifespan: Lifespan | None =
         stream,
         batch,
         executions,
+        sessions,
         artifacts,
         files,
         languages,

@@ -3,7 +3,7 @@
 from typing import Any
 
 from codex_server.api.route_docs import BEARER, EXECUTE, EXECUTE_RESPONSE, header, ok, problems
-from codex_server.api.schemas import EndedExecution, ExecutionProgress, ExecutionsPage
+from codex_server.api.schemas import EndedExecution, EndedSessionExecution, ExecutionProgress, ExecutionsPage
 
 RUNNING: dict[str, Any] = {
     "execution_id": EXECUTE_RESPONSE["execution_id"],
@@ -29,6 +29,7 @@ _ENTRY: dict[str, Any] = {
     "caller": "default",
     "user_agent": "curl/8.9",
     "request_id": "3f1c9a0e5b7d4c21",
+    "session_id": None,
     "code": None,
     "stdout": None,
     "stderr": None,
@@ -59,7 +60,7 @@ LIST: dict[str, Any] = _OPEN | {
 FOLLOW: dict[str, Any] = _OPEN | {
     "operation_id": "followExecution",
     "summary": "Follow an execution",
-    "response_model": ExecutionProgress | EndedExecution,
+    "response_model": ExecutionProgress | EndedExecution | EndedSessionExecution,
     "responses": {
         200: ok(
             "What is new, as soon as anything is",

@@ -10,22 +10,31 @@ from codex_server import __version__
 from codex_server.api.executions_docs import CANCEL, FOLLOW, LIST
 from codex_server.api.route_docs import BATCH, EXECUTE
 from codex_server.api.schemas import Problem
+from codex_server.api.sessions_docs import EXECUTE_IN, LOOK, OPEN
+from codex_server.api.sessions_docs import LIST as SESSIONS
 from codex_server.service.schemas import BatchRequest, ExecuteRequest, InputRequest
+from codex_server.service.session_schemas import SessionRequest
 from codex_server.settings import Settings
 
 TITLE = "Codex Server"
 SUMMARY = "Runs the code that a model or a person sends, in a fresh sandbox without network."
 _TAGS = [
     {"name": "execution", "description": "Run programs"},
+    {"name": "session", "description": "Programs that remember: a sandbox kept from one execution to the next"},
     {"name": "operation", "description": "How the server is"},
 ]
 _EXECUTION = "/executions/{execution_id}"
+_SESSION = "/sessions/{session_id}"
 _WITH_NULLS = (
     ("/execute", "post", EXECUTE),
     ("/execute/batch", "post", BATCH),
     ("/executions", "get", LIST),
     (_EXECUTION, "get", FOLLOW),
     (_EXECUTION, "delete", CANCEL),
+    ("/sessions", "post", OPEN),
+    ("/sessions", "get", SESSIONS),
+    (_SESSION, "get", LOOK),
+    (f"{_SESSION}/execute", "post", EXECUTE_IN),
 )
 """Routes with examples in which null has a meaning."""
 REFERENCE = "#/components/schemas/{model}"
@@ -73,8 +82,9 @@ def build_document(app: FastAPI, settings: Settings) -> dict[str, Any]:
             _simplify_parameters(operation)
     # FastAPI drops every null, also those that an example is about.
     for path, method, docs in _WITH_NULLS:
-        content = document["paths"][path][method]["responses"]["200"]["content"]["application/json"]
-        content["examples"] = docs["responses"][200]["content"]["application/json"]["examples"]
+        status = docs.get("status_code", 200)
+        content = document["paths"][path][method]["responses"][str(status)]["content"]["application/json"]
+        content["examples"] = docs["responses"][status]["content"]["application/json"]["examples"]
     return document
 
 
@@ -91,6 +101,7 @@ def request_schemas(settings: Settings) -> dict[str, Any]:
             (ExecuteRequest, "validation"),
             (BatchRequest, "validation"),
             (InputRequest, "validation"),
+            (SessionRequest, "validation"),
             (Problem, "serialization"),
         ],
         ref_template=REFERENCE,
@@ -99,6 +110,10 @@ def request_schemas(settings: Settings) -> dict[str, Any]:
     fields = schemas["ExecuteRequest"]["properties"]
     fields["timeout"] |= {"default": settings.default_timeout, "maximum": settings.max_timeout}
     fields["code"] |= {"maxLength": settings.max_code}
+    schemas["SessionRequest"]["properties"]["ttl_seconds"] |= {
+        "default": settings.session_idle_seconds,
+        "maximum": settings.max_session_idle_seconds,
+    }
     ceilings = settings.ceilings
     for name, field in schemas["RequestLimits"]["properties"].items():
         field["maximum"] = getattr(ceilings, name)

@@ -189,6 +189,13 @@ _GUIDE: Mapping[type[errors.CodexError], tuple[str, str]] = {
         "The server is stopping: running executions finish, new ones are refused.",
         "Repeat the request after `Retry-After` seconds, when the server is back or another one has taken over.",
     ),
+    errors.SessionsFull: (
+        "As many sessions are open as there may be of one caller (`CODEX_MAX_SESSIONS_CALLER`) or in all "
+        "(`CODEX_MAX_SESSIONS`), or their memory limits together leave no room for this one "
+        "(`CODEX_SESSIONS_MEMORY`). No session was opened.",
+        "Close one with `DELETE /sessions/{session_id}`, ask for less `limits.memory_bytes`, or repeat the request "
+        "after `Retry-After` seconds, when the next idle one ends.",
+    ),
     errors.LanguageUnavailable: (
         "The language is known, but its interpreter is not on the server's machine.",
         "`GET /languages` lists what is available; `codex-server doctor` on the machine says what to install.",

@@ -8,6 +8,7 @@ from codex_server import __version__
 from codex_server.api.problems import MEDIA_TYPE, PAGE, Kind, kinds
 from codex_server.api.schemas import BatchResponse, HomeResponse, LiveResponse, ReadyResponse
 from codex_server.service.schemas import ExecuteResponse, HealthResponse, LanguagesResponse
+from codex_server.service.session_schemas import SessionExecuteResponse
 
 REQUEST_ID = "3f1c9a0e5b7d4c21"
 BEARER: list[dict[str, list[str]]] = [{"BearerAuth": []}]
@@ -185,7 +186,7 @@ EXECUTE: dict[str, Any] = {
     "operation_id": "executeCode",
     "summary": "Execute code",
     "tags": ["execution"],
-    "response_model": ExecuteResponse,
+    "response_model": ExecuteResponse | SessionExecuteResponse,
     "responses": {
         200: ok(
             "The program ran; `status` reports how it went",
@@ -199,6 +200,9 @@ EXECUTE: dict[str, Any] = {
             "unauthenticated",
             "forbidden",
             "request-timeout",
+            "unknown-session",
+            "session-busy",
+            "session-ended",
             "idempotency-in-flight",
             "idempotency-lost",
             "too-large",
@@ -229,6 +233,13 @@ EXECUTE: dict[str, Any] = {
             },
         },
     },
+}
+IN_SESSION: dict[str, Any] = EXECUTE_RESPONSE | {
+    "truncated": {"stdout": False, "stderr": False, "result": False},
+    "execution_count": 2,
+    "result": {"text/plain": "42"},
+    "interpreter_restarted": False,
+    "session_expires_at": "2026-11-21T12:15:00.127Z",
 }
 _EVENTS = (
     'id: 1\nevent: started\ndata: {"execution_id":"exe_01k9vj3m8qz5x7c2d4f6g8h0jk","timestamp":"' + _WHEN + '"}\n\n'

@@ -50,6 +50,7 @@ def operation_context(
         node=services.node,
         executions=services.executions,
         uploads=services.uploads,
+        sessions=services.sessions,
         settings=services.settings,
         languages=services.languages,
         max_chars=room,

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from codex_server.service.history import ExecutionEntry
 from codex_server.service.schemas import ExecuteResponse
+from codex_server.service.session_schemas import SessionExecuteResponse, SessionResponse
 
 
 class ExecutionsPage(BaseModel):
@@ -33,6 +34,19 @@ class FilesPage(BaseModel):
     next: int | None = Field(None, description="`cursor` of the next page; null on the last one")
 
 
+class SessionsPage(BaseModel):
+    """A page of sessions."""
+
+    sessions: list[SessionResponse] = Field(description="Open sessions of the caller's own, newest first")
+    next: int | None = Field(None, description="`cursor` of the next page; null on the last one")
+
+
+class InterruptResponse(BaseModel):
+    """Whether an execution was interrupted."""
+
+    interrupted: bool = Field(description="False when none ran")
+
+
 class ExecutionProgress(BaseModel):
     """What is new of an execution that has no outcome."""
 
@@ -52,6 +66,12 @@ class EndedExecution(ExecuteResponse):
     next: int = Field(description="`since` of the next call")
 
 
+class EndedSessionExecution(SessionExecuteResponse):
+    """The same of an execution in a session."""
+
+    next: int = Field(description="`since` of the next call")
+
+
 class BatchProblem(BaseModel):
     """Why an item has no outcome."""
 
@@ -61,7 +81,7 @@ class BatchProblem(BaseModel):
 class BatchResponse(BaseModel):
     """What became of each item, in the order of the request."""
 
-    items: list[ExecuteResponse | BatchProblem]
+    items: list[ExecuteResponse | SessionExecuteResponse | BatchProblem]
 
 
 class LiveResponse(BaseModel):

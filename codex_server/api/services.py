@@ -13,6 +13,7 @@ from codex_server.nodes.node import ExecutionNode
 from codex_server.observe.metrics import Metrics
 from codex_server.service.artifacts import Artifacts
 from codex_server.service.executions import Executions
+from codex_server.service.sessions import Sessions
 from codex_server.service.uploads import Uploads
 from codex_server.settings import Settings
 
@@ -27,6 +28,7 @@ class Services:
     executions: Executions
     artifacts: Artifacts
     uploads: Uploads
+    sessions: Sessions
     verifier: Verifier | None
     rate_limit: RateLimit
     idempotency: IdempotencyStore

@@ -33,8 +33,10 @@ async def execute_in_background(caller: Caller, request: ExecuteRequest, context
 
 
 async def _submit(caller: Caller, request: ExecuteRequest, context: Context) -> Run:
+    cell = await context.cell(request, caller)
     uploaded = await context.uploaded(request, caller)
-    return await context.submit(to_execution(request, context.settings, context.languages, uploaded), caller)
+    execution = to_execution(request, context.settings, context.languages, uploaded, cell)
+    return await context.submit(execution, caller, cell)
 
 
 async def _execute(caller: Caller, request: ExecuteRequest, context: Context) -> ExecuteResponse:

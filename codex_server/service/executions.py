@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import partial
 
@@ -14,6 +14,8 @@ from codex_server.errors import (
     ExecutionLost,
     InputRefused,
     OutcomeGone,
+    SessionBusy,
+    SessionEnded,
     Unavailable,
     UnknownExecution,
 )
@@ -22,6 +24,7 @@ from codex_server.languages import Languages
 from codex_server.model import Caller, Execution, Outcome, Status, Stream
 from codex_server.nodes.node import ExecutionNode
 from codex_server.service.artifacts import Artifacts, Inlining
+from codex_server.service.cells import Cell
 from codex_server.service.hints import hint_for
 from codex_server.service.history import QUEUED, RUNNING, ExecutionEntry, History
 from codex_server.service.outcomes import KeptOutcome, KeptProblem, Outcomes, read_pieces, texts_of
@@ -120,18 +123,22 @@ class Executions:
         self._max_chars, self._keep_code = max_chars, keep_code
         self._live: dict[str, _Followed] = {}
 
-    async def submit(self, execution: Execution, origin: Origin, report: Callable[[Standing], None]) -> Run:
-        """Start it. Raises ``QuotaExceeded``, and what ``ExecutionNode.submit`` raises.
+    async def submit(
+        self, execution: Execution, origin: Origin, report: Callable[[Standing], None], cell: Cell | None = None
+    ) -> Run:
+        """Start it. Raises ``QuotaExceeded``, ``SessionEnded``, and what ``ExecutionNode.submit`` raises.
 
-        ``report`` gets where the caller then stands, where a quota is set.
+        ``report`` gets where the caller then stands, where a quota is set; ``cell`` is its place in a session.
         """
         day = await self._count(origin.caller, report)
         try:
-            run = self._node.submit(execution, origin.caller, partial(self._keep_files, execution, origin))
+            run = self._start(execution, origin, cell)
         except BaseException:
             self._charge(day, origin.caller, None)
             raise
-        followed = _Followed(run, origin, _new_entry(execution, origin, keep_code=self._keep_code), day)
+        session_id = cell.session.id if cell else None
+        entry = _new_entry(execution, origin, session_id, keep_code=self._keep_code)
+        followed = _Followed(run, origin, entry, day)
         self._live[run.id] = followed
         self._history.note(origin.caller.key, followed.entry)  # for a server that is killed; a short run replaces it
         run.on_end(self._end)
@@ -228,7 +235,18 @@ class Executions:
         cpu_seconds = _cpu_seconds(run) if run and began else 0.0
         self._usage.note(day, caller, executions=began - self._quota.is_set, cpu_seconds=cpu_seconds)
 
-    async def _keep_files(self, execution: Execution, origin: Origin, outcome: Outcome) -> Outcome:
+    def _start(self, execution: Execution, origin: Origin, cell: Cell | None) -> Run:
+        finish = partial(self._finish, execution, origin, cell)
+        if cell is None:
+            return self._node.submit(execution, origin.caller, finish)
+        cell.session.check()
+        run = self._node.submit(execution, origin.caller, finish, cell.turn)
+        cell.session.follow(run)
+        return run
+
+    async def _finish(self, execution: Execution, origin: Origin, cell: Cell | None, outcome: Outcome) -> Outcome:
+        if cell:
+            outcome = replace(outcome, session=cell.session.note(execution.language, outcome))
         if not outcome.ending.files:
             return outcome
         inline_bytes = self._max_inline if execution.inline_bytes is None else execution.inline_bytes
@@ -297,7 +315,7 @@ def _kept_outcome(run: Run, languages: Languages) -> KeptOutcome:
     return KeptOutcome(status=status, problem=problem, pieces=tuple(pieces), last=last)
 
 
-def _new_entry(execution: Execution, origin: Origin, *, keep_code: bool) -> ExecutionEntry:
+def _new_entry(execution: Execution, origin: Origin, session_id: str | None, *, keep_code: bool) -> ExecutionEntry:
     code = execution.code.encode()
     return ExecutionEntry(
         execution_id=execution.id,
@@ -310,6 +328,7 @@ def _new_entry(execution: Execution, origin: Origin, *, keep_code: bool) -> Exec
         caller=origin.caller.name,
         user_agent=origin.user_agent,
         request_id=origin.request_id,
+        session_id=session_id,
         code=execution.code if keep_code else None,
     )
 
@@ -364,4 +383,4 @@ def _ended_entry(entry: ExecutionEntry, run: Run, *, keep_output: bool) -> Execu
 def _status_without_outcome(run: Run, error: Exception) -> str:
     if run.abandoned or isinstance(error, Cancelled):
         return Status.CANCELLED.value
-    return REFUSED if isinstance(error, Unavailable) else LOST
+    return REFUSED if isinstance(error, Unavailable | SessionBusy | SessionEnded) else LOST

@@ -45,6 +45,7 @@ class ExecutionEntry(BaseModel):
     caller: str = Field(description="Name of the token that asked for it")
     user_agent: str | None = Field(None, description="The client, as it names itself")
     request_id: str = Field(description="Id of the request, also in the server's log")
+    session_id: str | None = Field(None, description="Id of the session that it ran in")
     code: str | None = Field(None, description="The program, where the operator keeps programs (CODEX_HISTORY_CODE)")
     stdout: str | None = Field(None, description="Its standard output, where the operator keeps it")
     stderr: str | None = Field(None, description="Its standard error, where the operator keeps it")

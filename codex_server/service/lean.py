@@ -5,7 +5,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from codex_server.model import Status
+from codex_server.service.cell_results import PLAIN
 from codex_server.service.schemas import ExecuteResponse, HealthResponse, LanguagesResponse, LinkedFile, ResponseFile
+from codex_server.service.session_schemas import SessionExecuteResponse
 from codex_server.service.truncation import Form
 
 
@@ -39,6 +41,7 @@ class LeanOutcome(_Lean):
     exit_code: int = Field(description="Process exit code; 128 + signal when a signal ended it")
     output: str = Field(description="Standard output; a long one has its head and tail, and a mark between")
     error: str | None = Field(None, description="What went wrong, then standard error; left out when there is neither")
+    result: str | None = Field(None, description="In a session: the value of the last expression, as text")
     execution_time: float = Field(description="Wall seconds of the program alone")
     files: list[LeanFile] | None = Field(None, description="Files that the program created or changed")
     skipped_files: list[LeanSkippedFile] | None = Field(None, description="What else it left, and why it is not here")
@@ -105,10 +108,17 @@ def lean_outcome(response: ExecuteResponse) -> LeanOutcome:
         exit_code=response.exit_code,
         output=response.output,
         error=response.error,
+        result=_lean_result(response),
         execution_time=response.execution_time,
         files=files or None,
         skipped_files=[LeanSkippedFile(path=file.path, reason=file.reason) for file in response.skipped_files] or None,
     )
+
+
+def _lean_result(response: ExecuteResponse) -> str | None:
+    found = (response.result or {}) if isinstance(response, SessionExecuteResponse) else {}
+    text = found.get(PLAIN)
+    return text if isinstance(text, str) else None
 
 
 def _lean_file(file: ResponseFile | LinkedFile) -> LeanFile:

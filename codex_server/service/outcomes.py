@@ -8,6 +8,7 @@ from codex_server.execution.capture import mark
 from codex_server.execution.events import EventReader, Gap, Output
 from codex_server.model import Stream
 from codex_server.service.schemas import ExecuteResponse, LinkedFile
+from codex_server.service.session_schemas import SessionExecuteResponse
 from codex_server.service.truncation import fit
 from codex_server.store.base import Store, since_epoch
 
@@ -45,7 +46,7 @@ class KeptOutcome(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     status: str
-    response: ExecuteResponse | None = None
+    response: SessionExecuteResponse | ExecuteResponse | None = None
     reason: str | None = None
     hint: str | None = None
     problem: KeptProblem | None = None

@@ -16,6 +16,7 @@ from codex_server.languages import Languages
 from codex_server.limits import Limits
 from codex_server.model import Execution, InputFile, Stdio, Terminal
 from codex_server.paths import checked_paths
+from codex_server.service.cells import Cell
 from codex_server.service.fields import FieldError, FieldsInvalid, LimitsTooLoose, escape_pointer
 from codex_server.service.schemas import (
     BatchRequest,
@@ -55,17 +56,17 @@ def read_request(content: Mapping[str, object]) -> ExecuteRequest:
     Raises ``FieldsInvalid`` that names every field at fault: unknown ones first, for where a name is misspelt, that is
     why the right one is missing.
     """
-    return _validated(ExecuteRequest, content)
+    return validated(ExecuteRequest, content)
 
 
 def read_batch(content: Mapping[str, object]) -> BatchRequest:
     """The same for a batch, whose items are not looked at."""
-    return _validated(BatchRequest, content)
+    return validated(BatchRequest, content)
 
 
 def read_input(content: Mapping[str, object]) -> bytes | None:
     """The bytes to send to a program; None for the end of its input. Raises ``FieldsInvalid``."""
-    request = _validated(InputRequest, content)
+    request = validated(InputRequest, content)
     if len(request.model_fields_set) != 1 or (request.model_fields_set == {"eof"} and not request.eof):
         said = 'send exactly one of {"text": "..."}, {"base64": "..."} and {"eof": true}'
         raise FieldsInvalid([FieldError("", said)])
@@ -74,7 +75,8 @@ def read_input(content: Mapping[str, object]) -> bytes | None:
     return request.text.encode() if request.text else _from_base64(request.base64, "/base64")
 
 
-def _validated(model: type[_Model], content: Mapping[str, object]) -> _Model:
+def validated(model: type[_Model], content: Mapping[str, object]) -> _Model:
+    """``content`` as a ``model``. Raises ``FieldsInvalid``."""
     try:
         return model.model_validate(content)
     except ValidationError as error:
@@ -83,21 +85,27 @@ def _validated(model: type[_Model], content: Mapping[str, object]) -> _Model:
 
 
 def to_execution(
-    request: ExecuteRequest, settings: Settings, languages: Languages, uploaded: Mapping[str, bytes] = _NOTHING
+    request: ExecuteRequest,
+    settings: Settings,
+    languages: Languages,
+    uploaded: Mapping[str, bytes] = _NOTHING,
+    cell: Cell | None = None,
 ) -> Execution:
-    """What to run; ``uploaded`` has the content of files by their ids.
+    """What to run; ``uploaded`` has the content of files by their ids, ``cell`` is its place in a session.
 
     Raises a leaf of ``InvalidRequest``, or ``LanguageUnavailable``.
     """
     _check_code(request.code, settings.max_code)
     language = languages.find(request.language)
+    if cell:
+        cell.session.check_language(language.name)
     _check_words(request.args, request.env)
-    files = _files(request.files, language.file_name, settings, uploaded)
+    files = input_files(request.files, language.file_name, settings, uploaded)
     return Execution(
         id=new_id("exe"),
         language=language.name,
         code=request.code,
-        limits=_limits(request, settings),
+        limits=_limits(request, settings, cell),
         args=tuple(request.args),
         env=dict(request.env),
         stdin=request.stdin.encode(),
@@ -136,13 +144,15 @@ def _check_code(code: str, max_bytes: int) -> None:
         )
 
 
-def _limits(request: ExecuteRequest, settings: Settings) -> Limits:
+def _limits(request: ExecuteRequest, settings: Settings, cell: Cell | None) -> Limits:
     timeout = request.timeout if "timeout" in request.model_fields_set else settings.default_timeout
-    wanted = {name: value for name, value in request.limits.items() if isinstance(value, int | float)}
+    wanted = limits_wanted(request.limits)
     ceilings = settings.background_ceilings if request.background else settings.ceilings
+    if cell:
+        ceilings = ceilings.tightened(cell.session.terms.limits)
     if field_errors := [
         *_timeout_field_errors(timeout, ceilings.wall_seconds, settings.background_ceilings.wall_seconds),
-        *_limit_field_errors(wanted, ceilings),
+        *limit_faults(wanted, ceilings),
     ]:
         raise LimitsTooLoose(field_errors)
     return replace(ceilings.tightened(wanted), wall_seconds=timeout)
@@ -163,7 +173,13 @@ def refuse_background(request: ExecuteRequest) -> None:
         raise InvalidRequest("this call waits for the end of the program; send it to POST /execute", "/wait_seconds")
 
 
-def _limit_field_errors(wanted: Mapping[str, float], ceilings: Limits) -> list[FieldError]:
+def limits_wanted(limits: RequestLimits) -> dict[str, float]:
+    """The limits that a request tightens."""
+    return {name: value for name, value in limits.items() if isinstance(value, int | float)}
+
+
+def limit_faults(wanted: Mapping[str, float], ceilings: Limits) -> list[FieldError]:
+    """The limits of a request that are above their ceilings."""
     return [FieldError(f"/limits/{name}", said) for name, said in ceilings.too_loose(wanted).items()]
 
 
@@ -195,9 +211,10 @@ def _check_word(word: str, pointer: str) -> None:
         )
 
 
-def _files(
+def input_files(
     files: list[RequestFile], program: str, settings: Settings, uploaded: Mapping[str, bytes]
 ) -> tuple[InputFile, ...]:
+    """What ``files`` of a request are to be in the workspace, beside ``program``. Raises ``InvalidRequest``."""
     if len(files) > MAX_FILES:
         raise InvalidRequest(f"there are {len(files)} files; send at most {MAX_FILES}", "/files")
     paths = checked_paths((file.path for file in files), program)

@@ -5,15 +5,17 @@ import signal as signals
 from collections.abc import Callable, Mapping
 
 from codex_server.mediatypes import media_type
-from codex_server.model import Captured, Ending, Outcome, OutputFile, Status, Stop
+from codex_server.model import Captured, Ending, Outcome, OutputFile, SessionState, Status, Stop
+from codex_server.service.cell_results import readable_result
 from codex_server.service.schemas import ExecuteResponse, LeftOutFile, LinkedFile, ResponseFile, Truncated, Usage
+from codex_server.service.session_schemas import SessionExecuteResponse, SessionTruncated
 from codex_server.units import format_seconds, format_size
 
 
 def build_response(outcome: Outcome, reason: str | None) -> ExecuteResponse:
     """The whole response, however long, with the ``reason`` of ``explain``; ``truncation.fit`` shortens it."""
     ending, stdout, stderr = outcome.ending, outcome.stdout, outcome.stderr
-    return ExecuteResponse(
+    response = ExecuteResponse(
         execution_id=outcome.execution_id,
         status=outcome.status,
         output=stdout.text,
@@ -32,17 +34,41 @@ def build_response(outcome: Outcome, reason: str | None) -> ExecuteResponse:
             for file in ending.skipped_files
         ],
     )
+    return _in_session(response, outcome, outcome.session) if outcome.session else response
+
+
+def _in_session(response: ExecuteResponse, outcome: Outcome, state: SessionState) -> SessionExecuteResponse:
+    cell = outcome.ending.cell
+    truncated = SessionTruncated(**dict(response.truncated), result=False)
+    return SessionExecuteResponse(
+        **dict(response) | {"truncated": truncated},
+        execution_count=cell.execution_count if cell else None,
+        result=readable_result(cell.result) if cell else None,
+        interpreter_restarted=cell.interpreter_restarted if cell else None,
+        session_expires_at=state.expires_at,
+    )
 
 
 def explain(outcome: Outcome) -> str | None:
     """Why the program did not go well, the reason first; None when it did."""
-    reasons = [_REASONS[outcome.status](outcome), _killed_children(outcome)]
+    reasons = [_reason(outcome), _killed_children(outcome)]
     return "\n".join(reason for reason in reasons if reason) or None
 
 
 def join_error(reason: str | None, stderr: str, hint: str | None = None) -> str | None:
     """The first contract's ``error``: the reason, what the program wrote to standard error, and what to do about it."""
     return "\n".join(part for part in (reason, stderr if hint is None else stderr.rstrip("\n"), hint) if part) or None
+
+
+def _reason(outcome: Outcome) -> str | None:
+    """The reason, and in a session what became of the interpreter."""
+    reason = _REASONS[outcome.status](outcome)
+    cell = outcome.ending.cell
+    if reason is None or cell is None:
+        return reason
+    if outcome.status is Status.TIMED_OUT:
+        return reason + (_DID_NOT_STOP if cell.interpreter_restarted else _INTERRUPTED)
+    return reason + _REPLACED if cell.interpreter_restarted else reason
 
 
 def _timed_out(outcome: Outcome) -> str:
@@ -77,6 +103,11 @@ _REASONS: Mapping[Status, Callable[[Outcome], str | None]] = {
     Status.OUTPUT_EXCEEDED: _too_much_output,
     Status.CANCELLED: lambda outcome: "Cancelled before it ended",
 }
+
+
+_INTERRUPTED = "; the interpreter was interrupted and keeps its variables"
+_DID_NOT_STOP = "; the interpreter did not stop, so it was replaced: variables are gone, files stay"
+_REPLACED = "; the interpreter ended, so the next execution has a new one: variables are gone, files stay"
 
 
 def _killed_children(outcome: Outcome) -> str | None:

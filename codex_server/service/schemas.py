@@ -95,6 +95,18 @@ class ExecuteRequest(BaseModel):
         examples=[{"rows": 24, "columns": 80}],
     )
 
+    session: str = Field("", description="Id of the session to run it in, from `POST /sessions`; by default in none")
+    if_busy: Literal["wait", "reject"] = Field(
+        "wait",
+        description="While another execution runs in the session: wait, for at most the program's `timeout`, or be "
+        "rejected with 409",
+    )
+
+    @property
+    def in_session(self) -> bool:
+        """Whether it asks for a session."""
+        return "session" in self.model_fields_set
+
     @property
     def in_terminal(self) -> bool:
         """Whether it asks for a terminal."""

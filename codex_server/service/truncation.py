@@ -12,9 +12,11 @@ from codex_server.execution.capture import mark
 from codex_server.languages import Languages
 from codex_server.model import MANY, Execution, Outcome
 from codex_server.sandboxes.guest.rank import rank
+from codex_server.service.cell_results import shorten_result
 from codex_server.service.hints import hint_for
 from codex_server.service.response import build_response, explain, join_error, linked_file
-from codex_server.service.schemas import ExecuteResponse, LeftOutFile, LinkedFile, ResponseFile, Truncated
+from codex_server.service.schemas import ExecuteResponse, LeftOutFile, LinkedFile, ResponseFile
+from codex_server.service.session_schemas import SessionExecuteResponse
 
 _NO_ROOM = "left out to keep the response within its size; print what matters, or write less"
 _LIST_SHARE = 10
@@ -85,7 +87,7 @@ def fit(
     )
     if _surely_fits(response, max_chars) or len(form.encode(response)) <= max_chars:
         return response
-    response = _leave_out_files(response, max_chars, form, links)
+    response = _leave_out_files(_shorten_result(response, max_chars, form), max_chars, form, links)
     if len(form.encode(response)) <= max_chars:
         return response
     return _shorten_streams(_shorten_list(response, max_chars // _LIST_SHARE), reason, max_chars, hint, form)
@@ -93,7 +95,7 @@ def fit(
 
 def _surely_fits(response: ExecuteResponse, max_chars: int) -> bool:
     """Whether even the longest JSON of ``response`` is short enough: then it need not be encoded to be measured."""
-    if response.files or response.skipped_files:
+    if response.files or response.skipped_files or (isinstance(response, SessionExecuteResponse) and response.result):
         return False
     texts = response.output, response.stdout, response.stderr, response.error or ""
     return _MOST_BESIDE_STREAMS + _MOST_FOR_A_CHARACTER * sum(map(len, texts)) <= max_chars
@@ -109,6 +111,19 @@ def shorten(text: str, room: int, total_bytes: int) -> str:
     kept = _most_kept(text, room - _cost(mark(max(total_bytes, len(text)))))
     head, tail = text[: (kept + 1) // 2], text[len(text) - kept // 2 :]
     return head + mark(max(1, total_bytes - len(head.encode()) - len(tail.encode()))) + tail
+
+
+def _shorten_result(response: ExecuteResponse, max_chars: int, form: Form) -> ExecuteResponse:
+    """The result of a cell in what the rest, but for files, leaves of the room; half of the room in any case."""
+    if not isinstance(response, SessionExecuteResponse) or response.result is None:
+        return response
+    others = response.model_copy(update={"result": None, "files": [], "skipped_files": []})
+    room = max(max_chars // 2, max_chars - len(form.encode(others)) - form.slack)
+    result = shorten_result(response.result, room, shorten)
+    if result == response.result:
+        return response
+    truncated = response.truncated.model_copy(update={"result": True})
+    return response.model_copy(update={"result": result, "truncated": truncated})
 
 
 def _leave_out_files(response: ExecuteResponse, max_chars: int, form: Form, links: Links) -> ExecuteResponse:
@@ -171,10 +186,11 @@ def _clip(text: str, max_chars: int) -> str:
 def _with_streams(
     response: ExecuteResponse, stdout: str, stderr: str, reason: str | None, hint: str | None
 ) -> ExecuteResponse:
-    truncated = Truncated(
-        stdout=response.truncated.stdout or stdout != response.stdout,
-        stderr=response.truncated.stderr or stderr != response.stderr,
-    )
+    cut = {
+        "stdout": response.truncated.stdout or stdout != response.stdout,
+        "stderr": response.truncated.stderr or stderr != response.stderr,
+    }
+    truncated = response.truncated.model_copy(update=cut)
     streams = {"stdout": stdout, "output": stdout, "stderr": stderr, "error": join_error(reason, stderr, hint)}
     return response.model_copy(update={**streams, "truncated": truncated})
 

@@ -17,12 +17,13 @@ from codex_server.settings.ceilings import CeilingSettings
 from codex_server.settings.listening import ListeningSettings
 from codex_server.settings.retention import RetentionSettings
 from codex_server.settings.sandboxing import SandboxSettings
+from codex_server.settings.sessions import SessionSettings
 
 ENV_PREFIX = "CODEX_"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-class Settings(RetentionSettings, CeilingSettings, SandboxSettings, ListeningSettings, BaseSettings):
+class Settings(SessionSettings, RetentionSettings, CeilingSettings, SandboxSettings, ListeningSettings, BaseSettings):
     """Everything an operator can set; ``codex-server config`` and the documents show each description."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)

@@ -44,6 +44,8 @@ ANOTHER = {
     "max_inline_bytes": 5,
     "merge_streams": True,
     "terminal": {"rows": 25, "columns": 80},
+    "session": "ses_other",
+    "if_busy": "reject",
     "files/path": "b",
     "files/content": "BBBB",
     "files/encoding": "base64",

@@ -43,7 +43,7 @@ def test_a_variable_in_small_letters_counts_as_it_does_for_the_settings():
         ("CODEX_MIN_ISOLATOIN", "did you mean CODEX_MIN_ISOLATION?"),
         ("CODEX_TOKEN", "did you mean CODEX_API_TOKEN?"),
         ("CODEX_TIMEOUT", "did you mean CODEX_MAX_TIMEOUT or CODEX_DEFAULT_TIMEOUT?"),
-        ("codex_memory", "did you mean CODEX_MAX_MEMORY?"),
+        ("codex_memory", "did you mean CODEX_MAX_MEMORY or CODEX_SESSIONS_MEMORY?"),
         ("CODEX_NO_DATA", "did you mean CODEX_DATA_PACKAGES?"),
         ("CODEX_COLOUR", "`codex-server config` lists them"),
     ],

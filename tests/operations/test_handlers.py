@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from codex_server.app import open_artifacts, open_executions, open_kept_files
+from codex_server.app import open_artifacts, open_executions, open_kept_files, open_sessions
 from codex_server.errors import UnknownLanguage
 from codex_server.execution.events import Finished, Started
 from codex_server.execution.executor import Executor
@@ -38,10 +38,11 @@ async def surroundings():
         files = open_kept_files(settings, store)
         artifacts, uploads = open_artifacts(settings, files, store), Uploads(files, settings.max_upload)
         executions = open_executions(settings, node, store, artifacts, languages)
+        sessions = open_sessions(settings, node, store)
         yield (
             (
                 lambda room=20_000, form=WHOLE: Context(
-                    node, executions, uploads, settings, languages, room, form, runs.append
+                    node, executions, uploads, sessions, settings, languages, room, form, runs.append
                 )
             ),
             runs,

@@ -1,4 +1,4 @@
-"""``docs/api.md`` names every route, field, status and limit that the code has."""
+"""``docs/api.md``, and ``docs/sessions.md`` for its part, name every route, field, status and limit of the code."""
 
 import re
 from pathlib import Path
@@ -18,17 +18,35 @@ from codex_server.service.schemas import (
     RequestLimits,
     Usage,
 )
+from codex_server.service.session_schemas import (
+    SessionExecuteResponse,
+    SessionLimits,
+    SessionRequest,
+    SessionResponse,
+)
 from codex_server.settings import Settings
 
-TEXT = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
-_PROSE = re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL)
-WORDS = set(re.findall(r"[a-z_]+", " ".join(re.findall(r"`([^`]+)`", _PROSE))))
+DOCS = Path(__file__).parents[2] / "docs"
+TEXT, SESSIONS = ((DOCS / name).read_text(encoding="utf-8") for name in ("api.md", "sessions.md"))
+
+
+def words_of(page):
+    prose = re.sub(r"```.*?```", "", page, flags=re.DOTALL)
+    return set(re.findall(r"[a-z_]+", " ".join(re.findall(r"`([^`]+)`", prose))))
+
+
+WORDS = words_of(TEXT)
 
 
 def test_every_route_is_named():
     app = build_api(Settings.model_construct(), Metrics())
     for path in app.openapi()["paths"]:
-        assert re.search(rf"(GET|POST|DELETE) {path}[`\n]", TEXT), path
+        assert re.search(rf"(GET|POST|DELETE) {path}[`\n]", TEXT + SESSIONS), path
+
+
+@pytest.mark.parametrize("model", [SessionRequest, SessionResponse, SessionLimits, SessionExecuteResponse])
+def test_every_field_of_sessions_is_named(model):
+    assert set(model.model_fields) <= WORDS | words_of(SESSIONS)
 
 
 @pytest.mark.parametrize("model", [ExecuteRequest, ExecuteResponse, Usage, HealthResponse, LanguageEntry])
@@ -49,7 +67,7 @@ def test_every_status_of_health_is_explained_there_and_in_the_openapi_document()
 
 
 def test_the_settings_that_it_names_exist():
-    named = {name.lower() for name in re.findall(r"CODEX_([A-Z_]+)", TEXT)} - {"token"}
+    named = {name.lower() for name in re.findall(r"CODEX_([A-Z_]+)", TEXT + SESSIONS)} - {"token"}
     assert named <= set(Settings.model_fields)
 
 
