@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from codex_server.errors import ArtifactGone, CodexError, StorageFull, UnknownArtifact
 from codex_server.mediatypes import media_type
 from codex_server.model import MANY, Ending, FileLink, Outcome, OutputFile, SkippedFile
+from codex_server.service.cell_results import readable_result
 from codex_server.service.kept_files import FileFacts, KeptFile, KeptFiles
 from codex_server.service.response import as_text, readable_name
 from codex_server.service.signed_links import SignedLinks, link_secret
@@ -139,6 +140,8 @@ def _needs_more_than(room: int, outcome: Outcome, files: Sequence[OutputFile]) -
         + sum(6 * len(file.path) + 100 for file in outcome.ending.skipped_files)
     )
     texts = [outcome.stdout.text, outcome.stderr.text] * 2
+    if outcome.ending.cell and outcome.ending.cell.result:
+        texts.append(json.dumps(readable_result(outcome.ending.cell.result)))
     size = sum(map(len, texts)) + sum(len(file.content) for file in files)
     if taken + 6 * size <= room:  # JSON writes no character as more than six
         return False

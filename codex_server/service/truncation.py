@@ -114,11 +114,12 @@ def shorten(text: str, room: int, total_bytes: int) -> str:
 
 
 def _shorten_result(response: ExecuteResponse, max_chars: int, form: Form) -> ExecuteResponse:
-    """The result of a cell in what the rest, but for files, leaves of the room; half of the room in any case."""
+    """The result of a cell in what streams and a list of files leave of the room; half of the room in any case."""
     if not isinstance(response, SessionExecuteResponse) or response.result is None:
         return response
     others = response.model_copy(update={"result": None, "files": [], "skipped_files": []})
-    room = max(max_chars // 2, max_chars - len(form.encode(others)) - form.slack)
+    listed = max_chars // _LIST_SHARE + _LIST_SLACK if response.files or response.skipped_files else 0
+    room = max(max_chars // 2, max_chars - len(form.encode(others)) - form.slack - listed)
     result = shorten_result(response.result, room, shorten)
     if result == response.result:
         return response

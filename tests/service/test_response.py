@@ -1,12 +1,24 @@
 """``service/response.py``: what a model gets of an outcome."""
 
 import base64
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from codex_server.limits import Limits
-from codex_server.model import Captured, Ending, Execution, Outcome, OutputFile, SkippedFile, Status, Stop
+from codex_server.model import (
+    Captured,
+    CellFacts,
+    Ending,
+    Execution,
+    Outcome,
+    OutputFile,
+    SessionState,
+    SkippedFile,
+    Status,
+    Stop,
+)
 from codex_server.sandboxes.testing.fake import fake_languages
 from codex_server.service.response import build_response, explain
 from codex_server.service.truncation import fitted_response
@@ -53,6 +65,38 @@ KILLED = {"exit_code": None, "signal": 9}
 )
 def test_the_reason_comes_first_and_names_the_limit(changes, reason):
     assert explain(outcome(**changes)) == reason
+
+
+INTERRUPTED = {"exit_code": 130, "stop": Stop.WALL_TIME}
+NEW_ONE = "; the interpreter ended, so the next execution has a new one: variables are gone, files stay"
+
+
+@pytest.mark.parametrize(
+    ("changes", "restarted", "reason"),
+    [
+        ({}, False, None),
+        ({}, True, None),
+        ({"exit_code": 1}, False, "Exit code 1"),
+        ({"exit_code": 3}, True, f"Exit code 3{NEW_ONE}"),
+        (INTERRUPTED, False, "Timed out after 10 s; the interpreter was interrupted and keeps its variables"),
+        (
+            KILLED | {"stop": Stop.WALL_TIME},
+            True,
+            "Timed out after 10 s; the interpreter did not stop, so it was replaced: variables are gone, files stay",
+        ),
+        (KILLED | {"oom_kills": 1}, True, f"Out of memory: limit 512 MiB{NEW_ONE}"),
+    ],
+)
+def test_in_a_session_the_reason_says_what_became_of_the_interpreter(changes, restarted, reason):
+    cell = CellFacts(execution_count=1, result=None, claimed=not restarted, interpreter_restarted=restarted)
+    assert explain(outcome(**changes, cell=cell)) == reason
+
+
+def test_of_a_cancelled_cell_is_said_only_what_is_known():
+    cancelled = replace(outcome(**KILLED, stop=Stop.CANCELLED), session=SessionState("ses_1", None))
+    found = build_response(cancelled, explain(cancelled))
+    assert (found.execution_count, found.result, found.interpreter_restarted) == (None, None, None)
+    assert found.session_expires_at is None
 
 
 def test_a_hint_comes_last_for_a_program_that_failed_and_for_no_other():

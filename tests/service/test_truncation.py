@@ -3,14 +3,17 @@
 import json
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codex_server.execution.capture import mark
 from codex_server.model import Status
+from codex_server.service.lean import LEAN
 from codex_server.service.response import join_error
 from codex_server.service.schemas import ExecuteResponse, LeftOutFile, ResponseFile, Truncated, Usage
-from codex_server.service.truncation import encode, fit, shorten
+from codex_server.service.session_schemas import SessionExecuteResponse, SessionTruncated
+from codex_server.service.truncation import WHOLE, encode, fit, shorten
 from tests.tiers import examples
 
 ROOM = 10_000
@@ -68,6 +71,50 @@ def test_whatever_is_in_it_the_response_fits_and_reports_what_is_missing(stdout,
     assert listed == len(files) + len(skipped) or fitted.skipped_files[-1].path == "*"
     if len(encode(whole)) <= ROOM:
         assert fitted == whole
+
+
+RESULTS = st.dictionaries(st.sampled_from(["text/plain", "text/html", "image/png", "image/svg+xml"]), TEXTS, max_size=4)
+
+
+def in_session(whole, result):
+    return SessionExecuteResponse(
+        **dict(whole) | {"truncated": SessionTruncated(stdout=False, stderr=False, result=False)},
+        execution_count=1,
+        result=result or None,
+        interpreter_restarted=False,
+        session_expires_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+
+
+@pytest.mark.parametrize("form", [WHOLE, LEAN], ids=["whole", "lean"])
+@settings(max_examples=examples(100))
+@given(TEXTS, TEXTS, FILES, RESULTS)
+def test_whatever_the_result_of_a_cell_is_the_response_fits_and_says_what_is_missing(
+    form, stdout, stderr, files, result
+):
+    whole = in_session(response(stdout, stderr, None, files), result)
+    fitted = fit(whole, None, ROOM, form=form)
+    assert len(form.encode(fitted)) <= ROOM
+    assert fitted.truncated.result == (fitted.result != whole.result)
+    if len(form.encode(whole)) <= ROOM:
+        assert fitted == whole
+
+
+def test_of_a_result_the_largest_rich_form_goes_first_then_the_middle_of_the_text():
+    forms = {"text/plain": "t" * 3000, "text/html": "h" * 4000, "image/png": "p" * 9000}
+    fitted = fit(in_session(response("out"), forms), None, ROOM)
+    assert fitted.result == {name: forms[name] for name in ("text/plain", "text/html")}
+    assert (fitted.truncated.result, fitted.truncated.stdout) == (True, False)
+    cut = fit(in_session(response("out"), {"text/plain": "a" * 9000 + "z" * 9000, "text/html": "h"}), None, ROOM)
+    assert list(cut.result) == ["text/plain"]
+    assert cut.result["text/plain"].startswith("aaa")
+    assert cut.result["text/plain"].endswith("zzz")
+
+
+def test_long_streams_leave_half_of_the_room_to_the_result():
+    forms = {"text/plain": "t" * 4000}
+    fitted = fit(in_session(response("s" * 50_000), forms), None, ROOM)
+    assert (fitted.result, fitted.truncated.stdout) == (forms, True)
 
 
 KINDS = st.sampled_from(["png", "svg", "txt", "csv"])
