@@ -104,20 +104,33 @@ INTERRUPT: dict[str, Any] = _GUARDED | {
     "response_model": InterruptResponse,
     "responses": {200: ok("Whether anything ran", {"interrupted": {"interrupted": True}}), **problems(*_OWN)},
 }
+_PROBLEMS = problems(
+    "invalid-code",
+    *_OWN,
+    "request-timeout",
+    "session-busy",
+    "too-large",
+    "unsupported-media-type",
+    "rate-limited",
+    "sandbox-fault",
+    "busy",
+)
+"""One example for each number: the others are those of ``POST /execute``."""
 EXECUTE_IN: dict[str, Any] = EXECUTE_OR_FOLLOW | {
     "operation_id": "executeInSession",
     "summary": "Execute code in a session",
     "tags": ["session"],
     "response_model": SessionExecuteResponse,
-    "responses": EXECUTE_OR_FOLLOW["responses"]
-    | {
+    "responses": {
         200: EXECUTE_OR_FOLLOW["responses"][200]
-        | ok("The program ran; `status` reports how it went", {"succeeded": IN_SESSION})
+        | ok("The program ran; `status` reports how it went", {"succeeded": IN_SESSION}),
+        202: EXECUTE_OR_FOLLOW["responses"][202],
+        **_PROBLEMS,
     },
 }
 STREAM_IN: dict[str, Any] = STREAM | {
     "operation_id": "streamInSession",
     "summary": "Execute code in a session and follow it",
     "tags": ["session"],
+    "responses": {200: STREAM["responses"][200], **_PROBLEMS},
 }
-STREAM_IN_SHORT: dict[str, Any] = STREAM_IN | {"operation_id": "streamSession"}

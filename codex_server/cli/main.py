@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from codex_server import __version__
-from codex_server.cli import config, doctor, images, languages, log, openapi, run, runners, serve, token, usage
+from codex_server.cli import config, doctor, images, languages, log, openapi, run, runners, serve, session, token, usage
 from codex_server.cli.command import as_called_here
 from codex_server.errors import CodexError, SettingsInvalid
 
@@ -137,6 +137,43 @@ app.add_typer(
     short_help="Make, list and revoke bearer tokens.",
     help="Make, list and revoke the bearer tokens that callers present.",
     epilog=_examples("codex-server token create chatgpt", "codex-server token list"),
+)
+
+_sessions = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+_register(
+    _sessions,
+    session.open_,
+    "codex-server session open",
+    "codex-server session open --language python --ttl 3600 --url https://code.example.org",
+    name="open",
+    short="Open a session and print its id.",
+)
+_register(
+    _sessions,
+    session.list_sessions,
+    "codex-server session list",
+    "codex-server session list --json",
+    name="list",
+    short="List your open sessions.",
+)
+_register(
+    _sessions,
+    session.run,
+    "codex-server session run $SESSION -c 'x = 20'",
+    "codex-server session run $SESSION -c '2 * x + 2'",
+    "codex-server session run $SESSION --timeout 5 tool.sh -- first --second",
+    short="Run one program in a session.",
+)
+_register(_sessions, session.files, "codex-server session files $SESSION", short="List the files of a session.")
+_register(
+    _sessions, session.close, "codex-server session close $SESSION", short="End a session with all that runs in it."
+)
+app.add_typer(
+    _sessions,
+    name="session",
+    short_help="Open, use and close sessions of a server.",
+    help="Open, use and close sessions of a server: programs in one find the variables and files of those before.",
+    epilog=_examples("SESSION=$(codex-server session open)", "codex-server session run $SESSION -c 'x = 20'"),
 )
 
 _runners = typer.Typer(no_args_is_help=True, rich_markup_mode=None)

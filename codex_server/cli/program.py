@@ -28,10 +28,14 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The exit code of the command, and why the program did not end by itself, if so."""
+    """The exit code of the command, and why the program did not end by itself, if so.
+
+    ``result``: the value of its last expression as text, of a program in a session.
+    """
 
     exit_code: int
     reason: str | None = None
+    result: str | None = None
 
 
 class Place(Protocol):

@@ -9,8 +9,13 @@ from codex_server.access.tokens import TokenStore
 from codex_server.api.callers import within_rate
 
 pytestmark = pytest.mark.anyio
-LIMITED = {"/execute", "/execute/batch", "/execute/stream", "/actions/execute", "/files"}
-"""Every route that runs code, or takes a file."""
+LIMITED = {"/execute", "/execute/batch", "/execute/stream", "/actions/execute", "/files"} | {
+    "/sessions",
+    "/sessions/{session_id}/execute",
+    "/sessions/{session_id}/execute/stream",
+    "/sessions/{session_id}/stream",
+}
+"""Every route that runs code, opens a session, or takes a file."""
 
 
 async def test_above_the_policy_the_response_is_429_and_says_when_to_come_back(open_door, limiter_clock):
@@ -94,7 +99,7 @@ async def test_without_a_policy_there_are_no_fields(door):
     assert not [name for name in response.headers if name.startswith("ratelimit")]
 
 
-async def test_every_route_that_runs_code_or_takes_a_file_is_limited_and_no_other(make_app):
+async def test_every_route_that_runs_code_opens_a_session_or_takes_a_file_is_limited_and_no_other(make_app):
     app, _ = make_app()
     limited = set()
     for context in iter_route_contexts(app.routes):

@@ -37,7 +37,9 @@ def test_every_command_has_a_help_page_with_a_sentence_and_examples(path: tuple[
     assert "codex-server" in output.partition("Examples:")[2]
 
 
-@pytest.mark.parametrize("path", [path for path in commands() if path in ((), ("token",), ("runners",))], ids=" ".join)
+@pytest.mark.parametrize(
+    "path", [path for path in commands() if path in ((), ("token",), ("session",), ("runners",))], ids=" ".join
+)
 def test_the_lists_of_commands_are_whole_at_80_columns(path: tuple[str, ...]):
     output = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": "80"}).output
     rows = [line for line in output.partition("Commands:\n")[2].partition("\n\n")[0].splitlines() if line]

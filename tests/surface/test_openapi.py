@@ -27,7 +27,6 @@ OPERATIONS = {
     "interruptSession",
     "executeInSession",
     "streamInSession",
-    "streamSession",
     "fetchArtifact",
     "uploadFile",
     "listFiles",

@@ -12,7 +12,7 @@ from codex_server.api.request_context import context_of
 from codex_server.api.running import take_object, take_request
 from codex_server.api.schemas import InterruptResponse, SessionsPage
 from codex_server.api.services import Services, TheServices
-from codex_server.api.sessions_docs import CLOSE, EXECUTE_IN, INTERRUPT, LIST, LOOK, OPEN, STREAM_IN, STREAM_IN_SHORT
+from codex_server.api.sessions_docs import CLOSE, EXECUTE_IN, INTERRUPT, LIST, LOOK, OPEN, STREAM_IN
 from codex_server.errors import InvalidRequest
 from codex_server.service.schemas import ExecuteRequest
 from codex_server.service.session_request import describe_session, read_session, to_opening
@@ -86,7 +86,7 @@ async def execute_in_session(
 
 
 @router.post("/sessions/{session_id}/execute/stream", **STREAM_IN)
-@router.post("/sessions/{session_id}/stream", **STREAM_IN_SHORT)
+@router.post("/sessions/{session_id}/stream", include_in_schema=False)
 async def stream_in_session(
     request: Request, session_id: SessionId, caller: CountedCaller, services: TheServices
 ) -> Response:
