@@ -21,6 +21,7 @@ from codex_server.packages.package_set import in_use
 from codex_server.sandboxes.base import Backend
 from codex_server.sandboxes.factory import open_backend
 from codex_server.service.artifacts import ArtifactBounds, Artifacts
+from codex_server.service.checkpoints import Checkpoints
 from codex_server.service.executions import Executions
 from codex_server.service.history import History
 from codex_server.service.kept_files import KeptFiles
@@ -78,6 +79,7 @@ def create_app(settings: Settings, *, backend: Backend | None = None, languages:
                     artifacts=artifacts,
                     uploads=Uploads(kept_files, settings.max_upload),
                     sessions=sessions,
+                    checkpoints=open_checkpoints(settings, kept_files),
                     verifier=verifier,
                     rate_limit=RateLimit(settings.rate_limit),
                     idempotency=IdempotencyStore(store),
@@ -136,6 +138,11 @@ def open_executions(
 def open_sessions(settings: Settings, node: ExecutionNode, store: Store) -> Sessions:
     """The sessions of ``node``, bounded as ``settings`` say; ``store`` remembers how they ended."""
     return Sessions(node, SessionRecords(store), SessionRoom(session_bounds(settings)))
+
+
+def open_checkpoints(settings: Settings, files: KeptFiles) -> Checkpoints:
+    """What keeps the files of sessions among ``files``."""
+    return Checkpoints(files, seconds=settings.checkpoint_seconds, max_bytes=settings.max_workspace)
 
 
 def begin_drain(app: FastAPI) -> asyncio.Task[None]:

@@ -21,6 +21,7 @@
     |- UnknownSession             the caller has no session with that id
     |- SessionEnded               the session has ended: its variables and files are gone
     |- SessionBusy                another execution runs in the session
+    |- UnknownCheckpoint           the caller has no checkpoint with that id
     |- UnknownArtifact            the link is not one that this server made
     |- ArtifactGone               the file of a link is not kept any more
     |- UnknownFile                the caller has no uploaded file with that id
@@ -178,6 +179,13 @@ class SessionBusy(CodexError):
 
     slug = "session-busy"
     title = "The session is busy"
+
+
+class UnknownCheckpoint(CodexError):
+    """The caller has no checkpoint with this id, or its time is over; another caller's is unknown too."""
+
+    slug = "unknown-checkpoint"
+    title = "There is no such checkpoint"
 
 
 class UnknownArtifact(CodexError):

@@ -7,13 +7,14 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from codex_server import __version__
+from codex_server.api.checkpoints_docs import LIST as CHECKPOINTS
 from codex_server.api.executions_docs import CANCEL, FOLLOW, LIST
 from codex_server.api.route_docs import BATCH, EXECUTE
 from codex_server.api.schemas import Problem
 from codex_server.api.sessions_docs import EXECUTE_IN, LOOK, OPEN
 from codex_server.api.sessions_docs import LIST as SESSIONS
 from codex_server.service.schemas import BatchRequest, ExecuteRequest, InputRequest
-from codex_server.service.session_schemas import SessionRequest
+from codex_server.service.session_schemas import CheckpointRequest, SessionRequest
 from codex_server.settings import Settings
 
 TITLE = "Codex Server"
@@ -35,6 +36,7 @@ _WITH_NULLS = (
     ("/sessions", "get", SESSIONS),
     (_SESSION, "get", LOOK),
     (f"{_SESSION}/execute", "post", EXECUTE_IN),
+    ("/checkpoints", "get", CHECKPOINTS),
 )
 """Routes with examples in which null has a meaning."""
 REFERENCE = "#/components/schemas/{model}"
@@ -102,6 +104,7 @@ def request_schemas(settings: Settings) -> dict[str, Any]:
             (BatchRequest, "validation"),
             (InputRequest, "validation"),
             (SessionRequest, "validation"),
+            (CheckpointRequest, "validation"),
             (Problem, "serialization"),
         ],
         ref_template=REFERENCE,

@@ -38,6 +38,7 @@ STATUS_OF: Mapping[type[errors.CodexError], int] = {
     errors.UnknownSession: 404,
     errors.SessionEnded: 410,
     errors.SessionBusy: 409,
+    errors.UnknownCheckpoint: 404,
     errors.UnknownArtifact: 404,
     errors.ArtifactGone: 410,
     errors.UnknownFile: 404,
@@ -120,6 +121,11 @@ _GUIDE: Mapping[type[errors.CodexError], tuple[str, str]] = {
     errors.SessionBusy: (
         "Another execution runs in the session: there is one at a time. Nothing was run.",
         "Wait for the other to end, interrupt it with `POST /sessions/{id}/interrupt`, or open another session.",
+    ),
+    errors.UnknownCheckpoint: (
+        "No checkpoint of this token has that id: it is misspelt, another caller's, removed or expired "
+        "(`CODEX_CHECKPOINT_SECONDS`).",
+        "`GET /checkpoints` lists those that there are; `POST /sessions/{session_id}/checkpoints` makes one.",
     ),
     errors.UnknownArtifact: (
         "The link to a file is not one that this server made: it was cut, changed or made up.",

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from codex_server.service.history import ExecutionEntry
 from codex_server.service.schemas import ExecuteResponse
-from codex_server.service.session_schemas import SessionExecuteResponse, SessionResponse
+from codex_server.service.session_schemas import CheckpointResponse, SessionExecuteResponse, SessionResponse
 
 
 class ExecutionsPage(BaseModel):
@@ -38,6 +38,13 @@ class SessionsPage(BaseModel):
     """A page of sessions."""
 
     sessions: list[SessionResponse] = Field(description="Open sessions of the caller's own, newest first")
+    next: int | None = Field(None, description="`cursor` of the next page; null on the last one")
+
+
+class CheckpointsPage(BaseModel):
+    """A page of checkpoints."""
+
+    checkpoints: list[CheckpointResponse] = Field(description="Checkpoints of the caller's own, newest first")
     next: int | None = Field(None, description="`cursor` of the next page; null on the last one")
 
 

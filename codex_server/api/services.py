@@ -12,6 +12,7 @@ from codex_server.languages import Languages
 from codex_server.nodes.node import ExecutionNode
 from codex_server.observe.metrics import Metrics
 from codex_server.service.artifacts import Artifacts
+from codex_server.service.checkpoints import Checkpoints
 from codex_server.service.executions import Executions
 from codex_server.service.sessions import Sessions
 from codex_server.service.uploads import Uploads
@@ -29,6 +30,7 @@ class Services:
     artifacts: Artifacts
     uploads: Uploads
     sessions: Sessions
+    checkpoints: Checkpoints
     verifier: Verifier | None
     rate_limit: RateLimit
     idempotency: IdempotencyStore

@@ -35,6 +35,7 @@ _REQUESTS = {
             "ttl_seconds": 1800,
             "limits": {"memory_bytes": 268435456},
             "files": [{"path": "in.csv", "content": "1,2", "encoding": "utf-8"}],
+            "checkpoint": "chk_01k9vj3m8qz5x7c2d4f6g8h0jk",
         },
     },
 }
@@ -50,6 +51,7 @@ OPEN: dict[str, Any] = _GUARDED | {
             "malformed-request",
             "unknown-language",
             *_REFUSALS,
+            "unknown-checkpoint",
             "request-timeout",
             "too-large",
             "unsupported-media-type",

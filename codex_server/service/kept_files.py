@@ -20,7 +20,7 @@ from codex_server.store.base import Record, Store, since_epoch
 from codex_server.store.folder import RIGHTS
 from codex_server.units import format_seconds
 
-TABLES = {"art": "artifacts", "fil": "uploads"}
+TABLES = {"art": "artifacts", "fil": "uploads", "chk": "checkpoints"}
 """The table of the store that is the index of the files whose ids begin so."""
 _PAGE = 500
 _SWEEP_SECONDS = 60.0
@@ -120,14 +120,18 @@ class KeptFiles:
         return target.kept
 
     @asynccontextmanager
-    async def receive(self, prefix: str, owner: str, facts: FileFacts) -> AsyncIterator["Incoming"]:
+    async def receive(
+        self, prefix: str, owner: str, facts: FileFacts, seconds: float | None = None
+    ) -> AsyncIterator["Incoming"]:
         """A file to be written within the context; it takes ``facts.size`` of the quotas until it is finished.
+
+        It is kept for ``seconds``, by default as long as the quotas say.
 
         Raises as ``keep`` does. Nothing is kept when the context is left by an exception, and nobody finds or lists the
         file before it is left.
         """
         await self.open()
-        kept = await self._reserve(prefix, owner, facts)
+        kept = await self._reserve(prefix, owner, facts, self.quotas.seconds if seconds is None else seconds)
         try:
             # INVARIANT: the index has it before the folder has, so that a file in no index is an orphan.
             await self._put(kept)
@@ -166,14 +170,14 @@ class KeptFiles:
         now = self._clock()
         await self._discard(self._places.expired(now - _GRACE_SECONDS))
 
-    async def _reserve(self, prefix: str, owner: str, facts: FileFacts) -> KeptFile:
+    async def _reserve(self, prefix: str, owner: str, facts: FileFacts, seconds: float) -> KeptFile:
         """A place within the quotas for a file that is hidden as yet. Raises ``StorageFull``."""
         if self._places.refusal(owner, facts.size):
             await self.sweep()
         if refusal := self._places.refusal(owner, facts.size):
             raise StorageFull(refusal)
         now, file_id = self._clock(), new_id(prefix)
-        expires_at = now + self.quotas.seconds
+        expires_at = now + seconds
         self._places.take(file_id, owner, facts.size, expires_at)
         self._hidden.add(file_id)
         return KeptFile(file_id, owner, facts, now, expires_at, self._folder / file_id)

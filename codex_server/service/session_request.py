@@ -2,16 +2,29 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
-from codex_server.errors import InvalidRequest, UnknownLanguage
+from codex_server.errors import IllegalPath, InvalidRequest, UnknownLanguage
 from codex_server.ids import new_id
 from codex_server.languages import Languages
+from codex_server.model import InputFile
+from codex_server.paths import checked_paths
 from codex_server.sandboxes.session import SessionPlan
+from codex_server.service.checkpoints import Checkpoint
 from codex_server.service.fields import FieldError, FieldsInvalid, LimitsTooLoose
 from codex_server.service.open_session import OpenSession, SessionTerms
 from codex_server.service.request_parsing import input_files, limit_faults, limits_wanted, validated
-from codex_server.service.session_schemas import SessionLanguage, SessionLimits, SessionRequest, SessionResponse
+from codex_server.service.session_schemas import (
+    CheckpointFile,
+    CheckpointRequest,
+    CheckpointResponse,
+    SessionLanguage,
+    SessionLimits,
+    SessionRequest,
+    SessionResponse,
+)
 from codex_server.settings import Settings
+from codex_server.units import format_sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +41,17 @@ def read_session(content: Mapping[str, object]) -> SessionRequest:
 
 
 def to_opening(
-    request: SessionRequest, owner: str, settings: Settings, languages: Languages, uploaded: Mapping[str, bytes]
+    request: SessionRequest,
+    owner: str,
+    settings: Settings,
+    languages: Languages,
+    *,
+    uploaded: Mapping[str, bytes],
+    kept: tuple[InputFile, ...] = (),
 ) -> Opening:
-    """The session that ``request`` of ``owner`` asks for; ``uploaded`` has the content of files by their ids.
+    """The session that ``request`` of ``owner`` asks for.
+
+    ``uploaded`` has the content of files by their ids; ``kept`` are those of a checkpoint.
 
     Raises a leaf of ``InvalidRequest``, or ``LanguageUnavailable``.
     """
@@ -46,7 +67,7 @@ def to_opening(
         idle_seconds=_idle_seconds(request, settings),
         lifetime_seconds=settings.session_lifetime_seconds,
     )
-    files = input_files(request.files, "", settings, uploaded)
+    files = _together(kept, input_files(request.files, "", settings, uploaded), settings.max_workspace)
     return Opening(SessionPlan(new_id("ses"), settings.ceilings.tightened(wanted), files), terms)
 
 
@@ -71,6 +92,40 @@ def describe_session(session: OpenSession, languages: Languages) -> SessionRespo
             file_bytes=limits.file_bytes,
         ),
     )
+
+
+def read_checkpoint(content: Mapping[str, object]) -> CheckpointRequest:
+    """The request in ``content``. Raises ``FieldsInvalid``."""
+    return validated(CheckpointRequest, content)
+
+
+def describe_checkpoint(checkpoint: Checkpoint) -> CheckpointResponse:
+    """The checkpoint as its owner sees it."""
+    return CheckpointResponse(
+        checkpoint_id=checkpoint.kept.id,
+        description=checkpoint.description,
+        created_at=datetime.fromtimestamp(int(checkpoint.kept.created_at), UTC),
+        files=[CheckpointFile(path=path, size=size) for path, size in checkpoint.files],
+        expires_at=datetime.fromtimestamp(int(checkpoint.kept.expires_at), UTC),
+    )
+
+
+def _together(kept: tuple[InputFile, ...], sent: tuple[InputFile, ...], room: int) -> tuple[InputFile, ...]:
+    """Both, and of two with the same path the one that was sent. Raises ``InvalidRequest`` when they clash."""
+    if not kept:
+        return sent
+    files = {file.path: file for file in (*kept, *sent)}
+    try:
+        checked_paths(files, "")
+    except IllegalPath as error:  # one is a file where another has its folder
+        raise InvalidRequest(f"with the files of the checkpoint {error.detail}", "/checkpoint") from None
+    total = sum(len(file.content) for file in files.values())
+    if total > room:
+        shown, cap = format_sizes(total, room)
+        raise InvalidRequest(
+            f"the files are {shown} with those of the checkpoint, and the workspace holds {cap}", "/files"
+        )
+    return tuple(files.values())
 
 
 def _languages(request: SessionRequest, languages: Languages) -> tuple[str, ...]:

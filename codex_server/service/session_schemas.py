@@ -1,7 +1,7 @@
 """The shapes of sessions, and of the responses of executions in them."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -30,6 +30,14 @@ class SessionRequest(BaseModel):
         "execution in it",
     )
     files: list[RequestFile] = Field(default=[], description="Files to write into its workspace")
+    checkpoint: str = Field(
+        "", description="Id of a checkpoint whose files it begins with; one of `files` with the same path wins"
+    )
+
+    @property
+    def resumes(self) -> bool:
+        """Whether it begins with a checkpoint."""
+        return "checkpoint" in self.model_fields_set
 
 
 class SessionLanguage(BaseModel):
@@ -58,6 +66,39 @@ class SessionResponse(BaseModel):
     created_at: datetime = Field(description="When it was opened (RFC 3339, UTC)")
     expires_at: datetime = Field(description="When it ends unless it is used before (RFC 3339, UTC)")
     limits: SessionLimits
+
+
+class CheckpointRequest(BaseModel):
+    """A checkpoint to make."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    description: str = Field("", max_length=1000, description="What it is, for whoever finds it later")
+    globs: list[Annotated[str, Field(min_length=1, max_length=1024)]] = Field(
+        default=["**"],
+        min_length=1,
+        max_length=100,
+        description="Which files: `*` stays within a name, `**` crosses folders; a pattern without `/` means names in "
+        "every folder, a folder all that is in it. By default all",
+        examples=[["*.csv", "src/**/*.py"]],
+    )
+
+
+class CheckpointFile(BaseModel):
+    """A file of a checkpoint."""
+
+    path: str = Field(description="Path inside the workspace")
+    size: int = Field(description="Size in bytes")
+
+
+class CheckpointResponse(BaseModel):
+    """Files of a session that are kept, for a new one to begin with."""
+
+    checkpoint_id: str = Field(description="Id of the checkpoint")
+    description: str = Field(description="What it is, as its request said")
+    created_at: datetime = Field(description="When it was made (RFC 3339, UTC)")
+    files: list[CheckpointFile] = Field(description="What it holds, in order of paths")
+    expires_at: datetime = Field(description="How long it is kept (RFC 3339, UTC)")
 
 
 class SessionTruncated(Truncated):

@@ -28,6 +28,12 @@ class SessionSettings(BaseModel):
     session_lifetime_seconds: float = Field(
         8 * 3600.0, ge=1, le=30 * 86_400, description="How long a session lives at most, however much it is used"
     )
+    checkpoint_seconds: float = Field(
+        7 * 86_400.0,
+        ge=1,
+        le=365 * 86_400,
+        description="How long a checkpoint of a session is kept; it counts as other files that are kept",
+    )
     sessions_memory: Size = Field(
         default_factory=_half_of_the_memory,
         ge=16 * 2**20,

@@ -14,6 +14,7 @@ LIMITED = {"/execute", "/execute/batch", "/execute/stream", "/actions/execute", 
     "/sessions/{session_id}/execute",
     "/sessions/{session_id}/execute/stream",
     "/sessions/{session_id}/stream",
+    "/sessions/{session_id}/checkpoints",
 }
 """Every route that runs code, opens a session, or takes a file."""
 

@@ -19,6 +19,8 @@ from codex_server.service.schemas import (
     Usage,
 )
 from codex_server.service.session_schemas import (
+    CheckpointRequest,
+    CheckpointResponse,
     SessionExecuteResponse,
     SessionLimits,
     SessionRequest,
@@ -44,7 +46,10 @@ def test_every_route_is_named():
         assert re.search(rf"(GET|POST|DELETE) {path}[`\n]", TEXT + SESSIONS), path
 
 
-@pytest.mark.parametrize("model", [SessionRequest, SessionResponse, SessionLimits, SessionExecuteResponse])
+@pytest.mark.parametrize(
+    "model",
+    [SessionRequest, SessionResponse, SessionLimits, SessionExecuteResponse, CheckpointRequest, CheckpointResponse],
+)
 def test_every_field_of_sessions_is_named(model):
     assert set(model.model_fields) <= WORDS | words_of(SESSIONS)
 

@@ -31,7 +31,8 @@ async def open_session(
     content, _ = await take_object(request, services)
     wanted = read_session(content)
     uploaded = await services.uploads.contents(wanted.files, caller.key, services.settings.max_workspace)
-    opening = to_opening(wanted, caller.key, services.settings, services.languages, uploaded)
+    kept = await services.checkpoints.contents(wanted.checkpoint, caller.key) if wanted.resumes else ()
+    opening = to_opening(wanted, caller.key, services.settings, services.languages, uploaded=uploaded, kept=kept)
     session = await services.sessions.open(opening.plan, opening.terms)
     context_of(request).log_fields["session_id"] = session.id
     response.headers["Location"] = f"/sessions/{session.id}"

@@ -30,7 +30,7 @@ class Place:
 class Workspace:
     """``top`` is a descriptor of its folder.
 
-    ``open_beneath`` opens a path below a folder, with flags of open(2). It follows no link and stays in one file system.
+    ``open_beneath`` opens a path below a folder, with flags of open(2). It follows no link, stays in one file system.
     """
 
     top: int

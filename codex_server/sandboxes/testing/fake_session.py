@@ -71,8 +71,10 @@ class FakeSession(SessionSandbox):
     async def operate(
         self, request: Mapping[str, object], content: StandardInput, output: Content
     ) -> Mapping[str, object]:
-        """``read``, ``write`` and ``delete`` of a whole file; anything else is refused as unknown."""
+        """``tree``, and ``read``, ``write`` and ``delete`` of a whole file; anything else is refused as unknown."""
         await asyncio.sleep(0)
+        if request.get("operation") == "tree":
+            return {"ok": {"entries": [_entry(*file) for file in sorted(self.files.items())], "next": None}}
         operation, path = request.get("operation"), str(request.get("path"))
         if operation == "write":
             self.files[path] = await _read(content)
@@ -95,6 +97,10 @@ class FakeSession(SessionSandbox):
         """Take it off the account."""
         self.destroyed = True
         await asyncio.sleep(0)
+
+
+def _entry(path: str, content: bytes) -> Mapping[str, object]:
+    return {"path": path, "type": "file", "size": len(content), "modified": "2026-01-01T00:00:00Z"}
 
 
 async def _read(content: StandardInput) -> bytes:
