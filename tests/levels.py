@@ -32,6 +32,7 @@ NAMES = {
     "curl": "`curl`",
     "ipv6": "an IPv6 loopback address",
     "browser": "Chromium, for pages",
+    "nginx": "nginx, as a reverse proxy",
     "compose": "`docker compose` of version 2",
 }
 """Every name that ``CODEX_REQUIRE_LEVELS`` may hold, and what it stands for."""
