@@ -38,7 +38,7 @@ UPLOAD: dict[str, Any] = _OPEN | {
     "responses": {
         201: ok("The file is kept", {"file": _FILE}),
         **problems(
-            *_REFUSALS, "request-timeout", "too-large", "unsupported-media-type", "rate-limited", "storage-full"
+            *_REFUSALS, "request-timeout", "too-large", "unsupported-media-type", "rate-limited", "busy", "storage-full"
         ),
     },
     "openapi_extra": {

@@ -22,7 +22,8 @@ class FormFile:
     Raises ``TooLarge`` above ``most`` bytes in all, ``FieldsInvalid`` for what is no form.
     """
 
-    def __init__(self, chunks: AsyncIterator[bytes], content_type: str, most: int) -> None:
+    def __init__(self, name: str, chunks: AsyncIterator[bytes], content_type: str, most: int) -> None:
+        self._given_name = name
         self._most = most
         self._chunks = chunks
         self._name: str | None = None
@@ -46,11 +47,11 @@ class FormFile:
         )
 
     async def open(self) -> str:
-        """The file's name, as soon as it has come."""
+        """The file's name, once the file begins: the one that was given, else the form's."""
         while self._name is None:
             if not await self._feed():
                 raise FieldsInvalid([FieldError("", _NO_FILE)])
-        return self._name
+        return self._given_name or self._name
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """The file's content."""
@@ -72,7 +73,7 @@ class FormFile:
                 return False
             self._size += len(chunk)
             if self._size > self._most:
-                raise TooLarge(f"the form is above {self._most} bytes; send the file alone, as the raw body")
+                raise form_too_large(self._most)
             for start in range(0, len(chunk), _AT_ONCE):
                 self._parser.write(chunk[start : start + _AT_ONCE])
                 await asyncio.sleep(0)  # a form of many small parts must not hold the others up
@@ -113,3 +114,8 @@ class FormFile:
     def _add_data(self, data: bytes, start: int, end: int) -> None:
         if self._is_file:
             self._data += data[start:end]
+
+
+def form_too_large(most: int) -> TooLarge:
+    """The error for a form of more than ``most`` bytes."""
+    return TooLarge(f"the form is above {most} bytes; send the file alone, as the raw body")

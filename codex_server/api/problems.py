@@ -188,7 +188,8 @@ _GUIDE: Mapping[type[errors.CodexError], tuple[str, str]] = {
         "Repeat it after `Retry-After` seconds.",
     ),
     errors.Busy: (
-        "Every sandbox is in use and the queue is full, or the wait was too long. Nothing has begun.",
+        "Every sandbox is in use and the queue is full, or the wait was too long; or as many files are being "
+        "uploaded as the server receives at once. Nothing has begun.",
         "Repeat the request after `Retry-After` seconds; raise `CODEX_MAX_CONCURRENCY` if the machine has room.",
     ),
     errors.Draining: (

@@ -4,10 +4,11 @@ INVARIANT: a name on disk is an id of the server's; nothing that a caller or a p
 """
 
 import asyncio
+import fcntl
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import compress
@@ -55,9 +56,9 @@ class KeptFile:
 class Incoming:
     """A file that is being written; ``kept`` is what is known of it, and ``size`` what has come."""
 
-    def __init__(self, kept: KeptFile, descriptor: int, replace_: Callable[[KeptFile], Awaitable[None]]) -> None:
+    def __init__(self, kept: KeptFile, descriptor: int) -> None:
         self.kept, self.size = kept, 0
-        self._descriptor, self._replace = descriptor, replace_
+        self._descriptor = descriptor
 
     async def write(self, content: bytes) -> None:
         """Append ``content``, in a thread."""
@@ -67,11 +68,9 @@ class Incoming:
         await asyncio.shield(writing)
         self.size += len(content)
 
-    async def finish(self, facts: FileFacts) -> KeptFile:
-        """The file, with what is known of it now."""
+    def describe(self, facts: FileFacts) -> None:
+        """Put what is known of the file now in the place of what was expected."""
         self.kept = replace(self.kept, facts=facts)
-        await self._replace(self.kept)
-        return self.kept
 
 
 class KeptFiles:
@@ -86,7 +85,7 @@ class KeptFiles:
         self.quotas = quotas
         self._folder, self._store, self._clock = folder, store, clock
         self._places = StorageQuota(quotas)
-        self._hidden: set[str] = set()  # ids that may stand in the index without a whole file: not for callers
+        self._hidden: set[str] = set()  # ids that may stand in the index without a file: not for callers
         self._discarding: set[asyncio.Task[None]] = set()
         self._opening: asyncio.Task[None] | None = None
         self._sweeping: asyncio.Task[None] | None = None
@@ -123,7 +122,7 @@ class KeptFiles:
     async def receive(
         self, prefix: str, owner: str, facts: FileFacts, seconds: float | None = None
     ) -> AsyncIterator["Incoming"]:
-        """A file to be written within the context; it takes ``facts.size`` of the quotas until it is finished.
+        """A file to be written within the context; it takes ``facts.size`` of the quotas until it is left.
 
         It is kept for ``seconds``, by default as long as the quotas say.
 
@@ -133,17 +132,18 @@ class KeptFiles:
         await self.open()
         kept = await self._reserve(prefix, owner, facts, self.quotas.seconds if seconds is None else seconds)
         try:
-            # INVARIANT: the index has it before the folder has, so that a file in no index is an orphan.
-            await self._put(kept)
             descriptor = await _opened(kept.path)
             try:
-                yield Incoming(kept, descriptor, self._replace)
+                incoming = Incoming(kept, descriptor)
+                yield incoming
+                # INVARIANT: a file is locked until the index has it, and whole by then: one in no index that nobody has
+                # locked is what a killed server left.
+                await self._add(incoming.kept)
             finally:
                 os.close(descriptor)
         except BaseException:
             await self._discard_to_the_end(kept.id)
             raise
-        self._hidden.discard(kept.id)
 
     async def find(self, file_id: str) -> KeptFile | None:
         """The file with that id, unless it has expired, was removed or is still being written."""
@@ -160,10 +160,9 @@ class KeptFiles:
         return [self._kept(record) for record in page.records if record.key not in self._hidden], page.before
 
     async def remove(self, kept: KeptFile) -> None:
-        """Remove it before its time; one that is still being written stays. Raises ``StoreUnusable``."""
-        if kept.id not in self._hidden:
-            await self._store.delete(_table(kept.id), kept.id)
-            await self._unlink(kept.id)
+        """Remove it before its time. Raises ``StoreUnusable``."""
+        await self._store.delete(_table(kept.id), kept.id)
+        await self._unlink(kept.id)
 
     async def sweep(self) -> None:
         """Remove what has expired."""
@@ -171,7 +170,7 @@ class KeptFiles:
         await self._discard(self._places.expired(now - _GRACE_SECONDS))
 
     async def _reserve(self, prefix: str, owner: str, facts: FileFacts, seconds: float) -> KeptFile:
-        """A place within the quotas for a file that is hidden as yet. Raises ``StorageFull``."""
+        """A place within the quotas for a file that is to come. Raises ``StorageFull``."""
         if self._places.refusal(owner, facts.size):
             await self.sweep()
         if refusal := self._places.refusal(owner, facts.size):
@@ -179,34 +178,31 @@ class KeptFiles:
         now, file_id = self._clock(), new_id(prefix)
         expires_at = now + seconds
         self._places.take(file_id, owner, facts.size, expires_at)
-        self._hidden.add(file_id)
         return KeptFile(file_id, owner, facts, now, expires_at, self._folder / file_id)
 
-    async def _replace(self, kept: KeptFile) -> None:
-        """Let the index say of a file what is known now. Raises ``StorageFull`` when it was swept meanwhile."""
+    async def _add(self, kept: KeptFile) -> None:
+        """Put a whole file into the index. Raises ``StorageFull`` when it was swept meanwhile."""
         if kept.id not in self._places:
             raise StorageFull(
                 f"its time was over before all of it had come: each file is kept for "
                 f"{format_seconds(self.quotas.seconds)}; send it again, faster"
             )
         self._places.take(kept.id, kept.owner, kept.facts.size, kept.expires_at)
-        await self._put(kept)
-
-    async def _put(self, kept: KeptFile) -> None:
         value = json.dumps(asdict(kept.facts)).encode()
         await self._store.put(_table(kept.id), kept.id, value, owner=kept.owner, expires_at=kept.expires_at)
 
     async def _open(self) -> None:
-        # Before the index: whatever is in the folder now has its record there, if it has one at all.
         present = await asyncio.to_thread(_names, self._folder)
         for table in TABLES.values():
             await self._load(table)
-        await self._discard([name for name in present if name not in self._places])
+        for name in present:
+            if name not in self._places:
+                await self._remove_orphan(name)
         await self._discard(list(self._places.above_total()))
         self._sweeping = asyncio.get_running_loop().create_task(self._sweep_on())
 
     async def _load(self, table: str) -> None:
-        """Count what is in the index; remove what has no file, or one that a killed server did not finish."""
+        """Count what is in the index; remove what has no file, or one that a failing disk cut."""
         after = 0
         while records := await self._store.follow(table, after=after, limit=_PAGE):
             found = [self._kept(record) for record in records]
@@ -215,6 +211,17 @@ class KeptFiles:
                 self._places.take(kept.id, kept.owner, kept.facts.size, kept.expires_at)
             await self._discard([kept.id for kept in found if kept.id not in self._places])
             after = records[-1].sequence
+
+    async def _remove_orphan(self, name: str) -> None:
+        """Remove a file that was in no index, unless another server on this folder is writing it."""
+        with await asyncio.to_thread(_Hold, self._folder / name) as is_ours:
+            if not is_ours:
+                return
+            if record := await self._store.get(_table(name), name):  # it was finished since we looked at the index
+                kept = self._kept(record)
+                self._places.take(kept.id, kept.owner, kept.facts.size, kept.expires_at)
+            else:
+                await self._discard([name])
 
     async def _sweep_on(self) -> None:
         while True:
@@ -300,8 +307,41 @@ def _undo(made: asyncio.Future[int], path: Path) -> None:
 
 
 def _create(path: Path) -> int:
+    """A new file that is locked: no server that starts on this folder takes it for a killed one's."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    while True:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:
+            os.close(descriptor)
+            _delete(path)
+            raise
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+        os.close(descriptor)  # such a server has removed it between our two calls
+
+
+class _Hold:
+    """The lock of a file, while the context lasts; it yields False when another process has it."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor: int | None = None
+        self._is_free = True
+        with suppress(OSError):  # it is gone, or no file of ours: there is nothing to lock
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        if self._descriptor is not None:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                self._is_free = False
+
+    def __enter__(self) -> bool:
+        return self._is_free
+
+    def __exit__(self, *_: object) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
 
 
 def _delete(path: Path) -> None:

@@ -3,10 +3,11 @@
 import asyncio
 import codecs
 import errno
-from collections.abc import AsyncIterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Protocol
 
-from codex_server.errors import InvalidRequest, StorageFull, TooLarge, UnknownFile
+from codex_server.errors import Busy, InvalidRequest, StorageFull, TooLarge, UnknownFile
 from codex_server.ids import made_at
 from codex_server.mediatypes import media_type
 from codex_server.service.fields import FieldError, FieldsInvalid
@@ -16,36 +17,76 @@ from codex_server.store.base import since_epoch
 from codex_server.units import format_seconds, format_size, format_sizes
 
 PREFIX = "fil"
+MOST_AT_ONCE = 16
+"""Files that are received at once, of all callers."""
+_RETRY_SECONDS = 5
 _MOST_NAME = 255
 
 
+class SentFile(Protocol):
+    """A file while it comes."""
+
+    async def open(self) -> str:
+        """Its name, as soon as it is known."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Its content, in small parts."""
+        ...
+
+
 class Uploads:
-    """The files that callers have sent, among ``files``. INVARIANT: a file of another caller is unknown."""
+    """The files that callers have sent, among ``files``. INVARIANT: a file of another caller is unknown.
 
-    def __init__(self, files: KeptFiles, max_bytes: int) -> None:
-        self._files, self.max_bytes = files, max_bytes
+    A few are received at once; the others wait unread for ``patience`` seconds. So uploads take the memory of a few
+    parts, however many and large they are.
+    """
 
-    async def take(self, owner: str, name: str, chunks: AsyncIterable[bytes], announced: int | None) -> KeptFile:
-        """Keep what comes in ``chunks``. Raises ``TooLarge``, ``StorageFull``, ``InvalidRequest`` for its name."""
-        name = _checked_name(name)
+    def __init__(self, files: KeptFiles, max_bytes: int, patience: float = 20.0) -> None:
+        self._files, self.max_bytes, self._patience = files, max_bytes, patience
+        self._turns = asyncio.Semaphore(MOST_AT_ONCE)
+
+    async def take(self, owner: str, sent: SentFile, announced: int | None) -> KeptFile:
+        """Keep the file, at most ``announced`` bytes. Nothing is read of one that cannot be kept.
+
+        Raises ``TooLarge``, ``StorageFull``, ``Busy``, ``InvalidRequest`` for its name.
+        """
         if announced is not None and announced > self.max_bytes:
             raise self._too_large()
-        facts = FileFacts(name, self.max_bytes if announced is None else announced, media_type(name, text=False))
-        with _disk_full_as_storage_full():
-            return await self._receive(owner, facts, chunks)
+        size = self.max_bytes if announced is None else announced
+        async with self._turn():
+            with _disk_full_as_storage_full():
+                return await self._receive(owner, sent, size)
 
-    async def _receive(self, owner: str, facts: FileFacts, chunks: AsyncIterable[bytes]) -> KeptFile:
-        """Keep what comes, at most ``facts.size`` bytes."""
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise Busy(
+                f"{MOST_AT_ONCE} files are being received, and none was finished within "
+                f"{format_seconds(self._patience)}; nothing was read, send it again in {_RETRY_SECONDS} s",
+                retry_after=_RETRY_SECONDS,
+            ) from None
+        try:
+            yield
+        finally:
+            self._turns.release()
+
+    async def _receive(self, owner: str, sent: SentFile, size: int) -> KeptFile:
+        """Keep what comes, at most ``size`` bytes."""
         text = _TextCheck()
-        async with self._files.receive(PREFIX, owner, facts) as target:
-            async for chunk in chunks:
-                if target.size + len(chunk) > facts.size:
+        async with self._files.receive(PREFIX, owner, FileFacts("", size, "")) as target:
+            name = _checked_name(await sent.open())
+            async for part in sent:
+                if target.size + len(part) > size:
                     raise self._too_large()
-                text.feed(chunk)
-                await target.write(chunk)
+                text.feed(part)
+                await target.write(part)
             is_text = text.end()
-            kind = media_type(facts.name, text=is_text)
-            return await target.finish(FileFacts(facts.name, target.size, kind, is_text))
+            target.describe(FileFacts(name, target.size, media_type(name, text=is_text), is_text))
+        return target.kept
 
     async def find(self, file_id: str, owner: str) -> KeptFile:
         """The file of ``owner`` with that id. Raises ``UnknownFile``."""

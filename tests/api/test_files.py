@@ -1,7 +1,10 @@
 """``/files``: a file is uploaded once and given to many executions."""
 
+import asyncio
 import errno
+import json
 import os
+import tracemalloc
 
 import pytest
 
@@ -199,6 +202,64 @@ async def test_an_upload_that_is_broken_off_leaves_nothing(serve, dial, tmp_path
         wire.leave()
         await becomes(removed)
         assert (await door.get("/files")).json()["files"] == []
+
+
+async def in_slices(content, count, size=2**16):
+    for _ in range(count):
+        yield content[:size]
+
+
+async def test_uploads_at_once_take_the_memory_of_parts_and_not_of_files(serve):
+    slice_, count = bytes(2**16), 256
+    whole = len(slice_) * count
+    async with serve(max_upload=whole, max_artifacts_caller=10 * whole) as door:
+        assert (await upload(door, b"x")).status_code == 201  # what is loaded and opened once
+        tracemalloc.start()
+        try:
+            responses = await asyncio.gather(*(upload(door, in_slices(slice_, count)) for _ in range(8)))
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert [(each.status_code, each.json()["size"]) for each in responses] == [(201, whole)] * 8
+    assert peak < 2 * whole
+
+
+@pytest.fixture
+def one_at_once(monkeypatch):
+    monkeypatch.setattr("codex_server.service.uploads.MOST_AT_ONCE", 1)
+
+
+async def begin_upload(wire, length, kind="application/octet-stream"):
+    """Send the header of an upload."""
+    head = f"POST /files?name=a HTTP/1.1\r\nHost: x\r\nAuthorization: {BEARER['Authorization']}\r\n"
+    await wire.send(f"{head}Content-Type: {kind}\r\nContent-Length: {length}\r\n\r\n".encode())
+
+
+async def test_an_upload_that_finds_no_place_is_refused_with_the_time_to_come_back(serve, dial, one_at_once):
+    async with serve(receive_seconds=0.3) as door:
+        wires = [await dial(door) for _ in range(2)]
+        for wire in wires:
+            await begin_upload(wire, 10)  # and no more: the first one holds the place, until it is late
+        responses = {status: (fields, body) for status, fields, body in [await wire.response() for wire in wires]}
+        assert responses.keys() == {408, 503}
+        fields, body = responses[503]
+        assert (json.loads(body)["code"], fields["retry-after"]) == ("busy", "5")
+        assert (await upload(door)).status_code == 201
+
+
+async def test_an_upload_waits_for_its_place(serve, one_at_once):
+    async with serve() as door:
+        responses = await asyncio.gather(*(upload(door, in_slices(bytes(10), 3)) for _ in range(4)))
+    assert [each.status_code for each in responses] == [201] * 4
+
+
+@pytest.mark.parametrize("kind", ["application/octet-stream", "multipart/form-data; boundary=x"])
+@pytest.mark.parametrize(("size", "status"), [(2_000_000, 413), (20_000, 507)])
+async def test_an_upload_is_refused_by_its_length_before_it_is_read(serve, dial, kind, size, status):
+    async with serve(max_upload=1_000_000, max_artifacts_caller=8192) as door:
+        wire = await dial(door)
+        await begin_upload(wire, size, kind)
+        assert (await wire.response())[0] == status
 
 
 def form_of(*parts, boundary="--x"):

@@ -1,6 +1,7 @@
 """``service/kept_files.py``: files on disk within quotas, for a time, also over a restart."""
 
 import asyncio
+import fcntl
 import os
 import stat
 
@@ -160,13 +161,12 @@ def listed(page):
     return [kept.id for kept in page[0]]
 
 
-async def test_a_file_that_is_being_written_is_not_found_not_listed_and_not_removed(shelf):
+async def test_a_file_that_is_being_written_is_not_found_and_not_listed(shelf):
     files = shelf.files()
     async with files.receive("art", "ann", FileFacts("a", 1, "text/plain")) as target:
         await target.write(b"x")
         assert await files.find(target.kept.id) is None
         assert listed(await files.page("art", "ann", None, 10)) == []
-        await files.remove(target.kept)
     assert (await files.find(target.kept.id)).path.read_bytes() == b"x"
     assert listed(await files.page("art", "ann", None, 10)) == [target.kept.id]
 
@@ -174,10 +174,9 @@ async def test_a_file_that_is_being_written_is_not_found_not_listed_and_not_remo
 async def test_a_file_whose_time_ends_while_it_comes_is_refused_and_leaves_nothing(shelf):
     files = shelf.files()
     with pytest.raises(StorageFull, match="kept for 100 s; send it again"):
-        async with files.receive("art", "ann", FileFacts("a", 1, "text/plain")) as target:
+        async with files.receive("art", "ann", FileFacts("a", 1, "text/plain")):
             shelf.now += 160
             await files.sweep()
-            await target.finish(FileFacts("a", 0, "text/plain"))
     assert os.listdir(shelf.folder) == []
     assert listed(await files.page("art", "ann", None, 10)) == []
 
@@ -191,6 +190,56 @@ async def test_a_restarted_server_removes_records_without_a_whole_file(shelf):
     await files.open_if_used()
     assert listed(await files.page("art", "ann", None, 10)) == [kept.id]
     assert os.listdir(shelf.folder) == [kept.id]
+
+
+async def test_a_server_that_starts_beside_another_leaves_alone_what_that_one_is_writing(shelf):
+    files = shelf.files()
+    async with files.receive("art", "ann", FileFacts("a", 5, "text/plain")) as target:
+        await target.write(b"begun")
+        await shelf.files().open_if_used()
+    assert (await files.find(target.kept.id)).path.read_bytes() == b"begun"
+
+
+async def test_a_server_that_starts_removes_what_a_killed_one_was_writing(shelf):
+    files = shelf.files()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "_discard_to_the_end", lambda name: asyncio.sleep(0))  # a killed server removes nothing
+        with pytest.raises(ZeroDivisionError):
+            async with files.receive("art", "ann", FileFacts("a", 5, "text/plain")) as target:
+                await target.write(b"whole")
+                raise ZeroDivisionError
+    assert os.listdir(shelf.folder) == [target.kept.id]
+    await shelf.files().open_if_used()
+    assert os.listdir(shelf.folder) == []
+
+
+async def test_a_file_that_another_server_finishes_during_a_start_stays_and_counts(shelf):
+    class Late(MemoryStore):
+        async def follow(self, *args, **named):
+            return ()
+
+    shelf.store = Late(clock=lambda: shelf.now)
+    kept = await keep(shelf.files(), b"x" * 10 * BLOCK)
+    files = shelf.files()
+    await files.open_if_used()
+    assert os.listdir(shelf.folder) == [kept.id]
+    with pytest.raises(StorageFull):
+        await keep(files)
+
+
+async def test_a_file_that_a_start_removes_before_it_is_locked_is_created_again(shelf, monkeypatch):
+    flock, removed = fcntl.flock, []
+
+    def too_late(descriptor, operation):
+        if not removed:
+            removed.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+            os.unlink(removed[0])
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", too_late)
+    kept = await keep(shelf.files(), b"content")
+    assert removed == [str(kept.path)]
+    assert kept.path.read_bytes() == b"content"
 
 
 def open_files(folder):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -14,10 +15,10 @@ from codex_server.api.callers import ExecutingCaller, within_rate
 from codex_server.api.schemas import FilesPage, UploadedFile
 from codex_server.api.services import TheServices
 from codex_server.service.kept_files import KeptFile
-from codex_server.units import format_seconds
+from codex_server.units import format_seconds, format_size
 
 router = APIRouter()
-_AT_ONCE = 2**20
+_AT_ONCE = 2**18
 """Bytes that are gathered before they are written, and that must come within CODEX_RECEIVE_SECONDS."""
 _AROUND_A_FILE = 2**16
 """Bytes of a form beside its file."""
@@ -41,15 +42,16 @@ async def upload_file(
     _check_type(sent, request.headers.get("content-encoding", "identity"))
     chunks = _gathered(request, services.settings.receive_seconds)
     size = _announced(request)
-    if _media_type(sent) == _FORM:
-        from codex_server.api.form_upload import FormFile  # noqa: PLC0415 - most servers never see a form
+    if _media_type(sent) != _FORM:
+        return _shown(await services.uploads.take(caller.key, _RawFile(name, chunks), size))
+    from codex_server.api.form_upload import FormFile, form_too_large  # noqa: PLC0415 - most servers never see a form
 
-        form = FormFile(chunks, sent, services.settings.max_upload + _AROUND_A_FILE)
-        named = await form.open()
-        # The form is longer than its file: its length is a bound for what the file takes of the quotas.
-        bound = None if size is None else min(size, services.uploads.max_bytes)
-        return _shown(await services.uploads.take(caller.key, name or named, form, bound))
-    return _shown(await services.uploads.take(caller.key, name, chunks, size))
+    most = services.settings.max_upload + _AROUND_A_FILE
+    if size is not None and size > most:
+        raise form_too_large(most)
+    # The form is longer than its file: its length is a bound for what the file takes of the quotas.
+    bound = None if size is None else min(size, services.uploads.max_bytes)
+    return _shown(await services.uploads.take(caller.key, FormFile(name, chunks, sent, most), bound))
 
 
 @router.get("/files", **LIST_FILES)
@@ -69,6 +71,20 @@ async def remove_file(file_id: FileId, caller: ExecutingCaller, services: TheSer
     """Remove an uploaded file before its time. Executions that have it already keep it."""
     await services.uploads.remove(file_id, caller.key)
     return Response(status_code=204)
+
+
+@dataclass(frozen=True, slots=True)
+class _RawFile:
+    """A ``SentFile`` that is the body itself."""
+
+    name: str
+    chunks: AsyncIterator[bytes]
+
+    async def open(self) -> str:
+        return self.name
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self.chunks
 
 
 def _announced(request: Request) -> int | None:
@@ -97,7 +113,7 @@ def _check_type(sent: str, encoding: str) -> None:
 
 
 async def _gathered(request: Request, seconds: float) -> AsyncIterator[bytes]:
-    """The body in parts of about a MiB. Raises HTTP 408 when one of them takes longer than ``seconds``."""
+    """The body in parts of about ``_AT_ONCE``. Raises HTTP 408 when one of them takes longer than ``seconds``."""
     parts = request.stream()
     more = True
     while more:
@@ -111,7 +127,7 @@ async def _gathered(request: Request, seconds: float) -> AsyncIterator[bytes]:
         except TimeoutError:
             raise HTTPException(
                 408,
-                f"a MiB of the file did not arrive within {format_seconds(seconds)}; send it faster",
+                f"{format_size(_AT_ONCE)} of the file did not arrive within {format_seconds(seconds)}; send it faster",
                 headers={"Connection": "close"},
             ) from None
         yield bytes(gathered)
