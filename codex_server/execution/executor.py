@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from typing import Protocol
 
 from codex_server.errors import InvalidRequest, SandboxUnavailable
@@ -91,17 +92,22 @@ class Executor:
 
     async def _perform(self, run: Run, turn: Turn | None) -> Outcome:
         try:
-            return await run.finished(self._counted(run, await self._ending(run, turn)))
+            async with AsyncExitStack() as held:
+                # INVARIANT: the place is held until the files of the outcome are kept: what is in memory of executions
+                # that have ended is bounded by the places.
+                ending = await self._ending(run, turn, held)
+                return await run.finished(self._counted(run, ending))
         finally:
             self._runs.remove(run)
             if not self._runs:
                 self._idle.set()
 
-    async def _ending(self, run: Run, turn: Turn | None) -> Ending:
+    async def _ending(self, run: Run, turn: Turn | None, held: AsyncExitStack) -> Ending:
+        """Return the ending of ``run``, which has its place as long as ``held`` is open."""
         deadline = run.deadline()
         try:
             async with deadline:
-                return await (self._run_in_session(run, turn) if turn else self._run_alone(run))
+                return await (self._run_in_session(run, turn, held) if turn else self._run_alone(run, held))
         except TimeoutError:
             if not deadline.expired():
                 raise
@@ -111,27 +117,28 @@ class Executor:
                 self._counted(run, run.ending_of_the_cancelled())
             raise
 
-    async def _run_in_session(self, run: Run, turn: Turn) -> Ending:
+    async def _run_in_session(self, run: Run, turn: Turn, held: AsyncExitStack) -> Ending:
         """Run a cell: its turn comes first, so that whoever waits for it holds no place."""
         seconds = run.execution.limits.wall_seconds if turn.wait else 0
-        async with turn.session.turn(seconds=seconds) as sandbox, self._admission.place():
+        async with turn.session.turn(seconds=seconds) as sandbox:
+            await held.enter_async_context(self._admission.place())
             await sandbox.prepare(run.language)
             run.begin()
             return await sandbox.run(run.execution, run.language, run.write_output, run.stdin)
 
-    async def _run_alone(self, run: Run) -> Ending:
+    async def _run_alone(self, run: Run, held: AsyncExitStack) -> Ending:
         """Run in a sandbox of its own. One that is lost before the code begins is replaced without notice."""
-        async with self._admission.place():
-            retry_until = asyncio.get_running_loop().time() + _RETRY_SECONDS
-            for _ in range(_TRIES - 1):
-                try:
-                    return await self._try(run)
-                except SandboxUnavailable as error:
-                    if asyncio.get_running_loop().time() > retry_until:
-                        raise
-                    run.take_back()
-                    _log.warning("another sandbox for %s: %s", run.id, error)
-            return await self._try(run)
+        await held.enter_async_context(self._admission.place())
+        retry_until = asyncio.get_running_loop().time() + _RETRY_SECONDS
+        for _ in range(_TRIES - 1):
+            try:
+                return await self._try(run)
+            except SandboxUnavailable as error:
+                if asyncio.get_running_loop().time() > retry_until:
+                    raise
+                run.take_back()
+                _log.warning("another sandbox for %s: %s", run.id, error)
+        return await self._try(run)
 
     async def _try(self, run: Run) -> Ending:
         pool = self._pools[self._backend.pool_key(run.language, run.execution.code, _texts(run.execution))]

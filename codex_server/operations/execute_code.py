@@ -21,6 +21,7 @@ async def execute_in_background(caller: Caller, request: ExecuteRequest, context
 
     Raises what refuses it within that time: nothing of it has begun then.
     """
+    context.executions.check_room()
     run = await _submit(caller, request, context)
     try:
         await context.executions.keep(run)

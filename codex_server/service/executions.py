@@ -1,8 +1,6 @@
 """Executions that can be followed: found by their id, polled, cancelled, and kept for a while after they ended."""
 
-import asyncio
 import hashlib
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -28,19 +26,16 @@ from codex_server.service.cells import Cell
 from codex_server.service.hints import hint_for
 from codex_server.service.history import QUEUED, RUNNING, ExecutionEntry, History
 from codex_server.service.outcomes import KeptOutcome, KeptProblem, Outcomes, read_pieces, texts_of
+from codex_server.service.pending_outcomes import PendingOutcomes
 from codex_server.service.quota import Quota, Standing
 from codex_server.service.response import build_response, explain
 from codex_server.service.schemas import ExecuteResponse
 from codex_server.service.truncation import links_of
 from codex_server.service.usage import Usage
 
-_log = logging.getLogger(__name__)
-
 REFUSED, LOST = "refused", "lost"
 _CANCEL_SECONDS = 10.0
 """How long a cancelled program may take to end before the caller is told its state as it is."""
-_UNSTORED_SECONDS = 60.0
-"""How long an outcome that cannot be stored is in memory: long enough for a caller that waits for it."""
 _LOST = KeptProblem(
     slug=ExecutionLost.slug,
     detail="the server was killed while the program ran, so its outcome is unknown and it is not run again; "
@@ -86,14 +81,12 @@ class Progress:
 
 @dataclass(slots=True, eq=False)
 class _Followed:
-    """A run that has not ended, or whose outcome is not stored yet."""
+    """A run that has not ended."""
 
     run: Run
     origin: Origin
     entry: ExecutionEntry
     day: date
-    kept: KeptOutcome | None = None
-    storing: asyncio.Task[None] | None = None
 
 
 class Executions:
@@ -118,6 +111,7 @@ class Executions:
         keep_code: bool = False,
     ) -> None:
         self._node, self._history, self._outcomes, self._languages = node, history, outcomes, languages
+        self._pending = PendingOutcomes(outcomes, history)
         self._usage, self._quota = usage, quota
         self._artifacts, self._max_inline = artifacts, max_inline
         self._max_chars, self._keep_code = max_chars, keep_code
@@ -149,6 +143,10 @@ class Executions:
         if self._quota.is_set:
             await self._quota.check(caller, count, report)
 
+    def check_room(self) -> None:
+        """Whether an outcome more can be kept. Raises ``Busy``."""
+        self._pending.check_room()
+
     async def keep(self, run: Run) -> None:
         """Store its outcome when it ends; once this returns a restart cannot make anyone forget the execution.
 
@@ -179,9 +177,7 @@ class Executions:
         if seconds:
             await followed.run.events(since).wait(seconds)
         if followed.run.ended:
-            return _kept_progress(
-                execution_id, followed.kept or _kept_outcome(followed.run, self._languages), since, self._max_chars
-            )
+            return self._ended_progress(followed.run, since)
         pieces, cursor = read_pieces(followed.run.events(since), self._max_chars // 4)
         texts = texts_of(pieces)
         return Progress(
@@ -194,9 +190,7 @@ class Executions:
             return await self._stored_progress(execution_id, owner, since)
         followed.run.cancel()
         if await followed.run.wait(_CANCEL_SECONDS):
-            return _kept_progress(
-                execution_id, followed.kept or _kept_outcome(followed.run, self._languages), since, self._max_chars
-            )
+            return self._ended_progress(followed.run, since)
         return await self.progress(execution_id, owner, since)
 
     async def write(self, execution_id: str, owner: str, data: bytes | None) -> None:
@@ -215,11 +209,7 @@ class Executions:
 
     async def close(self) -> None:
         """Store what has ended and is not stored yet. Call it when nothing runs any more."""
-        storing = [each.storing for each in self._live.values() if each.storing]
-        if storing:
-            _, late = await asyncio.wait(storing, timeout=_CANCEL_SECONDS)
-            for task in late:
-                task.cancel()
+        await self._pending.close()
         await self._history.close()
         await self._usage.close()
 
@@ -256,14 +246,19 @@ class Executions:
         followed = self._live.get(execution_id)
         return followed if followed and followed.origin.caller.key == owner else None
 
+    def _ended_progress(self, run: Run, since: int) -> Progress:
+        return _kept_progress(run.id, _kept_outcome(run, self._languages), since, self._max_chars)
+
     async def _stored_progress(self, execution_id: str, owner: str, since: int) -> Progress:
-        if kept := await self._outcomes.find(execution_id, owner):
+        kept = self._pending.find(execution_id, owner) or await self._outcomes.find(execution_id, owner)
+        if kept:
             return _kept_progress(execution_id, kept, since, self._max_chars)
         entry = await self._history.find(execution_id, owner)
         if entry is None:
             raise _unknown(execution_id)
         if not entry.ended:
             return Progress(execution_id, LOST, since, problem=_LOST)
+        self._pending.check_not_lost(execution_id)
         raise OutcomeGone(
             f"the execution has ended ({entry.status}), and its outcome is not kept: that of a call without "
             "`wait_seconds` goes to its caller alone, others are kept for a time (see CODEX_OUTCOME_SECONDS)"
@@ -274,26 +269,12 @@ class Executions:
         return followed.entry.model_copy(update={"status": status})
 
     def _end(self, run: Run) -> None:
-        followed = self._live[run.id]
+        followed = self._live.pop(run.id)
         followed.entry = _ended_entry(followed.entry, run, keep_output=self._keep_code)
         self._history.note(followed.origin.caller.key, followed.entry)
         self._charge(followed.day, followed.origin.caller, run)
         if followed.entry.background:
-            followed.kept = _kept_outcome(run, self._languages)
-            followed.storing = asyncio.get_running_loop().create_task(self._store(followed, followed.kept))
-        else:
-            del self._live[run.id]
-
-    async def _store(self, followed: _Followed, kept: KeptOutcome) -> None:
-        run_id = followed.run.id
-        try:
-            await self._outcomes.put(run_id, followed.origin.caller.key, kept)
-            await self._history.flush()
-        except CodexError as error:
-            _log.error("the outcome of %s cannot be stored", run_id, extra={"cause": error.detail})
-            await asyncio.sleep(_UNSTORED_SECONDS)
-        finally:
-            del self._live[run_id]
+            self._pending.add(run.id, followed.origin.caller.key, _kept_outcome(run, self._languages))
 
 
 def _kept_outcome(run: Run, languages: Languages) -> KeptOutcome:

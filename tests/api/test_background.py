@@ -6,7 +6,9 @@ import json
 import pytest
 
 from codex_server.errors import StoreUnusable
+from codex_server.service import pending_outcomes
 from codex_server.service.executions import Executions
+from codex_server.service.outcomes import Outcomes
 from tests.api.conftest import BEARER
 
 pytestmark = pytest.mark.anyio
@@ -229,8 +231,6 @@ async def test_what_a_stopping_server_had_to_kill_is_kept_as_cancelled(open_door
 
 
 async def test_an_execution_that_was_killed_with_its_server_is_lost_and_not_run_again(open_door, tmp_path, monkeypatch):
-    from codex_server.service.executions import Executions
-
     async def no_close(self):
         """A server that is killed stores nothing more."""
 
@@ -391,6 +391,35 @@ async def test_a_program_whose_history_cannot_be_written_is_not_run_on(door, mon
     response = await door.execute("wait never", wait_seconds=0)
     assert response.status_code == 500
     assert (await door.get("/readyz")).json()["running"] == 0
+
+
+async def test_a_poll_says_that_its_outcome_cannot_be_stored_and_later_that_it_could_not(open_door, monkeypatch):
+    async def refuse(self, execution_id, owner, outcome):
+        raise StoreUnusable("database or disk is full")
+
+    monkeypatch.setattr(Outcomes, "put", refuse)
+    async with open_door() as door:
+        ended = (await door.execute("print a", wait_seconds=20)).json()
+        while not ended["error"]:
+            ended = await poll(door, ended["execution_id"])
+        assert (ended["status"], ended["stdout"]) == ("succeeded", "a\n")
+        assert "cannot be stored at the moment" in ended["error"]
+        monkeypatch.setattr(pending_outcomes, "_TRY_AGAIN_SECONDS", 0.0)
+        started = await start(door, "wait go")
+        door.backend.event("go").set()
+        address = f"/executions/{started['execution_id']}"
+        while (gone := await door.get(address)).status_code == 200:
+            await asyncio.sleep(0)
+        assert (gone.status_code, gone.json()["code"]) == (410, "outcome-gone")
+        assert "its outcome could not be stored" in gone.json()["detail"]
+
+
+async def test_a_program_whose_outcome_would_have_no_room_is_not_run(door, monkeypatch):
+    monkeypatch.setattr(pending_outcomes, "MOST", 0)
+    refused = await door.execute("print a", wait_seconds=0)
+    assert (refused.status_code, refused.json()["code"], refused.headers["retry-after"]) == (503, "busy", "10")
+    assert door.backend.executions == []
+    assert (await door.execute("print a")).status_code == 200
 
 
 async def test_an_address_that_several_routes_share_names_all_its_methods(door):

@@ -213,6 +213,26 @@ def test_beyond_the_places_executions_wait_and_beyond_the_room_they_are_refused(
     on_a_bench(test)
 
 
+def test_a_place_is_held_until_what_an_execution_left_is_kept() -> None:
+    async def test(bench: Bench) -> None:
+        kept = asyncio.Event()
+
+        async def keep(outcome: Outcome) -> Outcome:
+            await kept.wait()
+            return outcome
+
+        first = bench.executor.submit(Execution("exe_1", "python", "write a b", limits=Limits()), keep)
+        second = bench.run("print b")
+        await settle()
+        assert (bench.executor.stats().running, bench.executor.stats().queued) == (1, 1)
+        assert not first.ended
+        kept.set()
+        assert (await first.outcome()).status is Status.SUCCEEDED
+        assert (await second).stdout.text == "b\n"
+
+    on_a_bench(test, max_concurrency=1)
+
+
 def test_waiting_beyond_the_queue_seconds_is_refused() -> None:
     async def test(bench: Bench) -> None:
         held = [bench.run("wait go", limits=Limits(wall_seconds=100)) for _ in range(2)]
