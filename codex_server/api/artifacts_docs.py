@@ -18,7 +18,7 @@ FETCH: dict[str, Any] = {
             "`If-None-Match` with its `ETag` a 304 without a body",
             "content": {"*/*": {"schema": {"type": "string", "format": "binary"}, "example": "year,rain\n2026,812\n"}},
         },
-        **problems("unknown-artifact", "artifact-gone", "invalid-request"),
+        **problems("unknown-artifact", "artifact-gone", "range-not-satisfiable", "invalid-request"),
     },
 }
 _REFUSALS = ("unauthenticated", "forbidden", "invalid-request")

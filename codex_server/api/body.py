@@ -64,8 +64,10 @@ async def read_body(request: Request, *, max_bytes: int, seconds: float) -> byte
     return bytes(body)
 
 
-def parse_object(body: bytes) -> dict[str, object]:
+def parse_object(body: bytes, example: str) -> dict[str, object]:
     """The JSON object in ``body``. Raises HTTP 400 for what is no JSON, ``InvalidRequest`` for another value.
+
+    ``example`` is one that would be right.
 
     INVARIANT: what reading costs is bounded by the body's length, not by what it is made of: millions of small values,
     each with a fault of its own, would hold up everybody else for a minute and take gigabytes.
@@ -80,7 +82,7 @@ def parse_object(body: bytes) -> dict[str, object]:
         _refuse_half_characters(body)
         raise HTTPException(400, f"the body is {_what_it_is(body, error)}; send one JSON object in UTF-8") from None
     if not isinstance(content, dict):
-        raise InvalidRequest('the body is JSON, but not an object; send for example {"code": "print(1)"}')
+        raise InvalidRequest(f"the body is JSON, but not an object; send for example {example}")
     return content
 
 
@@ -98,7 +100,10 @@ def count_separators(body: bytes) -> int:
 
 
 def _too_large(max_bytes: int) -> TooLarge:
-    return TooLarge(f"the body is above this server's cap of {format_size(max_bytes)}; send less")
+    return TooLarge(
+        f"the body is above this server's cap of {format_size(max_bytes)} (CODEX_MAX_BODY); send less, "
+        "or upload large files once with POST /files"
+    )
 
 
 def _what_it_is(body: bytes, error: ValueError) -> str:

@@ -118,4 +118,6 @@ class FormFile:
 
 def form_too_large(most: int) -> TooLarge:
     """The error for a form of more than ``most`` bytes."""
-    return TooLarge(f"the form is above {most} bytes; send the file alone, as the raw body")
+    return TooLarge(
+        f"the form is above {most} bytes, which holds a file of CODEX_MAX_UPLOAD; send a smaller one, and it alone"
+    )

@@ -170,8 +170,8 @@ _GUIDE: Mapping[type[errors.CodexError], tuple[str, str]] = {
         "Mend that item, and send this one again.",
     ),
     errors.TooLarge: (
-        "The body is above the server's cap (`CODEX_MAX_BODY`).",
-        "Send less, or raise the cap if the server is yours.",
+        "The body is above the server's cap: `CODEX_MAX_BODY`, or `CODEX_MAX_UPLOAD` for a file that is uploaded.",
+        "Send less, or raise the cap that the detail names if the server is yours.",
     ),
     errors.RateLimited: (
         "This token, or this address where there are no tokens, sent more requests to `/execute` than "
@@ -251,6 +251,13 @@ _HTTP_KINDS = (
         "The body's type is not supported",
         "The `Content-Type` is not JSON, or the body is compressed.",
         "Send `Content-Type: application/json` and no `Content-Encoding`.",
+    ),
+    Kind(
+        "range-not-satisfiable",
+        416,
+        "Nothing of that range is there",
+        "`Range` asks for bytes behind the end of the file.",
+        "`Content-Range` has the file's size: ask for a range within it, or leave `Range` out.",
     ),
     Kind(
         "header-too-large",

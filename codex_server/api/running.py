@@ -14,7 +14,7 @@ from codex_server.execution.run import Run
 from codex_server.model import Caller
 from codex_server.operations.context import Context
 from codex_server.operations.execute_code import EXECUTE_CODE
-from codex_server.service.request_parsing import read_request
+from codex_server.service.request_parsing import A_PROGRAM, read_request
 from codex_server.service.schemas import ExecuteRequest, ExecuteResponse
 from codex_server.service.truncation import WHOLE, Form
 
@@ -24,16 +24,16 @@ _MOST_USER_AGENT = 200
 
 async def take_request(request: Request, services: Services) -> tuple[ExecuteRequest, bytes]:
     """What the body asks for, and the body."""
-    content, body = await take_object(request, services)
+    content, body = await take_object(request, services, A_PROGRAM)
     return read_request(content), body
 
 
-async def take_object(request: Request, services: Services) -> tuple[dict[str, object], bytes]:
-    """The body's JSON object, and the body."""
+async def take_object(request: Request, services: Services, example: str) -> tuple[dict[str, object], bytes]:
+    """The body's JSON object, and the body; ``example`` is an object as the route takes it."""
     check_is_json(request)
     settings = services.settings
     body = await read_body(request, max_bytes=settings.max_body, seconds=settings.receive_seconds)
-    return parse_object(body), body
+    return parse_object(body, example), body
 
 
 def operation_context(

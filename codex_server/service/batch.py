@@ -8,7 +8,7 @@ from codex_server.errors import NotRun
 from codex_server.execution.run import Run
 from codex_server.model import Execution, Outcome, Status
 from codex_server.service.fields import FieldError, FieldsInvalid
-from codex_server.service.request_parsing import read_request
+from codex_server.service.request_parsing import A_PROGRAM, read_request
 from codex_server.service.schemas import BatchRequest, ExecuteRequest
 
 
@@ -78,7 +78,7 @@ class Batch:
         if self._stop_on_failure and self._failed is not None:
             raise NotRun(f"it was not run: item {self._failed} failed before, and `stop_on_failure` is set")
         if not isinstance(item, dict):
-            raise FieldsInvalid([FieldError("", 'an item must be an object such as {"code": "print(1)"}')])
+            raise FieldsInvalid([FieldError("", f"an item must be an object such as {A_PROGRAM}")])
         wanted = read_request(item)
         run = await self._submit(wanted)
         return Ran(run.execution, await run.attended_outcome())

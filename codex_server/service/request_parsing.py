@@ -36,6 +36,9 @@ MAX_WORD_BYTES = 2**17 - 1
 MAX_WORDS_BYTES = 2**20
 """Arguments and variables together, half of what Linux takes with the usual stack."""
 _MAX_FAULTS = 20
+A_PROGRAM, A_BATCH, AN_INPUT = '{"code": "print(1)"}', '{"items": [{"code": "print(1)"}]}', '{"text": "yes\\n"}'
+"""What the bodies of requests can look like, for whoever sent something else."""
+_ONE_INPUT = 'send exactly one of {"text": "..."}, {"base64": "..."} and {"eof": true}'
 _NOTHING: Mapping[str, bytes] = {}
 _NOT_FETCHED = (
     "this server fetches nothing from elsewhere; send the content, or upload the file with POST /files and send its "
@@ -68,8 +71,7 @@ def read_input(content: Mapping[str, object]) -> bytes | None:
     """The bytes to send to a program; None for the end of its input. Raises ``FieldsInvalid``."""
     request = validated(InputRequest, content)
     if len(request.model_fields_set) != 1 or (request.model_fields_set == {"eof"} and not request.eof):
-        said = 'send exactly one of {"text": "..."}, {"base64": "..."} and {"eof": true}'
-        raise FieldsInvalid([FieldError("", said)])
+        raise FieldsInvalid([FieldError("", _ONE_INPUT)])
     if request.eof:
         return None
     return request.text.encode() if request.text else _from_base64(request.base64, "/base64")
@@ -255,10 +257,17 @@ def _fault(error: ErrorDetails, model: type[BaseModel]) -> FieldError:
     if error["type"] == "extra_forbidden":
         return FieldError(pointer, _unknown_field(str(last), _fields_at(parents, model)))
     if error["input"] is None:
-        return FieldError(pointer, "null is not taken here; leave the field out to get its default")
+        return FieldError(pointer, f"null is not taken here; {_instead_of_null(parents, str(last), model)}")
     if error["type"] in ("model_type", "dict_type"):
         return FieldError(pointer, f"must be an object such as {_OBJECTS[error['loc'][0]]}")
     return FieldError(pointer, error["msg"])
+
+
+def _instead_of_null(parents: list[str | int], name: str, model: type[BaseModel]) -> str:
+    if model is InputRequest:
+        return _ONE_INPUT
+    field = None if parents else model.model_fields.get(name)
+    return "send a value" if field and field.is_required() else "leave the field out to get its default"
 
 
 def _unknown_field(name: str, known: Iterable[str]) -> str:

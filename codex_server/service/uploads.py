@@ -132,7 +132,8 @@ class Uploads:
         return f"no file of yours has the id {file_id[:80]!r}; upload it with POST /files (GET /files lists yours)"
 
     def _too_large(self) -> TooLarge:
-        return TooLarge(f"the file is above this server's cap of {format_size(self.max_bytes)}; send a smaller one")
+        shown = format_size(self.max_bytes)
+        return TooLarge(f"the file is above this server's cap of {shown} (CODEX_MAX_UPLOAD); send a smaller one")
 
 
 def names_upload(file: RequestFile) -> bool:

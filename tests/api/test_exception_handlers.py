@@ -105,6 +105,28 @@ async def test_null_is_refused_with_advice_to_leave_it_out(door):
     assert "leave the field out" in body["detail"]
 
 
+@pytest.mark.parametrize(
+    ("path", "example"),
+    [
+        ("/execute", '{"code": "print(1)"}'),
+        ("/execute/stream", '{"code": "print(1)"}'),
+        ("/actions/execute", '{"code": "print(1)"}'),
+        ("/execute/batch", '{"items": [{"code": "print(1)"}]}'),
+        ("/executions/exe_1/input", '{"text": "yes\\n"}'),
+    ],
+)
+async def test_a_body_of_another_type_is_refused_with_one_that_the_route_takes(door, path, example):
+    body = await refused(door, await door.post(b"[]", path=path), 422, "invalid-request")
+    assert body["detail"].endswith(f"send for example {example}")
+
+
+async def test_null_in_a_field_that_must_be_there_is_refused_without_the_advice_to_leave_it_out(door):
+    body = await refused(door, await door.execute(None), 422, "invalid-request", "/code")
+    assert "null is not taken here; send a value" in body["detail"]
+    fed = await door.post(b'{"text": null}', path="/executions/exe_1/input")
+    assert "null is not taken here; send exactly one of" in fed.json()["detail"]
+
+
 async def test_a_pointer_escapes_what_json_pointers_must(door):
     await refused(door, await door.execute("p", **{"a/b~c": 1}), 422, "invalid-request", "/a~1b~0c")
 
@@ -354,6 +376,7 @@ async def test_too_many_files_are_refused(door):
 async def test_a_body_over_the_cap_is_refused_by_its_announced_length(open_door):
     async with open_door(max_body=2048) as door:
         body = await refused(door, await door.execute("x" * 3000), 413, "too-large")
+        assert "CODEX_MAX_BODY" in body["detail"]
         assert "2 KiB" in body["detail"]
 
 

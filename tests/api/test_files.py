@@ -135,6 +135,7 @@ async def test_an_upload_above_the_cap_is_refused_and_nothing_stays(open_door, t
         for content in (b"x" * 101, unannounced()):
             refused = await upload(door, content)
             assert (refused.status_code, refused.json()["code"]) == (413, "too-large")
+            assert "CODEX_MAX_UPLOAD" in refused.json()["detail"]
         assert (await upload(door, b"x" * 100)).status_code == 201
         assert len(os.listdir(tmp_path / "state/artifacts")) == 1
 
@@ -332,7 +333,7 @@ async def test_what_is_no_form_with_a_file_is_refused_and_keeps_nothing(open_doo
 async def test_a_form_with_a_file_above_the_cap_is_refused(open_door):
     async with open_door(max_upload=2**20) as door:
         refused = await send_form(door, form_of(("file", "a.bin", bytes(2**20 + 1))))
-        assert refused.status_code == 413
+        assert (refused.status_code, "CODEX_MAX_UPLOAD" in refused.json()["detail"]) == (413, True)
 
 
 async def test_a_form_of_more_parts_than_any_is_refused(open_door):

@@ -5,6 +5,7 @@ from email.utils import formatdate
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
+from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, Response
 
 from codex_server.api.artifacts_docs import FETCH
@@ -31,23 +32,53 @@ async def fetch_artifact(
 ) -> Response:
     """A file of an outcome, as `url` names it. It asks for no token: the link is signed, and ends."""
     kept = await services.artifacts.find(artifact_id, expires, signature)
-    headers = _HEADERS | {"ETag": f'"{kept.id}"', "Last-Modified": formatdate(kept.created_at, usegmt=True)}
-    if _has_it(request, f'"{kept.id}"'):
+    etag, modified = f'"{kept.id}"', formatdate(kept.created_at, usegmt=True)
+    headers = _HEADERS | {"ETag": etag, "Last-Modified": modified}
+    if _has_it(request, etag):
         return Response(status_code=304, headers=headers)
-    if not is_range(request.headers.get("range", "")):
-        request.scope["headers"] = [field for field in request.scope["headers"] if field[0] != b"range"]
+    ranges = wanted_ranges(request.headers.get("range", ""), kept.facts.size)
+    if request.headers.get("if-range", etag) not in (etag, modified):
+        ranges = None
+    if ranges == []:
+        raise _no_such_range(kept.facts.size)
+    _ask_for(request, ranges)
     return FileResponse(kept.path, headers=headers | {"Content-Type": _content_type(kept)}, filename=kept.facts.name)
 
 
-def is_range(field: str) -> bool:
-    """Whether ``Range`` is well-formed; one that is not is to be ignored (RFC 9110, 14.2), and the whole file sent."""
+def wanted_ranges(field: str, size: int) -> list[str] | None:
+    """The ranges of ``Range`` that a file of ``size`` bytes has.
+
+    None for a field that is not well-formed: it is to be ignored (RFC 9110, 14.2), and the whole file sent.
+    """
     unit, sign, ranges = field.partition("=")
     found = [_RANGE.fullmatch(each.strip()) for each in ranges.split(",")]
-    return unit.strip() == "bytes" and bool(sign) and all(each and _is_in_order(*each.groups()) for each in found)
+    if unit.strip() != "bytes" or not sign or not all(each and _is_in_order(each[1], each[2]) for each in found):
+        return None
+    return [each[0] for each in found if each and _is_within(each[1], each[2], size)]
 
 
 def _is_in_order(first: str, last: str) -> bool:
     return bool(first or last) and not (first and last and int(first) > int(last))
+
+
+def _is_within(first: str, last: str, size: int) -> bool:
+    """Whether anything of the range is there; without ``first`` it is the last so many bytes."""
+    return int(first) < size if first else bool(size and int(last))
+
+
+def _ask_for(request: Request, ranges: list[str] | None) -> None:
+    """Let the request's ``Range`` be these."""
+    others = [field for field in request.scope["headers"] if field[0] != b"range"]
+    asked = [(b"range", f"bytes={','.join(ranges)}".encode())] if ranges else []
+    request.scope["headers"] = others + asked
+
+
+def _no_such_range(size: int) -> HTTPException:
+    return HTTPException(
+        416,
+        f"nothing of that range is in the file, which has {size} bytes; leave `Range` out, or begin below {size}",
+        headers={"Content-Range": f"bytes */{size}"},
+    )
 
 
 def _has_it(request: Request, etag: str) -> bool:

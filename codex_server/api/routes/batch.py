@@ -22,7 +22,7 @@ from codex_server.errors import InvalidRequest
 from codex_server.operations.context import ignore
 from codex_server.operations.execute_code import submit_code
 from codex_server.service.batch import Batch, Ran, Result, shares
-from codex_server.service.request_parsing import read_batch
+from codex_server.service.request_parsing import A_BATCH, read_batch
 from codex_server.service.truncation import encode, fitted_response
 
 router = APIRouter()
@@ -34,7 +34,7 @@ async def execute_batch(
     request: Request, caller: CountedCaller, services: TheServices, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Run up to 100 programs, a few at a time. An item that is refused has a `problem` in its place."""
-    content, body = await take_object(request, services)
+    content, body = await take_object(request, services, A_BATCH)
     wanted = read_batch(content)
     lines = NDJSON in request.headers.get("accept", "")
     if lines and idempotency_key is not None:

@@ -12,7 +12,7 @@ from codex_server.api.progress import progress_response
 from codex_server.api.running import take_object
 from codex_server.api.schemas import ExecutionsPage
 from codex_server.api.services import TheServices
-from codex_server.service.request_parsing import read_input
+from codex_server.service.request_parsing import AN_INPUT, read_input
 
 router = APIRouter()
 MOST_WAIT_SECONDS = 60.0
@@ -67,6 +67,6 @@ async def feed_execution(
     request: Request, execution_id: ExecutionId, caller: ExecutingCaller, services: TheServices
 ) -> Response:
     """Send input to a program that was started with `keep_stdin_open`, or end its input."""
-    content, _ = await take_object(request, services)
+    content, _ = await take_object(request, services, AN_INPUT)
     await services.executions.write(execution_id, caller.key, read_input(content))
     return Response(status_code=204, headers={"Cache-Control": "no-store"})
