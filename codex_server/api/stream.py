@@ -11,9 +11,9 @@ from codex_server.api.protocol import half_close_callbacks
 from codex_server.api.request_context import context_of
 from codex_server.api.running import note_response
 from codex_server.api.services import Services
-from codex_server.execution.events import Event, Finished, Problem
+from codex_server.execution.events import Event, Finished, Gap, Problem
 from codex_server.execution.run import Run
-from codex_server.model import Status
+from codex_server.model import Status, Stream
 from codex_server.service.messages import Message, finished_message, progress_message
 from codex_server.service.truncation import fitted_response
 
@@ -33,6 +33,7 @@ class RunStream(StreamingResponse):
         media_type = NDJSON if lines else EVENT_STREAM
         super().__init__(self._lines() if lines else self._events(), media_type=media_type, headers=HEADERS)
         self._request, self._run, self._services = request, run, services
+        self._gaps: set[Stream] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """INVARIANT: nothing of the run outlives the response.
@@ -70,8 +71,10 @@ class RunStream(StreamingResponse):
                 settings, languages = self._services.settings, self._services.languages
                 response = fitted_response(self._run.execution, outcome, languages, settings.max_response)
                 note_response(self._request, response)
-                return finished_message(event.id, response)
+                return finished_message(event.id, response, self._gaps)
             case Problem(error):
                 return Message(event.id, "problem", await problem_details(self._request, error))
             case progress:
+                if isinstance(progress, Gap):
+                    self._gaps.add(progress.stream)
                 return progress_message(event.id, progress)

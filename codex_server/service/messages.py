@@ -1,11 +1,12 @@
 """A run's events as clients get them: each a name and a JSON object, whatever carries them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from codex_server.execution.events import FileLeft, Gap, Output, Started
+from codex_server.model import Stream
 from codex_server.service.response import response_file
 from codex_server.service.schemas import ExecuteResponse
 
@@ -44,9 +45,10 @@ def progress_message(number: int, fact: Started | Output | Gap | FileLeft) -> Me
             return Message(number, "file", response_file(file).model_dump(mode="json"))
 
 
-def finished_message(number: int, response: ExecuteResponse) -> Message:
-    """The end, without the streams: they were sent before."""
-    return Message(number, "finished", response.model_dump(mode="json", exclude=_SENT_BEFORE))
+def finished_message(number: int, response: ExecuteResponse, gaps: Collection[Stream]) -> Message:
+    """The end, without the streams: they were sent before, whole but for those that had ``gaps``."""
+    body = response.model_dump(mode="json", exclude=_SENT_BEFORE)
+    return Message(number, "finished", body | {"truncated": {stream.value: stream in gaps for stream in Stream}})
 
 
 def _json(content: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from codex_server.execution.capture import mark
 from codex_server.execution.events import EventReader, Gap, Output
 from codex_server.model import Stream
-from codex_server.service.schemas import ExecuteResponse, LinkedFile
+from codex_server.service.schemas import ExecuteResponse, LinkedFile, Truncated
 from codex_server.service.session_schemas import SessionExecuteResponse
 from codex_server.service.truncation import fit
 from codex_server.store.base import Store, since_epoch
@@ -19,13 +19,17 @@ _UNCOUNTED = "\n[... output left out ...]\n"
 
 
 class Piece(BaseModel):
-    """Output of a program: the number of the event that brought it, its stream and its text."""
+    """Output of a program: the number of the event that brought it, its stream and its text.
+
+    In place of what is no longer kept there is a ``gap``, whose text says how much that is.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: int
     stream: Stream
     text: str
+    gap: bool = False
 
 
 class KeptProblem(BaseModel):
@@ -55,13 +59,20 @@ class KeptOutcome(BaseModel):
     links: tuple[LinkedFile | None, ...] = ()
 
     def since(self, cursor: int, max_chars: int) -> ExecuteResponse | None:
-        """The response with only the output after ``cursor``, at most ``max_chars`` of JSON."""
+        """The response with only the output after ``cursor``, at most ``max_chars`` of JSON.
+
+        ``truncated`` speaks of this output: what came before was in the responses before.
+        """
         if self.response is None:
             return None
         whole = self.response
         if cursor:
-            texts = texts_of(piece for piece in self.pieces if piece.id > cursor)
-            whole = whole.model_copy(update={"stdout": texts[Stream.STDOUT], "stderr": texts[Stream.STDERR]})
+            pieces = [piece for piece in self.pieces if piece.id > cursor]
+            gaps = {piece.stream for piece in pieces if piece.gap}
+            truncated = Truncated(stdout=Stream.STDOUT in gaps, stderr=Stream.STDERR in gaps)
+            texts = texts_of(pieces)
+            streams = {"stdout": texts[Stream.STDOUT], "stderr": texts[Stream.STDERR], "truncated": truncated}
+            whole = whole.model_copy(update=streams)
         return fit(whole, self.reason, max_chars, self.hint, links=self.links)
 
 
@@ -106,7 +117,8 @@ def read_pieces(reader: EventReader, max_chars: int | None = None) -> tuple[list
             case Output(stream, text):
                 pieces.append(Piece(id=event.id, stream=stream, text=text))
             case Gap(stream, size):
-                pieces.append(Piece(id=event.id, stream=stream, text=mark(size) if reader.is_exact else _UNCOUNTED))
+                text = mark(size) if reader.is_exact else _UNCOUNTED
+                pieces.append(Piece(id=event.id, stream=stream, text=text, gap=True))
             case _:
                 continue
         length += len(pieces[-1].text)

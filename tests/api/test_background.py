@@ -301,6 +301,19 @@ async def test_a_long_output_comes_in_pieces_of_bounded_size(open_door):
         assert json.loads(whole.text)["truncated"]["stdout"]
 
 
+async def test_the_last_poll_of_one_that_was_followed_is_not_truncated_though_the_whole_would_be(open_door):
+    async with open_door(max_output=12_000) as door:
+        started = await start(door, "\n".join(["print " + "x" * 900] * 20 + ["wait go", "print end"]))
+        seen, since = 0, 0
+        while seen < 20:
+            state = await poll(door, started["execution_id"], since=since, wait=30)
+            seen, since = seen + state["stdout"].count("\n"), state["next"]
+        door.backend.event("go").set()
+        ended, output = await end_of(door, started["execution_id"], since)
+        assert (output, ended["truncated"]) == ("end\n", {"stdout": False, "stderr": False})
+        assert (await poll(door, started["execution_id"]))["truncated"] == {"stdout": True, "stderr": False}
+
+
 async def feed(door, execution_id, **fields):
     return await door.client.post(f"/executions/{execution_id}/input", json=fields, headers=BEARER)
 

@@ -147,6 +147,14 @@ async def test_a_reader_that_stops_reading_neither_slows_the_program_nor_loses_w
     assert gaps
     assert {event["stream"] for event in gaps} == {"stdout"}
     assert text + sum(event["bytes"] for event in gaps) == size == events[-1]["usage"]["stdout_bytes"]
+    assert events[-1]["truncated"] == {"stdout": True, "stderr": False}
+
+
+async def test_what_was_sent_whole_is_not_said_to_be_truncated_though_a_response_could_not_hold_it(serve):
+    async with serve(max_response=10_000, max_output=2**16) as door:
+        *_, finished = await all_lines(door, "flood 30000")
+        assert finished["truncated"] == {"stdout": False, "stderr": False}
+        assert (await door.execute("flood 30000")).json()["truncated"] == {"stdout": True, "stderr": False}
 
 
 async def test_a_client_that_sends_no_more_still_gets_every_event(serve):
