@@ -22,6 +22,7 @@ from codex_server.sandboxes.base import Backend
 from codex_server.sandboxes.factory import open_backend
 from codex_server.service.artifacts import ArtifactBounds, Artifacts
 from codex_server.service.checkpoints import Checkpoints
+from codex_server.service.cursors import Cursors
 from codex_server.service.executions import Executions
 from codex_server.service.history import History
 from codex_server.service.kept_files import KeptFiles
@@ -77,7 +78,7 @@ def create_app(settings: Settings, *, backend: Backend | None = None, languages:
                     node=node,
                     executions=executions,
                     artifacts=artifacts,
-                    uploads=Uploads(kept_files, settings.max_upload, settings.receive_seconds),
+                    uploads=Uploads(kept_files, Cursors(store, "files"), settings.max_upload, settings.receive_seconds),
                     sessions=sessions,
                     checkpoints=open_checkpoints(settings, kept_files),
                     verifier=verifier,
@@ -129,6 +130,7 @@ def open_executions(
         languages,
         usage=usage,
         quota=quota,
+        cursors=Cursors(store, "executions"),
         max_chars=settings.max_response,
         max_inline=settings.max_inline_file,
         keep_code=settings.history_code,

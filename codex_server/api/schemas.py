@@ -14,7 +14,7 @@ class ExecutionsPage(BaseModel):
     """A page of executions."""
 
     executions: list[ExecutionEntry] = Field(description="Executions of the caller's own, newest first")
-    next: int | None = Field(None, description="`cursor` of the next page; null on the last one")
+    next: str | None = Field(None, description="`cursor` of the next page; null on the last one")
 
 
 class UploadedFile(BaseModel):
@@ -31,7 +31,7 @@ class FilesPage(BaseModel):
     """A page of uploaded files."""
 
     files: list[UploadedFile] = Field(description="Files of the caller's own, newest first")
-    next: int | None = Field(None, description="`cursor` of the next page; null on the last one")
+    next: str | None = Field(None, description="`cursor` of the next page; null on the last one")
 
 
 class SessionsPage(BaseModel):

@@ -14,7 +14,8 @@ from codex_server.model import MANY, Ending, FileLink, Outcome, OutputFile, Skip
 from codex_server.service.cell_results import readable_result
 from codex_server.service.kept_files import FileFacts, KeptFile, KeptFiles
 from codex_server.service.response import as_text, readable_name
-from codex_server.service.signed_links import SignedLinks, link_secret
+from codex_server.service.server_secret import server_secret
+from codex_server.service.signed_links import KEY_NAME, SignedLinks
 from codex_server.store.base import Store, since_epoch
 from codex_server.units import format_sizes
 
@@ -107,7 +108,7 @@ class Artifacts:
 
     async def _signer(self) -> SignedLinks:
         if self._links is None:
-            self._links = SignedLinks(await link_secret(self._store), self._base_url)
+            self._links = SignedLinks(await server_secret(self._store, KEY_NAME), self._base_url)
         return self._links
 
 

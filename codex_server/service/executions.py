@@ -23,6 +23,7 @@ from codex_server.model import Caller, Execution, Outcome, Status, Stream
 from codex_server.nodes.node import ExecutionNode
 from codex_server.service.artifacts import Artifacts, Inlining
 from codex_server.service.cells import Cell
+from codex_server.service.cursors import Cursors
 from codex_server.service.hints import hint_for
 from codex_server.service.history import QUEUED, RUNNING, ExecutionEntry, History
 from codex_server.service.outcomes import KeptOutcome, KeptProblem, Outcomes, read_pieces, texts_of
@@ -106,13 +107,14 @@ class Executions:
         *,
         usage: Usage,
         quota: Quota,
+        cursors: Cursors,
         max_chars: int,
         max_inline: int,
         keep_code: bool = False,
     ) -> None:
         self._node, self._history, self._outcomes, self._languages = node, history, outcomes, languages
         self._pending = PendingOutcomes(outcomes, history)
-        self._usage, self._quota = usage, quota
+        self._usage, self._quota, self._cursors = usage, quota, cursors
         self._artifacts, self._max_inline = artifacts, max_inline
         self._max_chars, self._keep_code = max_chars, keep_code
         self._live: dict[str, _Followed] = {}
@@ -156,15 +158,19 @@ class Executions:
         followed.entry = followed.entry.model_copy(update={"background": True})
         await self._history.write(followed.origin.caller.key, followed.entry)
 
-    async def page(self, owner: str, before: int | None, limit: int) -> tuple[list[ExecutionEntry], int | None]:
-        """The executions of ``owner``, newest first: on the first page also those that have not ended."""
+    async def page(self, owner: str, cursor: str | None, limit: int) -> tuple[list[ExecutionEntry], str | None]:
+        """The executions of ``owner``, newest first, and the next page's cursor.
+
+        On the first page there are also those that have not ended. Raises ``InvalidRequest`` for a wrong cursor.
+        """
+        before = await self._cursors.open(cursor, owner)
         entries, following = await self._history.page(owner, before, limit)
         live = {run_id: self._now(each) for run_id, each in self._live.items() if each.origin.caller.key == owner}
         known = {entry.execution_id for entry in entries}
         entries = [live.get(entry.execution_id) or _as_left(entry) for entry in entries]
         if before is None:
             entries = [*(entry for key, entry in reversed(live.items()) if key not in known), *entries]
-        return entries, following
+        return entries, await self._cursors.seal(following, owner)
 
     async def progress(self, execution_id: str, owner: str, since: int = 0, seconds: float = 0.0) -> Progress:
         """What is new after ``since``, as soon as anything is, at the latest after ``seconds``.

@@ -3,14 +3,11 @@
 import base64
 import hashlib
 import hmac
-import secrets
 from dataclasses import dataclass
 
-from codex_server.store.base import Store
-
 PATH = "/artifacts"
-_TABLE, _KEY = "secrets", "artifact_links"
-_SECRET_BYTES = 32
+KEY_NAME = "artifact_links"
+"""The name of the secret that signs links."""
 _SIGNATURE_BYTES = 16
 """Nobody guesses 128 bits, and a link is short enough for a model to repeat."""
 
@@ -33,11 +30,3 @@ class SignedLinks:
     def _sign(self, file_id: str, expires: int) -> str:
         digest = hmac.digest(self.secret, f"{file_id}\n{expires}".encode("utf-8", "replace"), hashlib.sha256)
         return base64.urlsafe_b64encode(digest[:_SIGNATURE_BYTES]).decode().rstrip("=")
-
-
-async def link_secret(store: Store) -> bytes:
-    """The secret that signs links: made once, and the same after a restart."""
-    await store.put(_TABLE, _KEY, secrets.token_bytes(_SECRET_BYTES), only_if_absent=True)
-    record = await store.get(_TABLE, _KEY)
-    assert record is not None  # noqa: S101 - it never expires
-    return record.value

@@ -10,6 +10,7 @@ from typing import Protocol
 from codex_server.errors import Busy, InvalidRequest, StorageFull, TooLarge, UnknownFile
 from codex_server.ids import made_at
 from codex_server.mediatypes import media_type
+from codex_server.service.cursors import Cursors
 from codex_server.service.fields import FieldError, FieldsInvalid
 from codex_server.service.kept_files import FileFacts, KeptFile, KeptFiles
 from codex_server.service.schemas import RequestFile
@@ -42,8 +43,8 @@ class Uploads:
     parts, however many and large they are.
     """
 
-    def __init__(self, files: KeptFiles, max_bytes: int, patience: float = 20.0) -> None:
-        self._files, self.max_bytes, self._patience = files, max_bytes, patience
+    def __init__(self, files: KeptFiles, cursors: Cursors, max_bytes: int, patience: float = 20.0) -> None:
+        self._files, self._cursors, self.max_bytes, self._patience = files, cursors, max_bytes, patience
         self._turns = asyncio.Semaphore(MOST_AT_ONCE)
 
     async def take(self, owner: str, sent: SentFile, announced: int | None) -> KeptFile:
@@ -95,9 +96,10 @@ class Uploads:
             raise UnknownFile(self._why_unknown(file_id))
         return found
 
-    async def page(self, owner: str, before: int | None, limit: int) -> tuple[list[KeptFile], int | None]:
-        """The files of ``owner``, the newest first, and the cursor of the next page."""
-        return await self._files.page(PREFIX, owner, before, limit)
+    async def page(self, owner: str, cursor: str | None, limit: int) -> tuple[list[KeptFile], str | None]:
+        """The files of ``owner``, the newest first, and the next page's cursor. Raises ``InvalidRequest``."""
+        found, following = await self._files.page(PREFIX, owner, await self._cursors.open(cursor, owner), limit)
+        return found, await self._cursors.seal(following, owner)
 
     async def remove(self, file_id: str, owner: str) -> None:
         """Remove it. Raises ``UnknownFile``."""

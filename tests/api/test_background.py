@@ -181,6 +181,10 @@ async def test_executions_are_listed_newest_first_in_pages(door):
     page = (await door.get("/executions?limit=3")).json()
     listed = [entry["execution_id"] for entry in page["executions"]]
     assert listed[0] == running["execution_id"]
+    assert not page["next"].isdecimal(), "it would count what others run"
+    for wrong in ("3", "x", "%00", "é"):
+        refused = await door.get(f"/executions?cursor={wrong}")
+        assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/query/cursor")
     while page["next"] is not None:
         page = (await door.get(f"/executions?limit=3&cursor={page['next']}")).json()
         listed += [entry["execution_id"] for entry in page["executions"]]

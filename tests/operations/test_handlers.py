@@ -14,6 +14,7 @@ from codex_server.operations.catalogue import CATALOGUE
 from codex_server.operations.context import Context
 from codex_server.operations.operation import NoInput
 from codex_server.sandboxes.testing.fake import FakeBackend, fake_languages
+from codex_server.service.cursors import Cursors
 from codex_server.service.lean import LEAN
 from codex_server.service.schemas import ExecuteRequest
 from codex_server.service.truncation import WHOLE
@@ -36,7 +37,8 @@ async def surroundings():
         node = LocalNode(executor, backend, languages)
         store = MemoryStore()
         files = open_kept_files(settings, store)
-        artifacts, uploads = open_artifacts(settings, files, store), Uploads(files, settings.max_upload)
+        artifacts = open_artifacts(settings, files, store)
+        uploads = Uploads(files, Cursors(store, "files"), settings.max_upload)
         executions = open_executions(settings, node, store, artifacts, languages)
         sessions = open_sessions(settings, node, store)
         yield (

@@ -4,15 +4,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from codex_server.service.signed_links import SignedLinks, link_secret
-from codex_server.store.memory import MemoryStore
+from codex_server.service.signed_links import SignedLinks
 
 LINKS = SignedLinks(b"s" * 32, "https://code.example.org")
-
-
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
 
 
 def signature_of(url):
@@ -41,12 +35,3 @@ def test_what_is_no_signature_is_refused(signature):
 
 def test_another_secret_makes_another_signature():
     assert not SignedLinks(b"t" * 32).is_genuine("art_1", 2000, signature_of(LINKS.url("art_1", 2000)))
-
-
-@pytest.mark.anyio
-async def test_the_secret_is_made_once_for_each_store():
-    store = MemoryStore()
-    secret = await link_secret(store)
-    assert len(secret) == 32
-    assert await link_secret(store) == secret
-    assert await link_secret(MemoryStore()) != secret

@@ -31,7 +31,7 @@ WaitSeconds = Annotated[
 async def list_executions(
     caller: ExecutingCaller,
     services: TheServices,
-    cursor: Annotated[int | None, Query(ge=0, le=2**53, description="`next` of the page before")] = None,
+    cursor: Annotated[str | None, Query(max_length=80, description="`next` of the page before")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="Most executions on the page")] = 20,
 ) -> ExecutionsPage:
     """The caller's own executions, newest first; on the first page also those that still run."""

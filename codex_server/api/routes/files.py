@@ -58,7 +58,7 @@ async def upload_file(
 async def list_files(
     caller: ExecutingCaller,
     services: TheServices,
-    cursor: Annotated[int | None, Query(ge=0, le=2**53, description="`next` of the page before")] = None,
+    cursor: Annotated[str | None, Query(max_length=80, description="`next` of the page before")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="Most files on the page")] = 20,
 ) -> FilesPage:
     """The caller's own uploaded files, newest first."""
