@@ -1,10 +1,12 @@
-"""How to call ``codex-server`` here: in a checkout the command is not on the search path."""
+"""How to call ``codex-server`` here (in a checkout it is not on the search path), and how it reports an error."""
 
 import os
 import re
 import shutil
 import sys
 from pathlib import Path
+
+from codex_server.errors import CodexError
 
 _NAMED = re.compile(r"`codex-server (?=[a-z])")
 
@@ -29,3 +31,8 @@ def as_called_here(text: str, command: str | None = None) -> str:
         return text
     here = command or command_here()
     return _NAMED.sub(lambda _: f"`{here} ", text)
+
+
+def show_error(error: CodexError) -> None:
+    """Print what is wrong on stderr."""
+    print(f"codex-server: {as_called_here(error.detail)}", file=sys.stderr)

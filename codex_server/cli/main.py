@@ -8,7 +8,7 @@ import typer
 
 from codex_server import __version__
 from codex_server.cli import config, doctor, images, languages, log, openapi, run, runners, serve, session, token, usage
-from codex_server.cli.command import as_called_here
+from codex_server.cli.command import show_error
 from codex_server.errors import CodexError, SettingsInvalid
 
 EXIT_ERROR = 1
@@ -213,7 +213,7 @@ def main() -> None:
     try:
         app(prog_name="codex-server")
     except CodexError as error:
-        print(f"codex-server: {as_called_here(error.detail)}", file=sys.stderr)
+        show_error(error)
         sys.exit(EXIT_USAGE if isinstance(error, SettingsInvalid) else EXIT_ERROR)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)

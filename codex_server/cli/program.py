@@ -7,6 +7,8 @@ from typing import Protocol
 
 from codex_server.model import Stream
 
+EXIT_NOT_RUN = 125
+"""As `docker run` has it: the program was not run, or nobody knows what became of it."""
 EXIT_STOPPED = 128 + signal.SIGKILL
 EXIT_TERMINATED = 128 + signal.SIGTERM
 EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
@@ -28,7 +30,7 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The exit code of the command, and why the program did not end by itself, if so.
+    """The exit code of the command, why the program did not end by itself, if so, and what became of its files.
 
     ``result``: the value of its last expression as text, of a program in a session.
     """
@@ -36,6 +38,7 @@ class Ended:
     exit_code: int
     reason: str | None = None
     result: str | None = None
+    files: tuple[str, ...] = ()
 
 
 class Place(Protocol):

@@ -2,17 +2,23 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache, partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from codex_server.cli.command import show_error
 from codex_server.cli.flags import MinIsolationFlag, SetFlags, gather_flags, settings_from_flags
-from codex_server.cli.program import EXIT_BROKEN_PIPE, Place, Program
+from codex_server.cli.program import EXIT_BROKEN_PIPE, EXIT_NOT_RUN, Place, Program
 from codex_server.cli.runners import load
-from codex_server.errors import SettingsInvalid
+from codex_server.errors import CodexError, SettingsInvalid
 from codex_server.model import Stream
+
+if TYPE_CHECKING:
+    from codex_server.languages import Languages
+    from codex_server.settings import Settings
 
 
 def run(
@@ -40,37 +46,68 @@ def run(
     With --url a server runs it, under the limits that are set there.
 
     Piped input is the program's standard input. The exit code is the program's own, or 128 + N when signal N ended it;
-    137 when a limit stopped it, and stderr says which.
+    137 when a limit stopped it, and stderr says which. It is 125 when the program was not run (no connection, no
+    right, a refusal) or nobody knows what became of it, and 2 for a wrong command line.
 
     The program sees this file and standard input, no other file of its folder. Files and figures that it writes are
-    discarded (the server returns them).
+    discarded here; with --url stderr has a link to each, as long as the server keeps it.
     """
-    from codex_server.cli.local import LocalPlace
-    from codex_server.cli.server import Server
+    output = Passthrough()
+    with refusals_exit_with(EXIT_NOT_RUN):
+        if url is not None and (min_isolation or assignments):
+            raise SettingsInvalid(
+                "--min-isolation and --set are about this machine; with --url the server's settings hold"
+            )
+        settings = settings_from_flags(gather_flags(assignments, min_isolation=min_isolation))
+        languages = cache(partial(load, settings))
+        words = [*([file] if file is not None else []), *(args or [])]
+        program = read_program(code, words, language, timeout, languages)
+        ended = _place(settings, languages, url, token).run(program, output)
+    if output.reader_left:
+        raise typer.Exit(EXIT_BROKEN_PIPE)
+    for line in (*([ended.reason] if ended.reason else []), *ended.files):
+        typer.echo(f"codex-server: {line}", err=True)
+    raise typer.Exit(ended.exit_code)
+
+
+@contextmanager
+def refusals_exit_with(exit_code: int) -> Iterator[None]:
+    """A code of their own: 1, that of other commands, is what most programs end with when they fail."""
+    try:
+        yield
+    except SettingsInvalid:
+        raise
+    except CodexError as error:
+        show_error(error)
+        raise typer.Exit(exit_code) from None
+
+
+def read_program(
+    code: str | None,
+    words: Sequence[str],
+    language: str | None,
+    timeout: float | None,
+    languages: Callable[[], "Languages"],
+) -> Program:
+    """The program that a command line names."""
     from codex_server.cli.snippet import STDIN, guess_language, read_snippet
 
-    if url is not None and (min_isolation or assignments):
-        raise SettingsInvalid("--min-isolation and --set are about this machine; with --url the server's settings hold")
-    settings = settings_from_flags(gather_flags(assignments, min_isolation=min_isolation))
-    words = [*([file] if file is not None else []), *(args or [])]
     snippet = read_snippet(code, words, sys.stdin.buffer)
-    languages = cache(partial(load, settings))
-    reads_code_from_stdin = code is None and snippet.file is None and file == STDIN
-    program = Program(
+    reads_code_from_stdin = code is None and snippet.file is None and words[:1] == [STDIN]
+    return Program(
         code=snippet.code,
         language=language or guess_language(snippet, languages()),
         args=snippet.args,
         stdin=b"" if reads_code_from_stdin else piped_stdin(),
         timeout=timeout,
     )
-    place: Place = LocalPlace(settings, languages()) if url is None else Server(url, token)
-    output = Passthrough()
-    ended = place.run(program, output)
-    if output.reader_left:
-        raise typer.Exit(EXIT_BROKEN_PIPE)
-    if ended.reason:
-        typer.echo(f"codex-server: {ended.reason}", err=True)
-    raise typer.Exit(ended.exit_code)
+
+
+def _place(settings: "Settings", languages: Callable[[], "Languages"], url: str | None, token: str | None) -> Place:
+    from codex_server.cli.local import LocalPlace
+    from codex_server.cli.server import Server
+
+    return LocalPlace(settings, languages()) if url is None else Server(url, token)
 
 
 class Passthrough:

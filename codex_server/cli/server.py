@@ -10,9 +10,11 @@ from codex_server.cli.connection import NOT_OURS, UNKNOWN, Connection, ServerPro
 from codex_server.cli.program import Ended, Program, Sink
 from codex_server.errors import InvalidRequest
 from codex_server.model import Status, Stream
+from codex_server.units import format_size
 
 __all__ = ["Server", "ServerProblem"]
 
+_MOST_FILES = 20
 _BY_ITSELF = frozenset({Status.SUCCEEDED, Status.FAILED})
 
 
@@ -32,11 +34,12 @@ class Server:
         if self._session is not None:
             body["session"] = self._session
         with self._connection.open("POST", "/execute/stream", body, "application/x-ndjson") as response:
-            return _follow(response, output)
+            return _follow(response, output, self._connection.address)
 
 
 def _body(program: Program) -> dict[str, Any]:
     body: dict[str, Any] = {"code": program.code, "language": program.language, "args": program.args}
+    body["max_inline_bytes"] = 0  # each file is a link, which is shown: its content has no place on a terminal
     try:
         body["stdin"] = program.stdin.decode()
     except UnicodeDecodeError as error:
@@ -49,7 +52,7 @@ def _body(program: Program) -> dict[str, Any]:
     return body
 
 
-def _follow(response: HTTPResponse, output: Sink) -> Ended:
+def _follow(response: HTTPResponse, output: Sink, address: str) -> Ended:
     for event in _events(response):
         match event:
             case {"type": "stdout" | "stderr" as name, "text": str(text)}:
@@ -58,7 +61,7 @@ def _follow(response: HTTPResponse, output: Sink) -> Ended:
             case {"type": "gap", "stream": stream, "bytes": size}:
                 print(f"codex-server: {size} bytes of {stream} are missing: this end read too slowly", file=sys.stderr)
             case {"type": "finished", "exit_code": int(code), "status": str(status)}:
-                return Ended(code, _why_ended(status, event), _result(event))
+                return Ended(code, _why_ended(status, event), _result(event), tuple(_files(event, address)))
             case {"type": "problem"}:
                 raise ServerProblem(str(event.get("detail")))
             case _:  # started, file, ping, and what later versions add
@@ -91,3 +94,29 @@ def _why_ended(status: str, finished: dict[str, Any]) -> str | None:
         return f"ended by {finished.get('signal')}"
     reason, *_ = str(finished.get("error") or status.replace("_", " ")).splitlines()
     return f"stopped: {reason[:1].lower()}{reason[1:]}"
+
+
+def _files(finished: dict[str, Any], address: str) -> Iterator[str]:
+    """What became of the files that the program left, a line for each of the first ones."""
+    left, lost = finished.get("files") or [], finished.get("skipped_files") or []
+    lines = [*(_left(file, address) for file in left), *(_lost(file) for file in lost)]
+    yield from lines[:_MOST_FILES]
+    if len(lines) > _MOST_FILES:
+        yield f"and {len(lines) - _MOST_FILES} files more, which are not listed here"
+
+
+def _left(file: dict[str, Any], address: str) -> str:
+    name, size = _shown(file.get("path")), format_size(int(file.get("size") or 0))
+    if not (url := file.get("url")):
+        return f"the program left {name} ({size}), which is not saved here; print what matters of it"
+    link = f"{address}{url}" if str(url).startswith("/") else url
+    return f"the program left {name} ({size}), until {_shown(file.get('expires_at'))} at {_shown(link)}"
+
+
+def _lost(file: dict[str, Any]) -> str:
+    return f"{_shown(file.get('path'))} of the program is lost: {_shown(file.get('reason'))}"
+
+
+def _shown(text: object) -> str:
+    """What the program named is not to steer the terminal."""
+    return "".join(each if each.isprintable() else "?" for each in str(text))

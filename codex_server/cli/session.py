@@ -1,7 +1,6 @@
 """``codex-server session``: open a session on a server, run programs in it, look at its files, close it."""
 
 import json
-import sys
 from functools import cache, partial
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote, urlencode
@@ -78,31 +77,22 @@ def run(
     Variables and files of the programs before are there. Exit codes are those of `codex-server run`. Arguments of the
     program that begin with - stand behind a --.
     """
-    from codex_server.cli.program import EXIT_BROKEN_PIPE, Program
-    from codex_server.cli.run import Passthrough, piped_stdin
+    from codex_server.cli.program import EXIT_BROKEN_PIPE, EXIT_NOT_RUN
+    from codex_server.cli.run import Passthrough, read_program, refusals_exit_with
     from codex_server.cli.runners import load
     from codex_server.cli.server import Server
-    from codex_server.cli.snippet import STDIN, guess_language, read_snippet
 
-    words = [*([file] if file is not None else []), *(args or [])]
-    snippet = read_snippet(code, words, sys.stdin.buffer)
-    languages = cache(partial(load, settings_from_flags(gather_flags(None))))
-    reads_code_from_stdin = code is None and snippet.file is None and file == STDIN
-    program = Program(
-        code=snippet.code,
-        language=language or guess_language(snippet, languages()),
-        args=snippet.args,
-        stdin=b"" if reads_code_from_stdin else piped_stdin(),
-        timeout=timeout,
-    )
     output = Passthrough()
-    ended = Server(url, token, session).run(program, output)
+    words = [*([file] if file is not None else []), *(args or [])]
+    languages = cache(partial(load, settings_from_flags(gather_flags(None))))
+    with refusals_exit_with(EXIT_NOT_RUN):
+        ended = Server(url, token, session).run(read_program(code, words, language, timeout, languages), output)
     if output.reader_left:
         raise typer.Exit(EXIT_BROKEN_PIPE)
     if ended.result is not None:
         typer.echo(ended.result)
-    if ended.reason:
-        typer.echo(f"codex-server: {ended.reason}", err=True)
+    for line in (*([ended.reason] if ended.reason else []), *ended.files):
+        typer.echo(f"codex-server: {line}", err=True)
     raise typer.Exit(ended.exit_code)
 
 

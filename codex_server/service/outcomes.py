@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from codex_server.execution.capture import mark
 from codex_server.execution.events import EventReader, Gap, Output
 from codex_server.model import Stream
-from codex_server.service.schemas import ExecuteResponse, LinkedFile, Truncated
+from codex_server.service.schemas import ExecuteResponse, LinkedFile
 from codex_server.service.session_schemas import SessionExecuteResponse
 from codex_server.service.truncation import fit
 from codex_server.store.base import Store, since_epoch
@@ -69,7 +69,8 @@ class KeptOutcome(BaseModel):
         if cursor:
             pieces = [piece for piece in self.pieces if piece.id > cursor]
             gaps = {piece.stream for piece in pieces if piece.gap}
-            truncated = Truncated(stdout=Stream.STDOUT in gaps, stderr=Stream.STDERR in gaps)
+            missing = {"stdout": Stream.STDOUT in gaps, "stderr": Stream.STDERR in gaps}
+            truncated = whole.truncated.model_copy(update=missing)
             texts = texts_of(pieces)
             streams = {"stdout": texts[Stream.STDOUT], "stderr": texts[Stream.STDERR], "truncated": truncated}
             whole = whole.model_copy(update=streams)

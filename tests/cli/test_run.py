@@ -92,13 +92,13 @@ def test_a_reader_that_leaves_ends_the_program():
 
 def test_an_unknown_language_is_refused_with_those_that_there_are():
     result = run("-l", "pyton", "-c", "1")
-    assert result.returncode == 1
+    assert result.returncode == 125
     assert b"Did you mean 'python'?" in result.stderr
 
 
 @pytest.mark.parametrize("arguments", [[], ["/nonexistent/hello.py"], ["--timeout", "1000", "-c", "1"]])
 def test_what_cannot_be_run_is_one_line_without_a_traceback(arguments: list[str]):
     result = run(*arguments)
-    assert (result.returncode, result.stdout) == (1, b"")
+    assert (result.returncode, result.stdout) == (125, b"")
     assert result.stderr.startswith(b"codex-server: ")
     assert result.stderr.count(b"\n") == 1

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from urllib.request import urlopen
 
 import pytest
 
@@ -143,6 +144,47 @@ def test_a_reader_that_leaves_ends_the_program(desk):
 def test_what_ended_the_program_is_said_and_the_exit_code_is_the_shells(desk, code, exit_code, reason):
     ended = run(desk.url, code)
     assert (ended.exit_code, ended.reason) == (exit_code, reason)
+
+
+def test_each_file_that_the_program_left_is_named_with_its_link_and_what_is_lost_with_the_reason(desk):
+    ended = run(desk.url, "write out/a.csv 1,2,3\nskip big.bin it is too large")
+    kept, lost = ended.files
+    assert kept.startswith("the program left out/a.csv (5 bytes), until 2")
+    link = kept.rpartition(" at ")[2]
+    assert link.startswith(f"{desk.url}/artifacts/art_")
+    with urlopen(link) as response:
+        assert response.read() == b"1,2,3"
+    assert lost == "big.bin of the program is lost: it is too large"
+
+
+def test_names_of_files_cannot_steer_the_terminal_and_many_are_not_all_listed():
+    files = [
+        {"path": f"\x1b[2J{number}", "size": 1, "url": "https://a.test/x", "expires_at": "?"} for number in range(22)
+    ]
+    finished = {"type": "finished", "exit_code": 0, "status": "succeeded", "files": [*files, {"path": "b"}]}
+    with answering(ndjson(finished)) as url:
+        shown = run(url, "print 1").files
+    assert shown[0] == "the program left ?[2J0 (1 bytes), until ? at https://a.test/x"
+    assert (len(shown), shown[-1]) == (21, "and 3 files more, which are not listed here")
+
+
+def test_the_command_shows_the_files_on_stderr(desk):
+    done = subprocess.run(
+        command(desk.url, "-c", "write a.csv 1,2,3\nexit 1"), stdin=subprocess.DEVNULL, capture_output=True,
+        check=False, timeout=SECONDS, env=environment(),
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"codex-server: the program left a.csv (5 bytes)" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["-c", ""], ["-c", "print 1", "--token", "wrong"], ["-c", "die"]])
+def test_what_is_refused_or_lost_has_an_exit_code_of_its_own(desk, arguments):
+    done = subprocess.run(
+        command(desk.url, *arguments), stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=SECONDS,
+        env=environment(),
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (125, b"")
+    assert done.stderr.startswith(b"codex-server: ")
 
 
 def test_a_refusal_is_what_the_server_says(desk):
