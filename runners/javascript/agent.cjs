@@ -24,7 +24,10 @@ exports.COMMONJS = COMMONJS; // for modules.cjs
 const fs = require('fs');
 const path = require('path');
 const Module = require('module');
+// What only makes programs faster, by name: `make bench ARGS='--only optimizations'` takes each out and measures it.
+const OPTIMIZATIONS = new Set(['dry-run', 'quick-exit']);
 const parts = {};
+let dryRunEnd = () => {};
 
 // A worker thread of the user's program inherits the option `--require`, and has no arguments yet.
 const placeholder = path.basename(process.argv[1] ?? '');
@@ -32,8 +35,8 @@ forget(__filename);
 if (process.cwd() !== ROOM) quietly(offerLoopback);
 if (placeholder === 'armed' || placeholder === 'armed.ts') {
   process.title = 'node'; // and /proc/self/cmdline with it
+  if (OPTIMIZATIONS.has('quick-exit')) leaveQuickly();
   quietly(warm_up);
-  leaveQuickly();
   fs.writeSync(CHANNEL, 'R');
   const text = fs.readFileSync(CHANNEL, 'utf8');
   fs.closeSync(CHANNEL); // INVARIANT: the program inherits no channel to the supervisor
@@ -56,7 +59,11 @@ function forget(...files) {
   if (process._preload_modules) process._preload_modules.length = 0;
 }
 
-/** Lose nothing that was written, however the program ends: writing waits until the pipe has taken it all. */
+/**
+ * Lose nothing that was written, however the program ends: writing waits until the pipe has taken it all.
+ *
+ * Not for speed: programs depend on it.
+ */
 function keepOutput() {
   for (const name of ['stdout', 'stderr']) {
     const property = Object.getOwnPropertyDescriptor(process, name);
@@ -72,8 +79,9 @@ function keepOutput() {
 
 /** Run `action`, whose failure only means that the program starts a little slower; it warns nobody, queues nothing. */
 function quietly(action) {
-  const kept = ['emitWarning', 'nextTick', 'stderr'].map((name) => [name, Object.getOwnPropertyDescriptor(process, name)]);
-  for (const [name] of kept) Object.defineProperty(process, name, { configurable: true, value: () => {} });
+  const kept = ['emitWarning', 'nextTick', 'stdout', 'stderr'].map((name) => [name, Object.getOwnPropertyDescriptor(process, name)]);
+  const nothing = () => {};
+  for (const [name] of kept) Object.defineProperty(process, name, { configurable: true, get: () => nothing });
   try {
     action();
   } catch {
@@ -106,15 +114,38 @@ function warm_up() {
   const handle = { close: nothing, getAsyncId: () => 1, shutdown: nothing, readStart: nothing, readStop: nothing };
   for (const name of ['writeUtf8String', 'writeLatin1String', 'writeBuffer', 'writev']) handle[name] = nothing;
   const stream = new Socket({ handle, readable: false, writable: true });
-  const dryRun = new console.Console(stream, stream);
-  dryRun.log('%s', 'text', 1, [1], { a: 1 });
-  dryRun.error(new Error('text'));
+  const dryConsole = new console.Console(stream, stream);
+  dryConsole.log('%s', 'text', 1, [1], { a: 1 });
+  dryConsole.error(new Error('text'));
   stream.destroy();
-  needsNewNode({ A: '' });
-  replaceEnvironment({ ...process.env });
+  // Beside a package.json `prepare` would install what the program can see.
+  if (OPTIMIZATIONS.has('dry-run') && !fs.existsSync('package.json')) dryRun();
   if (placeholder !== 'armed.ts') return;
   part('typescript.cjs');
   Module.stripTypeScriptTypes('const x: number = 1');
+}
+
+/** Do what `become` and the end do, with a program that does nothing, so that all of it is compiled; then undo it. */
+function dryRun() {
+  const file = `${__dirname}/empty.js`;
+  const runMain = Object.getOwnPropertyDescriptor(Module, 'runMain');
+  const argv = [...process.argv];
+  const env = { ...process.env };
+  try {
+    become(JSON.parse(JSON.stringify({ file, args: [], env: { LANG: 'C.UTF-8' } })));
+    void process.stdout;
+    // Not by `Module.runMain`: path.resolve would get so hot that V8 optimizes it in the program's time.
+    Module._extensions['.js'](new Module(file), file);
+    process.mainModule = { loaded: true };
+    dryRunEnd();
+    needsNewNode(env); // V8 compiles a regular expression at its second use
+    prepare(file);
+  } finally {
+    delete process.mainModule;
+    Object.defineProperty(Module, 'runMain', runMain);
+    process.argv.splice(0, Infinity, ...argv);
+    replaceEnvironment(env);
+  }
 }
 
 /**
@@ -141,7 +172,7 @@ function leaveQuickly() {
     return value;
   };
   Object.setPrototypeOf(inherited, new Proxy(emitter, { __proto__: null, get, getPrototypeOf: () => emitter }));
-  if (process.emit === emit) isDone(), isCalledByNode(get); // compiled now, not while somebody waits
+  dryRunEnd = () => process.emit === emit && isDone() && isCalledByNode(get);
 }
 
 /** A function that tells whether nobody would see how the process ends; what it calls, no program can replace. */

@@ -35,6 +35,8 @@ from weakref import ref
 
 EXIT_MARK = 0x6279_6500
 """Above the exit code, whose low byte alone counts: the sandbox's supervisor then hears of the end when it begins."""
+OPTIMIZATIONS = frozenset(["own-finalization"])
+"""What only makes programs faster, by name; ``make bench ARGS='--only optimizations'`` measures without each."""
 _KNOWN = (3, 11) <= sys.version_info[:2] <= (3, 14) and (object.__basicsize__, dict.__basicsize__) == (16, 48)
 _C_LIBRARY = CDLL(None)
 _fflush, _at_exit, _raise = map(partial(getattr, _C_LIBRARY), ("fflush", "__cxa_atexit", "raise"))
@@ -79,7 +81,7 @@ class End:
             register_at_exit(_flush_files, regular=True)
         if interrupted:
             _at_exit(cast(_raise, c_void_p), _signal.SIGINT, None)
-        elif _KNOWN:
+        elif _KNOWN and "own-finalization" in OPTIMIZATIONS:
             sys.ps2 = self._when_dropped(partial(self._before_modules, code, program))
         return [*self._watching, partial(_py_exit, EXIT_MARK | code & 0xFF)]
 

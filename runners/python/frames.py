@@ -3,7 +3,7 @@
 Whatever shows a stack (``sys._getframe``, tracebacks, tracers, ``faulthandler``) follows a chain that begins at the
 thread's current frame (CPython 3.11 to 3.14). ``play`` takes that beginning away and calls from C, so that the
 program's first frame has no caller, as under ``python3 main.py``; the limit of recursion counts from there too. On a
-later Python nothing is taken away.
+later Python nothing is taken away. All of this is for correctness, not for speed.
 """
 
 import ctypes

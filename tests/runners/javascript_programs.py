@@ -20,6 +20,8 @@ PROGRAMS: dict[str, Program] = {
     "globals": Program("console.log(Object.getOwnPropertyNames(globalThis).sort(), Object.keys(globalThis), this === module.exports)"),
     "process keys": Program("console.log(Object.getOwnPropertyNames(process).sort())"),
     "listeners": Program("console.log(process.eventNames(), process.eventNames().map((n) => process.listeners(n).map((l) => l.name)))"),
+    "state of the loader": Program("const M = require('module'); console.log(Object.keys(M._cache).length, Object.keys(M._pathCache).length, Object.keys(M), require.main === module, process.argv.length, Reflect.ownKeys(process).indexOf('mainModule') > 50, Object.keys(process.env).sort())"),
+    "numbers of asynchronous resources": Program("const { AsyncResource } = require('async_hooks'); console.log(new AsyncResource('x').asyncId())"),
     "handles": Program("const h = process._getActiveHandles().length, r = process._getActiveRequests().length; require('fs').writeSync(1, `${h} ${r} ${process.getActiveResourcesInfo()}\\n`)"),
     "descriptors": Program("const fs = require('fs'); console.log(fs.readdirSync('/proc/self/fd').map((f) => { try { return fs.readlinkSync('/proc/self/fd/' + f) } catch { return '' } }).filter((l) => l.startsWith('socket')))"),
     "environment": Program("console.log(process.env, Object.keys(process.env).length); console.log(require('child_process').execSync('env | sort').toString())", env={"A": "1", "EMPTY": "", "B": "\u00e9 ="}),

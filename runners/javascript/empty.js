@@ -1,0 +1,2 @@
+'use strict';
+// The program of the agent's dry run.
