@@ -12,7 +12,7 @@ from benchmarks import packages
 from benchmarks.bare import Lanes, make_plain_python
 from benchmarks.bench import Bench, Effort
 from benchmarks.machine import Machine, keep_to_processors, load_average, read_machine
-from benchmarks.rows import docker, latency, load, memory, rate, server_cpu, start, stream
+from benchmarks.rows import docker, latency, load, memory, optimizations, rate, server_cpu, start, stream
 from benchmarks.server import Gate, pool_sizes, running_server
 from benchmarks.table import Row, Skipped
 from benchmarks.wire import Connection
@@ -27,6 +27,7 @@ ROWS: Mapping[str, Measure] = {
     "latency-tail": latency.tail,
     "server-cpu": server_cpu.execution,
     "javascript": latency.javascript,
+    "optimizations": optimizations.optimizations,
     "pandas": latency.pandas,
     "docker-run": docker.embedded,
     "docker-backend": docker.latency,
@@ -42,6 +43,9 @@ ROWS: Mapping[str, Measure] = {
     "start": start.start,
 }
 NAMES = (*ROWS, LOAD)
+ON_REQUEST = frozenset(["optimizations"])
+"""Measured only when they are named."""
+DEFAULT_NAMES = tuple(name for name in NAMES if name not in ON_REQUEST)
 PROCESSORS = 2
 """The targets are for two CPUs: on a larger machine the run uses two of them."""
 

@@ -84,8 +84,8 @@ def test_the_command_line_takes_rows_by_name_and_nothing_else(capsys):
 def test_every_row_of_the_design_has_a_name():
     assert set(ROWS) == {
         "docker-backend", "docker-rate", "docker-ready", "docker-run", "idle-memory", "javascript", "javascript-rate",
-        "latency-tail", "open-streams", "pandas", "poll", "python", "python-rate", "server-cpu", "slot-memory", "start",
-        "stream-cost", "stream-first", "tail",
+        "latency-tail", "open-streams", "optimizations", "pandas", "poll", "python", "python-rate", "server-cpu",
+        "slot-memory", "start", "stream-cost", "stream-first", "tail",
     }  # fmt: skip
 
 
