@@ -85,9 +85,9 @@ class TokenFile:
     def _unreadable(self, error: OSError) -> StartupError:
         if isinstance(error, NotADirectoryError):
             return folder_problem(self._path.parent, error)
-        cure = "give this account the right to read it, or " if isinstance(error, PermissionError) else ""
+        remedy = "give this account the right to read it, or " if isinstance(error, PermissionError) else ""
         return StartupError(
-            f"{self._path} cannot be read ({error.strerror}): {cure}set CODEX_STATE_DIR to another folder"
+            f"{self._path} cannot be read ({error.strerror}): {remedy}set CODEX_STATE_DIR to another folder"
         )
 
 

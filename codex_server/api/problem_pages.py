@@ -22,7 +22,7 @@ _STYLE = (
 def as_markdown() -> str:
     """The text of ``docs/problems.md``."""
     parts = ["# Problems", _INTRODUCTION, "| code | status |\n| --- | --- |\n" + _rows()]
-    parts += [f"## {kind.slug}\n\n{kind.status}: {kind.title}.\n\n{kind.meaning}\n\n{kind.cure}" for kind in kinds()]
+    parts += [f"## {kind.slug}\n\n{kind.status}: {kind.title}.\n\n{kind.meaning}\n\n{kind.remedy}" for kind in kinds()]
     return "\n\n".join(parts) + "\n"
 
 
@@ -42,7 +42,7 @@ def _rows() -> str:
 
 def _section(kind: Kind) -> str:
     heading = f'<h2 id="{kind.slug}">{kind.slug} <small>({kind.status})</small></h2>'
-    return f"{heading}<p><b>{_inline(kind.title)}.</b> {_inline(kind.meaning)}</p><p>{_inline(kind.cure)}</p>"
+    return f"{heading}<p><b>{_inline(kind.title)}.</b> {_inline(kind.meaning)}</p><p>{_inline(kind.remedy)}</p>"
 
 
 def _inline(text: str) -> str:

@@ -20,7 +20,7 @@ class Kind:
     status: int
     title: str
     meaning: str
-    cure: str
+    remedy: str
 
 
 STATUS_OF: Mapping[type[errors.CodexError], int] = {

@@ -92,8 +92,8 @@ def render_findings(findings: "Iterable[Finding]") -> str:
         lines.append(f"{_MARKS[finding.verdict]}  {finding.name:{width}}  {finding.found}")
         if finding.consequence:
             lines += _indented(margin, "so: ", finding.consequence)
-        if finding.cure:
-            lines += _indented(margin, "remedy: ", finding.cure)
+        if finding.remedy:
+            lines += _indented(margin, "remedy: ", finding.remedy)
     return "\n".join(lines)
 
 

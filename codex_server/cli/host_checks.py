@@ -10,9 +10,9 @@ from typing import Literal
 from codex_server.languages import Language
 from codex_server.sandboxes.base import Isolation, IsolationLevel
 from codex_server.sandboxes.embedded.diagnose import (
-    USERNS_APPARMOR_CURE,
-    USERNS_CLONE_CURE,
-    USERNS_LIMIT_CURE,
+    USERNS_APPARMOR_REMEDY,
+    USERNS_CLONE_REMEDY,
+    USERNS_LIMIT_REMEDY,
     read_sysctl,
 )
 from codex_server.sandboxes.guest import kernel, landlock
@@ -23,12 +23,12 @@ _CGROUP_ROOT = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One fact. ``consequence`` and ``cure`` are set where something is missing, and only there."""
+    """One fact. ``consequence`` and ``remedy`` are set where something is missing, and only there."""
 
     name: str
     found: str
     consequence: str | None = None
-    cure: str | None = None
+    remedy: str | None = None
     bearable: bool = False
     """Whether the server starts without what is missing."""
 
@@ -115,9 +115,9 @@ def examine_level(reached: Isolation | None, refusal: str | None, least: Isolati
 def examine_docker(reached: Isolation | None, trouble: str | None, configured: str) -> Finding:
     """Check the docker backend; that it cannot start is a lack only where the settings require it."""
     if reached is None:
-        cure = trouble and trouble.removeprefix("the docker backend cannot start: ")  # the consequence says that
+        remedy = trouble and trouble.removeprefix("the docker backend cannot start: ")  # the consequence says that
         lost = "CODEX_BACKEND=docker does not start"
-        return Finding("docker", "not usable", lost, cure, bearable=configured != "docker")
+        return Finding("docker", "not usable", lost, remedy, bearable=configured != "docker")
     if reached.shortfall:
         missing = "; ".join(reached.shortfall)
         return Finding("docker", reached.summary, "not every language runs there", missing, bearable=True)
@@ -127,8 +127,8 @@ def examine_docker(reached: Isolation | None, trouble: str | None, configured: s
 def _kernel(host: Host) -> Finding:
     system = f"Linux {host.release} {host.machine}, as {'root' if host.root else 'an unprivileged user'}"
     if host.machine not in kernel.MACHINES:
-        cure = f"use a machine with {' or '.join(kernel.MACHINES)}"
-        return Finding("kernel", system, "the embedded sandbox does not run", cure)
+        remedy = f"use a machine with {' or '.join(kernel.MACHINES)}"
+        return Finding("kernel", system, "the embedded sandbox does not run", remedy)
     if _version(host.release) < (5, 12):
         return Finding("kernel", system, "the embedded sandbox does not run", "use Linux 5.12 or newer")
     return Finding("kernel", system)
@@ -138,21 +138,21 @@ def _user_namespaces(host: Host, reached: IsolationLevel | None) -> Finding:
     fault = _user_namespaces_fault(host)
     if fault is None:
         return Finding("user namespaces", "allowed for root" if host.root else "allowed")
-    found, cure = fault
+    found, remedy = fault
     lost = "the levels full and namespaces are not available"
-    return Finding("user namespaces", found, lost, cure, bearable=reached is not None)
+    return Finding("user namespaces", found, lost, remedy, bearable=reached is not None)
 
 
 def _user_namespaces_fault(host: Host) -> tuple[str, str] | None:
     """Return what forbids them, and the remedy."""
     if host.max_user_namespaces in (None, "0"):
-        return "switched off", USERNS_LIMIT_CURE
+        return "switched off", USERNS_LIMIT_REMEDY
     if host.root:
         return None
     if host.userns_clone == "0":
-        return "forbidden to unprivileged users", USERNS_CLONE_CURE
+        return "forbidden to unprivileged users", USERNS_CLONE_REMEDY
     if host.apparmor_restricts == "1":
-        return "restricted by AppArmor", USERNS_APPARMOR_CURE
+        return "restricted by AppArmor", USERNS_APPARMOR_REMEDY
     return None
 
 
@@ -161,9 +161,9 @@ def _cgroups(host: Host, reached: IsolationLevel | None) -> Finding:
     if host.cgroup_version is None:
         return Finding("cgroups", "not mounted", lost, f"mount cgroup2 at {_CGROUP_ROOT}", bearable=True)
     if reached is not IsolationLevel.FULL and not host.root:
-        cure = "run the server as root, or as a service with systemd's Delegate=yes"
+        remedy = "run the server as root, or as a service with systemd's Delegate=yes"
         return Finding(
-            "cgroups", f"version {host.cgroup_version}, not delegated to this user", lost, cure, bearable=True
+            "cgroups", f"version {host.cgroup_version}, not delegated to this user", lost, remedy, bearable=True
         )
     return Finding("cgroups", f"version {host.cgroup_version}")
 
@@ -179,8 +179,8 @@ def _landlock(host: Host, reached: IsolationLevel | None) -> Finding:
         return Finding("Landlock", f"version {host.landlock_abi}")
     found = f"version {host.landlock_abi}" if host.landlock_abi else "absent"
     lost = "the level confined is not available; full and namespaces do not need it"
-    cure = "use Linux 6.12 or newer with landlock in its list of security modules"
-    return Finding("Landlock", found, lost, cure, bearable=reached is not None)
+    remedy = "use Linux 6.12 or newer with landlock in its list of security modules"
+    return Finding("Landlock", found, lost, remedy, bearable=reached is not None)
 
 
 def _core_dumps(host: Host) -> Finding:
@@ -197,8 +197,8 @@ def _language(language: Language) -> Finding:
         return Finding(language.name, f"{language.version}, {language.interpreter.path}")
     lost = f"requests for {language.name} get 503"
     if language.interpreter:
-        cure = f"{language.interpreter.path} does not report its version; repair or reinstall it"
-        return Finding(language.name, "broken", lost, cure, bearable=True)
+        remedy = f"{language.interpreter.path} does not report its version; repair or reinstall it"
+        return Finding(language.name, "broken", lost, remedy, bearable=True)
     return Finding(
         language.name, "not installed", lost, f"install {language.title} from the distribution", bearable=True
     )

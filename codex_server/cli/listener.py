@@ -12,7 +12,7 @@ _BACKLOG = 2048
 def bind_listener(host: str, port: int) -> socket.socket:
     """A bound socket that does not accept yet; port 0 takes a free one.
 
-    Raises ``StartupError`` that names the address, the cause and the cure.
+    Raises ``StartupError`` that names the address, the cause and the remedy.
     """
     host = bare_host(host)
     try:

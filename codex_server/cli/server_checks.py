@@ -34,8 +34,8 @@ def examine_state_folder(settings: Settings) -> Finding:
     lost = (
         "no token can be made or revoked" if bearable else "the server does not start: it cannot store anything there"
     )
-    cure = "give this account the right to write there, or name another folder with CODEX_STATE_DIR"
-    return Finding("state folder", f"{folder} cannot be written", lost, cure, bearable=bearable)
+    remedy = "give this account the right to write there, or name another folder with CODEX_STATE_DIR"
+    return Finding("state folder", f"{folder} cannot be written", lost, remedy, bearable=bearable)
 
 
 def examine_address(settings: Settings) -> Finding:

@@ -33,7 +33,7 @@ class IsolationLevel(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Isolation:
-    """The level that a backend reached; ``shortfall`` says what keeps it from ``full``, and the cure."""
+    """The level that a backend reached; ``shortfall`` says what keeps it from ``full``, and the remedy."""
 
     level: IsolationLevel
     summary: str

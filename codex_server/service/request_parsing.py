@@ -1,4 +1,4 @@
-"""From a request's JSON to an ``Execution``: every field checked, every refusal with the cure."""
+"""From a request's JSON to an ``Execution``: every field checked, every refusal with the remedy."""
 
 import base64
 import binascii

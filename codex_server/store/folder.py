@@ -40,7 +40,7 @@ def is_frozen(path: Path) -> bool:
 
 
 def folder_problem(folder: Path, error: OSError) -> StoreUnusable:
-    """Why the folder cannot be had, and the cure."""
+    """Why the folder cannot be had, and the remedy."""
     # Only then may it be looked at: `is_file` would raise where the way there is closed.
     if isinstance(error, NotADirectoryError | FileExistsError) and os.path.lexists(folder) and not folder.is_dir():
         kind = "a file" if folder.is_file() else "no folder"

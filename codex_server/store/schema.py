@@ -39,7 +39,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 """The statements that lead from each version of the schema to the next; the first makes a new file."""
 _DAMAGED = "It was left as it is. Restore a copy of it, or move it away: what it kept is then gone"
-_CURES = {
+_REMEDIES = {
     sqlite3.SQLITE_FULL: "Make room there, or set CODEX_STATE_DIR to another folder",
     sqlite3.SQLITE_IOERR: "Make room there and look at the disk, or set CODEX_STATE_DIR to another folder",
     sqlite3.SQLITE_CORRUPT: _DAMAGED,
@@ -63,10 +63,12 @@ def open_file(path: Path) -> sqlite3.Connection:
 
 
 def unusable(path: Path, error: sqlite3.Error) -> StoreUnusable:
-    """``error`` with the file and the cure."""
+    """``error`` with the file and the remedy."""
     # The low byte is the kind; the rest tells where in SQLite.
-    cure = _CURES.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, "Look at the file and its folder, then repeat this")
-    return StoreUnusable(f"{path} cannot be used ({error}). {cure}")
+    remedy = _REMEDIES.get(
+        getattr(error, "sqlite_errorcode", 0) & 0xFF, "Look at the file and its folder, then repeat this"
+    )
+    return StoreUnusable(f"{path} cannot be used ({error}). {remedy}")
 
 
 def _connect(path: Path, *, frozen: bool) -> sqlite3.Connection:

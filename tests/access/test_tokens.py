@@ -409,7 +409,7 @@ def test_a_folder_that_cannot_be_made_is_named_with_the_cause(tmp_path, attempt)
     )
 
 
-def test_an_old_file_that_may_not_be_read_names_the_cause_once_and_the_cure(folder, monkeypatch):
+def test_an_old_file_that_may_not_be_read_names_the_cause_once_and_the_remedy(folder, monkeypatch):
     as_it_was(folder, with_hash(hash_token("a")))
 
     def closed(*_args, **_more):

@@ -224,7 +224,7 @@ async def test_the_name_that_a_proxy_has_for_this_server_is_no_public_one(door, 
     ],
     ids=["unknown", "http"],
 )
-async def test_without_a_public_https_address_there_is_no_document_but_the_cure(open_door, settings, expected):
+async def test_without_a_public_https_address_there_is_no_document_but_the_remedy(open_door, settings, expected):
     async with open_door(**settings) as door:
         forged = {"Host": "evil.example", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example"}
         response = await door.client.get("/actions/openapi.json", headers=forged)

@@ -1,4 +1,4 @@
-"""What ``POST /execute`` refuses, each with its number, its word, its place and its cure; and nothing is run."""
+"""What ``POST /execute`` refuses, each with its number, its word, its place and its remedy; and nothing is run."""
 
 import base64
 import json

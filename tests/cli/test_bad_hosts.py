@@ -60,7 +60,7 @@ def serve_in(unshared: str, preparation: str, *arguments: str, **environment: st
 
 
 @needs_user_namespaces
-def test_a_host_without_user_namespaces_is_refused_with_cause_cure_and_what_less_would_be(tmp_path):
+def test_a_host_without_user_namespaces_is_refused_with_cause_remedy_and_what_less_would_be(tmp_path):
     done = serve_in("-Ur", NO_USER_NAMESPACES, "--state-dir", str(tmp_path))
     assert done.returncode == 1
     assert "this host does not allow isolation level namespaces (CODEX_MIN_ISOLATION)" in done.stderr
@@ -84,7 +84,7 @@ def test_a_host_that_gives_less_than_was_asked_for_is_refused_before_anything_is
 
 @pytest.mark.tier("change")
 @needs_mounts
-def test_a_full_disk_under_the_state_folder_is_told_with_the_file_and_the_cure(tmp_path):
+def test_a_full_disk_under_the_state_folder_is_told_with_the_file_and_the_remedy(tmp_path):
     folder = shlex.quote(str(tmp_path))
     done = serve_in(
         "-m",
@@ -102,7 +102,7 @@ def test_a_full_disk_under_the_state_folder_is_told_with_the_file_and_the_cure(t
 
 @pytest.mark.tier("change")
 @needs_mounts
-def test_a_state_folder_that_may_not_be_written_is_told_with_the_file_and_the_cure(tmp_path):
+def test_a_state_folder_that_may_not_be_written_is_told_with_the_file_and_the_remedy(tmp_path):
     folder = shlex.quote(str(tmp_path))
     done = serve_in("-m", f"mount -t tmpfs -o ro none {folder}", "--state-dir", str(tmp_path))
     assert (done.returncode, done.stdout) == (1, "")

@@ -43,7 +43,7 @@ def test_a_host_that_has_everything_lacks_nothing():
 
 
 @pytest.mark.parametrize(
-    ("host", "name", "cure"),
+    ("host", "name", "remedy"),
     [
         (replace(ROOT, release="5.10.0-9"), "kernel", "Linux 5.12"),
         (replace(ROOT, machine="riscv64"), "kernel", "x86_64 or aarch64"),
@@ -58,12 +58,12 @@ def test_a_host_that_has_everything_lacks_nothing():
         (replace(ROOT, core_pattern="@@/run/coredumps"), "core dumps", "kernel.core_pattern=core"),
     ],
 )
-def test_each_missing_thing_names_its_consequence_and_its_remedy(host: Host, name: str, cure: str):
+def test_each_missing_thing_names_its_consequence_and_its_remedy(host: Host, name: str, remedy: str):
     (finding,) = [finding for finding in examine_host(host, IsolationLevel.FULL) if finding.verdict != "ok"]
     assert finding.name == name
     assert finding.consequence
     assert finding.verdict == ("lack" if name in ("kernel", "seccomp") else "note")
-    assert cure in str(finding.cure)
+    assert remedy in str(finding.remedy)
 
 
 @pytest.mark.parametrize(
@@ -74,11 +74,11 @@ def test_each_missing_thing_names_its_consequence_and_its_remedy(host: Host, nam
         (replace(HOST, userns_clone="1", apparmor_restricts="1"), errno.EPERM),
     ],
 )
-def test_the_cure_is_the_one_that_a_server_tells_which_could_not_start(host: Host, failed: int):
+def test_the_remedy_is_the_one_that_a_server_tells_which_could_not_start(host: Host, failed: int):
     (finding,) = [finding for finding in examine_host(host, IsolationLevel.FULL) if finding.verdict != "ok"]
     facts = HostFacts(False, host.userns_clone, host.apparmor_restricts == "1")
-    assert finding.cure
-    assert finding.cure in explain(LaunchFailed("namespaces", failed, "no"), facts)
+    assert finding.remedy
+    assert finding.remedy in explain(LaunchFailed("namespaces", failed, "no"), facts)
 
 
 def test_the_machines_are_those_that_the_room_and_its_filters_know():
@@ -93,7 +93,7 @@ def test_what_restricts_ordinary_users_does_not_restrict_root():
 
 def test_an_ordinary_user_without_delegated_cgroups_learns_how_to_get_them():
     (finding,) = [f for f in examine_host(HOST, IsolationLevel.NAMESPACES) if f.verdict != "ok"]
-    assert (finding.name, "Delegate=yes" in str(finding.cure)) == ("cgroups", True)
+    assert (finding.name, "Delegate=yes" in str(finding.remedy)) == ("cgroups", True)
 
 
 def test_a_missing_interpreter_is_named_with_what_callers_get():
@@ -106,7 +106,7 @@ def test_packages_that_are_missing_are_a_note_with_the_command_that_brings_them(
     python = load_languages(packages=tmp_path).find("python")
     _, missing = examine_languages([python])
     assert (missing.name, missing.verdict) == ("python packages", "note")
-    assert missing.cure == "`codex-server runners install python`"
+    assert missing.remedy == "`codex-server runners install python`"
     there = InstalledPackages(tmp_path, "pip", "/usr/bin/python3", (Package("numpy", "2"),), 2**20)
     _, found = examine_languages([replace(python, packages=there)])
     assert (found.verdict, found.found) == ("ok", f"1, 1 MiB, {tmp_path}")
@@ -120,7 +120,7 @@ def test_a_level_below_the_one_that_is_asked_for_says_how_to_reach_or_accept_it(
     reached = Isolation(IsolationLevel.CONFINED, "Landlock", ("namespaces: do this",))
     finding = examine_level(reached, None, IsolationLevel.NAMESPACES)
     assert "requires namespaces" in str(finding.consequence)
-    assert finding.cure == "namespaces: do this; or accept this with CODEX_MIN_ISOLATION=confined"
+    assert finding.remedy == "namespaces: do this; or accept this with CODEX_MIN_ISOLATION=confined"
 
 
 def test_a_level_that_is_enough_but_not_full_is_a_note():
@@ -130,10 +130,10 @@ def test_a_level_that_is_enough_but_not_full_is_a_note():
 
 
 def test_no_level_at_all_shows_the_refusal():
-    assert examine_level(None, "why not", IsolationLevel.CONFINED).cure == "why not"
+    assert examine_level(None, "why not", IsolationLevel.CONFINED).remedy == "why not"
 
 
-def test_each_lack_is_shown_with_its_cure_below_it():
+def test_each_lack_is_shown_with_its_remedy_below_it():
     text = render_findings(examine_host(replace(ROOT, landlock_abi=0), None))
     assert "ok    kernel" in text
     assert "LACK  Landlock             absent" in text  # no level was reached without it
@@ -181,7 +181,7 @@ def test_the_command_says_whether_the_server_would_start():
 CONTAINERS = Isolation(IsolationLevel.FULL, "a container of its own for each sandbox")
 
 
-def test_docker_that_works_is_a_fact_without_a_cure():
+def test_docker_that_works_is_a_fact_without_a_remedy():
     finding = examine_docker(CONTAINERS, None, "auto")
     assert (finding.name, finding.verdict, finding.found) == ("docker", "ok", CONTAINERS.summary)
 
@@ -190,7 +190,7 @@ def test_docker_that_works_is_a_fact_without_a_cure():
 def test_docker_that_cannot_be_had_is_a_lack_only_where_it_is_asked_for(asked_for: str, verdict: str):
     trouble = "the docker backend cannot start: the Docker engine cannot be reached: start it"
     finding = examine_docker(None, trouble, asked_for)
-    assert (finding.verdict, finding.found, finding.cure) == (
+    assert (finding.verdict, finding.found, finding.remedy) == (
         verdict,
         "not usable",
         "the Docker engine cannot be reached: start it",
@@ -201,7 +201,7 @@ def test_docker_that_cannot_be_had_is_a_lack_only_where_it_is_asked_for(asked_fo
 def test_docker_without_some_images_is_a_note_with_the_command_that_builds_them():
     missing = "bash is left out: the image x is missing: `codex-server runners build bash` builds it"
     finding = examine_docker(replace(CONTAINERS, shortfall=(missing,)), None, "docker")
-    assert (finding.verdict, finding.found, finding.cure) == ("note", CONTAINERS.summary, missing)
+    assert (finding.verdict, finding.found, finding.remedy) == ("note", CONTAINERS.summary, missing)
     assert finding.consequence == "not every language runs there"
 
 
@@ -219,14 +219,14 @@ def test_the_command_says_that_docker_would_not_start_without_an_engine(tmp_path
     code, shown, docker = diagnosed("--set", "backend=docker", "--set", f"docker_host={host}")
     assert (code, shown["would_start"], shown["isolation"]) == (1, False, None)
     assert docker["verdict"] == "lack"
-    assert f"the Docker engine at {host} cannot be reached: start it" in docker["cure"]
+    assert f"the Docker engine at {host} cannot be reached: start it" in docker["remedy"]
 
 
 def test_the_command_says_that_images_are_missing_and_how_they_are_built():
     engine_or_skip()
     code, shown, docker = diagnosed("--set", "backend=docker", "--set", "docker_image=codex-test-none-{runner}:1")
     assert (code, shown["would_start"], docker["verdict"]) == (1, False, "lack")
-    assert "`codex-server runners build` builds them" in docker["cure"]
+    assert "`codex-server runners build` builds them" in docker["remedy"]
 
 
 def test_the_command_says_that_docker_would_start_where_the_images_are():

@@ -11,7 +11,7 @@ def test_port_zero_takes_a_free_port():
         assert listener.getsockname()[1] > 0
 
 
-def test_a_port_in_use_is_one_clear_line_with_the_cure():
+def test_a_port_in_use_is_one_clear_line_with_the_remedy():
     with bind_listener("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         with pytest.raises(StartupError) as caught:
@@ -41,7 +41,7 @@ def test_an_ipv6_address_is_bound_with_brackets_or_without(host: str):
         assert listener.getsockname()[0] == "::1"
 
 
-def test_an_address_of_another_machine_is_refused_with_the_cure():
+def test_an_address_of_another_machine_is_refused_with_the_remedy():
     with pytest.raises(StartupError, match=r"192\.0\.2\.1 is not an address of this machine"):
         bind_listener("192.0.2.1", 0)
 

@@ -85,7 +85,7 @@ def test_a_runner_without_packages_is_told_and_an_unknown_one_refused():
 
 
 @pytest.mark.tier("change")
-def test_a_failure_is_our_error_with_its_cure(tmp_path: Path):
+def test_a_failure_is_our_error_with_its_remedy(tmp_path: Path):
     (tmp_path / "runners" / "snake" / "requirements.txt").write_text("pear\n")
     with pytest.raises(
         InstallationFailed,

@@ -271,7 +271,7 @@ def test_wrong_settings_are_one_message_and_exit_code_2():
     assert "Traceback" not in errors
 
 
-def test_a_start_that_fails_says_cause_and_cure_and_does_not_swallow_the_first_token():
+def test_a_start_that_fails_says_cause_and_remedy_and_does_not_swallow_the_first_token():
     program = """
 from contextlib import asynccontextmanager
 from fastapi import FastAPI
@@ -374,7 +374,7 @@ def test_docker_serves_with_its_images_and_installs_nothing_here(tmp_path: Path)
 
 
 @pytest.mark.tier("change")
-def test_docker_without_an_engine_is_one_line_with_the_cure(tmp_path: Path):
+def test_docker_without_an_engine_is_one_line_with_the_remedy(tmp_path: Path):
     host = f"unix://{tmp_path}/none.sock"
     process = start("--backend", "docker", CODEX_DOCKER_HOST=host, CODEX_API_TOKEN=TOKEN)
     output, errors = process.communicate(timeout=SECONDS)

@@ -28,7 +28,7 @@ def test_a_state_folder_that_is_no_folder_keeps_the_server_from_starting(tmp_pat
     assert (finding.verdict, finding.found) == ("lack", f"{tmp_path}/file")
     finding = examine_state_folder(Settings(state_dir=tmp_path / "file", backend="docker", allow_no_auth=True))
     assert (finding.verdict, finding.found) == ("lack", f"{tmp_path}/file cannot be written")
-    assert "CODEX_STATE_DIR" in str(finding.cure)
+    assert "CODEX_STATE_DIR" in str(finding.remedy)
 
 
 def test_a_state_folder_that_nobody_needs_is_only_a_note(tmp_path: Path):
@@ -49,7 +49,7 @@ def test_damaged_tokens_keep_the_server_from_starting(tmp_path: Path):
     for name, told in (("tokens.json", "is damaged"), ("state.sqlite3", "not a database")):
         (tmp_path / name).write_text("{" * 1000)
         finding = examine_state_folder(Settings(state_dir=tmp_path))
-        assert (finding.verdict, told in str(finding.cure)) == ("lack", True)
+        assert (finding.verdict, told in str(finding.remedy)) == ("lack", True)
         (tmp_path / name).unlink()
 
 
@@ -57,7 +57,7 @@ def test_damaged_tokens_keep_the_server_from_starting(tmp_path: Path):
 def test_an_address_is_free_or_keeps_the_server_from_starting():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         finding = examine_address(Settings(port=taken.getsockname()[1]))
-    assert (finding.verdict, "is in use" in str(finding.cure)) == ("lack", True)
+    assert (finding.verdict, "is in use" in str(finding.remedy)) == ("lack", True)
     assert examine_address(Settings(port=0)).verdict == "ok"
 
 

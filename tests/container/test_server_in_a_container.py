@@ -169,7 +169,7 @@ def test_stopping_lets_a_running_program_finish(engine: Engine, image: str, name
         assert (state["Running"], state["ExitCode"], state["OOMKilled"]) == (False, 0, False)
 
 
-def test_without_the_profile_it_does_not_start_and_names_the_cure(engine: Engine, image: str):
+def test_without_the_profile_it_does_not_start_and_names_the_remedy(engine: Engine, image: str):
     done = engine.call("run", "--rm", image, check=False)
     assert done.returncode == 1
     assert "--security-opt seccomp=" in done.stderr

@@ -149,11 +149,11 @@ def test_two_at_once_install_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "cure"), [(errno.ENOSPC, "Free some 2 GiB"), (errno.EACCES, "CODEX_PACKAGES_DIR"), (errno.EIO, "EIO")]
+    ("number", "remedy"), [(errno.ENOSPC, "Free some 2 GiB"), (errno.EACCES, "CODEX_PACKAGES_DIR"), (errno.EIO, "EIO")]
 )
-def test_a_disk_that_refuses_is_named_with_a_cure(number: int, cure: str, tmp_path: Path) -> None:
+def test_a_disk_that_refuses_is_named_with_a_remedy(number: int, remedy: str, tmp_path: Path) -> None:
     failure = OSError(number, errno.errorcode[number])
-    with pytest.raises(InstallationFailed, match=cure) as refusal:
+    with pytest.raises(InstallationFailed, match=remedy) as refusal:
         install(wanted(tmp_path), Recorder(failure))
     assert str(tmp_path) in str(refusal.value)
 

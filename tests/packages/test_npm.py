@@ -160,7 +160,7 @@ def test_a_package_that_is_not_what_the_lock_says_is_refused(
     assert package_set.installed() is None
 
 
-def test_a_registry_that_is_away_is_told_with_the_cure(
+def test_a_registry_that_is_away_is_told_with_the_remedy(
     tmp_path: Path, node: Interpreter, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9")

@@ -54,7 +54,7 @@ def test_program_that_printed_gets_no_hint():
 
 
 @pytest.mark.parametrize(
-    ("code", "error", "cure"),
+    ("code", "error", "remedy"),
     [
         ("!pip install x", "SyntaxError: invalid syntax", "not a notebook"),
         ("x = 1\n%matplotlib inline", "SyntaxError: invalid syntax", "not a notebook"),
@@ -62,10 +62,10 @@ def test_program_that_printed_gets_no_hint():
         ("display(df)", "NameError: name 'display' is not defined", "print(...)"),
     ],
 )
-def test_line_of_a_notebook_is_explained_after_the_exit_code(code, error, cure):
+def test_line_of_a_notebook_is_explained_after_the_exit_code(code, error, remedy):
     ended = {"exit_code": 1, "stderr": Captured(error)}
     advice = hinted(code, **ended)
-    assert advice and cure in advice
+    assert advice and remedy in advice
     response = fitted_response(Execution("exe_1", "python", code), outcome(**ended), fake_languages(), 10_000)
     assert response.error == f"Exit code 1\n{error}\n{advice}"
     assert hint_for_notebook(Execution("exe_1", "bash", code), outcome(**ended)) is None

@@ -142,7 +142,7 @@ async def test_what_is_no_database_is_refused_and_left_as_it_is(opened, folder, 
     assert file.read_bytes() == before
 
 
-async def test_a_damaged_file_is_refused_with_the_cure(opened, folder, file):
+async def test_a_damaged_file_is_refused_with_the_remedy(opened, folder, file):
     store = opened(folder)
     for n in range(200):
         await store.put("t", str(n), bytes(1000))
@@ -210,7 +210,7 @@ async def test_a_folder_or_a_lost_link_in_the_place_of_the_file_is_told(opened, 
     assert "where there is nothing" in await refusal(opened(folder))
 
 
-async def test_a_state_folder_that_cannot_be_made_is_told_with_the_cure(opened, tmp_path):
+async def test_a_state_folder_that_cannot_be_made_is_told_with_the_remedy(opened, tmp_path):
     (tmp_path / "file").write_text("")
     told = await refusal(opened(tmp_path / "file" / "state"))
     assert "Not a directory" in told

@@ -56,7 +56,7 @@ def test_every_kind_has_its_paragraph():
     text = FILE.read_text(encoding="utf-8")
     for kind in kinds():
         assert f"\n## {kind.slug}\n" in text
-        assert kind.cure in text
+        assert kind.remedy in text
 
 
 def test_settings_that_the_paragraphs_name_exist():

@@ -30,6 +30,7 @@ RETIRED = {
     r"the house(?:'s)?": "the project",
     r"back[ -]ends?": "backend",
     r"for eyes": "for people",
+    r"_?cures?": "remedy",
 }
 """Each retired word as a regular expression, and what to write in its place."""
 GENERATED = ("docs/cli.md", "docs/problems.md", "docs/settings.md", "openapi.yaml", "seccomp.json", "requirements.lock")

@@ -20,7 +20,7 @@ from codex_server.settings import Settings
 router = APIRouter(prefix=PATH, include_in_schema=False)  # its own document describes it
 _PUBLIC_NAME = re.compile(r"([\w-]+\.)+[a-z][\w-]+", re.ASCII | re.IGNORECASE)
 _NOT_KEPT = {"Cache-Control": "no-store"}
-_CURE = "set CODEX_PUBLIC_URL to the https address that ChatGPT is to call, such as https://code.example.org"
+_REMEDY = "set CODEX_PUBLIC_URL to the https address that ChatGPT is to call, such as https://code.example.org"
 
 
 @router.get("/openapi.json")
@@ -61,9 +61,9 @@ def find_address(settings: Settings, request: Request) -> str:
     if address is None and request.url.scheme == "https" and _PUBLIC_NAME.fullmatch(request.url.hostname or ""):
         address = f"https://{request.url.netloc}"
     if address is None:
-        raise NoPublicAddress(f"this server does not know its public address; {_CURE}")
+        raise NoPublicAddress(f"this server does not know its public address; {_REMEDY}")
     if not address.startswith("https://"):
-        raise NoPublicAddress(f"CODEX_PUBLIC_URL is {address}, and ChatGPT calls nothing but https; {_CURE}")
+        raise NoPublicAddress(f"CODEX_PUBLIC_URL is {address}, and ChatGPT calls nothing but https; {_REMEDY}")
     return address
 
 

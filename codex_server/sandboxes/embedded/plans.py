@@ -87,7 +87,7 @@ class Plans:
     home: Path | None = None
     _environment: dict[str, str] = field(default_factory=dict)
     shortfall: tuple[str, ...] = ()
-    """What programs have to do without at this level, and the cure."""
+    """What programs have to do without at this level, and the remedy."""
 
     @classmethod
     def for_namespaces(cls, settings: Settings, languages: Languages, host: "HostParts") -> "Plans":

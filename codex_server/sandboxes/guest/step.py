@@ -1,4 +1,4 @@
-"""Which step failed on the guest side: the server turns a step and its errno into a cause and a cure."""
+"""Which step failed on the guest side: the server turns a step and its errno into a cause and a remedy."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

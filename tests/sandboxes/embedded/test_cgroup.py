@@ -336,7 +336,7 @@ def test_version_2_without_the_controllers_is_not_used(unified):
     assert cgroup._v2_parent() == []
 
 
-def test_cgroups_that_cannot_be_written_are_reported_with_the_cure(monkeypatch, tmp_path):
+def test_cgroups_that_cannot_be_written_are_reported_with_the_remedy(monkeypatch, tmp_path):
     monkeypatch.setattr(cgroup, "_v2_parent", lambda: [tmp_path / "missing"])
     with pytest.raises(CgroupsUnavailable, match=r"No such file.*missing.*Delegate=yes"):
         open_tree()

@@ -1,4 +1,4 @@
-"""Each way in which a host refuses a level is reported with its cure."""
+"""Each way in which a host refuses a level is reported with its remedy."""
 
 import errno
 import tempfile
@@ -20,7 +20,7 @@ UBUNTU = replace(PLAIN, userns_clone="1", apparmor_restricts=True)
 
 
 @pytest.mark.parametrize(
-    ("step", "number", "facts", "cure"),
+    ("step", "number", "facts", "remedy"),
     [
         ("namespaces", errno.ENOSPC, PLAIN, "sysctl user.max_user_namespaces=15000"),
         ("namespaces", errno.ENOSPC, CONTAINER, "sysctl user.max_user_namespaces=15000"),
@@ -43,12 +43,12 @@ UBUNTU = replace(PLAIN, userns_clone="1", apparmor_restricts=True)
         (None, None, PLAIN, "codex-server doctor"),
     ],
 )
-def test_each_failure_is_reported_with_its_cure(step, number, facts, cure):
+def test_each_failure_is_reported_with_its_remedy(step, number, facts, remedy):
     sentence = explain(LaunchFailed(step, number, "what the kernel said"), facts)
     cause, found, advice = sentence.partition(". To mend it: ")
     assert found
     assert cause == f"namespaces: step {step or 'start'!r} failed (what the kernel said)"
-    assert cure in advice
+    assert remedy in advice
 
 
 def test_a_container_is_not_advised_to_change_apparmor_where_seccomp_forbids_it():

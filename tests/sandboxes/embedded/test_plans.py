@@ -120,7 +120,9 @@ def test_the_zygote_loads_python_s_agent_from_where_it_sees_it() -> None:
     assert confined(languages).setup.agent == str(languages.find("python").folder / "agent.py")
 
 
-def test_packages_that_guests_with_ids_of_their_own_cannot_enter_are_left_out_with_the_cure(open_folder: Path) -> None:
+def test_packages_that_guests_with_ids_of_their_own_cannot_enter_are_left_out_with_the_remedy(
+    open_folder: Path,
+) -> None:
     closed = open_folder / "closed"
     closed.mkdir(mode=0o700)
     plans = confined(languages_with(closed / "python"), own_ids=True)

@@ -142,7 +142,7 @@ def test_the_filter_is_short_and_always_the_same(policy, machine):
     assert len(program) // 8 < 600
 
 
-def test_a_machine_without_a_table_is_refused_with_the_cure():
+def test_a_machine_without_a_table_is_refused_with_the_remedy():
     with pytest.raises(
         IsolationTooWeak, match=r"no table of system calls for riscv64.*Run the server on x86_64 or aarch64"
     ):
