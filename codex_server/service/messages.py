@@ -48,7 +48,8 @@ def progress_message(number: int, fact: Started | Output | Gap | FileLeft) -> Me
 def finished_message(number: int, response: ExecuteResponse, gaps: Collection[Stream]) -> Message:
     """The end, without the streams: they were sent before, whole but for those that had ``gaps``."""
     body = response.model_dump(mode="json", exclude=_SENT_BEFORE)
-    return Message(number, "finished", body | {"truncated": {stream.value: stream in gaps for stream in Stream}})
+    truncated = body["truncated"] | {stream.value: stream in gaps for stream in Stream}
+    return Message(number, "finished", body | {"truncated": truncated})
 
 
 def _json(content: Mapping[str, Any]) -> str:

@@ -45,7 +45,7 @@ _PROCEDURE = re.compile(
 
 def hint_for_notebook(execution: Execution, outcome: Outcome) -> str | None:
     """The hint for this program, None for nearly all."""
-    if execution.language != "python":
+    if execution.language != "python" or outcome.ending.cell:  # a session shows values, and has display()
         return None
     if outcome.status is Status.FAILED:
         stderr = outcome.stderr.text[-_TAIL:]

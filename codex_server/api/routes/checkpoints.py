@@ -16,6 +16,7 @@ from codex_server.service.session_request import describe_checkpoint, read_check
 from codex_server.service.session_schemas import CheckpointResponse
 
 router = APIRouter()
+A_CHECKPOINT = '{"globs": ["*.csv"]}'
 
 CheckpointId = Annotated[str, Path(max_length=80, description="Id of a checkpoint of the caller's own")]
 
@@ -25,7 +26,7 @@ async def make_checkpoint(
     request: Request, response: Response, session_id: SessionId, caller: CountedCaller, services: TheServices
 ) -> CheckpointResponse:
     """Keep files of a session, for a new one to begin with. Variables are not kept."""
-    content, _ = await take_object(request, services)
+    content, _ = await take_object(request, services, A_CHECKPOINT)
     wanted = read_checkpoint(content)
     session = await services.sessions.find(session_id, caller.key)
     work = services.checkpoints.make(session.live, caller.key, wanted.description, wanted.globs)

@@ -19,6 +19,7 @@ from codex_server.service.session_request import describe_session, read_session,
 from codex_server.service.session_schemas import SessionResponse
 
 router = APIRouter()
+A_SESSION = '{"ttl_seconds": 900}'
 
 SessionId = Annotated[str, Path(max_length=80, description="Id of a session of the caller's own")]
 
@@ -28,7 +29,7 @@ async def open_session(
     request: Request, response: Response, caller: CountedCaller, services: TheServices
 ) -> SessionResponse:
     """Open a session: a sandbox that keeps its variables and files from one execution to the next."""
-    content, _ = await take_object(request, services)
+    content, _ = await take_object(request, services, A_SESSION)
     wanted = read_session(content)
     uploaded = await services.uploads.contents(wanted.files, caller.key, services.settings.max_workspace)
     kept = await services.checkpoints.contents(wanted.checkpoint, caller.key) if wanted.resumes else ()
