@@ -22,6 +22,7 @@ from codex_server.api.routes import (
     languages,
     metrics,
     pages,
+    session_files,
     sessions,
     stream,
 )
@@ -47,6 +48,7 @@ def build_api(settings: Settings, metrics_: Metrics, lifespan: Lifespan | None =
         stream,
         batch,
         executions,
+        session_files,
         sessions,
         checkpoints,
         artifacts,

@@ -69,6 +69,7 @@ async def _refuse(request: Request, error: Exception) -> Response:
         instance=context.request_id,
         base_url=request.app.state.problem_base,
         field_errors=_field_errors(error),
+        facts=error.facts if isinstance(error, errors.FileRefused) else None,
         headers=_headers(error),
     )
 

@@ -39,6 +39,11 @@ STATUS_OF: Mapping[type[errors.CodexError], int] = {
     errors.SessionEnded: 410,
     errors.SessionBusy: 409,
     errors.UnknownCheckpoint: 404,
+    errors.FileRefused: 422,
+    errors.UnknownPath: 404,
+    errors.FileConflict: 409,
+    errors.FileChanged: 412,
+    errors.EditRefused: 422,
     errors.UnknownArtifact: 404,
     errors.ArtifactGone: 410,
     errors.UnknownFile: 404,
@@ -126,6 +131,28 @@ _GUIDE: Mapping[type[errors.CodexError], tuple[str, str]] = {
         "No checkpoint of this token has that id: it is misspelt, another caller's, removed or expired "
         "(`CODEX_CHECKPOINT_SECONDS`).",
         "`GET /checkpoints` lists those that there are; `POST /sessions/{session_id}/checkpoints` makes one.",
+    ),
+    errors.FileRefused: (
+        "An operation on the files of a session is refused: a path leads out of the workspace or through a link, a "
+        "file is too large or no text, an archive or a pattern cannot be read.",
+        "The detail says which. Mend it and send the request again.",
+    ),
+    errors.UnknownPath: (
+        "There is nothing at this path of the session's workspace.",
+        "Take a path from `GET /sessions/{id}/files`; paths are relative to the workspace.",
+    ),
+    errors.FileConflict: (
+        "There is something at the target already, a folder is not empty or stands where a file is wanted; or a file "
+        "would be overwritten that you have not read since it changed: `etag` and `unread` show what is there.",
+        "Read the file and send the request again, or say `overwrite`, or name its tag in `If-Match`.",
+    ),
+    errors.FileChanged: (
+        "The file does not have the entity tag of `If-Match`, or there is one in spite of `If-None-Match: *`.",
+        "Read the file again: `etag` is the tag that it has now.",
+    ),
+    errors.EditRefused: (
+        "A `search` text does not stand in the file, or at several places. Nothing was changed.",
+        "`closest` shows the lines that are most like it, `lines` where it stands; send more or other lines.",
     ),
     errors.UnknownArtifact: (
         "The link to a file is not one that this server made: it was cut, changed or made up.",
@@ -358,10 +385,14 @@ def problem(
     instance: str,
     base_url: str = "",
     field_errors: Sequence[FieldError] = (),
+    facts: Mapping[str, object] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    """The response that reports a problem. ``type`` leads to the kind's paragraph on ``GET /problems``."""
-    content = _content(Kind(slug, status, title, "", ""), detail, instance, base_url)
+    """The response that reports a problem. ``type`` leads to the kind's paragraph on ``GET /problems``.
+
+    ``facts`` are further members.
+    """
+    content = {**_content(Kind(slug, status, title, "", ""), detail, instance, base_url), **(facts or {})}
     if field_errors:
         content["errors"] = [{"pointer": fault.pointer, "detail": fault.detail} for fault in field_errors]
     return JSONResponse(

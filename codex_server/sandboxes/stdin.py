@@ -1,5 +1,6 @@
 """A program's standard input: what is known at the start, and what is written while it runs."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Self
 
@@ -7,6 +8,8 @@ from codex_server.errors import InputRefused
 from codex_server.model import Execution
 
 MOST_WAITING = 2**20
+_AHEAD = 2**19
+"""Bytes that ``feed`` lets wait."""
 """Bytes that may wait for a program to read them; what is known at the start is not counted."""
 _KEY_OF_THE_END = b"\x04\x04"
 """Ctrl-D at a terminal, which can stay open: the first one sends a line that was not ended, the next one is the end."""
@@ -31,6 +34,7 @@ class StandardInput:
         self._kept_open = keep_open
         self._abandoned = False
         self._changed: Callable[[], None] = _ignore
+        self._taken: asyncio.Event | None = None  # for ``feed``
 
     @classmethod
     def of(cls, execution: Execution) -> Self:
@@ -56,6 +60,15 @@ class StandardInput:
         self._written += data
         self._changed()
 
+    async def feed(self, data: bytes) -> None:
+        """Add ``data`` as fast as the program takes it. Raises ``InputRefused`` when it takes no more."""
+        self._taken = self._taken or asyncio.Event()
+        for start in range(0, len(data), _AHEAD):
+            while len(self._written) >= _AHEAD and not self._abandoned:
+                self._taken.clear()
+                await self._taken.wait()
+            self.write(data[start : start + _AHEAD])
+
     def close(self) -> None:
         """End it after what was written. Raises ``InputRefused`` when it is closed already."""
         self._check_open()
@@ -76,6 +89,8 @@ class StandardInput:
         from_content = min(count, len(self._content))
         self._content = self._content[from_content:]
         del self._written[: count - from_content]
+        if self._taken:
+            self._taken.set()
 
     def abandon(self) -> None:
         """For the sandbox: the program reads nothing more."""
@@ -83,6 +98,8 @@ class StandardInput:
         self._content = memoryview(b"")
         self._written.clear()
         self._changed = _ignore
+        if self._taken:
+            self._taken.set()
 
     def _check_open(self) -> None:
         if not self._kept_open:

@@ -10,6 +10,7 @@ from codex_server.errors import InvalidRequest, SessionEnded
 from codex_server.execution.run import Run
 from codex_server.execution.session import Session, SessionEnd, ended_text
 from codex_server.model import Outcome, SessionState
+from codex_server.service.file_space import SeenFiles
 from codex_server.units import format_seconds
 
 _CANCEL_SECONDS = 10.0
@@ -37,6 +38,8 @@ class OpenSession:
         self.started: set[str] = set()
         """The languages that have an interpreter."""
         self._clock, self._opened = clock, clock()
+        self.seen = SeenFiles()
+        """The files of its workspace that its caller has read or written."""
         self._runs: set[Run] = set()
         self._closing: SessionEnd | None = None
 

@@ -79,6 +79,7 @@ def read_input(content: Mapping[str, object]) -> bytes | None:
 
 def validated(model: type[_Model], content: Mapping[str, object]) -> _Model:
     """``content`` as a ``model``. Raises ``FieldsInvalid``."""
+    """``content`` as a ``model``. Raises ``FieldsInvalid``."""
     try:
         return model.model_validate(content)
     except ValidationError as error:

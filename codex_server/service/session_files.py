@@ -33,7 +33,7 @@ class SessionFiles:
         found: list[SessionFile] = []
         cursor: object = None
         for _ in range(MAX_ENTRIES):
-            reply = _outcome(await self._ask({"operation": "tree"} | ({} if cursor is None else {"cursor": cursor})))
+            reply = _outcome(await self._ask({"operation": "tree"} | ({} if cursor is None else {"after": cursor})))
             found += [file for entry in _entries(reply) if (file := _file(entry, wanted))]
             cursor = reply.get("next")
             if cursor is None or len(found) > MAX_ENTRIES:

@@ -34,13 +34,13 @@ async def fetch_artifact(
     kept = await services.artifacts.find(artifact_id, expires, signature)
     etag, modified = f'"{kept.id}"', formatdate(kept.created_at, usegmt=True)
     headers = _HEADERS | {"ETag": etag, "Last-Modified": modified}
-    if _has_it(request, etag):
+    if has_it(request, etag):
         return Response(status_code=304, headers=headers)
     ranges = wanted_ranges(request.headers.get("range", ""), kept.facts.size)
     if request.headers.get("if-range", etag) not in (etag, modified):
         ranges = None
     if ranges == []:
-        raise _no_such_range(kept.facts.size)
+        raise no_such_range(kept.facts.size)
     _ask_for(request, ranges)
     return FileResponse(kept.path, headers=headers | {"Content-Type": _content_type(kept)}, filename=kept.facts.name)
 
@@ -73,7 +73,8 @@ def _ask_for(request: Request, ranges: list[str] | None) -> None:
     request.scope["headers"] = others + asked
 
 
-def _no_such_range(size: int) -> HTTPException:
+def no_such_range(size: int) -> HTTPException:
+    """The refusal of a range that a file of ``size`` bytes does not have."""
     return HTTPException(
         416,
         f"nothing of that range is in the file, which has {size} bytes; leave `Range` out, or begin below {size}",
@@ -81,7 +82,7 @@ def _no_such_range(size: int) -> HTTPException:
     )
 
 
-def _has_it(request: Request, etag: str) -> bool:
+def has_it(request: Request, etag: str) -> bool:
     """Whether the client says that it has this very file (RFC 9110, If-None-Match)."""
     known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
     return etag in known or known == ["*"]

@@ -1,0 +1,101 @@
+"""A file in a request's body: the body itself, or the part ``file`` of a multipart form."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from fastapi import Request
+from starlette.exceptions import HTTPException
+
+from codex_server.service.uploads import SentFile
+from codex_server.units import format_seconds, format_size
+
+_AT_ONCE = 2**18
+"""Bytes that are gathered before they are written, and that must come within CODEX_RECEIVE_SECONDS."""
+_AROUND_A_FILE = 2**16
+"""Bytes of a form beside its file."""
+_FORM, _WRONG_FORM = "multipart/form-data", "application/x-www-form-urlencoded"
+
+
+def sent_file(request: Request, name: str, most: int, seconds: float) -> SentFile:
+    """The file that comes, called ``name`` unless its form names it. Raises HTTP 415, ``TooLarge`` for a form.
+
+    A part of it that takes longer than ``seconds`` is HTTP 408.
+    """
+    sent = request.headers.get("content-type", "")
+    _check_type(sent, request.headers.get("content-encoding", "identity"))
+    chunks = _gathered(request, seconds)
+    if not is_form(request):
+        return _RawFile(name, chunks)
+    from codex_server.api.form_upload import FormFile, form_too_large  # noqa: PLC0415 - most servers never see a form
+
+    most += _AROUND_A_FILE
+    size = announced_size(request)
+    if size is not None and size > most:
+        raise form_too_large(most)
+    return FormFile(name, chunks, sent, most)
+
+
+def is_form(request: Request) -> bool:
+    """Whether the body is a multipart form."""
+    return _media_type(request.headers.get("content-type", "")) == _FORM
+
+
+@dataclass(frozen=True, slots=True)
+class _RawFile:
+    """A ``SentFile`` that is the body itself."""
+
+    name: str
+    chunks: AsyncIterator[bytes]
+
+    async def open(self) -> str:
+        return self.name
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self.chunks
+
+
+def announced_size(request: Request) -> int | None:
+    """The length of the body, where the request says it."""
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isdecimal() else None
+
+
+def _media_type(sent: str) -> str:
+    return sent.partition(";")[0].strip().lower()
+
+
+def _check_type(sent: str, encoding: str) -> None:
+    """See that the body is a file, or a form with one. Raises HTTP 415.
+
+    INVARIANT: a web page cannot upload to a server without tokens: ``api/callers.py`` refuses its ``Origin``.
+    """
+    if _media_type(sent) == _WRONG_FORM:
+        raise HTTPException(
+            415,
+            "the body came as a form without files; send the file itself: curl --data-binary @data.csv -H "
+            "'Content-Type: application/octet-stream' .../files?name=data.csv, or curl -F file=@data.csv .../files",
+        )
+    if encoding.strip().lower() != "identity":
+        raise HTTPException(415, "the body is compressed; send it without Content-Encoding")
+
+
+async def _gathered(request: Request, seconds: float) -> AsyncIterator[bytes]:
+    """The body in parts of about ``_AT_ONCE``. Raises HTTP 408 when one of them takes longer than ``seconds``."""
+    parts = request.stream()
+    more = True
+    while more:
+        gathered = bytearray()
+        try:
+            async with asyncio.timeout(seconds):
+                while more and len(gathered) < _AT_ONCE:
+                    part = await anext(parts, None)
+                    more = part is not None
+                    gathered += part or b""
+        except TimeoutError:
+            raise HTTPException(
+                408,
+                f"{format_size(_AT_ONCE)} of the file did not arrive within {format_seconds(seconds)}; send it faster",
+                headers={"Connection": "close"},
+            ) from None
+        yield bytes(gathered)

@@ -1,0 +1,200 @@
+"""The shapes of operations on the files of a session."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+_REQUEST = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class FileEntry(BaseModel):
+    """Something in a workspace."""
+
+    path: str = Field(description="Relative to the workspace; bytes that are not UTF-8 are U+FFFD")
+    type: Literal["file", "folder", "link", "other"] = Field(description="What it is; links are not followed")
+    size: int = Field(description="Size in bytes")
+    modified: float = Field(description="When it was changed, in seconds since 1970")
+
+
+class FileTree(BaseModel):
+    """A page of what is in a workspace, in the order of the paths."""
+
+    entries: list[FileEntry]
+    next: str | None = Field(description="`cursor` of the next page, or null")
+
+
+class FileFacts(FileEntry):
+    """A file as it is after an operation."""
+
+    etag: str | None = Field(default=None, description="Its entity tag, for `If-Match`; null for what is no file")
+
+
+class ReadRequest(BaseModel):
+    """Texts to read."""
+
+    model_config = _REQUEST
+
+    paths: list[str] = Field(
+        min_length=1,
+        max_length=100,
+        description="Files, each whole or a range of its lines",
+        examples=[["a.py:10-20", "README.md"]],
+    )
+    line_numbers: bool = Field(False, description="Put the number of each line in front of it")
+
+
+class FileError(BaseModel):
+    """Why a file was not read."""
+
+    code: str
+    detail: str
+
+
+class TextFile(BaseModel):
+    """A text, or why it was not read."""
+
+    path: str
+    content: str | None = Field(description="The lines that were asked for, or null")
+    error: FileError | None
+    lines: tuple[int, int] | None = Field(
+        default=None, description="Numbers of the first and the last line of `content`"
+    )
+    total_lines: int | None = Field(default=None, description="How many lines the file has")
+    etag: str | None = Field(default=None, description="The file's entity tag, for `If-Match`")
+
+
+class ReadResponse(BaseModel):
+    """The texts, in the order of the request."""
+
+    files: list[TextFile]
+
+
+class EditBlock(BaseModel):
+    """One replacement."""
+
+    model_config = _REQUEST
+
+    search: str = Field(min_length=1, description="Lines that stand exactly once in the file")
+    replace: str = Field(description="What is to stand there instead")
+
+
+class EditRequest(BaseModel):
+    """Replacements in a file: all of them, one after the other, or none."""
+
+    model_config = _REQUEST
+
+    path: str
+    edits: list[EditBlock] = Field(min_length=1, max_length=100)
+    if_match: str | None = Field(None, description="Only if the file has this entity tag")
+
+
+class AppliedEdit(BaseModel):
+    """Where and how a replacement was made."""
+
+    line: int
+    match: Literal["exact", "trailing-whitespace", "indentation"] = Field(
+        description="exact; or found without regard to white space at line ends, or to indentation, which was kept"
+    )
+
+
+class EditResponse(BaseModel):
+    """What became of the edits."""
+
+    path: str
+    etag: str
+    applied: list[AppliedEdit]
+    warnings: list[str] = Field(description="Syntax errors of the result, for Python and JSON")
+
+
+class SearchRequest(BaseModel):
+    """A search for lines."""
+
+    model_config = _REQUEST
+
+    pattern: str = Field(min_length=1, max_length=1000, description="A regular expression")
+    path: str = Field("", description="Folder to search in; by default all of the workspace")
+    glob: str | None = Field(
+        None, description="Which files, by name, or by path where it has a slash", examples=["*.py"]
+    )
+    ignore_case: bool = False
+    max_results: int = Field(200, ge=1, le=1000)
+
+
+class SearchMatch(BaseModel):
+    """A line that matches."""
+
+    path: str
+    line: int
+    text: str
+
+
+class SearchResponse(BaseModel):
+    """Lines that match, by path and number."""
+
+    matches: list[SearchMatch]
+    truncated: bool = Field(description="Whether there are more")
+    engine: Literal["ripgrep", "python"] = Field(
+        description="ripgrep honours .gitignore; python, where the sandbox has none, leaves out .git and node_modules"
+    )
+
+
+class TransferRequest(BaseModel):
+    """Something to copy or move."""
+
+    model_config = _REQUEST
+
+    path: str
+    to: str
+    overwrite: bool = Field(False, description="Replace a file that is at `to`")
+
+
+class DeleteRequest(BaseModel):
+    """Something to remove."""
+
+    model_config = _REQUEST
+
+    path: str
+    recursive: bool = Field(False, description="Remove a folder with all that is in it")
+
+
+class CombineRequest(BaseModel):
+    """Files to write one after the other into one."""
+
+    model_config = _REQUEST
+
+    paths: list[str] = Field(min_length=1, max_length=1000)
+    to: str
+    headers: bool = Field(False, description="Put a line with its path in front of each")
+
+
+class ArchiveRequest(BaseModel):
+    """Files and folders to pack into an archive, which is written into the workspace."""
+
+    model_config = _REQUEST
+
+    paths: list[str] = Field(default=[], max_length=1000, description="By default all of the workspace")
+    to: str = Field(description="Path of the archive", examples=["out/results.zip"])
+    format: Literal["zip", "tar.gz"] = "zip"
+
+
+class ExtractRequest(BaseModel):
+    """An archive (zip, tar) to take apart."""
+
+    model_config = _REQUEST
+
+    path: str
+    to: str = Field("", description="Folder for its files; by default the workspace itself")
+
+
+class LeftOutEntry(BaseModel):
+    """An entry of an archive that was not written."""
+
+    path: str
+    reason: str
+
+
+class ExtractResponse(BaseModel):
+    """What was taken out of an archive."""
+
+    files: list[str]
+    left_out: list[LeftOutEntry]
