@@ -17,13 +17,14 @@ _AROUND_A_FILE = 2**16
 _FORM, _WRONG_FORM = "multipart/form-data", "application/x-www-form-urlencoded"
 
 
-def sent_file(request: Request, name: str, most: int, seconds: float) -> SentFile:
+def sent_file(request: Request, name: str, most: int, seconds: float, *, any_type: bool = False) -> SentFile:
     """The file that comes, called ``name`` unless its form names it. Raises HTTP 415, ``TooLarge`` for a form.
 
-    A part of it that takes longer than ``seconds`` is HTTP 408.
+    A part of it that takes longer than ``seconds`` is HTTP 408. ``any_type``: the body is the file, whatever it is
+    called.
     """
     sent = request.headers.get("content-type", "")
-    _check_type(sent, request.headers.get("content-encoding", "identity"))
+    _check_type("" if any_type else sent, request.headers.get("content-encoding", "identity"))
     chunks = _gathered(request, seconds)
     if not is_form(request):
         return _RawFile(name, chunks)

@@ -131,7 +131,7 @@ async def write_session_file(
     overwrite: Annotated[bool, Query(description="Replace a file that was not read")] = False,
 ) -> FileFacts:
     """Write a file: the body is its content. One that is there must have been read since it changed."""
-    sent = sent_file(request, path, space.max_bytes, services.settings.receive_seconds)
+    sent = sent_file(request, path, space.max_bytes, services.settings.receive_seconds, any_type=True)
     await sent.open()
     if_match, only_new = _tag(request, "if-match"), request.headers.get("if-none-match", "").strip() == "*"
     written = await space.write(path, aiter(sent), if_match=if_match, only_new=only_new, overwrite=overwrite)

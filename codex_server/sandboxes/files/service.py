@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from . import archives, content, edits, search, texts, tree
@@ -13,10 +14,18 @@ from .workspace import Workspace
 _READY = b"R"
 _FIELDS = 4
 _CHUNK = 256 * 1024
-_OUTPUT = 1
 
-Operation = Callable[[Workspace, Mapping[str, Any], str], dict[str, object]]
-"""Takes the workspace, the request and the path of the content that came with it."""
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Where the content of an operation comes from (a path), and where it goes to (a descriptor)."""
+
+    source: str
+    output: int = 1
+
+
+Operation = Callable[[Workspace, Mapping[str, Any], Ends], dict[str, object]]
+"""Takes the workspace, the request and its ends."""
 
 
 def serve(channel: int, open_beneath: Callable[[int, bytes, int], int]) -> NoReturn:
@@ -30,19 +39,22 @@ def serve(channel: int, open_beneath: Callable[[int, bytes, int], int]) -> NoRet
         while received.count(0) >= _FIELDS:
             stdin, _, _, request, rest = bytes(received).split(b"\0", _FIELDS)
             received = bytearray(rest)
-            reply = {"exit_code": 0, "result": {"application/json": perform(workspace, request, os.fsdecode(stdin))}}
+            reply = {
+                "exit_code": 0,
+                "result": {"application/json": perform(workspace, request, Ends(os.fsdecode(stdin)))},
+            }
             content.write_all(channel, json.dumps(reply).encode() + b"\0")
     os._exit(0)
 
 
-def perform(workspace: Workspace, request: bytes, stdin: str) -> dict[str, object]:
+def perform(workspace: Workspace, request: bytes, ends: Ends) -> dict[str, object]:
     """The reply to one request: ``ok`` with what the operation found, or ``error`` with why not."""
     try:
         fields = json.loads(request)
         operation = _OPERATIONS.get(fields["operation"])
         if operation is None:
             raise Problem("invalid", f"there is no operation {fields['operation']!r}")
-        return {"ok": operation(workspace, fields, stdin)}
+        return {"ok": operation(workspace, fields, ends)}
     except Problem as problem:
         return problem.as_reply
     except OSError as error:
@@ -66,22 +78,22 @@ def _content_of(path: str) -> Iterator[bytes]:
             yield chunk
 
 
-def _write(workspace: Workspace, fields: Mapping[str, Any], stdin: str) -> dict[str, object]:
+def _write(workspace: Workspace, fields: Mapping[str, Any], ends: Ends) -> dict[str, object]:
     given = _given(fields, "if_match", "only_new")
-    return content.write(workspace, fields["path"], _content_of(stdin), most=fields["most"], **given)
+    return content.write(workspace, fields["path"], _content_of(ends.source), most=fields["most"], **given)
 
 
-def _edit(workspace: Workspace, fields: Mapping[str, Any], _: str) -> dict[str, object]:
+def _edit(workspace: Workspace, fields: Mapping[str, Any], _: Ends) -> dict[str, object]:
     blocks = [edits.Edit(block["search"], block["replace"]) for block in fields["edits"]]
     return edits.edit(workspace, fields["path"], blocks, **_given(fields, "if_match"))
 
 
-def _archive(workspace: Workspace, fields: Mapping[str, Any], _: str) -> dict[str, object]:
+def _archive(workspace: Workspace, fields: Mapping[str, Any], ends: Ends) -> dict[str, object]:
     form = fields["format"]
     if form not in ("zip", "tar.gz"):
         raise Problem("invalid", f"{form!r} is not a format of archives: take zip or tar.gz")
     if "to" not in fields:
-        return archives.archive(workspace, fields["paths"], _OUTPUT, form=form)
+        return archives.archive(workspace, fields["paths"], ends.output, form=form)
 
     made: dict[str, object] = {}
 
@@ -94,8 +106,8 @@ def _archive(workspace: Workspace, fields: Mapping[str, Any], _: str) -> dict[st
 
 _OPERATIONS: Mapping[str, Operation] = {
     "stat": lambda workspace, fields, _: content.stat_path(workspace, fields["path"]),
-    "read": lambda workspace, fields, _: content.read(
-        workspace, fields["path"], _OUTPUT, **_given(fields, "offset", "length", "etag")
+    "read": lambda workspace, fields, ends: content.read(
+        workspace, fields["path"], ends.output, **_given(fields, "offset", "length", "etag")
     ),
     "write": _write,
     "delete": lambda workspace, fields, _: content.delete(

@@ -1,11 +1,18 @@
 """A session in memory: a workspace of files, and for each language the variables that scripts set."""
 
 import asyncio
+import json
+import os
+import tempfile
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from codex_server.errors import SandboxFault, SandboxUnavailable
 from codex_server.languages import Language
 from codex_server.model import Ending, Execution, Terminal
+from codex_server.sandboxes.files.service import Ends, perform
+from codex_server.sandboxes.files.workspace import Workspace
+from codex_server.sandboxes.guest import kernel
 from codex_server.sandboxes.session import Content, OutputSink, SessionPlan, SessionSandbox, Shell
 from codex_server.sandboxes.stdin import StandardInput
 from codex_server.sandboxes.testing.script import CHUNK, Kept, Script
@@ -71,23 +78,28 @@ class FakeSession(SessionSandbox):
     async def operate(
         self, request: Mapping[str, object], content: StandardInput, output: Content
     ) -> Mapping[str, object]:
-        """``tree``, and ``read``, ``write`` and ``delete`` of a whole file; anything else is refused as unknown."""
-        await asyncio.sleep(0)
-        if request.get("operation") == "tree":
-            return {"ok": {"entries": [_entry(*file) for file in sorted(self.files.items())], "next": None}}
-        operation, path = request.get("operation"), str(request.get("path"))
-        if operation == "write":
-            self.files[path] = await _read(content)
-            return {"ok": {"path": path, "size": len(self.files[path])}}
-        if path not in self.files:
-            return {"error": {"code": "not-found", "detail": f"there is no file {path}"}}
-        if operation == "read":
-            output(self.files[path])
-            return {"ok": {"path": path, "size": len(self.files[path])}}
-        if operation == "delete":
-            del self.files[path]
-            return {"ok": {"path": path}}
-        return {"error": {"code": "unknown-operation", "detail": f"the fake does not know {operation!r}"}}
+        """Carry it out on the files in memory, by way of a temporary folder."""
+        body = await _read(content)
+        reply, found = await asyncio.to_thread(self._operate, request, body)
+        if found:
+            output(found)
+        return reply
+
+    def _operate(self, request: Mapping[str, object], content: bytes) -> tuple[Mapping[str, object], bytes]:
+        with tempfile.TemporaryDirectory() as folder, tempfile.NamedTemporaryFile() as source:
+            source.write(content)
+            source.flush()
+            for path, data in self.files.items():
+                file = Path(folder, path)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(data)
+            with tempfile.TemporaryFile() as output:
+                reply = _perform(folder, request, source.name, output.fileno())
+                output.seek(0)
+                found = output.read()
+            paths = [path for path in Path(folder).rglob("*") if path.is_file()]
+            self.files = {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+        return reply, found
 
     async def open_shell(self, name: str, size: Terminal, output: Content) -> Shell:
         """The fake has none."""
@@ -99,8 +111,12 @@ class FakeSession(SessionSandbox):
         await asyncio.sleep(0)
 
 
-def _entry(path: str, content: bytes) -> Mapping[str, object]:
-    return {"path": path, "type": "file", "size": len(content), "modified": "2026-01-01T00:00:00Z"}
+def _perform(folder: str, request: Mapping[str, object], source: str, output: int) -> Mapping[str, object]:
+    top = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        return perform(Workspace(top, kernel.open_beneath), json.dumps(request).encode(), Ends(source, output))
+    finally:
+        os.close(top)
 
 
 async def _read(content: StandardInput) -> bytes:
