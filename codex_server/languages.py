@@ -85,6 +85,7 @@ class _RunnerFile(BaseModel):
     program: str = Field(pattern=r"^[A-Za-z0-9_.+-]+$")
     start: Start = Start.COMMAND
     command: tuple[str, ...] = ("{program}", "{file}")
+    session: tuple[str, ...] = ()
     env: dict[str, str] = Field(default_factory=dict)
     pool: _Name | None = None
     version: VersionProbe = Field(default_factory=VersionProbe)
@@ -304,6 +305,7 @@ def _load(folder: Path, packages: Path | None) -> Language:
         preload_for=frozenset(spec.packages.preload_for if spec.packages else ()),
         preload_not_for=frozenset(spec.packages.preload_not_for if spec.packages else ()),
         stock=_stock(spec.packages, folder) if spec.packages else None,
+        session=spec.session,
     )
 
 
