@@ -33,6 +33,13 @@ exports.install = function install(main) {
   });
 };
 
+/** The JavaScript of `source`, as `translate` has it. */
+function compile(file, source) {
+  return translate(file, source, NEEDS_THE_COMPILER.test(source.replace(COMMENTS, '')));
+}
+
+exports.compile = compile;
+
 /** The files of one program, each compiled once. */
 class Program {
   #main;
@@ -68,8 +75,7 @@ class Program {
   }
 
   #translated(file, source) {
-    const decorated = NEEDS_THE_COMPILER.test(source.replace(COMMENTS, ''));
-    const code = translate(file, source, decorated);
+    const code = compile(file, source);
     if (!code || code.whole) return code;
     const text = withoutTypes(code.text, (specifier) => this.#exportsOf(specifier, file), parses);
     return { ...code, text, erased: code.erased && text === code.text };

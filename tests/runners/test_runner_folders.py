@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,8 @@ def test_every_folder_is_a_runner_of_its_own_name(folder):
 def test_every_file_that_a_command_names_exists(name):
     language = LANGUAGES[name]
     command = language.render_command(program="program", runner=str(language.folder), file="file")
-    for part in command:
+    session = replace(language, command=language.session)
+    for part in (*command, *session.render_command(program="program", runner=str(language.folder), file="file")):
         assert not part.startswith("/") or Path(part).is_file()
     if language.start is Start.FORK:
         assert (language.folder / "agent.py").is_file()
