@@ -111,7 +111,8 @@ class Language:
     """One runner, with the interpreter that was found for it.
 
     ``command`` is a template: ``{program}`` is the interpreter, ``{runner}`` the runner's folder and ``{file}`` the
-    program's file, each as the guest sees it. ``pool`` names the pool that it shares with related agents.
+    program's file, each as the guest sees it. ``session`` is such a template for the interpreter that a session keeps,
+    where that is a program of its own. ``pool`` names the pool that it shares with related agents.
 
     ``image`` names the runner whose container image it uses: its own if its folder has a Dockerfile, else that of its
     pool. ``program`` and ``probe`` find its interpreter and its version, on this host or in that image.
@@ -147,6 +148,11 @@ class Language:
     def available(self) -> bool:
         """Whether the interpreter is installed and its version is known."""
         return self.interpreter is not None and self.version is not None
+
+    @property
+    def has_session(self) -> bool:
+        """Whether it has an interpreter that stays between executions: the warm one, or one of its own."""
+        return self.start is Start.FORK or bool(self.session)
 
     def render_command(self, *, program: str, runner: str, file: str) -> tuple[str, ...]:
         """Return the argv with the three placeholders filled in."""
@@ -291,6 +297,7 @@ def _load(folder: Path, packages: Path | None) -> Language:
         file_name=spec.file,
         start=spec.start,
         command=spec.command,
+        session=spec.session,
         env=spec.env,
         pool=pool,
         folder=folder.resolve(),

@@ -18,7 +18,7 @@ def add(folder: Path, name: str, text: str) -> Path:
 
 def test_the_shipped_runners_are_known_and_python_is_available() -> None:
     languages = load_languages()
-    assert {language.name for language in languages} >= {"python", "javascript", "typescript", "bash"}
+    assert {language.name for language in languages} >= {"python", "javascript", "typescript", "bash", "sql"}
     python = languages.find("python")
     assert python.available
     assert python.start is Start.FORK
@@ -48,11 +48,14 @@ def test_a_folder_is_a_language(tmp_path: Path) -> None:
     assert language.render_command(program="/bin/sh", runner="/r", file="/w/main.x") == ("/bin/sh", "/w/main.x")
 
 
-def test_a_runner_names_its_interpreter_for_sessions(tmp_path: Path) -> None:
-    add(tmp_path, "shell", COMMAND.format(name="almquist", program="sh") + "session: ['{program}', '{runner}/live']\n")
-    almquist = load_languages(tmp_path).get("almquist")
-    assert almquist
-    assert almquist.session == ("{program}", "{runner}/live")
+def test_a_language_has_sessions_when_it_is_the_warm_python_or_names_an_interpreter_that_stays(tmp_path: Path) -> None:
+    add(tmp_path, "shell", COMMAND.format(name="almquist", program="sh") + "session: ['{program}', '{runner}/stay']\n")
+    add(tmp_path, "other", COMMAND.format(name="other", program="sh"))
+    languages = load_languages(tmp_path)
+    assert languages.get("almquist").session == ("{program}", "{runner}/stay")
+    having = {language.name for language in languages if language.has_session}
+    assert {"python", "sql", "almquist"} <= having
+    assert "other" not in having
 
 
 def test_a_folder_of_runners_that_is_not_there_stops_the_start(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ _LANGUAGES: dict[str, Any] = {
 _HEALTH: dict[str, Any] = {
     "status": "healthy",
     "version": __version__,
-    "languages": ["bash", "javascript", "python", "typescript"],
+    "languages": ["bash", "javascript", "python", "sql", "typescript"],
     "isolation": "full",
     "timestamp": _WHEN,
 }

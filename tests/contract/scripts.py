@@ -16,6 +16,23 @@ def _bash(name: str, source: str, *ending: object, **expected: object) -> Case:
     return Case(f"bash_{name}", only("bash", source), *ending, **expected)  # type: ignore[arg-type]
 
 
+SQL = [
+    Case(
+        "sql_prints_the_rows_of_its_last_statement",
+        only("sql", "CREATE TABLE t(a); INSERT INTO t VALUES (1), (2); SELECT sum(a) AS sum FROM t;"),
+        stdout='{"columns": ["sum"], "rows": [[3]], "row_count": 1, "truncated": false}\n',
+        args=('{"database": ":memory:"}',),
+    ),
+    Case(
+        "sql_fails_with_one_line",
+        only("sql", "SELECT * FROM absent"),
+        Status.FAILED,
+        1,
+        stdout="",
+        stderr="Error: no such table: absent\n",
+    ),
+]
+
 JAVASCRIPT = [
     _js(
         "has_commonjs",
@@ -243,4 +260,4 @@ PERL = [
     Case("perl_starts_commands", only("perl", "print `echo hello`; print $? >> 8, qq(\\n);"), stdout="hello\n0\n"),
 ]
 
-CASES = [*JAVASCRIPT, *BASH, *PERL]
+CASES = [*JAVASCRIPT, *BASH, *SQL, *PERL]

@@ -46,12 +46,22 @@ class LiveInterpreter:
         channel.settimeout(HANG_SECONDS)
         assert channel.recv(1) == b"R", self._drain()
 
-    def run(self, code: str, *, stdin: str = "", interrupt_at: str = "", **options: Any) -> Reply:
-        """Run a cell. ``stdin`` is a path; when ``interrupt_at`` stands on stdout, SIGINT is sent."""
+    def run(
+        self,
+        code: str,
+        *,
+        stdin: str = "",
+        interrupt_at: str = "",
+        interrupt_when: Callable[[], bool] | None = None,
+        **options: Any,
+    ) -> Reply:
+        """Run a cell. ``stdin`` is a path; SIGINT is sent when ``interrupt_at`` stands on stdout, or that is true."""
         self._count += 1
         fields = (stdin, str(self._count), json.dumps(options), code, "")
         self.channel.sendall("\0".join(fields).encode())
-        reply = self._follow(interrupt_at.encode())
+        if interrupt_at:
+            interrupt_when = lambda: interrupt_at.encode() in self._written[self._outputs[0]]  # noqa: E731
+        reply = self._follow(interrupt_when)
         stdout, stderr = self._drain()
         if reply is None:
             return Reply(None, stdout, stderr)
@@ -79,15 +89,15 @@ class LiveInterpreter:
             os.close(descriptor)
         return code
 
-    def _follow(self, interrupt_at: bytes) -> bytes | None:
+    def _follow(self, interrupt_when: Callable[[], bool] | None) -> bytes | None:
         """The reply, while output is read; None at the end of the channel."""
         received = bytearray()
         with selectors.DefaultSelector() as selector:
             for source in (self.channel, *self._outputs):
                 selector.register(source, selectors.EVENT_READ)
             while not received.endswith(b"\0"):
-                ready = selector.select(HANG_SECONDS)
-                assert ready, f"no reply: {self._drain()}"
+                ready = selector.select(0.01 if interrupt_when else HANG_SECONDS)
+                assert ready or interrupt_when, f"no reply: {self._drain()}"
                 for key, _ in ready:
                     part = self._read(key.fd, 2**20)
                     if key.fd == self.channel.fileno():
@@ -96,8 +106,8 @@ class LiveInterpreter:
                             return None
                     elif not part:
                         selector.unregister(key.fd)
-                if interrupt_at and interrupt_at in self._written[self._outputs[0]]:
-                    interrupt_at = b""
+                if interrupt_when and interrupt_when():
+                    interrupt_when = None
                     self.interrupt()
         return bytes(received[:-1])
 
@@ -124,21 +134,19 @@ def started(argv: Sequence[str | Path], workspace: Path, env: Mapping[str, str] 
     """An interpreter that is a program of its own."""
     ours, theirs = socket.socketpair()
     (out, out_end), (err, err_end) = os.pipe(), os.pipe()
-    with theirs:
-        placed = ["sh", "-c", f'exec "$@" 3<&{theirs.fileno()} {theirs.fileno()}<&-', "sh", *argv]
-        process = subprocess.Popen(
-            placed if theirs.fileno() != 3 else argv,
-            stdin=subprocess.DEVNULL,
-            stdout=out_end,
-            stderr=err_end,
-            cwd=workspace,
-            env=env,
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,
-        )
-    os.close(out_end)
-    os.close(err_end)
-    return LiveInterpreter(process.pid, ours, (out, err), lambda: process.wait(HANG_SECONDS))
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    ends = (nothing, out_end, err_end, theirs.fileno())
+    pid = os.posix_spawn(
+        "/bin/sh",
+        ["sh", "-c", 'cd "$0" && exec "$@"', workspace, *argv],
+        dict(env),
+        file_actions=[(os.POSIX_SPAWN_DUP2, end, target) for target, end in enumerate(ends)],
+        setsid=True,
+    )
+    theirs.close()
+    for end in (nothing, out_end, err_end):
+        os.close(end)
+    return LiveInterpreter(pid, ours, (out, err), lambda: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
 class Forking:
