@@ -312,7 +312,6 @@ def _load(folder: Path, packages: Path | None) -> Language:
         preload_for=frozenset(spec.packages.preload_for if spec.packages else ()),
         preload_not_for=frozenset(spec.packages.preload_not_for if spec.packages else ()),
         stock=_stock(spec.packages, folder) if spec.packages else None,
-        session=spec.session,
     )
 
 

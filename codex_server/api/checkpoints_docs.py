@@ -35,6 +35,7 @@ MAKE: dict[str, Any] = _GUARDED | {
             "unsupported-media-type",
             "rate-limited",
             "sandbox-fault",
+            "sandbox-unavailable",
             "storage-full",
         ),
     },

@@ -12,6 +12,8 @@ from codex_server.units import format_size
 
 _MOST_DETAIL = 200
 _GONE = "not-found"
+_PAGE = 1000
+_MOST_PAGES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +33,14 @@ class SessionFiles:
     async def listed(self, wanted: Callable[[str], bool]) -> list[SessionFile]:
         """The regular files whose paths are ``wanted``, in order. Raises ``InvalidRequest`` for a name that is none."""
         found: list[SessionFile] = []
-        cursor: object = None
-        for _ in range(MAX_ENTRIES):
-            reply = _outcome(await self._ask({"operation": "tree"} | ({} if cursor is None else {"after": cursor})))
+        request: dict[str, object] = {"operation": "tree", "most": _PAGE}
+        for _ in range(_MOST_PAGES):
+            reply = _outcome(await self._ask(request))
             found += [file for entry in _entries(reply) if (file := _file(entry, wanted))]
-            cursor = reply.get("next")
-            if cursor is None or len(found) > MAX_ENTRIES:
+            following = reply.get("next")
+            if not isinstance(following, str) or len(found) > MAX_ENTRIES:
                 break
+            request["after"] = following
         return sorted(found, key=lambda file: file.path)
 
     async def read(self, path: str, most: int) -> InputFile | None:

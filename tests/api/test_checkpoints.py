@@ -211,11 +211,24 @@ async def test_a_file_that_is_gone_when_it_is_read_is_left_out(door, reply):
 
 async def test_a_tree_is_read_to_its_last_page(door, reply):
     session = await open_one(door, files=[{"path": name, "content": "1"} for name in "ab"])
-    pages = {None: ("a", 7), 7: ("b", None)}
+    pages = {None: ("a", "a"), "a": ("b", None)}
 
     def tree(request, sink):
-        name, following = pages[request.get("cursor")]
+        name, following = pages[request.get("after")]
         return {"ok": {"entries": [FILE | {"path": name}, {"path": "d", "type": "folder"}], "next": following}}
 
     reply(tree=tree)
     assert [file["path"] for file in (await keep(door, session)).json()["files"]] == ["a", "b"]
+
+
+async def test_a_tree_without_an_end_is_read_no_further_than_it_may_be(door, reply):
+    session = await open_one(door)
+    asked = []
+
+    def tree(request, sink):
+        asked.append(request)
+        return {"ok": {"entries": [], "next": "always"}}
+
+    reply(tree=tree)
+    assert (await keep(door, session)).status_code == 422
+    assert len(asked) == 100

@@ -2,7 +2,7 @@
 
 import pytest
 
-from codex_server.model import Captured, Execution
+from codex_server.model import Captured, CellFacts, Execution
 from codex_server.sandboxes.testing.fake import fake_languages
 from codex_server.service.notebook import hint_for_notebook
 from codex_server.service.truncation import fitted_response
@@ -19,6 +19,10 @@ def hinted(code: str, **changes) -> str | None:
 def test_last_expression_that_nobody_prints_is_hinted_at(last):
     assert f"print({last})" in (hinted(f"import y\n{last}\n") or "")
     assert f"print({last})" in (hinted(f"import y; {last}") or "")
+
+
+def test_in_a_session_the_value_of_the_last_line_is_its_result_and_no_loss():
+    assert hinted("x", cell=CellFacts(1, {"text/plain": "1"}, claimed=True, interpreter_restarted=False)) is None
 
 
 @pytest.mark.parametrize(
