@@ -35,9 +35,9 @@ class SessionRoom:
         """Why there is no room for a session of ``owner``, as a sentence; None where there is."""
         bounds = self._bounds
         if self._of_caller[owner] >= bounds.caller:
-            return f"{self._of_caller[owner]} sessions of yours are open, and this server allows {bounds.caller}"
+            return f"as many sessions of yours are open as this server allows: {bounds.caller}"
         if len(self._places) >= bounds.total:
-            return f"{len(self._places)} sessions are open, and this server allows {bounds.total}"
+            return f"as many sessions are open as this server allows: {bounds.total}"
         free = max(0, bounds.memory_bytes - self._memory)
         # One is always let in: else a server whose limit for a session is above its room would serve none.
         if self._places and memory_bytes > free:

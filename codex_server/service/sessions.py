@@ -139,6 +139,8 @@ class Sessions:
 
     def _full(self, refusal: str, owner: str) -> SessionsFull:
         """What is to be said of ``refusal``: when the next session ends, of the caller's own if it has any."""
+        if not self._open:
+            return SessionsFull(refusal)
         own = [session for session in self._open.values() if session.terms.owner == owner]
         seconds = math.ceil(max(1.0, self._seconds_to_next(own or self._open.values())))
         whose = "the next of yours" if own else "the next one"

@@ -328,7 +328,7 @@ async def test_a_caller_may_have_so_many_and_the_server_so_many(open_door):
         opened = [await open_one(door) for _ in range(2)]
         full = await door.client.post("/sessions", json={}, headers=BEARER)
         assert (full.status_code, full.json()["code"]) == (503, "sessions-full")
-        assert "2 sessions of yours are open" in full.json()["detail"]
+        assert "as many sessions of yours are open as this server allows: 2" in full.json()["detail"]
         assert "the next of yours ends in 900 s" in full.json()["detail"]
         assert full.headers["retry-after"] == "900"
         await close(door, opened[0])
@@ -336,7 +336,23 @@ async def test_a_caller_may_have_so_many_and_the_server_so_many(open_door):
     async with open_door(max_sessions=1) as door:
         await open_one(door)
         full = await door.client.post("/sessions", json={}, headers=BEARER)
-        assert (full.status_code, "this server allows 1" in full.json()["detail"]) == (503, True)
+        assert (full.status_code, "this server allows: 1" in full.json()["detail"]) == (503, True)
+
+
+async def test_a_server_may_have_no_sessions(open_door):
+    async with open_door(max_sessions=0) as door:
+        full = await door.client.post("/sessions", json={}, headers=BEARER)
+        assert (full.status_code, full.json()["detail"]) == (503, "as many sessions are open as this server allows: 0")
+
+
+async def test_a_result_and_files_that_are_too_much_together_leave_links_to_the_files(open_door):
+    async with open_door(max_response=10_000) as door:
+        session = await open_one(door)
+        response = await run_in(door, session, f"write a.txt {'a' * 5000}\nresult {'r' * 6000}")
+        assert len(response.text) <= 10_000
+        [file] = response.json()["files"]
+        assert (file["size"], "url" in file) == (5000, True)
+        assert response.json()["result"] == {"text/plain": "r" * 6000}
 
 
 async def test_memory_limits_together_are_bounded_and_what_is_free_is_said(open_door):

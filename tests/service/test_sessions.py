@@ -74,7 +74,7 @@ async def desk():
 async def test_room_is_given_back_whatever_way_a_session_ends(desk):
     for number in range(3):
         first, second = await desk.open(f"ses_{number}a"), await desk.open(f"ses_{number}b")
-        with pytest.raises(SessionsFull, match="2 sessions of yours are open, and this server allows 2"):
+        with pytest.raises(SessionsFull, match="as many sessions of yours are open as this server allows: 2"):
             await desk.open("ses_none")
         with pytest.raises(SessionsFull, match=r"64 MiB of memory .*, and 0 bytes are free"):
             await desk.open("ses_none", owner="you")
