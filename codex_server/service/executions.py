@@ -236,6 +236,7 @@ class Executions:
         if cell is None:
             return self._node.submit(execution, origin.caller, finish)
         cell.session.check()
+        cell.session.check_queue()
         run = self._node.submit(execution, origin.caller, finish, cell.turn)
         cell.session.follow(run)
         return run

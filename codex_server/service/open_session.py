@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from codex_server.errors import InvalidRequest, SessionEnded
+from codex_server.errors import InvalidRequest, SessionBusy, SessionEnded
 from codex_server.execution.run import Run
 from codex_server.execution.session import Session, SessionEnd, ended_text
 from codex_server.model import Outcome, SessionState
 from codex_server.service.file_space import SeenFiles
 from codex_server.units import format_seconds
 
+MOST_WAITING = 16
+"""Executions that may wait for their turn in one session, beside the one that runs."""
 _CANCEL_SECONDS = 10.0
 """How long what runs in a session may take to end when it is closed; then its sandbox is taken away beneath it."""
 
@@ -85,6 +87,13 @@ class OpenSession:
         if name not in self.terms.languages:
             known = ", ".join(self.terms.languages)
             raise InvalidRequest(f"this session was opened for {known} alone; open one for {name}", "/language")
+
+    def check_queue(self) -> None:
+        """Raise ``SessionBusy`` when as many executions wait for their turn as may: each holds its files meanwhile."""
+        if len(self._runs) > MOST_WAITING:
+            raise SessionBusy(
+                f"{MOST_WAITING} executions wait for this session already; nothing was run, send it again later"
+            )
 
     def follow(self, run: Run) -> None:
         """Take note of a run in this session, until it has ended."""

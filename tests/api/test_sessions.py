@@ -10,6 +10,7 @@ import pytest
 
 from codex_server.access.tokens import TokenStore
 from codex_server.execution import session as live_session
+from codex_server.service.open_session import MOST_WAITING
 from codex_server.service.session_records import SessionRecords
 from tests.api.conftest import BEARER
 
@@ -217,6 +218,19 @@ async def test_one_runs_at_a_time_and_the_next_waits_or_is_refused_as_it_asks(se
         door.backend.event("go").set()
         assert (await first).json()["status"] == "succeeded"
         assert (await waits).json()["stdout"] == "1\n"
+
+
+async def test_only_so_many_wait_for_one_session(door):
+    session, other = await open_one(door), await open_one(door)
+    for _ in range(1 + MOST_WAITING):
+        assert (await run_in(door, session, "wait go", wait_seconds=0)).status_code == 202
+    refused = await run_in(door, session, "print 1", wait_seconds=0)
+    assert (refused.status_code, refused.json()["code"]) == (409, "session-busy")
+    assert (await run_in(door, other, "print 1")).status_code == 200
+    door.backend.event("go").set()
+    while (await run_in(door, session, "print 1")).status_code == 409:
+        pass
+    assert len(door.backend.executions) == 3 + MOST_WAITING
 
 
 async def test_a_background_cell_that_found_the_session_busy_was_refused(door):
