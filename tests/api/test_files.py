@@ -263,6 +263,26 @@ async def test_an_upload_is_refused_by_its_length_before_it_is_read(serve, dial,
         assert (await wire.response())[0] == status
 
 
+async def test_a_server_that_starts_on_the_same_folder_leaves_an_upload_of_another_alone(serve, dial, tmp_path):
+    folder = tmp_path / "state/artifacts"
+
+    async def begun():
+        return folder.is_dir() and os.listdir(folder)
+
+    async with serve() as door:
+        wire = await dial(door)
+        await begin_upload(wire, 10)
+        await wire.send(b"12345")
+        await becomes(begun)
+        async with serve() as other:
+            assert (await other.get("/files")).json()["files"] == []
+            await wire.send(b"67890")
+            status, _, body = await wire.response()
+            assert (status, json.loads(body)["size"]) == (201, 10)
+            files = [{"path": "x", "file_id": json.loads(body)["file_id"]}]
+            assert (await other.execute("cat x", files=files)).json()["stdout"] == "1234567890"
+
+
 def form_of(*parts, boundary="--x"):
     lines = []
     for name, filename, content in parts:

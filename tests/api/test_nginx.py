@@ -4,9 +4,11 @@ import asyncio
 import json
 import os
 import pwd
+import re
 import shutil
 import socket
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -19,6 +21,8 @@ from tests.waiting import becomes
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
 pytestmark = [pytest.mark.anyio, needs("nginx", NGINX is not None, "it is not installed here")]
 KINDS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+DOCUMENTED_UPSTREAM = "http://127.0.0.1:8000"
+DOCUMENTED = re.compile(r"^- nginx in front: (.*)$", re.MULTILINE)
 CONFIGURATION = """
 daemon off;
 user {user};
@@ -30,21 +34,22 @@ http {{
   {temporary}
   server {{
     listen 127.0.0.1:{port};
-    location / {{ proxy_pass http://127.0.0.1:{upstream}; }}
+    location / {{ {directives} }}
   }}
 }}
 """
 
 
 @asynccontextmanager
-async def nginx_before(door, folder):
+async def nginx_before(door, folder, directives=f"proxy_pass {DOCUMENTED_UPSTREAM};"):
     """A client of an nginx that has the server behind it, and everything else as nginx has it by default."""
+    directives = directives.replace(DOCUMENTED_UPSTREAM, f"http://127.0.0.1:{door.port}")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         temporary = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in KINDS)
         file = folder / "nginx.conf"
         user = pwd.getpwuid(os.geteuid()).pw_name  # the folder is this user's alone
-        facts = {"folder": folder, "port": port, "upstream": door.port, "temporary": temporary, "user": user}
+        facts = {"folder": folder, "port": port, "directives": directives, "temporary": temporary, "user": user}
         file.write_text(CONFIGURATION.format(**facts))
         command = [NGINX, "-p", str(folder), "-c", str(file), "-e", f"{folder}/error.log"]
         # It takes over a socket that listens already, as from an nginx before it: no other process can have the port.
@@ -121,3 +126,16 @@ async def test_whoever_leaves_nginx_cancels_the_program(serve, tmp_path):
             return not door.app.state.executor.stats().running
 
         await becomes(cancelled)
+
+
+@pytest.mark.parametrize(("is_set_up", "status"), [(False, 413), (True, 201)], ids=["by default", "as documented"])
+async def test_nginx_as_documented_lets_uploads_through(serve, tmp_path, is_set_up, status):
+    page = Path(__file__).parents[2].joinpath("docs/api.md").read_text(encoding="utf-8")
+    given = re.findall(r"`([a-z_]+ [^`]+;)`", DOCUMENTED.search(page)[1])
+    assert {line.split()[0] for line in given} >= {"proxy_pass", "client_max_body_size", "proxy_read_timeout"}
+    async with (
+        serve() as door,
+        nginx_before(door, tmp_path, "\n".join(given if is_set_up else given[:1])) as client,
+    ):
+        response = await client.post("/files?name=a.bin", content=bytes(2 * 2**20), headers=BEARER)
+        assert response.status_code == status
