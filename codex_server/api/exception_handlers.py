@@ -16,6 +16,7 @@ from starlette.routing import compile_path
 from codex_server import errors
 from codex_server.api.problems import kind_of_status, problem, public_detail, status_of
 from codex_server.api.request_context import context_of
+from codex_server.file_errors import FileRefused
 from codex_server.service.fields import FieldError, FieldsInvalid
 
 CLIENT_LEFT = 499
@@ -69,7 +70,7 @@ async def _refuse(request: Request, error: Exception) -> Response:
         instance=context.request_id,
         base_url=request.app.state.problem_base,
         field_errors=_field_errors(error),
-        facts=error.facts if isinstance(error, errors.FileRefused) else None,
+        facts=error.facts if isinstance(error, FileRefused) else None,
         headers=_headers(error),
     )
 

@@ -11,17 +11,8 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from codex_server.errors import (
-    EditRefused,
-    FileChanged,
-    FileConflict,
-    FileRefused,
-    InputRefused,
-    SandboxFault,
-    StorageFull,
-    TooLarge,
-    UnknownPath,
-)
+from codex_server.errors import InputRefused, SandboxFault, StorageFull, TooLarge
+from codex_server.file_errors import EditRefused, FileChanged, FileConflict, FileRefused, UnknownPath
 from codex_server.sandboxes.session import Content
 from codex_server.sandboxes.stdin import StandardInput
 from codex_server.service.file_schemas import (

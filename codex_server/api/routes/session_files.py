@@ -14,7 +14,7 @@ from codex_server.api.running import take_object
 from codex_server.api.sent_file import sent_file
 from codex_server.api.services import Services, TheServices
 from codex_server.api.session_files_docs import DOCS
-from codex_server.errors import FileConflict
+from codex_server.file_errors import FileConflict
 from codex_server.mediatypes import media_type
 from codex_server.service.file_schemas import (
     ArchiveRequest,

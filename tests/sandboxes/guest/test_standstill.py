@@ -21,7 +21,7 @@ for _ in range(3): threading.Thread(target=work).start()
 """
 
 
-class Crowd:
+class Members:
     """A boundary whose members are the processes of a test."""
 
     def __init__(self) -> None:
@@ -46,8 +46,8 @@ class Crowd:
 
 
 @pytest.fixture
-def crowd():
-    found = Crowd()
+def members():
+    found = Members()
     yield found
     for process in found.processes:
         process.kill()
@@ -61,28 +61,28 @@ def wait_for(condition):
         time.sleep(0.005)
 
 
-def test_all_threads_of_everybody_stand_still_and_go_on(crowd):
-    busy, threads = crowd.start("while True: pass"), crowd.start(_THREADS)
+def test_all_threads_of_everybody_stand_still_and_go_on(members):
+    busy, threads = members.start("while True: pass"), members.start(_THREADS)
     wait_for(lambda: len(os.listdir(f"/proc/{threads}/task")) == 4)
-    standstill = Standstill(crowd)
+    standstill = Standstill(members)
     assert standstill.stop()
     assert states(busy) == states(threads) == {"T"}
     standstill.resume()
     wait_for(lambda: "T" not in states(busy) | states(threads))
 
 
-def test_one_that_is_spared_goes_on(crowd):
-    spared, other = crowd.start("while True: pass"), crowd.start("while True: pass")
-    assert Standstill(crowd).stop([spared])
+def test_one_that_is_spared_goes_on(members):
+    spared, other = members.start("while True: pass"), members.start("while True: pass")
+    assert Standstill(members).stop([spared])
     wait_for(lambda: states(spared) <= {"R", "S"})
     assert states(other) == {"T"}
 
 
-def test_what_the_guest_itself_had_stopped_stays_so(crowd):
-    stopped, other = crowd.start("while True: pass"), crowd.start("while True: pass")
+def test_what_the_guest_itself_had_stopped_stays_so(members):
+    stopped, other = members.start("while True: pass"), members.start("while True: pass")
     os.kill(stopped, signal.SIGSTOP)
     wait_for(lambda: states(stopped) == {"T"})
-    standstill = Standstill(crowd)
+    standstill = Standstill(members)
     assert standstill.stop()
     assert standstill.stop()  # a kill stops them once more
     standstill.resume()
@@ -90,35 +90,35 @@ def test_what_the_guest_itself_had_stopped_stays_so(crowd):
     assert states(stopped) == {"T"}
 
 
-def test_one_that_others_continue_is_stopped_again(crowd):
-    first = crowd.start("while True: pass")
-    crowd.start(f"import os, signal\nfor _ in iter(int, 1): os.kill({first}, signal.SIGCONT)")
-    wait_for(lambda: len(list(crowd.members())) == 2)
+def test_one_that_others_continue_is_stopped_again(members):
+    first = members.start("while True: pass")
+    members.start(f"import os, signal\nfor _ in iter(int, 1): os.kill({first}, signal.SIGCONT)")
+    wait_for(lambda: len(list(members.members())) == 2)
     for _ in range(20):
-        standstill = Standstill(crowd)
+        standstill = Standstill(members)
         assert standstill.stop()
-        assert [states(pid) for pid in crowd.members()] == [{"T"}, {"T"}]
+        assert [states(pid) for pid in members.members()] == [{"T"}, {"T"}]
         standstill.resume()
 
 
-def test_that_somebody_does_not_stand_still_is_said(crowd, monkeypatch):
+def test_that_somebody_does_not_stand_still_is_said(members, monkeypatch):
     monkeypatch.setattr(module, "_MOST_SECONDS", 0.02)
-    crowd.start("while True: pass")
-    crowd.refuses = True
-    assert not Standstill(crowd).stop()
-    assert crowd.stops > 1
+    members.start("while True: pass")
+    members.refuses = True
+    assert not Standstill(members).stop()
+    assert members.stops > 1
 
 
-def test_single_ones_are_stopped_and_resumed(crowd):
-    one = crowd.start("while True: pass")
-    standstill = Standstill(crowd)
+def test_single_ones_are_stopped_and_resumed(members):
+    one = members.start("while True: pass")
+    standstill = Standstill(members)
     standstill.stop_one(one)
     wait_for(lambda: states(one) == {"T"})
     standstill.resume_one(one)
     wait_for(lambda: states(one) != {"T"})
 
 
-def test_who_is_gone_stands_still(crowd):
-    crowd.start("pass")
-    crowd.processes[0].wait()
-    assert Standstill(crowd).stop()
+def test_who_is_gone_stands_still(members):
+    members.start("pass")
+    members.processes[0].wait()
+    assert Standstill(members).stop()
