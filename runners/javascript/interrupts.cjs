@@ -14,6 +14,7 @@ const RUNNING = 0; // the number of the cell that runs, 0 between cells
 const WANTED = 1; // the number of the cell that is to end
 const NEVER = 2; // always 0
 const PATIENCE_MS = 30;
+const REFUSALS = new Set(['EACCES', 'EPERM', 'ENOENT', 'ESRCH', 'ENXIO', 'EAGAIN', 'EPIPE', 'EBADF', 'EROFS']);
 const BREAKABLE = { breakOnSigint: true };
 const LIMITS = { maxOldGenerationSizeMb: 16, maxYoungGenerationSizeMb: 1, stackSizeMb: 1 };
 
@@ -114,8 +115,8 @@ function endCell(shared) {
   session.connectToMainThread();
   do {
     session.post('Runtime.terminateExecution');
-    wakeReader();
-    interruptChildren('self');
+    attempt(wakeReader);
+    attempt(() => interruptChildren('self'));
   } while (Atomics.wait(shared, RUNNING, number, PATIENCE_MS) === 'timed-out');
   session.disconnect();
 }
@@ -134,7 +135,7 @@ function interruptChildren(id) {
   for (const thread of readFolder(`/proc/${id}/task`)) {
     for (const child of readText(`/proc/${id}/task/${thread}/children`).match(/\d+/g) ?? []) {
       interruptChildren(child);
-      interruptProcess(Number(child));
+      attempt(() => process.kill(Number(child), 'SIGINT'));
     }
   }
 }
@@ -143,20 +144,17 @@ function readFolder(folder) {
   return fs.existsSync(folder) ? fs.readdirSync(folder) : []; // the process has ended
 }
 
+/** The text of a file that may be gone, because its process or thread has ended. */
 function readText(file) {
-  try {
-    return fs.readFileSync(file, 'utf8');
-  } catch (error) {
-    if (error.code === 'ENOENT' || error.code === 'ESRCH') return ''; // the thread has ended, or the kernel does not say
-    throw error;
-  }
+  return fs.existsSync(file) ? fs.readFileSync(file, 'utf8') : '';
 }
 
-function interruptProcess(id) {
+/** Try what a sandbox may refuse, or what comes too late: the main thread then waits on, until init kills it. */
+function attempt(action) {
   try {
-    process.kill(id, 'SIGINT');
+    action();
   } catch (error) {
-    if (error.code !== 'ESRCH') throw error; // it has ended
+    if (!REFUSALS.has(error.code)) throw error;
   }
 }
 
