@@ -141,8 +141,8 @@ def client_errors(root: type[errors.CodexError] = errors.CodexError) -> list[typ
     """Every class below ``root`` that may reach a client."""
     found: list[type[errors.CodexError]] = []
     for kind in root.__subclasses__():
-        # An edge may refine an error (and keep its slug); the project's own errors are those in ``errors``.
-        if kind.__module__ == errors.__name__ and not issubclass(kind, errors.StartupError):
+        # An edge may refine an error (and keep its slug); the project's own errors are those in these two modules.
+        if kind.__module__ in (errors.__name__, file_errors.__name__) and not issubclass(kind, errors.StartupError):
             found += [kind, *client_errors(kind)]
     return found
 

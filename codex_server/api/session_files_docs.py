@@ -34,7 +34,12 @@ _ETAG = {"ETag": header("Its entity tag, for `If-Match`", f'"{_FACTS["etag"]}"')
 _ALWAYS = ("unauthenticated", "forbidden", "invalid-request", "unknown-session", "session-ended", "sandbox-unavailable")
 _ON_PATHS = (*_ALWAYS, "file-refused", "unknown-path", "file-conflict", "sandbox-fault")
 _WITH_BODY = (*_ON_PATHS, "malformed-request", "request-timeout", "too-large", "unsupported-media-type", "rate-limited")
-_BINARY: dict[str, Any] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+_BINARY: dict[str, Any] = {
+    "application/octet-stream": {
+        "schema": {"type": "string", "format": "binary"},
+        "examples": {"csv": {"summary": "A CSV file", "value": "1,2\n"}},
+    }
+}
 
 
 def _docs(
@@ -79,7 +84,8 @@ _UPLOAD_BODY = {
                     "type": "object",
                     "required": ["file"],
                     "properties": {"file": {"type": "string", "format": "binary"}},
-                }
+                },
+                "examples": {"csv": {"summary": "A CSV file", "value": {"file": "1,2\n"}}},
             },
         },
     }

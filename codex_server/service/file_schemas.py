@@ -20,7 +20,7 @@ class FileTree(BaseModel):
     """A page of what is in a workspace, in the order of the paths."""
 
     entries: list[FileEntry]
-    next: str | None = Field(description="`cursor` of the next page, or null")
+    next: str | None = Field(default=None, description="`cursor` of the next page, or null")
 
 
 class FileFacts(FileEntry):
@@ -55,7 +55,7 @@ class TextFile(BaseModel):
 
     path: str
     content: str | None = Field(description="The lines that were asked for, or null")
-    error: FileError | None
+    error: FileError | None = None
     lines: tuple[int, int] | None = Field(
         default=None, description="Numbers of the first and the last line of `content`"
     )

@@ -69,7 +69,7 @@ def test_wrong_settings_are_one_message_that_names_each_without_a_traceback():
     assert "Traceback" not in result.stderr
 
 
-def test_an_error_of_ours_is_one_line_and_exit_code_1():
+def test_an_error_of_ours_is_one_line_and_has_an_exit_code_of_its_own():
     result = codex_server("run", "/nonexistent/hello.py")
-    assert (result.returncode, result.stdout) == (1, "")
+    assert (result.returncode, result.stdout) == (125, "")
     assert result.stderr == "codex-server: /nonexistent/hello.py cannot be read: No such file or directory\n"

@@ -47,7 +47,7 @@ def test_programs_in_a_session_find_what_those_before_left(desk):
     assert (again.returncode, again.stdout, again.stderr) == (3, '20\n["-a", "b"]\n42\n', "")
     assert desk.backend.executions[-1].limits.wall_seconds == 7
     refused = session(desk, "run", "-l", "bash", opened, "-c", "print 1")
-    assert (refused.returncode, "opened for python alone" in refused.stderr) == (1, True)
+    assert (refused.returncode, "opened for python alone" in refused.stderr) == (125, True)
 
 
 def test_sessions_are_listed_and_closed(desk):

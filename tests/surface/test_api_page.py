@@ -43,7 +43,7 @@ WORDS = words_of(TEXT)
 def test_every_route_is_named():
     app = build_api(Settings.model_construct(), Metrics())
     for path in app.openapi()["paths"]:
-        assert re.search(rf"(GET|POST|DELETE) {path}[`\n]", TEXT + SESSIONS), path
+        assert re.search(rf"(GET|POST|PUT|DELETE) {path}[`\n]", TEXT + SESSIONS), path
 
 
 @pytest.mark.parametrize(

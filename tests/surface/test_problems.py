@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 
 import codex_server
-from codex_server import errors
+from codex_server import errors, file_errors
 from codex_server.api import problem_pages
 from codex_server.api.problems import client_errors, kinds, status_of
 
+OURS = (errors.__name__, file_errors.__name__)
 FILE = Path(__file__).parents[2] / "docs" / "problems.md"
 
 
@@ -32,7 +33,7 @@ def test_every_error_that_reaches_a_client_has_a_number():
 
 
 def test_every_error_of_the_tree_has_a_word_of_its_own():
-    slugs = [kind.slug for kind in every_class() if kind.__module__ == errors.__name__]
+    slugs = [kind.slug for kind in every_class() if kind.__module__ in OURS]
     assert len(set(slugs)) == len(slugs)
     assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", slug) for slug in slugs)
 
@@ -44,8 +45,8 @@ def test_every_word_of_a_client_error_has_its_kind_once():
 
 
 def test_the_tree_in_the_docstring_is_the_tree():
-    drawn = set(re.findall(r"[|`]- (\w+)", errors.__doc__))
-    assert drawn == {kind.__name__ for kind in every_class()[1:] if kind.__module__ == errors.__name__}
+    drawn = set(re.findall(r"[|`]- (\w+)", errors.__doc__ + file_errors.__doc__))
+    assert drawn == {kind.__name__ for kind in every_class()[1:] if kind.__module__ in OURS}
 
 
 def test_the_document_is_what_the_code_says():

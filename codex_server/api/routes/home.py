@@ -19,6 +19,8 @@ LINKS = {
     "session_execute": "/sessions/{session_id}/execute",
     "session_stream": "/sessions/{session_id}/execute/stream",
     "session_interrupt": "/sessions/{session_id}/interrupt",
+    "session_files": "/sessions/{session_id}/files",
+    "session_file": "/sessions/{session_id}/files/{path}",
     "session_checkpoints": "/sessions/{session_id}/checkpoints",
     "checkpoints": "/checkpoints",
     "checkpoint": "/checkpoints/{checkpoint_id}",
