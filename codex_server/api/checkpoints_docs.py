@@ -30,6 +30,7 @@ MAKE: dict[str, Any] = _GUARDED | {
             *_REFUSALS,
             "unknown-session",
             "session-ended",
+            "session-busy",
             "request-timeout",
             "too-large",
             "unsupported-media-type",

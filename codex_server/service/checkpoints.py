@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codex_server.errors import InvalidRequest, UnknownCheckpoint
+from codex_server.errors import InvalidRequest, SessionBusy, UnknownCheckpoint
 from codex_server.execution.session import Session
 from codex_server.model import InputFile
 from codex_server.service.globs import matcher
@@ -40,12 +40,23 @@ class Checkpoints:
 
     def __init__(self, files: KeptFiles, *, seconds: float, max_bytes: int) -> None:
         self._files, self._seconds, self._max_bytes = files, seconds, max_bytes
+        self._making: set[str] = set()
 
     async def make(self, session: Session, owner: str, description: str, globs: Sequence[str]) -> Checkpoint:
         """Keep the files of ``session`` that one of ``globs`` means, as they are now.
 
-        Raises ``InvalidRequest`` when none is, or too much; ``StorageFull``.
+        Raises ``InvalidRequest`` when none is, or too much; ``StorageFull``; ``SessionBusy`` while another one of
+        ``owner`` is made: its files are in memory meanwhile.
         """
+        if owner in self._making:
+            raise SessionBusy("another checkpoint of yours is being made; send this again when that is there")
+        self._making.add(owner)
+        try:
+            return await self._make(session, owner, description, globs)
+        finally:
+            self._making.remove(owner)
+
+    async def _make(self, session: Session, owner: str, description: str, globs: Sequence[str]) -> Checkpoint:
         contents = await self._read(SessionFiles(session), globs)
         files = tuple((file.path, len(file.content)) for file in contents)
         head = json.dumps({"description": description, "files": files}).encode() + b"\n"

@@ -1,5 +1,7 @@
 """Checkpoints: files of a session that are kept, and that a new session begins with."""
 
+import asyncio
+
 import pytest
 
 from codex_server.access.tokens import TokenStore
@@ -232,3 +234,22 @@ async def test_a_tree_without_an_end_is_read_no_further_than_it_may_be(door, rep
     reply(tree=tree)
     assert (await keep(door, session)).status_code == 422
     assert len(asked) == 100
+
+
+async def test_one_checkpoint_of_a_caller_is_made_at_a_time(door, monkeypatch):
+    session = await open_one(door, files=[{"path": "a", "content": "1"}])
+    whole, go = FakeSession.operate, asyncio.Event()
+
+    async def operate(self, request, content, sink):
+        await go.wait()
+        return await whole(self, request, content, sink)
+
+    monkeypatch.setattr(FakeSession, "operate", operate)
+    first = asyncio.ensure_future(keep(door, session))
+    while not door.app.state.services.checkpoints._making:
+        await asyncio.sleep(0)
+    refused = await keep(door, session)
+    assert (refused.status_code, refused.json()["code"]) == (409, "session-busy")
+    go.set()
+    assert (await first).status_code == 201
+    assert (await keep(door, session)).status_code == 201
