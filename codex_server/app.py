@@ -80,7 +80,7 @@ def create_app(settings: Settings, *, backend: Backend | None = None, languages:
                     artifacts=artifacts,
                     uploads=Uploads(kept_files, Cursors(store, "files"), settings.max_upload, settings.receive_seconds),
                     sessions=sessions,
-                    checkpoints=open_checkpoints(settings, kept_files),
+                    checkpoints=open_checkpoints(settings, kept_files, store),
                     verifier=verifier,
                     rate_limit=RateLimit(settings.rate_limit),
                     idempotency=IdempotencyStore(store),
@@ -139,12 +139,13 @@ def open_executions(
 
 def open_sessions(settings: Settings, node: ExecutionNode, store: Store) -> Sessions:
     """The sessions of ``node``, bounded as ``settings`` say; ``store`` remembers how they ended."""
-    return Sessions(node, SessionRecords(store), SessionRoom(session_bounds(settings)))
+    return Sessions(node, SessionRecords(store), SessionRoom(session_bounds(settings)), Cursors(store, "sessions"))
 
 
-def open_checkpoints(settings: Settings, files: KeptFiles) -> Checkpoints:
+def open_checkpoints(settings: Settings, files: KeptFiles, store: Store) -> Checkpoints:
     """What keeps the files of sessions among ``files``."""
-    return Checkpoints(files, seconds=settings.checkpoint_seconds, max_bytes=settings.max_workspace)
+    cursors = Cursors(store, "checkpoints")
+    return Checkpoints(files, cursors, seconds=settings.checkpoint_seconds, max_bytes=settings.max_workspace)
 
 
 def begin_drain(app: FastAPI) -> asyncio.Task[None]:

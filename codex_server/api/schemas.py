@@ -38,14 +38,14 @@ class SessionsPage(BaseModel):
     """A page of sessions."""
 
     sessions: list[SessionResponse] = Field(description="Open sessions of the caller's own, newest first")
-    next: int | None = Field(None, description="`cursor` of the next page; null on the last one")
+    next: str | None = Field(None, description="`cursor` of the next page; null on the last one")
 
 
 class CheckpointsPage(BaseModel):
     """A page of checkpoints."""
 
     checkpoints: list[CheckpointResponse] = Field(description="Checkpoints of the caller's own, newest first")
-    next: int | None = Field(None, description="`cursor` of the next page; null on the last one")
+    next: str | None = Field(None, description="`cursor` of the next page; null on the last one")
 
 
 class InterruptResponse(BaseModel):

@@ -13,6 +13,7 @@ from typing import Any
 from codex_server.errors import InvalidRequest, SessionBusy, UnknownCheckpoint
 from codex_server.execution.session import Session
 from codex_server.model import InputFile
+from codex_server.service.cursors import Cursors
 from codex_server.service.globs import matcher
 from codex_server.service.kept_files import FileFacts, KeptFile, KeptFiles
 from codex_server.service.session_files import SessionFiles
@@ -38,8 +39,8 @@ class Checkpoints:
     INVARIANT: a checkpoint of another caller is unknown, whatever is asked of it.
     """
 
-    def __init__(self, files: KeptFiles, *, seconds: float, max_bytes: int) -> None:
-        self._files, self._seconds, self._max_bytes = files, seconds, max_bytes
+    def __init__(self, files: KeptFiles, cursors: Cursors, *, seconds: float, max_bytes: int) -> None:
+        self._files, self._cursors, self._seconds, self._max_bytes = files, cursors, seconds, max_bytes
         self._making: set[str] = set()
 
     async def make(self, session: Session, owner: str, description: str, globs: Sequence[str]) -> Checkpoint:
@@ -78,10 +79,11 @@ class Checkpoints:
             )
         return found
 
-    async def page(self, owner: str, before: int | None, limit: int) -> tuple[list[Checkpoint], int | None]:
+    async def page(self, owner: str, cursor: str | None, limit: int) -> tuple[list[Checkpoint], str | None]:
         """The checkpoints of ``owner``, the newest first, and the cursor of the next page."""
-        found, following = await self._files.page(PREFIX, owner, before, limit)
-        return [checkpoint for kept in found if (checkpoint := await _described(kept))], following
+        found, following = await self._files.page(PREFIX, owner, await self._cursors.open(cursor, owner), limit)
+        described = [checkpoint for kept in found if (checkpoint := await _described(kept))]
+        return described, await self._cursors.seal(following, owner)
 
     async def remove(self, checkpoint_id: str, owner: str) -> None:
         """Remove it. Raises ``UnknownCheckpoint``."""

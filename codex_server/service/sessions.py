@@ -11,6 +11,7 @@ from codex_server.errors import SessionEnded, SessionsFull, UnknownSession
 from codex_server.execution.session import Session, ended_text
 from codex_server.nodes.node import ExecutionNode
 from codex_server.sandboxes.session import SessionPlan
+from codex_server.service.cursors import Cursors
 from codex_server.service.open_session import OpenSession, SessionTerms
 from codex_server.service.session_records import SessionRecords
 from codex_server.service.session_room import SessionRoom
@@ -29,10 +30,12 @@ class Sessions:
         node: ExecutionNode,
         records: SessionRecords,
         room: SessionRoom,
+        cursors: Cursors,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._node, self._records, self._room, self._clock = node, records, room, clock
+        self._node, self._records, self._room = node, records, room
+        self._cursors, self._clock = cursors, clock
         self._open: dict[str, OpenSession] = {}
         self._opened = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -72,14 +75,16 @@ class Sessions:
             )
         raise SessionEnded(ended_text(end))
 
-    def page(self, owner: str, before: int | None, limit: int) -> tuple[list[OpenSession], int | None]:
+    async def page(self, owner: str, cursor: str | None, limit: int) -> tuple[list[OpenSession], str | None]:
         """The open sessions of ``owner``, the newest first, and the cursor of the next page."""
+        before = await self._cursors.open(cursor, owner)
         found = [
             session
             for session in reversed(self._open.values())
             if session.terms.owner == owner and (before is None or session.number < before)
         ]
-        return found[:limit], found[limit - 1].number if len(found) > limit else None
+        following = found[limit - 1].number if len(found) > limit else None
+        return found[:limit], await self._cursors.seal(following, owner)
 
     async def end(self, session_id: str, owner: str) -> None:
         """Close it, whatever runs in it. Raises as ``find`` does."""

@@ -173,6 +173,8 @@ async def test_sessions_are_listed_newest_first_in_pages(door):
         page = (await door.get(f"/sessions?limit=2&cursor={page['next']}")).json()
         listed += [each["session_id"] for each in page["sessions"]]
     assert listed == opened[::-1]
+    refused = await door.get("/sessions?cursor=3")
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/query/cursor")
 
 
 async def test_a_closed_session_is_gone_and_says_so(door):

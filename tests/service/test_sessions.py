@@ -12,6 +12,7 @@ from codex_server.nodes.local import LocalNode
 from codex_server.sandboxes.session import SessionPlan
 from codex_server.sandboxes.testing.fake import FakeBackend, fake_languages
 from codex_server.service import sessions as sessions_module
+from codex_server.service.cursors import Cursors
 from codex_server.service.open_session import SessionTerms
 from codex_server.service.session_records import KEPT_SECONDS, SessionRecords
 from codex_server.service.session_room import SessionBounds, SessionRoom
@@ -64,7 +65,7 @@ async def desk():
         executor = Executor(backend, fake_languages(), Settings())
         node = LocalNode(executor, backend, fake_languages())
         room = SessionRoom(SessionBounds(3, 2, 2**27))
-        sessions = Sessions(node, SessionRecords(store, clock=clock), room, clock=clock)
+        sessions = Sessions(node, SessionRecords(store, clock=clock), room, Cursors(store, "sessions"), clock=clock)
         yield Desk(sessions=sessions, store=store, backend=backend, clock=clock, node=node)
         await executor.close()
         await sessions.close()
@@ -107,7 +108,7 @@ async def test_one_that_cannot_be_recorded_is_not_opened(desk):
     with pytest.raises(StoreUnusable):
         await desk.open()
     assert desk.backend.sessions[0].destroyed
-    assert desk.sessions.page("me", None, 10) == ([], None)
+    assert await desk.sessions.page("me", None, 10) == ([], None)
     desk.store.full = False
     for number in range(2):
         await desk.open(f"ses_{number}")

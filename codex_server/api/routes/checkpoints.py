@@ -39,7 +39,7 @@ async def make_checkpoint(
 async def list_checkpoints(
     caller: ExecutingCaller,
     services: TheServices,
-    cursor: Annotated[int | None, Query(ge=0, le=2**53, description="`next` of the page before")] = None,
+    cursor: Annotated[str | None, Query(max_length=80, description="`next` of the page before")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="Most checkpoints on the page")] = 20,
 ) -> CheckpointsPage:
     """The caller's own checkpoints, newest first."""

@@ -44,11 +44,11 @@ async def open_session(
 async def list_sessions(
     caller: ExecutingCaller,
     services: TheServices,
-    cursor: Annotated[int | None, Query(ge=0, le=2**53, description="`next` of the page before")] = None,
+    cursor: Annotated[str | None, Query(max_length=80, description="`next` of the page before")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="Most sessions on the page")] = 20,
 ) -> SessionsPage:
     """The caller's own open sessions, newest first."""
-    found, following = services.sessions.page(caller.key, cursor, limit)
+    found, following = await services.sessions.page(caller.key, cursor, limit)
     return SessionsPage(sessions=[describe_session(each, services.languages) for each in found], next=following)
 
 
