@@ -1,6 +1,7 @@
 """``codex-server session``: open a session on a server, run programs in it, look at its files, close it."""
 
 import json
+from datetime import UTC, datetime
 from functools import cache, partial
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote, urlencode
@@ -102,8 +103,8 @@ def files(session: SessionArgument, url: UrlFlag = HERE, token: TokenFlag = None
     if as_json:
         typer.echo(json.dumps({"entries": found}, indent=2))
         return
-    rows = [(str(each.get("size") or ""), str(each.get("modified") or ""), _path(each)) for each in found]
-    typer.echo(render_table(("bytes", "modified", "path"), [list(map(printable, row)) for row in rows]))
+    rows = [(_size(each), _day(each["modified"]), _path(each)) for each in found]
+    typer.echo(render_table(("bytes", "modified (utc)", "path"), [list(map(printable, row)) for row in rows]))
 
 
 def close(session: SessionArgument, url: UrlFlag = HERE, token: TokenFlag = None) -> None:
@@ -141,5 +142,13 @@ def _started(session: dict[str, Any]) -> str:
     return ",".join(name for name, state in session["languages"].items() if state["started"])
 
 
+def _size(entry: dict[str, Any]) -> str:
+    return str(entry["size"]) if entry["type"] == "file" else ""
+
+
+def _day(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
 def _path(entry: dict[str, Any]) -> str:
-    return f"{entry['path']}/" if entry.get("type") in ("directory", "folder") else str(entry["path"])
+    return f"{entry['path']}/" if entry["type"] == "folder" else str(entry["path"])

@@ -77,8 +77,8 @@ def test_an_opened_session_is_shown_whole_for_programs(desk):
 
 def test_files_are_listed_with_their_sizes_and_nothing_that_a_terminal_would_obey(desk, monkeypatch):
     entries = [
-        {"path": "data", "type": "directory", "size": None, "modified": None},
-        {"path": "data/a\x1b[31m.csv", "type": "file", "size": 12, "modified": "2026-11-28T14:53:02Z"},
+        {"path": "data", "type": "folder", "size": 60, "modified": 1795877582.5},
+        {"path": "data/a\x1b[31m.csv", "type": "file", "size": 12, "modified": 1795877582.5},
     ]
     asked = []
 
@@ -88,10 +88,17 @@ def test_files_are_listed_with_their_sizes_and_nothing_that_a_terminal_would_obe
 
     monkeypatch.setattr(Connection, "call", call)
     lines = quick(desk, "files", "ses_1").splitlines()
-    assert lines[1].split() == ["data/"]
-    assert lines[2].split() == ["12", "2026-11-28T14:53:02Z", "data/a\\x1b[31m.csv"]
+    assert lines[1].split() == ["2026-11-28", "14:53:02", "data/"]
+    assert lines[2].split() == ["12", "2026-11-28", "14:53:02", "data/a\\x1b[31m.csv"]
     assert json.loads(quick(desk, "files", "ses_1", "--json")) == {"entries": entries}
     assert asked[0] == ("GET", "/sessions/ses_1/files?limit=100")
+
+
+def test_files_of_a_session_are_listed(desk):
+    opened = quick(desk, "open").strip()
+    session(desk, "run", opened, "-c", "write a.txt hello")
+    (_, line) = quick(desk, "files", opened).splitlines()
+    assert (line.split()[0], line.split()[-1]) == ("5", "a.txt")
 
 
 @pytest.mark.parametrize("answer", [{}, {"sessions": 1, "next": None}, {"sessions": []}], ids=str)
