@@ -32,12 +32,13 @@ class Reply:
 
 
 class LiveInterpreter:
-    """Starts nothing itself: see ``started`` and ``Forking``. ``wait`` gives the process's exit code."""
+    """Starts nothing itself: see ``started`` and ``Forking``. ``wait`` gives the process's exit code, once."""
 
     def __init__(self, pid: int, channel: socket.socket, outputs: Sequence[int], wait: Callable[[], int]) -> None:
         self.pid = pid
         self.channel = channel
-        self.wait = wait
+        self._wait = wait
+        self._ended: int | None = None
         self._outputs = tuple(outputs)
         self._written = {descriptor: bytearray() for descriptor in outputs}
         self._count = 0
@@ -62,6 +63,8 @@ class LiveInterpreter:
         if interrupt_at:
             interrupt_when = lambda: interrupt_at.encode() in self._written[self._outputs[0]]  # noqa: E731
         reply = self._follow(interrupt_when)
+        if reply is None:
+            self._ended = self._wait()
         stdout, stderr = self._drain()
         if reply is None:
             return Reply(None, stdout, stderr)
@@ -84,7 +87,7 @@ class LiveInterpreter:
     def close(self) -> int:
         """End of file on the channel; the exit code."""
         self.channel.close()
-        code = self.wait()
+        code = self._wait() if self._ended is None else self._ended
         for descriptor in self._outputs:
             os.close(descriptor)
         return code

@@ -1,0 +1,2 @@
+__session_leave; while __session_next; do for __session_once in 1; do if [[ $__session_status == 0 ]]; then \builtin eval "$__session_code"; else __session_set || \builtin eval "$__session_code"; fi; done <"${__session_stdin:-/dev/null}" 249<&- 248>&- 247>&-; { __session_status=${__session_kept:-$?} __session_flags=$-; \builtin set +xa; } 2>/dev/null; done; \builtin exit 0
+# One line, because Bash counts the lines of a cell from there. "for" is what a cell breaks when it says "break".
