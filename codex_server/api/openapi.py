@@ -13,6 +13,7 @@ from codex_server.api.route_docs import BATCH, EXECUTE
 from codex_server.api.schemas import Problem
 from codex_server.api.sessions_docs import EXECUTE_IN, LOOK, OPEN
 from codex_server.api.sessions_docs import LIST as SESSIONS
+from codex_server.service.file_schemas import FILE_REQUESTS
 from codex_server.service.schemas import BatchRequest, ExecuteRequest, InputRequest
 from codex_server.service.session_schemas import CheckpointRequest, SessionRequest
 from codex_server.settings import Settings
@@ -104,6 +105,7 @@ def request_schemas(settings: Settings) -> dict[str, Any]:
             (BatchRequest, "validation"),
             (InputRequest, "validation"),
             (SessionRequest, "validation"),
+            *((model, "validation") for model in FILE_REQUESTS),
             (CheckpointRequest, "validation"),
             (Problem, "serialization"),
         ],

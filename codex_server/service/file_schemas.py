@@ -198,3 +198,16 @@ class ExtractResponse(BaseModel):
 
     files: list[str]
     left_out: list[LeftOutEntry]
+
+
+FILE_REQUESTS: tuple[type[BaseModel], ...] = (
+    ReadRequest,
+    EditRequest,
+    SearchRequest,
+    TransferRequest,
+    DeleteRequest,
+    CombineRequest,
+    ArchiveRequest,
+    ExtractRequest,
+)
+"""The bodies of the operations."""
