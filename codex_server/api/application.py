@@ -24,6 +24,7 @@ from codex_server.api.routes import (
     pages,
     session_files,
     sessions,
+    shells,
     stream,
 )
 from codex_server.observe.metrics import Metrics
@@ -49,6 +50,7 @@ def build_api(settings: Settings, metrics_: Metrics, lifespan: Lifespan | None =
         batch,
         executions,
         session_files,
+        shells,
         sessions,
         checkpoints,
         artifacts,

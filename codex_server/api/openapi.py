@@ -16,6 +16,7 @@ from codex_server.api.sessions_docs import LIST as SESSIONS
 from codex_server.service.file_schemas import FILE_REQUESTS
 from codex_server.service.schemas import BatchRequest, ExecuteRequest, InputRequest
 from codex_server.service.session_schemas import CheckpointRequest, SessionRequest
+from codex_server.service.shell_schemas import ShellRequest
 from codex_server.settings import Settings
 
 TITLE = "Codex Server"
@@ -105,7 +106,7 @@ def request_schemas(settings: Settings) -> dict[str, Any]:
             (BatchRequest, "validation"),
             (InputRequest, "validation"),
             (SessionRequest, "validation"),
-            *((model, "validation") for model in FILE_REQUESTS),
+            *((model, "validation") for model in (*FILE_REQUESTS, ShellRequest)),
             (CheckpointRequest, "validation"),
             (Problem, "serialization"),
         ],

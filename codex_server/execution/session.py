@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from codex_server.errors import SessionBusy, SessionEnded
-from codex_server.sandboxes.session import Content, SessionPlan, SessionSandbox
+from codex_server.model import Terminal
+from codex_server.sandboxes.session import Content, SessionPlan, SessionSandbox, Shell
 from codex_server.sandboxes.stdin import StandardInput
 from codex_server.units import format_seconds
 
@@ -99,6 +100,11 @@ class Session:
         finally:
             self._operations -= 1
             self.last_used = time.monotonic()
+
+    async def open_shell(self, name: str, size: Terminal, output: Content) -> Shell:
+        """Start a shell. See ``SessionSandbox.open_shell``."""
+        self.check()
+        return await self._sandbox.open_shell(name, size, output)
 
     def interrupt(self) -> bool:
         """Interrupt the cell that runs, as Ctrl-C would; False when none runs. Raises ``SessionEnded``."""

@@ -11,6 +11,7 @@ from codex_server.execution.run import Run
 from codex_server.execution.session import Session, SessionEnd, ended_text
 from codex_server.model import Outcome, SessionState
 from codex_server.service.file_space import SeenFiles
+from codex_server.service.shells import Shells
 from codex_server.units import format_seconds
 
 MOST_WAITING = 16
@@ -42,6 +43,7 @@ class OpenSession:
         self._clock, self._opened = clock, clock()
         self.seen = SeenFiles()
         """The files of its workspace that its caller has read or written."""
+        self.shells = Shells(live)
         self._runs: set[Run] = set()
         self._closing: SessionEnd | None = None
 
@@ -119,8 +121,9 @@ class OpenSession:
         for run in runs:
             run.cancel(SessionEnded(ended_text(self._closing)))
         await asyncio.gather(*(run.wait(_CANCEL_SECONDS) for run in runs))
+        self.shells.abandon()
         await self.live.close(self._closing.reason)
 
     @property
     def _busy(self) -> bool:
-        return bool(self._runs) or self.live.busy
+        return bool(self._runs) or self.live.busy or self.shells.running

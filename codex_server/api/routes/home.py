@@ -19,6 +19,8 @@ LINKS = {
     "session_execute": "/sessions/{session_id}/execute",
     "session_stream": "/sessions/{session_id}/execute/stream",
     "session_interrupt": "/sessions/{session_id}/interrupt",
+    "session_shells": "/sessions/{session_id}/shells",
+    "session_shell": "/sessions/{session_id}/shells/{name}",
     "session_files": "/sessions/{session_id}/files",
     "session_file": "/sessions/{session_id}/files/{path}",
     "session_checkpoints": "/sessions/{session_id}/checkpoints",
