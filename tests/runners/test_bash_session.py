@@ -159,7 +159,8 @@ def test_trap_of_the_program_decides_what_an_interrupt_does(bash):
 
 def test_interrupt_between_cells_does_nothing(bash):
     bash.interrupt()
-    assert bash.run("x=1; cd /").code == 0
+    assert bash.run("x=1; cd /; PROMPT_COMMAND=other").code == 0
+    bash.run(":")
     bash.interrupt()
     assert bash.run("echo $x $PWD").stdout == "1 /\n"
 

@@ -212,6 +212,11 @@ def test_interrupt_ends_a_cell_and_nothing_else(name, python):
     assert python.run("kept").text == "1"
 
 
+def test_interrupt_ends_a_task_that_computes(python):
+    cell = "import asyncio\nasync def f():\n    print('go')\n    while True: pass\nasyncio.run(f())"
+    assert python.run(cell, interrupt_at="go").code == 130
+
+
 def test_interrupt_where_a_cell_waits_for_input(python, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     writer = os.open(tmp_path / "pipe", os.O_RDWR)
