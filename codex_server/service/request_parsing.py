@@ -261,7 +261,7 @@ def _fault(error: ErrorDetails, model: type[BaseModel]) -> FieldError:
         return FieldError(pointer, f"null is not taken here; {_instead_of_null(parents, str(last), model)}")
     if error["type"] in ("model_type", "dict_type"):
         return FieldError(pointer, f"must be an object such as {_OBJECTS[error['loc'][0]]}")
-    return FieldError(pointer, error["msg"])
+    return FieldError(pointer, error["msg"].removeprefix("Value error, "))
 
 
 def _instead_of_null(parents: list[str | int], name: str, model: type[BaseModel]) -> str:

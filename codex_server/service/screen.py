@@ -16,6 +16,9 @@ _FULL_SCREEN = re.compile(rb"\x1b\[\?(?:47|1047|1049)([hl])")
 _HISTORY = 5000
 _COLOUR_NAMES = ("black", "red", "green", "brown", "blue", "magenta", "cyan", "white")
 _COLOURS = {name: number for number, name in enumerate(_COLOUR_NAMES)}
+_PRIVATE = re.compile(rb"\x1b\[(?:[<=>][0-9;:]*[ -/]*[@-~]|\?[0-9;:]*[ -/]*[@-gi-km-~])")
+"""Control sequences that only real terminals know, such as questions about them; pyte fails over some."""
+_CONTROLS = re.compile(rb"\x1b\[[0-?]*[ -/]*[@-~]|\x1b.|[\x00-\x08\x0b-\x1f\x7f]")
 
 
 @dataclass(slots=True)
@@ -31,6 +34,8 @@ class Screen:
     drawn: bytearray = field(default_factory=bytearray)
     missed: int = 0
     full: bool = False
+    column: int = 0
+    """Where the cursor stood when somebody looked last."""
 
     def feed(self, data: bytes) -> None:
         """Take what appeared."""
@@ -53,21 +58,32 @@ class Screen:
         return data
 
 
-def render(data: bytes, rows: int, columns: int, form: Form) -> str:
-    """``data`` as it looks on an empty screen of that size, without spaces and empty lines at the ends.
+def render(data: bytes, rows: int, columns: int, form: Form, column: int = 0) -> tuple[str, int]:
+    """``data`` as it looks on an empty screen of that size, without empty lines at its end; and where the cursor is.
 
-    ``ansi`` keeps colours and bold type; ``raw`` is what was sent. Slow: call it in a thread.
+    ``column`` is where the cursor stood before. ``ansi`` keeps colours and bold type; ``raw`` is what was sent. Slow:
+    call it in a thread. INVARIANT: the bytes are a guest's: whatever they are, there is a text.
     """
     if form == "raw":
-        return data.decode("utf-8", "replace")
+        return data.decode("utf-8", "replace"), column
+    try:
+        return _emulated(data, rows, columns, form, column)
+    except Exception:  # the emulator's own failure over strange bytes
+        return _CONTROLS.sub(b"", data).decode("utf-8", "replace"), 0
+
+
+def _emulated(data: bytes, rows: int, columns: int, form: Form, column: int) -> tuple[str, int]:
     import pyte  # noqa: PLC0415 - most servers never show a terminal
 
     screen = pyte.HistoryScreen(columns, rows, history=_HISTORY, ratio=0.5)
-    pyte.ByteStream(screen).feed(data)
+    screen.cursor.x = min(column, columns - 1)
+    pyte.ByteStream(screen).feed(_PRIVATE.sub(b"", data))
     lines = [*screen.history.top, *(screen.buffer[row] for row in range(rows))]
     show = _coloured if form == "ansi" else _plain
     text = "\n".join(show(line, columns) for line in lines).rstrip("\n")
-    return f"{text}\n" if text and data.endswith(b"\n") else text
+    if text[:column].isspace():
+        text = text[column:]
+    return (f"{text}\n" if text and data.endswith(b"\n") else text), screen.cursor.x
 
 
 def _plain(line: Mapping[int, Any], columns: int) -> str:

@@ -77,7 +77,9 @@ class ShellResponse(BaseModel):
     missed_bytes: int = Field(description="Bytes before it that were too many to keep")
     running: bool = Field(description="Whether a command still runs, or waits for input")
     running_for_seconds: float | None = Field(description="How long it has run by now; null when none runs")
-    exit_code: int | None = Field(description="Exit code of the last command that ended; null before the first")
+    exit_code: int | None = Field(
+        description="Exit code of the last command; null while one runs, and before the first"
+    )
     cwd: str = Field(description="Folder of the shell at its last prompt")
     full_screen: bool = Field(description="Whether a program has the whole screen; `output` is then all of it")
     ended: bool = Field(description="Whether the shell itself has ended; the next call starts a new one")

@@ -153,8 +153,10 @@ class Shells:
 
     async def _response(self, terminal: _Terminal, request: ShellRequest) -> ShellResponse:
         screen, missed = terminal.screen, terminal.screen.missed
-        full, data = screen.full, screen.take()
-        output = await asyncio.to_thread(render, data, screen.rows, screen.columns, request.form) if data else ""
+        full, data, output = screen.full, screen.take(), ""
+        if data:
+            size, column = (screen.rows, screen.columns), 0 if full else screen.column
+            output, screen.column = await asyncio.to_thread(render, data, *size, request.form, column)
         running = terminal.prompted is not None
         terminal.calls += 1
         return ShellResponse(
@@ -162,7 +164,7 @@ class Shells:
             missed_bytes=missed,
             running=running,
             running_for_seconds=round(time.monotonic() - terminal.began, 3) if running else None,
-            exit_code=terminal.prompt.exit_code if terminal.commands and not terminal.ended else None,
+            exit_code=None if running or terminal.ended or not terminal.commands else terminal.prompt.exit_code,
             cwd=terminal.prompt.folder,
             full_screen=full,
             ended=terminal.ended,
