@@ -20,6 +20,8 @@ class Destroyable(Protocol):
 
 S = TypeVar("S", bound=Destroyable)
 
+_LOOK_ONLY = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
+
 
 class Arming:
     """Brings every arming to its end: a slot has its id, and the engine goes on, whoever waits for the sandbox or not.
@@ -59,7 +61,7 @@ async def _undo(making: asyncio.Task[S]) -> None:
 def is_silent(connection: socket.socket) -> bool:
     """Whether nothing waits to be read, not even the other side's end: so it is while a sandbox is armed."""
     try:
-        connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        connection.recv(1, _LOOK_ONLY)
     except BlockingIOError:
         return True
     except OSError:

@@ -28,6 +28,8 @@ taken where it is offered."""
 _ONE_SHARE = 1024
 _TCP_LIMIT, _TCP_PEAK = "memory.kmem.tcp.limit_in_bytes", "memory.kmem.tcp.max_usage_in_bytes"
 """Version 1 counts the buffers of sockets apart, and only where they have a limit of their own."""
+_OOM_KILLS = re.compile(rb"^oom_kill (\d+)$", re.MULTILINE)
+_USED_MICROSECONDS = re.compile(rb"^usage_usec (\d+)$", re.MULTILINE)
 
 
 class CgroupsUnavailable(Exception):
@@ -72,6 +74,7 @@ class SlotCgroup:
         self._cpu_before = 0.0
         self._kills_before = 0
         self._limits: Limits | None = None
+        self._files: dict[str, int | None] = {}
         self._peak_file = -1  # version 2 sets the peak back for one open file alone
         for folder in self._folders:
             os.mkdir(folder)  # noqa: PTH102 - pathlib costs more than the call, and this is on every execution's way
@@ -135,8 +138,8 @@ class SlotCgroup:
         """
         try:
             os.write(self._peak_file, b"0")
-            if sockets := self._layout.find(self._folders, _TCP_PEAK):
-                _write(sockets, 0)
+            if (sockets := self._file(_TCP_PEAK, access=os.O_RDWR)) is not None:
+                os.pwrite(sockets, b"0", 0)
             used = self._used()
         except OSError:
             return False
@@ -151,35 +154,48 @@ class SlotCgroup:
         self._remove()
 
     def _remove(self) -> None:
-        if self._peak_file >= 0:
-            os.close(self._peak_file)
-            self._peak_file = -1
+        files, self._files = self._files, {}
+        for file in (*files.values(), self._peak_file):
+            if file is not None and file >= 0:
+                os.close(file)
+        self._peak_file = -1
         for folder in self._folders:
             with contextlib.suppress(FileNotFoundError):
                 os.rmdir(folder)  # noqa: PTH106 - as above
 
     def _cpu_seconds(self) -> float:
-        if file := self._layout.find(self._folders, "cpuacct.usage"):
-            return int(_read(file)) / 1e9
-        file = self._layout.find(self._folders, "cpu.stat")
-        return _keyed(file, "usage_usec") / 1e6 if file else 0.0
+        nanoseconds = self._number("cpuacct.usage")
+        return self._count(_USED_MICROSECONDS, "cpu.stat") / 1e6 if nanoseconds is None else nanoseconds / 1e9
 
     def _used(self) -> int | None:
-        file = self._layout.find(self._folders, "memory.current", "memory.usage_in_bytes")
-        return int(_read(file)) if file else None
+        return self._number("memory.current", "memory.usage_in_bytes")
 
     def _peak(self) -> int | None:
         """With version 1 the peak of the sockets' buffers is added, though the two need not have come at once."""
-        sockets = self._layout.find(self._folders, _TCP_PEAK)
-        of_sockets = int(_read(sockets)) if sockets else 0
-        if self._peak_file >= 0:
-            return int(os.pread(self._peak_file, 100, 0)) + of_sockets
-        file = self._layout.find(self._folders, *_PEAKS)
-        return int(_read(file)) + of_sockets if file else None
+        of_sockets = self._number(_TCP_PEAK, access=os.O_RDWR) or 0
+        of_all = int(os.pread(self._peak_file, 100, 0)) if self._peak_file >= 0 else self._number(*_PEAKS)
+        return None if of_all is None else of_all + of_sockets
 
     def _oom_kills(self) -> int:
-        file = self._layout.find(self._folders, "memory.events", "memory.oom_control")
-        return _keyed(file, "oom_kill") if file else 0
+        return self._count(_OOM_KILLS, "memory.events", "memory.oom_control")
+
+    def _number(self, *names: str, access: int = os.O_RDONLY) -> int | None:
+        """What the first of ``names`` that there is says; None where there is none."""
+        file = self._file(*names, access=access)
+        return None if file is None else int(os.pread(file, 100, 0))
+
+    def _count(self, line: re.Pattern[bytes], *names: str) -> int:
+        """The number in that line of it; 0 where there is none."""
+        file = self._file(*names)
+        found = None if file is None else line.search(os.pread(file, 4096, 0))
+        return int(found[1]) if found else 0
+
+    def _file(self, *names: str, access: int = os.O_RDONLY) -> int | None:
+        """The first of ``names`` that there is. It stays open with the slot: opening costs more than reading."""
+        if names[0] not in self._files:
+            path = self._layout.find(self._folders, *names)
+            self._files[names[0]] = os.open(path, access | os.O_CLOEXEC) if path else None
+        return self._files[names[0]]
 
 
 class CgroupTree:
@@ -288,14 +304,6 @@ def _bounded(limits: Limits) -> tuple[int, int]:
     return limits.memory_bytes, limits.processes
 
 
-def _read(file: str) -> str:
-    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(descriptor, 4096).decode("ascii")
-    finally:
-        os.close(descriptor)
-
-
 def _open_to_reset(file: str) -> int:
     """A descriptor of a peak that was set back once, as a proof. Raises ``OSError`` where the kernel cannot."""
     descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
@@ -313,11 +321,6 @@ def _write(file: str, value: int) -> None:
         os.write(descriptor, str(value).encode("ascii"))
     finally:
         os.close(descriptor)
-
-
-def _keyed(file: str, key: str) -> int:
-    match = re.search(rf"^{key} (\d+)$", _read(file), re.MULTILINE)
-    return int(match[1]) if match else 0
 
 
 def _start_time(pid: int) -> str:

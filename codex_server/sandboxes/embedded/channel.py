@@ -1,6 +1,7 @@
 """A frame socket in the event loop."""
 
 import asyncio
+import contextlib
 import os
 import socket
 
@@ -24,10 +25,9 @@ class Channel:
     async def receive(self) -> Frame:
         """The next frame; the caller owns its descriptors. Raises ``frames.Closed`` or ``frames.BadFrame``."""
         while True:
-            try:
+            await _readable(self._socket.fileno())  # first: whoever asks has just sent what is to be replied to
+            with contextlib.suppress(BlockingIOError):
                 return frames.receive(self._socket)
-            except BlockingIOError:
-                await _readable(self._socket.fileno())
 
     def is_silent(self) -> bool:
         """Whether nothing waits to be read, not even the other side's end."""

@@ -28,6 +28,8 @@ _HARD_KILL_SECONDS = 0.25
 """How long an init may take to kill, reap and report before it is killed with everything in it."""
 _LOOK_SECONDS = 0.1
 """The shortest time between two looks at the CPU time that a slot's cgroup has counted."""
+_PROCESSORS = os.cpu_count() or 1
+"""Asked once: each time costs as much as three reads of a file."""
 _READ_AT_ONCE = 2**21
 """Bytes of a program's files that are read in one turn of the event loop."""
 
@@ -126,7 +128,7 @@ class EmbeddedSandbox(Sandbox):
 
     def _look_later(self, allowed: float, left: float) -> None:
         """Look at the CPU time when ``left`` seconds of it can be used up at the earliest."""
-        pause = max(_LOOK_SECONDS, left / (os.cpu_count() or 1))
+        pause = max(_LOOK_SECONDS, left / _PROCESSORS)
         self._next_look = asyncio.get_running_loop().call_later(pause, self._look_at_processor, allowed)
 
     def _look_at_processor(self, allowed: float) -> None:
@@ -226,8 +228,10 @@ def in_memory(parts: list[bytes]) -> int:
     """A memfd with all of ``parts``; the caller closes it. Raises ``OSError``."""
     payload = os.memfd_create("execution", os.MFD_CLOEXEC)
     try:
-        with open(payload, "wb", closefd=False) as file:
-            file.writelines(parts)
+        for part in parts:
+            left = memoryview(part)
+            while left:
+                left = left[os.write(payload, left) :]
     except BaseException:
         os.close(payload)
         raise

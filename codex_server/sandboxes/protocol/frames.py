@@ -18,6 +18,10 @@ VERSION = 4
 MAX_FRAME = 128 * 1024
 MAX_DESCRIPTORS = 16
 _DESCRIPTOR_SPACE = socket.CMSG_SPACE(MAX_DESCRIPTORS * 4)
+_TO_US_ALONE = int(socket.MSG_CMSG_CLOEXEC)
+"""A plain number: ``|`` of two flags makes a third, which costs more than the call."""
+_CUT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
+_render = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Kind(IntEnum):
@@ -55,7 +59,7 @@ class Closed(Exception):
 
 def encode(kind: Kind, body: Body) -> bytes:
     """The bytes of a frame. Raises ``BadFrame`` when it would be too large."""
-    frame = bytes((VERSION, kind)) + json.dumps(body, separators=(",", ":")).encode("ascii")
+    frame = bytes((VERSION, kind)) + _render(body).encode("ascii")
     if len(frame) > MAX_FRAME:
         raise BadFrame(f"a {kind.name} frame of {len(frame)} bytes is above {MAX_FRAME}")
     return frame
@@ -103,7 +107,7 @@ def receive(channel: socket.socket, how: int = 0) -> tuple[Kind, Body, list[int]
     try:
         if not data:
             raise Closed
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        if flags & _CUT:
             raise BadFrame("a frame was cut off")
         kind, body = decode(data)
     except (Closed, BadFrame):
@@ -114,7 +118,7 @@ def receive(channel: socket.socket, how: int = 0) -> tuple[Kind, Body, list[int]
 
 
 def _take(channel: socket.socket, how: int) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
-    return channel.recvmsg(MAX_FRAME + 1, _DESCRIPTOR_SPACE, socket.MSG_CMSG_CLOEXEC | how)
+    return channel.recvmsg(MAX_FRAME + 1, _DESCRIPTOR_SPACE, _TO_US_ALONE | how)
 
 
 def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:

@@ -140,6 +140,27 @@ def test_the_peak_is_set_back_for_the_next_program(request, kind, current, peak)
     folders.slot._remove()
 
 
+@pytest.mark.parametrize("kind", ["v1", "v2"])
+def test_what_is_read_at_each_execution_is_opened_once_and_closed_with_the_slot(request, kind, monkeypatch):
+    folders = request.getfixturevalue(kind)
+    folders.say("cpu.stat" if kind == "v2" else "cpuacct.usage", "0")
+    opened: list[int] = []
+    open_file = os.open
+    monkeypatch.setattr(os, "open", lambda *args: opened.append(open_file(*args)) or opened[-1])
+    for name in ("memory.current", "memory.peak") if kind == "v2" else PEAKS[0][1:]:
+        folders.say(name, "1")
+    opened.clear()
+    for _ in range(3):
+        folders.slot.begin()
+        folders.slot.usage()
+    assert len(opened) == 3
+    folders.empty()
+    folders.slot._remove()
+    for descriptor in opened:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+
+
 def test_a_slot_that_holds_more_than_a_new_one_is_not_empty(v1):
     v1.say("memory.usage_in_bytes", f"{5 * MIB}")
     v1.slot.note_new("")

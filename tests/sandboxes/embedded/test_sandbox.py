@@ -18,6 +18,7 @@ from codex_server.interpreters import Interpreter
 from codex_server.languages import Language
 from codex_server.limits import Limits
 from codex_server.model import Ending, Execution, Status, Stop, Stream
+from codex_server.sandboxes.embedded import sandbox
 from codex_server.sandboxes.embedded.cgroup import CgroupUsage
 from codex_server.sandboxes.embedded.channel import Channel
 from codex_server.sandboxes.embedded.sandbox import EmbeddedSandbox
@@ -324,7 +325,7 @@ class Cgroup:
 
 
 async def test_processor_time_is_looked_at_when_all_of_it_can_be_used_up_and_not_in_a_frenzy(init, monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(sandbox, "_PROCESSORS", 4)
     init.slot.cgroup = Cgroup(3.5, 7.3, 7.5, 7.5)
     requested = timers_of(init.sandbox, monkeypatch)
     run = init.start()
