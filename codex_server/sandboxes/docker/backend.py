@@ -19,6 +19,7 @@ from codex_server.sandboxes.docker.images import (
     GUEST_IMPORT_PATH,
     PROTOCOL_LABEL,
     RUNNERS,
+    SESSION_RUNNER,
     as_found,
     command_in_image,
     image_name,
@@ -26,7 +27,8 @@ from codex_server.sandboxes.docker.images import (
     runners_with_images,
 )
 from codex_server.sandboxes.docker.ownership import Ownership
-from codex_server.sandboxes.docker.sandbox import DockerSandbox
+from codex_server.sandboxes.docker.sandbox import Container, DockerSandbox
+from codex_server.sandboxes.docker.session import ContainerInterpreters, DockerSession
 from codex_server.sandboxes.docker.starter import ContainerStarter, removed_on_failure
 from codex_server.sandboxes.docker.sweeper import Sweeper
 from codex_server.sandboxes.environment import ABSENT, guest_environment, packages_environment
@@ -70,7 +72,7 @@ class DockerBackend(Backend):
         self._making = asyncio.Semaphore(_MADE_AT_ONCE)
         self._arming = Arming()
         self._defaults = BackendDefaults.of(settings)
-        places = settings.max_concurrency + sum(settings.pool_sizes.values()) + _SPARE
+        places = settings.max_concurrency + sum(settings.pool_sizes.values()) + settings.max_sessions + _SPARE
         self._starter = ContainerStarter(settings, self._engine, self._sweeper, self._ownership, places)
 
     async def start(self) -> None:
@@ -209,8 +211,35 @@ class DockerBackend(Backend):
         return (pool,)
 
     async def open_session(self, plan: SessionPlan) -> SessionSandbox:
-        """See ``Backend.open_session``."""
-        raise SandboxUnavailable("sessions are not there yet")
+        """See ``Backend.open_session``: a container that is kept, of Python's image for all languages."""
+        if self._closed or not self._started:
+            raise SandboxUnavailable("the backend is closed")
+        python = self._languages.get(SESSION_RUNNER)
+        if python is None or SESSION_RUNNER not in self._images:
+            raise SandboxUnavailable(
+                "sessions run in the image of Python, which is missing; `codex-server runners build python` builds it"
+            )
+        if plan.workspace:
+            raise SandboxUnavailable("this server runs sessions in containers, which have no named workspaces")
+        async with self._making:
+            return await self._arming.finish(self._open_session(plan, python))
+
+    async def _open_session(self, plan: SessionPlan, python: Language) -> DockerSession:
+        environment = self._environment(python)
+        setup = _setup(self._settings, python, self._filter, preload=False)
+        launch = ContainerLaunch(setup, None, environment, stdio_order(PIPES), session=True)
+        container = await self._starter.start(self._images[SESSION_RUNNER], frames.Kind.LAUNCH, encode(launch))
+        async with removed_on_failure(container):
+            await _receive_ready(container.attachment, SlotReady)
+            await self._limit(container, plan)
+        orders = ContainerInterpreters(self._contents[SESSION_RUNNER].programs, environment, plan.limits)
+        session = DockerSession(self._engine, container, plan, self._defaults, orders)
+        try:
+            await session.fill()
+        except BaseException:
+            await session.destroy()
+            raise
+        return session
 
     async def arm(self, language: Language, pool: str = "", stdio: Stdio = PIPES) -> Sandbox:
         """See ``Backend.arm``."""
@@ -231,6 +260,14 @@ class DockerBackend(Backend):
         async with removed_on_failure(container):
             await _receive_ready(container.attachment, SlotReady)
         return DockerSandbox(self._engine, container, environment, self._defaults)
+
+    async def _limit(self, container: Container, plan: SessionPlan) -> None:
+        """The kernel bounds the memory of all processes of a session together."""
+        memory_bytes = plan.limits.memory_bytes + container.own_memory_bytes
+        try:
+            await self._engine.limit(container.id, memory_bytes=memory_bytes)
+        except EngineError as error:
+            raise SandboxUnavailable(f"the session's memory cannot be limited: {error}; try again") from error
 
     def _has_data_packages(self, runner: str) -> bool:
         """Whether its image has packages that Python programs can import, as a look into it has shown."""

@@ -27,6 +27,8 @@ RUNNERS = "/opt/runners"
 GUEST_IMPORT_PATH = "/opt/codex"
 GUEST_CODE = f"{GUEST_IMPORT_PATH}/sandboxes"
 """Where it has the folders guest and protocol."""
+SESSION_RUNNER = "python"
+"""The runner in whose image sessions run, for all of their languages."""
 PROTOCOL_LABEL = "codex-server.protocol"
 LABELS = {PROTOCOL_LABEL: str(frames.VERSION)}
 """What every image is marked with when it is built: the version of the protocol that it speaks."""
@@ -46,6 +48,8 @@ def runners_with_images(languages: Iterable[Language]) -> list[Language]:
 def build_context(runner: Language, languages: Iterable[Language]) -> io.BytesIO:
     """The tar archive to build ``runner``'s image from: the same bytes for the same files, so that layers are kept."""
     folders = {language.folder for language in languages if language.image == runner.name}
+    if runner.name == SESSION_RUNNER:
+        folders |= {language.folder for language in languages if language.session}
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         tar.add(runner.folder / "Dockerfile", "Dockerfile", filter=_plain)
@@ -70,8 +74,12 @@ def _plain(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
 
 
 def questions(image: str, languages: Iterable[Language]) -> dict[str, tuple[str, ...]]:
-    """What to ask in ``image``: for each language that it serves, the program and how it prints its version."""
-    return {lang.name: (lang.program, *lang.probe.args) for lang in languages if lang.image == image}
+    """What to ask in ``image``: for each language that it serves, the program and how it prints its version.
+
+    The image of sessions serves every language that has an interpreter for them, if it has the program.
+    """
+    asked = [lang for lang in languages if lang.image == image or (image == SESSION_RUNNER and lang.session)]
+    return {lang.name: (lang.program, *lang.probe.args) for lang in asked}
 
 
 def as_found(languages: Iterable[Language], images: Mapping[str, ImageContents]) -> Languages:
@@ -105,3 +113,9 @@ def command_in_image(language: Language, *, file: str = "") -> tuple[str, ...]:
         raise SandboxUnavailable(f"{language.title} has no interpreter in its image")
     runner = f"{RUNNERS}/{language.folder.name}"
     return language.render_command(program=str(language.interpreter.path), runner=runner, file=file)
+
+
+def session_command_in_image(language: Language, program: str) -> tuple[str, ...]:
+    """The command of its interpreter in a session, where the image has ``program``."""
+    runner = f"{RUNNERS}/{language.folder.name}"
+    return replace(language, command=language.session).render_command(program=program, runner=runner, file="")

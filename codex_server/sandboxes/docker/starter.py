@@ -16,6 +16,7 @@ from codex_server.sandboxes.docker.sandbox import Container
 from codex_server.sandboxes.docker.sweeper import Sweeper
 from codex_server.sandboxes.protocol import frames
 from codex_server.sandboxes.protocol.payload import BackendDefaults
+from codex_server.sandboxes.protocol.session import MOST_IN_REPLY
 from codex_server.sandboxes.seccomp.compiler import docker_profile
 from codex_server.sandboxes.seccomp.policy import CONTAINER
 from codex_server.settings import Settings
@@ -76,7 +77,8 @@ class ContainerStarter:
             self._sweeper.know(identifier)
             undo.push_async_callback(self._sweeper.remove, identifier, gone)
             connection = await self._engine.attach(identifier)
-            attachment = await Attachment.over(connection, BackendDefaults.of(self._settings).inline_total_bytes)
+            most = BackendDefaults.of(self._settings).inline_total_bytes + MOST_IN_REPLY
+            attachment = await Attachment.over(connection, most)
             undo.callback(attachment.close)
             await self._engine.start(identifier)
             undo.pop_all()

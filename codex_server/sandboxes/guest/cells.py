@@ -34,14 +34,19 @@ class Cells:
     """Those of one session. ``channel`` is to the server."""
 
     def __init__(
-        self, config: SlotConfig, channel: socket.socket, process_tree: ProcessTree, interpreters: Interpreters
+        self,
+        config: SlotConfig,
+        channel: socket.socket,
+        process_tree: ProcessTree,
+        interpreters: Interpreters,
+        bounds: SessionBounds,
     ) -> None:
         self._config = config
         self._boundary = config.boundary
         self._channel = channel
         self._process_tree = process_tree
         self._interpreters = interpreters
-        self._bounds = SessionBounds(config.template.setup, config.boundary, process_tree)
+        self._bounds = bounds
         self._standstill = Standstill(config.boundary)
         self._unchanged: dict[str, workspace.Identity] = {}
         self._top = workspace.open_folder(config.boundary.workspace)
@@ -66,7 +71,7 @@ class Cells:
         if order.collect:
             self._unchanged = snapshot(self._top)
         stdin = self._input(order, payload, stdin_at, header.stdin_bytes)
-        cell = Cell(order, stdin, time.monotonic(), self._bounds.used_seconds())
+        cell = Cell(order, stdin, time.monotonic(), self._bounds.used_seconds(), self._bounds.oom_kills())
         self.due = time.monotonic() + TICK_SECONDS
         fields = [stdin.path.encode(), str(order.number).encode(), header.options.encode()]
         interpreter.hand_over(cell, [*fields, os.pread(payload, header.code_bytes, code_at)])
@@ -198,6 +203,7 @@ class Cells:
             wall_seconds=wall,
             cpu_seconds=usage.cpu_seconds,
             peak_memory_bytes=usage.peak_memory_bytes,
+            oom_kills=max(0, self._bounds.oom_kills() - cell.ooms_before),
             files=listing.files,
             skipped=listing.skipped,
             unlisted=listing.unlisted,
@@ -232,6 +238,7 @@ class Cells:
             wall_seconds=0.0,
             cpu_seconds=0.0,
             peak_memory_bytes=0,
+            oom_kills=0,
             ended=tuple(self._interpreters.ended),
             files=(),
             skipped=(),

@@ -56,8 +56,12 @@ class CgroupAccounting:
 
     def counted(self) -> dict[str, float]:
         """What is reported of it."""
-        found = {"cpu_seconds": self.cpu_seconds(), "peak_memory_bytes": self._peak(), "oom_kills": self._oom_kills()}
+        found = {"cpu_seconds": self.cpu_seconds(), "peak_memory_bytes": self._peak(), "oom_kills": self.oom_kills()}
         return {name: value for name, value in found.items() if value is not None}
+
+    def oom_kills(self) -> int | None:
+        """Processes that were killed for memory since the container began."""
+        return _number(self._files.events, "oom_kill")
 
     def _cpu(self) -> float | None:
         value = _number(self._files.cpu, self._files.cpu_key)
@@ -65,9 +69,6 @@ class CgroupAccounting:
 
     def _peak(self) -> int | None:
         return _number(self._files.peak, "")
-
-    def _oom_kills(self) -> int | None:
-        return _number(self._files.events, "oom_kill")
 
 
 def _number(file: Path, key: str) -> int | None:

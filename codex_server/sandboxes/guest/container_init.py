@@ -1,4 +1,6 @@
-"""PID 1 of a container: TRUSTED. The same init as in a slot; the container is its boundary. It serves one execution.
+"""PID 1 of a container: TRUSTED. The same init as in a slot; the container is its boundary.
+
+It serves one execution, or the cells of a session (``container_session.py``).
 
 INVARIANT: no guest can kill it, look into it or change its limits: signals from inside do not reach PID 1, it is not
 dumpable, and the guest's system call filter refuses ``prlimit`` and ``ptrace`` on others.
@@ -16,6 +18,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from types import ModuleType
 
 from ..protocol import frames, stream
@@ -26,6 +29,7 @@ from ..protocol.slot import SlotOrder
 from .boundary import Boundary, ContainerBoundary
 from .bounds import Bounds, Usage
 from .cgroup_accounting import CgroupAccounting
+from .container_session import serve_session
 from .init import Init
 from .process_tree import ProcessTree
 from .relay import Relay
@@ -71,10 +75,13 @@ def _send(kind: frames.Kind, body: frames.Body) -> None:
 def _serve(launch: ContainerLaunch) -> None:
     setup = launch.setup
     template = SlotTemplate(setup, _warm_up(setup), Filters(bytes.fromhex(setup.seccomp)))
-    relay = Relay(_channel())
+    channel = _channel()
     # The engine has given this container its uid.
     order = SlotOrder(os.getuid(), launch.agent, launch.env, folder=None, number=0, stdio=launch.stdio)
-    ContainerInit(template, order, socket.socket(fileno=SLOT)).serve_once(relay.run)
+    if launch.session:
+        serve_session(template, replace(order, role="session"), channel, socket.socket(fileno=SLOT))
+    else:
+        ContainerInit(template, order, socket.socket(fileno=SLOT)).serve_once(Relay(channel).run)
 
 
 def _channel() -> socket.socket:

@@ -23,7 +23,8 @@ _END = b"\0"
 
 @dataclass(slots=True)
 class Cell:
-    """A cell that runs. ``stopped``: why init, or the server, has ended it by killing; ``cpu_before``: of the slot.
+    """A cell that runs. ``stopped``: why init, or the server, has ended it by killing; ``cpu_before``: of the slot, as
+    ``ooms_before``.
 
     ``replied``: when a shell's reply was seen (monotonic); ``interrupting``: it is to be interrupted.
     """
@@ -32,6 +33,7 @@ class Cell:
     input: CellInput
     began: float
     cpu_before: float
+    ooms_before: int
     stopped: CellStopReason | None = None
     replied: float = 0.0
     interrupting: bool = False

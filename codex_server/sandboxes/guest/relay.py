@@ -17,8 +17,8 @@ from ..protocol import frames, stream
 from ..protocol.codec import decode, encode
 from ..protocol.run import InputPiece, InputTaken, RunOrder
 
-_SERVER_IN, _SERVER_OUT = 0, 1
-_MOST_FROM_SERVER = 256 * 2**20
+SERVER_IN, SERVER_OUT = 0, 1
+MOST_FROM_SERVER = 256 * 2**20
 """Above any execution with its files; the server has bounded it before."""
 _PASSED_AT_ONCE = 2**18
 _SMALL = 4096
@@ -32,9 +32,9 @@ class Relay:
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
-        self._frames = stream.Unpacker(_MOST_FROM_SERVER)
+        self._frames = stream.Unpacker(MOST_FROM_SERVER)
         self._poll = select.poll()
-        self._poll.register(_SERVER_IN, select.POLLIN)
+        self._poll.register(SERVER_IN, select.POLLIN)
         self._poll.register(channel, select.POLLIN)
         self._outputs: dict[int, frames.Kind] = {}
         self._stdin = -1
@@ -57,7 +57,7 @@ class Relay:
             os._exit(1)
 
     def _serve(self, descriptor: int, events: int) -> None:
-        if descriptor == _SERVER_IN:
+        if descriptor == SERVER_IN:
             self._receive_from_server()
         elif descriptor == self._channel.fileno():
             self._receive_from_init()
@@ -69,7 +69,7 @@ class Relay:
             self._pass_output(descriptor)
 
     def _receive_from_server(self) -> None:
-        data = os.read(_SERVER_IN, 2**18)
+        data = os.read(SERVER_IN, 2**18)
         if not data:
             raise frames.Closed
         for kind, body, content in self._frames.feed(data):
@@ -104,13 +104,13 @@ class Relay:
         kind, body, descriptors = frames.receive(self._channel)
         if kind is frames.Kind.READY:
             self._adopt(descriptors)
-            _write(stream.pack(kind, body))
+            write(stream.pack(kind, body))
             return
         if kind is frames.Kind.RESULT:
             self._drain()
-        _write(stream.head(kind, body, sum(os.fstat(descriptor).st_size for descriptor in descriptors)))
+        write(stream.head(kind, body, sum(os.fstat(descriptor).st_size for descriptor in descriptors)))
         for descriptor in descriptors:
-            _pass_on(descriptor)
+            pass_on(descriptor)
 
     def _adopt(self, descriptors: list[int]) -> None:
         """The server's ends of the program's streams."""
@@ -137,13 +137,13 @@ class Relay:
             return
         if self._more_follows:
             self._poll.modify(self._stdin, 0)
-            _write(stream.pack(frames.Kind.STDIN_TAKEN, encode(InputTaken(closed=False))))
+            write(stream.pack(frames.Kind.STDIN_TAKEN, encode(InputTaken(closed=False))))
         else:
             self._close_stdin()
 
     def _close_stdin(self) -> None:
         if self._more_follows:
-            _write(stream.pack(frames.Kind.STDIN_TAKEN, encode(InputTaken(closed=True))))
+            write(stream.pack(frames.Kind.STDIN_TAKEN, encode(InputTaken(closed=True))))
         self._poll.unregister(self._stdin)
         os.close(self._stdin)
         self._stdin = -1
@@ -163,7 +163,7 @@ class Relay:
             os.close(descriptor)
             del self._outputs[descriptor]
             return False
-        _write(stream.pack(self._outputs[descriptor], {}, chunk))
+        write(stream.pack(self._outputs[descriptor], {}, chunk))
         if len(chunk) < _SMALL:
             self._rest(descriptor)
         return True
@@ -191,15 +191,16 @@ class Relay:
                 pass
 
 
-def _pass_on(descriptor: int) -> None:
+def pass_on(descriptor: int) -> None:
     """Send a file, a part at a time: all of it at once would be as much memory of the container again."""
     with open(descriptor, "rb", buffering=0) as file:
         file.seek(0)
         while chunk := file.read(_PASSED_AT_ONCE):
-            _write(chunk)
+            write(chunk)
 
 
-def _write(data: bytes) -> None:
+def write(data: bytes) -> None:
+    """Send ``data`` to the server, however long that takes."""
     left = memoryview(data)
     while left:
-        left = left[os.write(_SERVER_OUT, left) :]
+        left = left[os.write(SERVER_OUT, left) :]

@@ -32,6 +32,10 @@ class SessionBounds:
         """CPU time of everyone who ever ran in the slot."""
         return self._process_tree.cpu_seconds + sum(map(cpu_seconds, self._boundary.members()))
 
+    def oom_kills(self) -> int:
+        """How many processes the kernel has killed for memory so far; 0 where the server counts them itself."""
+        return 0
+
     def passed(self, order: CellOrder, seconds_before: float) -> CellStopReason | None:
         """The limit that the slot has passed during a cell, or None."""
         if self.used_seconds() - seconds_before > order.cpu_seconds:

@@ -51,8 +51,8 @@ class SessionInit:
         """Serve cells until the server closes the channel."""
         enter_slot(self._boundary, self._cgroups)
         self._boundary.make_inputs()
-        self._cells = Cells(self._config, self.channel, self.process_tree, self._interpreters)
-        bounds = SessionBounds(self._config.template.setup, self._boundary, self.process_tree)
+        bounds = self._make_bounds()
+        self._cells = Cells(self._config, self.channel, self.process_tree, self._interpreters, bounds)
         self._limit = bounds.limit
         frames.send(self.channel, frames.Kind.READY, encode(SlotReady()), (os.pidfd_open(os.getpid()),))
         with contextlib.suppress(frames.Closed):
@@ -60,6 +60,9 @@ class SessionInit:
                 self._serve_events(self._poll())
                 self._cells.look_at_limits()
                 self._cells.look()
+
+    def _make_bounds(self) -> SessionBounds:
+        return SessionBounds(self._config.template.setup, self._boundary, self.process_tree)
 
     def _poll(self) -> dict[int, int]:
         poll = select.poll()

@@ -146,6 +146,7 @@ class CellEnd:
                 wall_seconds=report.wall_seconds,
                 cpu_seconds=report.cpu_seconds,
                 peak_memory_bytes=report.peak_memory_bytes,
+                oom_kills=report.oom_kills,
                 stop=stop,
                 files=output_files(report.files, content),
                 skipped_files=skipped_files(report.skipped, report.unlisted),

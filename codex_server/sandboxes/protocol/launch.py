@@ -105,12 +105,16 @@ class ZygoteReady:
 
 @dataclass(frozen=True, slots=True)
 class ContainerLaunch:
-    """What PID 1 of a container serves by; ``agent`` is the command of the program that waits in it, if one does."""
+    """What PID 1 of a container serves by; ``agent`` is the command of the program that waits in it, if one does.
+
+    ``session``: it serves the cells of a session, and not one execution.
+    """
 
     setup: SlotSetup
     agent: tuple[str, ...] | None
     env: Mapping[str, str]
     stdio: StdioOrder
+    session: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,29 @@ class CellInput:
     id: Count
 
 
+@dataclass(frozen=True, slots=True)
+class CellPiece:
+    """More standard input for the cell ``id``, beside the frame (container); ``end``: nothing follows it."""
+
+    id: Count
+    end: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CellTaken:
+    """The cell ``id`` has taken all of a piece, and the next may come; ``closed``: it takes no more at all."""
+
+    id: Count
+    closed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OutputOf:
+    """Whose output is beside the frame: the interpreter ``name``, or a process that it started (container)."""
+
+    name: str
+
+
 StopHow = Literal["interrupt", "kill"]
 
 
@@ -104,7 +127,8 @@ class CellReport:
     Neither: nothing was run, for there was no interpreter of that name.
 
     ``refusal``: why its files could not be written; nothing was run then. ``ended`` names every interpreter that has
-    ended since the last report. The reply and the kept files are beside the frame, one after the other.
+    ended since the last report. ``oom_kills`` is 0 where the server counts them itself. The reply and the kept files
+    are beside the frame, one after the other.
     """
 
     id: Count
@@ -115,6 +139,7 @@ class CellReport:
     wall_seconds: Seconds
     cpu_seconds: Seconds
     peak_memory_bytes: Count
+    oom_kills: Count
     ended: tuple[str, ...]
     files: tuple[KeptFile, ...]
     skipped: tuple[SkippedEntry, ...]

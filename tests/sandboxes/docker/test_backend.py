@@ -137,7 +137,7 @@ def python() -> Languages:
 @pytest.fixture
 def made(engine: FakeEngine, python: Languages, tmp_path: Path) -> Callable[..., DockerBackend]:
     def make(languages: Languages = python, **changes: Any) -> DockerBackend:
-        usual = {"docker_image": "{runner}:1", "state_dir": tmp_path, "max_concurrency": PLACES}
+        usual = {"docker_image": "{runner}:1", "state_dir": tmp_path, "max_concurrency": PLACES, "max_sessions": 0}
         return DockerBackend(Settings(**{**usual, "pool_sizes": {"python": ARMED}, **changes}), languages)
 
     return make

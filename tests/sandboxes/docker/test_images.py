@@ -19,6 +19,7 @@ from codex_server.sandboxes.docker.images import (
     image_name,
     questions,
     runners_with_images,
+    session_command_in_image,
 )
 from codex_server.sandboxes.protocol.launch import ImageContents, ProgramFound
 
@@ -48,7 +49,22 @@ def test_a_context_has_the_dockerfile_the_guest_side_the_steps_and_the_runner():
     names = set(contents(build_context(runner("python"), SHIPPED)))
     assert {"Dockerfile", "guest/container_init.py", "guest/worker.py", "image/prepare"} <= names
     assert {"runners/python/agent.py", "runners/python/runner.yaml"} <= names
-    assert not any(name.startswith("runners/bash") for name in names)
+
+
+def test_the_image_of_sessions_has_every_language_with_an_interpreter_for_them():
+    with_one = {language.folder.name for language in SHIPPED if language.session}
+    names = set(contents(build_context(runner("python"), SHIPPED)))
+    assert with_one >= {"javascript", "typescript", "sql"}
+    assert {f"runners/{folder}/runner.yaml" for folder in with_one} <= names
+    assert {"files/service.py", "runners/javascript/session.cjs"} <= names
+    assert {"python", "sql", "javascript", "typescript"} <= set(questions("python", SHIPPED))
+    assert "python" not in questions("javascript", SHIPPED)
+
+
+def test_the_command_of_a_sessions_interpreter_has_the_programs_path_in_that_image():
+    command = session_command_in_image(runner("javascript"), "/usr/bin/node")
+    assert command[0] == "/usr/bin/node"
+    assert command[-1] == "/opt/runners/javascript/session.cjs"
 
 
 def test_an_image_that_two_languages_share_has_the_folders_of_both():

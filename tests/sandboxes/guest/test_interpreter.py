@@ -14,7 +14,7 @@ from codex_server.sandboxes.protocol.session import CellOrder
 
 def cell(identifier: int = 1) -> Cell:
     order = CellOrder(identifier, "python", 1, 0, 0, 1.0, 0, 0, 0, collect=True, open_stdin=False)
-    return Cell(order, CellInput("/dev/null"), time.monotonic(), 0.0)
+    return Cell(order, CellInput("/dev/null"), time.monotonic(), 0.0, 0)
 
 
 @pytest.fixture
