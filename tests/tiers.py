@@ -63,6 +63,11 @@ def tier_of_level(level: str) -> Tier:
     return Tier.QUICK if level == STRONGEST else Tier.CHANGE
 
 
+def tier_of_session(level: str) -> Tier:
+    """For what a session keeps at ``level``: root's ``namespaces`` are tried by the run as an unprivileged user."""
+    return Tier.NIGHTLY if _IS_ROOT and level == "namespaces" else tier_of_level(level)
+
+
 def tier_of_load(level: str, *, root: bool = _IS_ROOT) -> Tier:
     """For heavy tests of a server that runs at ``level``: under load, and with its parts killed.
 

@@ -21,7 +21,7 @@ from tests.contract.harness import Harness
 from tests.engine import HOST, built_images
 from tests.host_snapshot import next_guest_ids
 from tests.levels import LEVELS, out_of_reach
-from tests.tiers import in_tier, tier_of_level
+from tests.tiers import in_tier, tier_of_level, tier_of_session
 
 REAL = [*(f"embedded-{level}" for level in LEVELS), "docker"]
 """Every harness with real sandboxes."""
@@ -36,7 +36,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that takes ``harness`` and names no backend runs on every real one."""
     marks = metafunc.definition.iter_markers("parametrize")
     if "harness" in metafunc.fixturenames and not any("harness" in mark.args[0] for mark in marks):
-        rows = [in_tier(tier_of_level(harness.removeprefix("embedded-")), harness) for harness in REAL]
+        tier_of = tier_of_session if "sessions" in metafunc.module.__name__ else tier_of_level
+        rows = [in_tier(tier_of(harness.removeprefix("embedded-")), harness) for harness in REAL]
         metafunc.parametrize("harness", rows, indirect=True)
 
 

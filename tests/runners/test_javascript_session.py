@@ -20,7 +20,7 @@ MUCH = 300_000
 
 
 @pytest.fixture(
-    scope="module", params=[in_tier(Tier.QUICK if name == "pinned" else Tier.CHANGE, name) for name in NODES]
+    scope="module", params=[in_tier(Tier.QUICK if name == "pinned" else Tier.NIGHTLY, name) for name in NODES]
 )
 def node(request) -> Path:
     return NODES[request.param]
