@@ -97,6 +97,7 @@ def test_a_confined_guest_may_open_what_the_policy_names_and_no_more(
         *("/etc/alternatives", "/etc/fonts", "/etc/ld.so.cache", "/etc/localtime", "/etc/mime.types", "/etc/perl"),
         *("/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/terminfo"),
         *("/etc/group", "/etc/hosts", "/etc/nsswitch.conf", "/etc/passwd"),
+        str(SANDBOXES_FOLDER / "files"),
         str(empty_environment(HOME)),
         str(SANDBOXES_FOLDER / "guest/absent"),
     }
