@@ -157,25 +157,12 @@ class EmbeddedSandbox(Sandbox):
             if kind is not frames.Kind.RESULT:
                 raise SandboxFault(f"the sandbox failed while it served the program: {failure_in(kind, body)}")
             self._over = True  # nothing runs any more, and no limit can pass while the files are read
-            return read_ending(body, await self._content(descriptors), started_at=started_at, requested=self._stop)
+            content = await content_behind(descriptors, self._defaults.inline_total_bytes)
+            return read_ending(body, content, started_at=started_at, requested=self._stop)
         except frames.BadFrame as error:
             raise ProtocolViolation(f"the sandbox broke the protocol ({error})") from error
         finally:
             close_all(descriptors)
-
-    async def _content(self, descriptors: list[int]) -> memoryview:
-        """What is behind the first descriptor, bounded; others have their turn while much of it is read."""
-        most = self._defaults.inline_total_bytes + 1
-        try:
-            size = min(os.fstat(descriptors[0]).st_size, most) if descriptors else 0
-            content = memoryview(bytearray(size))
-            for offset in range(0, size, _READ_AT_ONCE):
-                if offset:
-                    await asyncio.sleep(0)
-                os.preadv(descriptors[0], [content[offset : offset + _READ_AT_ONCE]], offset)
-        except OSError as error:
-            raise ProtocolViolation(f"the sandbox's report is malformed ({error!r})") from error
-        return content
 
     def _ending(self, reported: Ending) -> Ending:
         """What init ``reported``, with what the slot's cgroup has counted, where there is one."""
@@ -222,6 +209,23 @@ class EmbeddedSandbox(Sandbox):
             self._on_clean(self.slot)
         else:
             await self.slot.end()
+
+
+async def content_behind(descriptors: list[int], most: int) -> memoryview:
+    """What is behind the first descriptor, bounded: one byte more than ``most`` says that there was too much.
+
+    Others have their turn while much of it is read. Raises ``ProtocolViolation``.
+    """
+    try:
+        size = min(os.fstat(descriptors[0]).st_size, most + 1) if descriptors else 0
+        content = memoryview(bytearray(size))
+        for offset in range(0, size, _READ_AT_ONCE):
+            if offset:
+                await asyncio.sleep(0)
+            os.preadv(descriptors[0], [content[offset : offset + _READ_AT_ONCE]], offset)
+    except OSError as error:
+        raise ProtocolViolation(f"the sandbox's report is malformed ({error!r})") from error
+    return content
 
 
 def in_memory(parts: list[bytes]) -> int:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
-from codex_server.errors import SandboxFault
+from codex_server.errors import ProtocolViolation, SandboxFault
 from codex_server.model import Ending, Stream
 from codex_server.sandboxes.embedded.channel import close_all
 from codex_server.sandboxes.embedded.pipes import InputPipe, OutputPipe
-from codex_server.sandboxes.embedded.sandbox import in_memory
+from codex_server.sandboxes.embedded.sandbox import content_behind, in_memory
 from codex_server.sandboxes.embedded.slot import PATIENCE_SECONDS, Slot
 from codex_server.sandboxes.embedded.terminal import SlotTerminal
 from codex_server.sandboxes.live_cell import Cell
@@ -107,14 +107,14 @@ class EmbeddedSession(LiveSession):
         """Take what init sends, until it is gone."""
         try:
             while True:
-                self._take(*await self._slot.channel.receive())
+                await self._take(*await self._slot.channel.receive())
         except frames.Closed:
             self.lost("its sandbox was lost")
-        except (frames.BadFrame, OSError, IndexError) as error:
+        except (frames.BadFrame, ProtocolViolation, OSError) as error:
             self._kill()
             self.lost(f"its sandbox broke the protocol ({error})")
 
-    def _take(self, kind: frames.Kind, body: frames.Body, descriptors: list[int]) -> None:
+    async def _take(self, kind: frames.Kind, body: frames.Body, descriptors: list[int]) -> None:
         if kind is frames.Kind.READY and len(descriptors) in (1, len(Stream)):  # a terminal's end is one
             self._outputs[self.started(body)] = descriptors
         elif kind is frames.Kind.CELL_INPUT and (cell := self._cells.get(decode(CellInput, body).id)):
@@ -122,7 +122,7 @@ class EmbeddedSession(LiveSession):
             for descriptor in descriptors:
                 self._inputs[cell.id] = InputPipe(descriptor, cell.stdin)
         elif kind is frames.Kind.CELL_END:
-            report, content = decode(CellReport, body), self._content(descriptors)
+            report, content = decode(CellReport, body), await self._content(descriptors)
             for name in report.ended:
                 close_all(self._outputs.pop(name, []))
             self.ended(report, content)
@@ -131,15 +131,12 @@ class EmbeddedSession(LiveSession):
             if kind is not frames.Kind.CELL_INPUT:  # of a cell that has ended meanwhile
                 self.failed(kind, body)
 
-    def _content(self, descriptors: list[int]) -> memoryview:
-        """What is behind the first descriptor, bounded."""
-        most = self._defaults.inline_total_bytes + MOST_IN_REPLY + 1
+    async def _content(self, descriptors: list[int]) -> memoryview:
+        """The reply and the kept files."""
         try:
-            content = memoryview(bytearray(min(os.fstat(descriptors[0]).st_size, most)))
-            os.preadv(descriptors[0], [content], 0)
+            return await content_behind(descriptors, self._defaults.inline_total_bytes + MOST_IN_REPLY)
         finally:
             close_all(descriptors)
-        return content
 
     async def destroy(self) -> None:
         """See ``SessionSandbox.destroy``."""
