@@ -18,12 +18,21 @@ from codex_server.settings.listening import ListeningSettings
 from codex_server.settings.retention import RetentionSettings
 from codex_server.settings.sandboxing import SandboxSettings
 from codex_server.settings.sessions import SessionSettings
+from codex_server.settings.workspaces import WorkspaceSettings, check_apart
 
 ENV_PREFIX = "CODEX_"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-class Settings(SessionSettings, RetentionSettings, CeilingSettings, SandboxSettings, ListeningSettings, BaseSettings):
+class Settings(
+    WorkspaceSettings,
+    SessionSettings,
+    RetentionSettings,
+    CeilingSettings,
+    SandboxSettings,
+    ListeningSettings,
+    BaseSettings,
+):
     """Everything an operator can set; ``codex-server config`` and the documents show each description."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -39,6 +48,7 @@ class Settings(SessionSettings, RetentionSettings, CeilingSettings, SandboxSetti
                 f"allow_no_auth with host {self.host} would let anyone who reaches this machine run code; "
                 "listen on 127.0.0.1, or use tokens"
             )
+        check_apart(self.workspace_folders, self.state_dir)
         return self
 
     @classmethod

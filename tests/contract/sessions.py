@@ -9,7 +9,7 @@ from codex_server.execution.run import Run
 from codex_server.execution.session import Session, Turn
 from codex_server.ids import new_id
 from codex_server.model import CellFacts, InputFile, Outcome
-from codex_server.sandboxes.session import SessionPlan
+from codex_server.sandboxes.session import NamedWorkspace, SessionPlan
 from tests.contract.harness import Harness
 
 
@@ -52,11 +52,17 @@ class Cells:
 
 
 @contextmanager
-def opened(harness: Harness, *, files: dict[str, bytes] | None = None, **limits: float) -> Iterator[Cells]:
+def opened(
+    harness: Harness,
+    *,
+    files: dict[str, bytes] | None = None,
+    workspace: NamedWorkspace | None = None,
+    **limits: float,
+) -> Iterator[Cells]:
     """A session with the server's limits, tightened."""
     tight = harness.settings.ceilings.tightened(limits)
     inputs = tuple(InputFile(path, content) for path, content in (files or {}).items())
-    session = harness.wait(harness.executor.open_session(SessionPlan(new_id("ses"), tight, inputs)))
+    session = harness.wait(harness.executor.open_session(SessionPlan(new_id("ses"), tight, inputs, workspace)))
     try:
         yield Cells(harness, session)
     finally:

@@ -32,6 +32,7 @@ from codex_server.sandboxes.docker.session import ContainerInterpreters, DockerS
 from codex_server.sandboxes.docker.starter import ContainerStarter, removed_on_failure
 from codex_server.sandboxes.docker.sweeper import Sweeper
 from codex_server.sandboxes.environment import ABSENT, guest_environment, packages_environment
+from codex_server.sandboxes.named_workspaces import check_none
 from codex_server.sandboxes.protocol import frames
 from codex_server.sandboxes.protocol.codec import decode, encode
 from codex_server.sandboxes.protocol.launch import ContainerLaunch, ImageContents, ImageProbe, SlotSetup
@@ -77,6 +78,11 @@ class DockerBackend(Backend):
 
     async def start(self) -> None:
         """See ``Backend.start``. Each image is started and probed: only what was seen to work is promised."""
+        check_none(
+            self._settings,
+            "the docker backend does not mount folders into its containers",
+            "Use the embedded backend (CODEX_BACKEND=embedded)",
+        )
         with contextlib.ExitStack() as undo:
             undo.enter_context(self._ownership)
             undo.callback(self._engine.close)

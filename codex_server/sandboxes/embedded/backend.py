@@ -25,7 +25,9 @@ from codex_server.sandboxes.embedded.slot import Slot, SlotParts
 from codex_server.sandboxes.embedded.zygote_process import LaunchFailed, Zygote
 from codex_server.sandboxes.embedded.zygote_supervisor import ZygoteSupervisor
 from codex_server.sandboxes.guest import kernel
+from codex_server.sandboxes.guest.named_folders import STEP as WORKSPACES_STEP
 from codex_server.sandboxes.guest.removal import remove_tree
+from codex_server.sandboxes.named_workspaces import check_none
 from codex_server.sandboxes.protocol.payload import BackendDefaults
 from codex_server.sandboxes.session import SessionPlan, SessionSandbox
 from codex_server.settings import Settings
@@ -95,6 +97,12 @@ class EmbeddedBackend(Backend):
         return await self._prove(level, Plans.for_namespaces(self._settings, self._languages, host), shortfall)
 
     async def _reach_confined(self, python: Interpreter, shortfall: list[str]) -> bool:
+        check_none(
+            self._settings,
+            "this host allows isolation level confined alone, where programs see the host's own folders"
+            + "".join(f"; {cause}" for cause in shortfall),
+            "Run the server where it reaches level namespaces (`codex-server doctor` shows what is missing)",
+        )
         taken = self._host.take_for_confined(python, shortfall)
         if taken is None:
             return False
@@ -108,6 +116,8 @@ class EmbeddedBackend(Backend):
             zygote = await self._plain.open()
             await (await self._arm(self._plain, Kind())).destroy()
         except LaunchFailed as failure:
+            if failure.step == WORKSPACES_STEP:
+                check_none(self._settings, str(failure), "Name a folder that can be used")
             shortfall.append(explain(failure, read_host_facts()))
         except SandboxUnavailable as error:
             shortfall.append(f"{level}: {error}")
@@ -173,7 +183,8 @@ class EmbeddedBackend(Backend):
         if self._plans is None:
             raise SandboxUnavailable("the backend is closed")
         plans, zygote = self._plans, await supervisor.zygote()
-        slot, _ = await self._arm_number(zygote, plans, Kind(role="session"))
+        name = plan.workspace.name if plan.workspace else None
+        slot, _ = await self._arm_number(zygote, plans, Kind(role="session", workspace=name))
         session = EmbeddedSession(slot, plan, self._defaults, SlotInterpreters(slot, plans.languages, plan.limits))
         try:
             if slot.cgroup:

@@ -46,6 +46,10 @@ class GuestIds:
         """The id, inside, of the worker in slot ``number``."""
         return FIRST_SLOT_ID + number if self.per_slot else SINGLE_ID
 
+    def of_workspace(self, number: int, slots: int) -> int:
+        """The id, inside, that all sessions in one of the operator's folders have: beyond those of the ``slots``."""
+        return self.of_slot(slots + number)
+
 
 def owner_of_namespaces(ids: GuestIds) -> int | None:
     """The host id that is to own the zygotes' user namespaces, so that what guests use is charged to nobody else.

@@ -17,6 +17,7 @@ from codex_server.sandboxes.embedded.commands import command_of
 from codex_server.sandboxes.embedded.diagnose import closed_to_others
 from codex_server.sandboxes.embedded.guestids import GuestIds
 from codex_server.sandboxes.embedded.shares import Shares, shares_of
+from codex_server.sandboxes.embedded.workspaces import NO_WORKSPACES, Workspaces
 from codex_server.sandboxes.embedded.zygote_process import SANDBOXES_FOLDER, Zygote, boot_argv
 from codex_server.sandboxes.environment import ABSENT, guest_environment, packages_environment
 from codex_server.sandboxes.guest.overlay import LAYERS
@@ -33,6 +34,7 @@ from codex_server.sandboxes.seccomp.policy import (
     NAMESPACES_WITHOUT_OVERLAY_SHARED_UID,
 )
 from codex_server.sandboxes.seccomp.rules import Policy
+from codex_server.sandboxes.seccomp.workspaces import NAMED_WORKSPACE
 from codex_server.settings import Settings
 
 _INODES = 20_000
@@ -56,6 +58,8 @@ class Kind:
     agent: Language | None = None
     stdio: Stdio = PIPES
     role: Role = "execution"
+    workspace: str | None = None
+    """The name of the operator's folder that a session works in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,7 @@ class Plans:
     slot_uid: Callable[[int], int]
     languages: Languages
     home: Path | None = None
+    workspaces: Workspaces = NO_WORKSPACES
     _environment: dict[str, str] = field(default_factory=dict)
     shortfall: tuple[str, ...] = ()
     """What programs have to do without at this level, and the remedy."""
@@ -95,7 +100,8 @@ class Plans:
         python, ids, tree = host.python, host.ids, host.tree
         folders = [f"{rootfs.GUEST_CODE}/{ABSENT}", *rootfs.program_folders(languages)]
         environment = guest_environment(folders) | _environment_of_packages(settings, languages)
-        entries = rootfs.root_entries(languages, SANDBOXES_FOLDER, host.slots)
+        workspaces = Workspaces.of(settings, ids, host.slots, mapped=host.owner is not None)
+        entries = rootfs.root_entries(languages, SANDBOXES_FOLDER, host.slots + len(workspaces.places))
         shown = rootfs.shown_folders(entries)
         entries += [("folder", f"{LAYERS}{folder}") for folder in shown]
         entries.append(("file", rootfs.BOOT_ID, f"{uuid.uuid4()}\n"))
@@ -106,7 +112,7 @@ class Plans:
             env=environment | _environment_of_python(languages),
             cgroups=tuple(str(folder) for folder in tree.folders) if tree else (),
             folders=(),
-            namespaces=_namespace_plan(host, entries),
+            namespaces=replace(_namespace_plan(host, entries), workspaces=workspaces.folders),
         )
         setup = _setup(
             settings,
@@ -116,7 +122,7 @@ class Plans:
             agent=f"{rootfs.runner_folder(_python(languages))}/agent.py",
             namespaces=_namespace_setup(settings, ids, shown, rootfs.folders_of_agents(shown, languages)),
         )
-        return cls(python, launch_plan, setup, ids.of_slot, languages, None, environment)
+        return cls(python, launch_plan, setup, ids.of_slot, languages, None, workspaces, environment)
 
     @classmethod
     def for_confined(cls, settings: Settings, languages: Languages, host: "HostParts", home: Path) -> "Plans":
@@ -154,6 +160,7 @@ class Plans:
             lambda number: first + (number if ids.per_slot else 0),
             languages,
             home,
+            NO_WORKSPACES,
             extra,
             shortfall,
         )
@@ -176,14 +183,16 @@ class Plans:
             folder.mkdir(mode=0o700)
             _link_node_modules(self.languages, folder)
             environment = _confined_environment(self.languages, self.home, folder) | self._environment
+        place = self.workspaces.places[kind.workspace] if kind.workspace else None
         order = SlotOrder(
-            uid=self.slot_uid(number),
+            uid=place.uid if place else self.slot_uid(number),
             agent=command_of(kind.agent, confined=self.home is not None) if kind.agent else None,
             env=environment,
             folder=str(folder) if folder else None,
             number=number,
             stdio=stdio_order(kind.stdio),
             role=kind.role,
+            workspace=place.folder if place else None,
         )
         return SlotPlan(order, folder)
 
@@ -325,6 +334,7 @@ def _namespace_setup(
         shm_bytes=max(settings.max_memory, settings.max_workspace),
         inodes=_INODES,
         seccomp_without_overlay=compile_filter(_without_overlay(ids), _machine()).hex(),
+        seccomp_of_workspaces=compile_filter(NAMED_WORKSPACE, _machine()).hex() if settings.workspaces else "",
     )
 
 

@@ -79,6 +79,8 @@ class NamespaceBoundary(PidNamespace):
         self._internet_used = False
         self._routes_used = False
         self._number = order.number
+        self._named = order.workspace
+        self._folders = _FOLDERS if order.workspace is None else tuple(set(_FOLDERS) - {self.workspace})
         self._has_terminal = order.stdio.terminal is not None or order.role == "session"
         self._last_pid = -1
 
@@ -89,13 +91,15 @@ class NamespaceBoundary(PidNamespace):
         if self._overlay:
             with step("slot-root"):
                 overlay.put_together(self._namespaces.shown, self._nodes(), self._namespaces.programs)
+                if self._named:  # INVARIANT: nothing is in sight of it but what is below it
+                    kernel.mount(self._named, overlay.NEW_ROOT + self.workspace, None, kernel.MS_BIND)
                 self._mount_proc(overlay.NEW_ROOT)  # before: the kernel allows it only where another one is in sight
                 overlay.make_root()
         else:
             with step("slot-root"):
                 self._mount_proc("")
         with step("slot-mounts"):
-            for folder in _FOLDERS:
+            for folder in self._folders:
                 self._mount_tmpfs(folder)
             if self._has_terminal:
                 terminal.mount()
@@ -179,9 +183,9 @@ class NamespaceBoundary(PidNamespace):
         return waiting_routes() if self._routes_used else 0
 
     def stored_bytes(self) -> int:
-        """Bytes of memory that files hold, and what waits in sockets to be read."""
+        """Bytes of memory that files hold, and what waits in sockets to be read; a folder on a disk holds none."""
         total = queued_bytes() if self._internet_used else 0
-        for folder in _FOLDERS:
+        for folder in self._folders:
             status = os.statvfs(folder)
             total += (status.f_blocks - status.f_bfree) * status.f_frsize
         return total

@@ -9,6 +9,7 @@ import select
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ..protocol import frames
@@ -21,7 +22,7 @@ from .interpreter import Cell, Interpreter, Interpreters
 from .process_tree import ProcessTree
 from .procfs import parent, states
 from .session_bounds import SessionBounds
-from .session_workspace import FilesRefused, add_files, snapshot
+from .session_workspace import FilesRefused, acting_as, add_files, snapshot
 from .slot_config import SlotConfig
 from .standstill import Standstill
 from .step import step
@@ -58,9 +59,8 @@ class Cells:
         header = parse(CellHeader, os.pread(payload, order.header_bytes, 0))
         code_at = order.header_bytes
         stdin_at = code_at + header.code_bytes
-        owner = self._config.order.uid
         try:
-            add_files(self._top, payload, stdin_at + header.stdin_bytes, header.files, owner)
+            self._add_files(payload, stdin_at + header.stdin_bytes, header.files)
         except FilesRefused as refusal:
             self._report(self._report_of(order, refusal=str(refusal)))
             return
@@ -69,7 +69,7 @@ class Cells:
             self._report(self._report_of(order))
             return
         if order.collect:
-            self._unchanged = snapshot(self._top)
+            self._unchanged = snapshot(self._top, unlocking=not self._is_named)
         stdin = self._input(order, payload, stdin_at, header.stdin_bytes)
         cell = Cell(order, stdin, time.monotonic(), self._bounds.used_seconds(), self._bounds.oom_kills())
         self.due = time.monotonic() + TICK_SECONDS
@@ -81,6 +81,19 @@ class Cells:
             self._standstill.resume_one(interpreter.pid)
         else:
             self._standstill.resume()
+
+    @property
+    def _is_named(self) -> bool:
+        """Whether the workspace is a folder of the operator's."""
+        return self._config.order.workspace is not None
+
+    def _add_files(self, payload: int, offset: int, files: Sequence[tuple[str, int]]) -> None:
+        owner = self._config.order.uid
+        if self._is_named:
+            with acting_as(owner):
+                add_files(self._top, payload, offset, files, None)
+        else:
+            add_files(self._top, payload, offset, files, owner)
 
     def _input(self, order: CellOrder, payload: int, offset: int, size: int) -> CellInput:
         path, owner = f"{self._boundary.inputs}/{order.id}", self._config.order.uid
@@ -226,7 +239,8 @@ class Cells:
         if not order.collect:
             return workspace.Listing((), (), 0, None)
         bounds = order.inline_bytes, order.inline_total_bytes
-        return workspace.collect(os.dup(self._top), self._unchanged, *bounds, moving=False)
+        top, unlocking = os.dup(self._top), not self._is_named
+        return workspace.collect(top, self._unchanged, *bounds, moving=False, unlocking=unlocking)
 
     def _report_of(self, order: CellOrder, **facts: object) -> CellReport:
         report = CellReport(

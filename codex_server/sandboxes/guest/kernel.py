@@ -25,6 +25,7 @@ MNT_DETACH = 2
 _AT_FDCWD = -100
 _AT_EMPTY_PATH, _AT_RECURSIVE = 0x1000, 0x8000
 _OPEN_TREE_CLONE = 1
+_MOUNT_ATTR_IDMAP = 0x0010_0000
 _MOVE_MOUNT_F_EMPTY_PATH = 4
 
 _PR_SET_PDEATHSIG = 1
@@ -144,9 +145,16 @@ def pivot_root(new_root: str, put_old: str) -> None:
     syscall("pivot_root", os.fsencode(new_root), os.fsencode(put_old))
 
 
-def clone_mount(path: str) -> int:
-    """A descriptor of a detached copy of the mounts at ``path`` and below."""
-    return syscall("open_tree", _AT_FDCWD, os.fsencode(path), _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_RECURSIVE)
+def clone_mount(path: str, *, below: bool = True) -> int:
+    """A descriptor of a detached copy of the mounts at ``path`` and ``below``."""
+    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | (_AT_RECURSIVE if below else 0)
+    return syscall("open_tree", _AT_FDCWD, os.fsencode(path), flags)
+
+
+def map_ids(fd: int, user_namespace: int) -> None:
+    """Have a detached mount show each id of its file system as the one that the namespace maps it to."""
+    attributes = struct.pack("QQQQ", _MOUNT_ATTR_IDMAP, 0, 0, user_namespace)
+    syscall("mount_setattr", fd, b"", _AT_EMPTY_PATH, attributes, len(attributes))
 
 
 def restrict_mount(fd: int, flags: int, *, below: bool = True) -> None:

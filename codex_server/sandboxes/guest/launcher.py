@@ -17,7 +17,7 @@ from pathlib import Path
 from ..protocol import frames
 from ..protocol.codec import decode, encode
 from ..protocol.launch import LaunchPlan, NamespacePlan
-from . import devices, kernel, mount_setup
+from . import devices, kernel, mount_setup, named_folders
 from .removal import remove_cgroups, remove_tree
 from .step import StepFailed, step
 
@@ -90,6 +90,7 @@ def _open_sources(plan: NamespacePlan) -> mount_setup.Sources:
         return {}
     with step("mounts"):
         sources = mount_setup.open_sources(plan.entries)
+    sources |= named_folders.open_folders(plan.workspaces)
     with step("devices"):
         nodes = devices.make_sets(plan.devices, plan.device_sets)
     return sources if nodes is None else sources | {devices.SETS: nodes}

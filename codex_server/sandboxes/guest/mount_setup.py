@@ -10,7 +10,7 @@ import stat
 from collections.abc import Sequence
 
 from ..protocol.launch import NamespacePlan
-from . import devices, kernel, overlay
+from . import devices, kernel, named_folders, overlay
 from .step import step
 
 _STAGE = "/tmp"  # noqa: S108 - any folder that exists everywhere; the mount is private to this namespace
@@ -29,7 +29,7 @@ def enter_root(plan: NamespacePlan, sources: Sources) -> None:
     kernel.die_with_parent()
     with step("mounts"):
         kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
-        trees = sources or open_sources(plan.entries)
+        trees = sources or open_sources(plan.entries) | named_folders.open_folders(plan.workspaces)
     with step("ids"):
         _take_ids(plan.uid)
     with step("tmpfs"):
@@ -39,6 +39,9 @@ def enter_root(plan: NamespacePlan, sources: Sources) -> None:
             _place(entry, trees)
         if devices.SETS in trees:
             _attach(trees[devices.SETS], _STAGE + devices.SETS)
+    if plan.workspaces:
+        with step(named_folders.STEP):
+            _attach_workspaces(plan, trees)
     with step("tmpfs"):  # an overlay takes no two layers of one file system that lie within one another
         for folder in (overlay.EMPTY, overlay.SPARE):
             kernel.mount("empty", _STAGE + folder, "tmpfs", _READ_ONLY | kernel.MS_NODEV, "mode=755,size=4k")
@@ -51,6 +54,18 @@ def enter_root(plan: NamespacePlan, sources: Sources) -> None:
         _make_root(_STAGE)
     with step("hostname"):
         socket.sethostname("sandbox")
+
+
+def _attach_workspaces(plan: NamespacePlan, trees: Sources) -> None:
+    """INVARIANT: they lie on a file system of their own, which no overlay over the guest root shows."""
+    places = _STAGE + named_folders.PLACES
+    os.makedirs(places, mode=0o755)
+    kernel.mount("workspaces", places, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=700,size=1m")
+    for folder in plan.workspaces:
+        _attach(trees[folder.place], _STAGE + folder.place)
+    top = os.open(places, os.O_PATH | os.O_CLOEXEC)
+    kernel.restrict_mount(top, _READ_ONLY | kernel.MS_NODEV, below=False)
+    os.close(top)
 
 
 def _limit_users(name: str, value: int) -> None:

@@ -11,17 +11,22 @@ from .procfs import cpu_seconds, peak_resident_bytes
 
 
 class SessionBounds:
-    """``setup`` is the backend's."""
+    """``setup`` is the backend's. ``on_disk``: the workspace is a folder of the operator's, on a disk."""
 
-    def __init__(self, setup: SlotSetup, boundary: Boundary, process_tree: ProcessTree) -> None:
+    def __init__(
+        self, setup: SlotSetup, boundary: Boundary, process_tree: ProcessTree, *, on_disk: bool = False
+    ) -> None:
         self._setup = setup
         self._boundary = boundary
         self._process_tree = process_tree
+        self._on_disk = on_disk
 
     def limit(self, pid: int, order: InterpreterOrder) -> None:
         """Set the limits of an interpreter, for its life: a lowered one cannot be raised again for the next cell."""
+        # INVARIANT: no size of the workspace bounds what is written to a disk, so this limit holds there in any case.
+        largest = largest_file(self._setup, order.file_bytes, order.memory_bytes)
         rows = {
-            resource.RLIMIT_FSIZE: (largest_file(self._setup, order.file_bytes, order.memory_bytes),) * 2,
+            resource.RLIMIT_FSIZE: (min(largest, order.file_bytes) if self._on_disk else largest,) * 2,
             resource.RLIMIT_NPROC: (order.processes + self._setup.process_margin,) * 2,
         }
         if not self._setup.cgroups and order.data_limit:

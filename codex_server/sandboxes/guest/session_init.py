@@ -62,7 +62,8 @@ class SessionInit:
                 self._cells.look()
 
     def _make_bounds(self) -> SessionBounds:
-        return SessionBounds(self._config.template.setup, self._boundary, self.process_tree)
+        on_disk = self._config.order.workspace is not None
+        return SessionBounds(self._config.template.setup, self._boundary, self.process_tree, on_disk=on_disk)
 
     def _poll(self) -> dict[int, int]:
         poll = select.poll()

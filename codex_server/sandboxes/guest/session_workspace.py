@@ -8,7 +8,7 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from . import kernel
 from .workspace import Identity, Part, copy_part, identity, walk_files
@@ -22,8 +22,11 @@ class FilesRefused(Exception):
     """A file cannot be written; the text completes "... cannot be written: "."""
 
 
-def add_files(top: int, payload: int, offset: int, files: Sequence[tuple[str, int]], owner: int) -> None:
-    """Write ``files`` of ``payload``, from ``offset`` on, in place of those that are there. Raises ``FilesRefused``."""
+def add_files(top: int, payload: int, offset: int, files: Sequence[tuple[str, int]], owner: int | None) -> None:
+    """Write ``files`` of ``payload``, from ``offset`` on, in place of those that are there. Raises ``FilesRefused``.
+
+    ``owner``: whose they are to be; None: whose this process acts as.
+    """
     for path, size in files:
         try:
             _add(top, path, Part(payload, offset, size), owner)
@@ -32,7 +35,23 @@ def add_files(top: int, payload: int, offset: int, files: Sequence[tuple[str, in
         offset += size
 
 
-def _add(top: int, path: str, part: Part, owner: int) -> None:
+@contextlib.contextmanager
+def acting_as(uid: int) -> Iterator[None]:
+    """Have the effective ids ``uid``, and no privilege, meanwhile: in a mount with mapped ids nobody else can write."""
+    before = os.geteuid(), os.getegid()
+    if before[0] == uid:
+        yield
+        return
+    os.setegid(uid)
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(before[0])
+        os.setegid(before[1])
+
+
+def _add(top: int, path: str, part: Part, owner: int | None) -> None:
     *parents, name = path.split("/")
     folder = os.dup(top)
     try:
@@ -45,14 +64,16 @@ def _add(top: int, path: str, part: Part, owner: int) -> None:
         os.close(folder)
 
 
-def _enter(folder: int, name: str, owner: int) -> int:
+def _enter(folder: int, name: str, owner: int | None) -> int:
     with contextlib.suppress(FileExistsError):
         os.mkdir(name, 0o755, dir_fd=folder)
-        os.chown(name, owner, owner, dir_fd=folder, follow_symlinks=False)
+        # INVARIANT: in a folder that others write to meanwhile, nothing is given away by its name.
+        if owner is not None:
+            os.chown(name, owner, owner, dir_fd=folder, follow_symlinks=False)
     return kernel.open_beneath(folder, os.fsencode(name), _FOLDER)
 
 
-def _replace(folder: int, name: str, part: Part, owner: int) -> None:
+def _replace(folder: int, name: str, part: Part, owner: int | None) -> None:
     """Under a name of its own first: a file that others have open, or know by a second name, keeps its content."""
     new = f".new-{secrets.token_hex(8)}"
     file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=folder)
@@ -66,13 +87,15 @@ def _replace(folder: int, name: str, part: Part, owner: int) -> None:
         os.close(file)
 
 
-def snapshot(top: int) -> dict[str, Identity]:
+def snapshot(top: int, *, unlocking: bool = True) -> dict[str, Identity]:
     """What identifies each file as unchanged, by its path; taken before a cell, while nobody runs.
+
+    ``unlocking``: see ``workspace.collect``.
 
     A file that was written within the last tick of the clock could be written again in the same one: it is waited for.
     """
     found, newest = {}, 0
-    for path, status in walk_files(top):
+    for path, status in walk_files(top, unlocking=unlocking):
         found[path] = identity(status)
         newest = max(newest, status.st_mtime_ns, status.st_ctime_ns)
     if newest > time.time_ns() - int(_TICK_SECONDS * 1e9):

@@ -11,12 +11,14 @@ from ..protocol.launch import SlotSetup
 class Filters:
     """The programs of a worker's system call filters; ``notices`` is empty where init does nothing for the worker.
 
-    ``without_notices`` refuses what is in ``notices``, where the kernel offers none.
+    ``without_notices`` refuses what is in ``notices``, where the kernel offers none; ``of_workspaces`` is loaded too
+    where the workspace is a folder of the operator's.
     """
 
     seccomp: bytes
     notices: bytes = b""
     without_notices: bytes = b""
+    of_workspaces: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

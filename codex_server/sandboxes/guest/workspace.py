@@ -94,15 +94,16 @@ def _write(folder: int, path: str, part: Part, uid: int) -> None:
         os.close(target)
 
 
-def copy_part(target: int, part: Part, uid: int) -> None:
-    """Write ``part`` into a new file, which is ``uid``'s."""
+def copy_part(target: int, part: Part, uid: int | None) -> None:
+    """Write ``part`` into a new file, which is ``uid``'s; None: it is so already."""
     offset, end = part.offset, part.offset + part.size
     while offset < end:
         copied = os.sendfile(target, part.payload, offset, end - offset)
         if copied == 0:
             raise EOFError("the payload ends within a file")
         offset += copied
-    os.fchown(target, uid, uid)
+    if uid is not None:
+        os.fchown(target, uid, uid)
     # A program may change it within the tick of the clock in which it was written: its times would stay the same.
     before = time.time_ns() - _A_SECOND
     os.utime(target, ns=(before, before))
@@ -124,15 +125,18 @@ def collect(
     temp: int | None = None,
     *,
     moving: bool = True,
+    unlocking: bool = True,
 ) -> Listing:
     """What the program created or changed below ``top``, and what it left in ``temp``; both are closed.
 
     A bounded listing, in order of paths. The bounds are those of the files kept, each and all together. ``moving``:
-    nobody needs them any more, so large ones are taken out of the workspace.
+    nobody needs them any more, so large ones are taken out of the workspace. ``unlocking``: what its owner has closed
+    is opened; in a folder of the operator's nothing is changed.
     """
-    listing = _Collection(inline_bytes, inline_total_bytes, moving=moving)
+    listing = _Collection(inline_bytes, inline_total_bytes, moving=moving, unlocking=unlocking)
     try:
-        _unlock_top(top)
+        if unlocking:
+            _unlock_top(top)
         for parent, path, entry in _walk(top, listing):
             listing.consider(parent, path, entry, written)
         if temp is not None:
@@ -179,7 +183,7 @@ def _walk(
     while waiting and places:
         path, depth = waiting.popleft()
         try:
-            folder = _open(top, path or b".", os.O_DIRECTORY)
+            folder = _open(top, path or b".", os.O_DIRECTORY, unlocking=listing.unlocking)
         except OSError as error:
             listing.skip(path, None, f"the folder cannot be opened ({os.strerror(error.errno or 0)})")
             continue
@@ -200,9 +204,9 @@ def _walk(
     listing.unlisted += len(waiting)
 
 
-def walk_files(top: int) -> Iterator[tuple[str, os.stat_result]]:
+def walk_files(top: int, *, unlocking: bool = True) -> Iterator[tuple[str, os.stat_result]]:
     """Every file below ``top`` that can be looked at, by its path; as bounded as a collection."""
-    for parent, path, entry in _walk(top, _Collection(0, 0)):
+    for parent, path, entry in _walk(top, _Collection(0, 0, unlocking=unlocking)):
         with contextlib.suppress(OSError):
             yield os.fsdecode(path), os.stat(entry.name, dir_fd=parent, follow_symlinks=False)
 
@@ -212,8 +216,10 @@ def _in_order(folder: int) -> list["os.DirEntry[str]"]:
         return sorted(islice(entries, MAX_NAMES), key=lambda entry: entry.name)
 
 
-def _open(folder: int, path: bytes, kind: int) -> int:
+def _open(folder: int, path: bytes, kind: int, *, unlocking: bool = True) -> int:
     """Open to read; what its owner has locked is unlocked first, where this process is that owner (a container's)."""
+    if not unlocking:
+        return kernel.open_beneath(folder, path, _READ | kind)
     try:
         opened = kernel.open_beneath(folder, path, _READ | kind)
     except PermissionError:
@@ -248,8 +254,11 @@ def _open_to_move(folder: int, path: bytes, size: int) -> int:
 class _Collection:
     """The files kept and those left out, within bounds of number and size."""
 
-    def __init__(self, inline_bytes: int, inline_total_bytes: int, *, moving: bool = True) -> None:
+    def __init__(
+        self, inline_bytes: int, inline_total_bytes: int, *, moving: bool = True, unlocking: bool = True
+    ) -> None:
         self._moving = moving
+        self.unlocking = unlocking
         self.files: list[KeptFile] = []
         self.skipped: list[SkippedEntry] = []
         self.unlisted = 0
@@ -310,7 +319,7 @@ class _Collection:
         memory = os.memfd_create("files", os.MFD_CLOEXEC)
         for shown, size, path in chosen:
             try:
-                file = _open_to_move(top, path, size) if self._moving else _open(top, path, 0)
+                file = _open_to_move(top, path, size) if self._moving else self._open(top, path)
             except OSError as error:
                 self._left_out.append((shown, None, f"it cannot be read ({os.strerror(error.errno or 0)})"))
                 continue
@@ -319,6 +328,9 @@ class _Collection:
             finally:
                 os.close(file)
         return memory
+
+    def _open(self, top: int, path: bytes) -> int:
+        return _open(top, path, 0, unlocking=self.unlocking)
 
     def _keep(self, shown: str, size: int, file: int, memory: int) -> None:
         status = os.fstat(file)

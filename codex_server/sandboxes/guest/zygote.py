@@ -20,7 +20,7 @@ from ..protocol.codec import decode, encode, prepare
 from ..protocol.launch import SlotSetup, ZygoteReady
 from ..protocol.run import RunHeader, RunOrder, RunReport, WorkerRequest
 from ..protocol.slot import SlotOrder, SlotReady, StepFailure, WorkerEnd, WorkerForked, ZygoteOrder
-from . import devices, init, kernel, notices, overlay, worker
+from . import devices, init, kernel, named_folders, notices, overlay, worker
 from .boundary import LandlockBoundary, boundary_of
 from .process_tree import ended
 from .slot_config import SlotConfig
@@ -50,6 +50,9 @@ def _warm_up(setup: SlotSetup) -> SlotTemplate:
         # INVARIANT: where the host's own inodes are shown, no guest can lock or watch them.
         overlaid = overlay.is_possible(setup.namespaces.shown)
         seccomp = setup.seccomp if overlaid else setup.namespaces.seccomp_without_overlay
+        if setup.namespaces.seccomp_of_workspaces and not overlaid:
+            # INVARIANT: without overlays every guest would find every one of the operator's folders.
+            raise StepFailed(named_folders.STEP, None, "this kernel allows no overlay over the folders of the host")
         kernel.drop_bounding_capabilities()
     else:
         overlaid, seccomp = False, setup.seccomp
@@ -72,7 +75,8 @@ def _filters(setup: SlotSetup, seccomp: bytes) -> Filters:
     """
     held = _held(setup)
     unserved = (notices.ROUTES,) if setup.namespaces else held
-    return Filters(seccomp, notices.listening_filter(*held), notices.refusing_filter(*unserved))
+    of_workspaces = bytes.fromhex(setup.namespaces.seccomp_of_workspaces) if setup.namespaces else b""
+    return Filters(seccomp, notices.listening_filter(*held), notices.refusing_filter(*unserved), of_workspaces)
 
 
 def _held(setup: SlotSetup) -> tuple[notices.Held, ...]:

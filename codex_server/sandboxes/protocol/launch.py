@@ -16,6 +16,19 @@ IdMap = tuple[Id, Id, Id]
 
 
 @dataclass(frozen=True, slots=True)
+class NamedFolder:
+    """A folder of the operator's that sessions may have as their workspace; the guest root has it at ``place``.
+
+    ``guest``: the host id that its owner is to be seen as; None where ids are shown as they are.
+    """
+
+    place: str
+    folder: str
+    read_only: bool
+    guest: Id | None
+
+
+@dataclass(frozen=True, slots=True)
 class NamespacePlan:
     """The zygote's own namespaces and root. ``entries`` are the root's (``rootfs.py``); ``uid`` is the zygote's in it.
 
@@ -31,6 +44,7 @@ class NamespacePlan:
     device_sets: Count
     owner: Id | None
     user_limits: Mapping[str, Count]
+    workspaces: tuple[NamedFolder, ...] = ()
 
     @property
     def ids_are_own(self) -> bool:
@@ -64,6 +78,8 @@ class NamespaceSetup:
     inodes: Count
     seccomp_without_overlay: str
     """Hexadecimal, like ``SlotSetup.seccomp``."""
+    seccomp_of_workspaces: str = ""
+    """The same: the second filter of a session in a folder of the operator's. "": there are no such folders."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ workers are interpreters that stay, and one that carries out operations on files
 class SlotOrder:
     """One slot to arm. ``agent`` is the command of the program that waits in it; None is the zygote's own Python.
 
-    ``folder``: its own on the host, at level ``confined``; ``number``: which of the sets of device nodes is its own.
+    ``folder``: its own on the host, at level ``confined``; ``number``: which of the sets of device nodes is its own;
+    ``workspace``: where the guest root has the operator's folder that is its workspace, if it is one.
     """
 
     uid: Id
@@ -27,6 +28,7 @@ class SlotOrder:
     number: Count
     stdio: StdioOrder
     role: Role = "execution"
+    workspace: str | None = None
 
     @property
     def program(self) -> str:

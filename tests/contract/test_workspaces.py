@@ -1,0 +1,309 @@
+"""Sessions in the operator's folders: what they write is the folder's owner's, and nothing beside it is in reach."""
+
+import asyncio
+import os
+import shutil
+import socket
+import tempfile
+import textwrap
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from codex_server.errors import InvalidRequest, StartupError
+from codex_server.languages import Languages
+from codex_server.sandboxes.base import IsolationLevel
+from codex_server.sandboxes.embedded.backend import EmbeddedBackend
+from codex_server.sandboxes.session import NamedWorkspace
+from codex_server.sandboxes.stdin import StandardInput
+from codex_server.settings import Settings
+from tests.contract.harness import Harness
+from tests.contract.sessions import Cells, opened
+from tests.host_snapshot import next_guest_ids
+from tests.levels import out_of_reach
+from tests.tiers import in_tier, tier_of_level
+
+pytestmark = pytest.mark.xdist_group("workspaces")
+
+AS_ROOT = os.geteuid() == 0
+OWNER = (1234, 1235) if AS_ROOT else (os.geteuid(), os.getegid())
+STRANGER = 4321
+
+
+@dataclass
+class Operator:
+    """A server at one level, whose operator has named three folders of ``folder``; ``beside`` it is a secret."""
+
+    harness: Harness
+    folder: Path
+
+    @property
+    def notes(self) -> Path:
+        """The folder that may be written."""
+        return self.folder / "notes"
+
+    def session(self, name: str = "notes", **given: dict[str, bytes]) -> AbstractContextManager[Cells]:
+        """A session in the folder of that name."""
+        named = self.harness.settings.workspace_folders[name]
+        return opened(self.harness, workspace=NamedWorkspace(name, named.folder, named.read_only), **given)  # type: ignore[arg-type]
+
+
+def _folders(top: Path) -> None:
+    for name in ("notes", "data", "secret"):
+        (top / name).mkdir()
+        (top / name / "a.txt").write_text(name, encoding="utf-8")
+        if AS_ROOT:
+            for path in (top / name, top / name / "a.txt"):
+                os.chown(path, *OWNER)
+
+
+@pytest.fixture(scope="module", params=[in_tier(tier_of_level(level), level) for level in ("full", "namespaces")])
+def server(
+    request: pytest.FixtureRequest, real_languages: Languages, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Operator]:
+    level: str = request.param
+    top = Path(tempfile.mkdtemp(prefix="codex-workspaces-"))
+    _folders(top)
+    settings = Settings(
+        state_dir=tmp_path_factory.mktemp("state"),
+        workspaces=f"notes={top}/notes,data={top}/data:ro",  # type: ignore[arg-type]
+        min_isolation=level,  # type: ignore[arg-type]
+        guest_ids=next_guest_ids(),
+        pool_sizes={"python": 1, "javascript": 0},
+        max_file_size=2**20,
+    )
+    with asyncio.Runner() as runner:
+        backend = EmbeddedBackend(settings, real_languages, most=IsolationLevel[level.upper()])
+        try:
+            runner.run(backend.start())
+        except StartupError as error:
+            shutil.rmtree(top)
+            out_of_reach(level, error)
+        harness = Harness(level, runner, backend, real_languages, settings)
+        runner.run(harness.executor.start())
+        yield Operator(harness, top)
+        runner.run(harness.executor.close())
+        runner.run(backend.close())
+    shutil.rmtree(top)
+
+
+@pytest.fixture
+def operator(server: Operator) -> Iterator[Operator]:
+    """The server, with its folders as they were."""
+    for name in ("notes", "data", "secret"):
+        shutil.rmtree(server.folder / name / "new", ignore_errors=True)
+    yield server
+    for path in (*server.notes.iterdir(), *(server.folder / "data").iterdir()):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != "a.txt":
+            path.unlink()
+
+
+def owner_of(path: Path) -> tuple[int, int]:
+    status = path.lstat()
+    return status.st_uid, status.st_gid
+
+
+def test_what_a_session_writes_is_the_owners_own_and_stays(operator: Operator) -> None:
+    with operator.session() as cells:
+        made = cells.run("import os\nos.mkdir('new')\nopen('new/b.txt', 'w').write('kept')\nopen('a.txt').read()")
+        assert [file.path for file in made.ending.files] == ["new/b.txt"]
+        cells.run("touch new/of-bash", "bash")
+    assert (operator.notes / "new/b.txt").read_text(encoding="utf-8") == "kept"
+    written = ("new", "new/b.txt", "new/of-bash")
+    assert {owner_of(operator.notes / path) for path in written} == {OWNER}
+    with operator.session() as again:
+        assert again.shown("print(open('new/b.txt').read())") == "kept\n"
+
+
+def test_files_that_are_given_are_the_owners_too(operator: Operator) -> None:
+    with operator.session(files={"new/given.txt": b"first"}) as cells:
+        cells.run("pass", files={"new/deep/more.txt": b"second", "new/given.txt": b"third"})
+        assert cells.shown("print(open('new/given.txt').read())") == "third\n"
+    written = ("new", "new/deep", "new/given.txt", "new/deep/more.txt")
+    assert {owner_of(operator.notes / path) for path in written} == {OWNER}
+
+
+def test_operations_on_files_write_as_the_owner(operator: Operator) -> None:
+    source = StandardInput(b"by hand")
+    with operator.session() as cells:
+        reply = operator.harness.wait(
+            cells.session.operate({"operation": "write", "path": "new/c.txt", "most": 100}, source, lambda _: True)
+        )
+    assert "ok" in reply, reply
+    assert owner_of(operator.notes / "new/c.txt") == OWNER
+
+
+def test_a_folder_that_is_only_read_refuses_every_write(operator: Operator) -> None:
+    with operator.session("data") as cells:
+        code = """
+            import os
+            def attempt(action, *arguments):
+                try:
+                    action(*arguments)
+                except OSError as error:
+                    return error.errno
+            print(open('a.txt').read(), [attempt(os.open, 'b', os.O_CREAT | os.O_WRONLY), attempt(os.remove, 'a.txt'),
+                attempt(os.chmod, 'a.txt', 0o600), attempt(os.mkdir, 'd'), attempt(os.rename, 'a.txt', 'c')])
+        """
+        assert cells.shown(textwrap.dedent(code)) == f"data {[30] * 5}\n"
+        with pytest.raises(InvalidRequest, match="Read-only"):
+            cells.run("pass", files={"given.txt": b"no"})
+    assert sorted(os.listdir(operator.folder / "data")) == ["a.txt"]
+
+
+def test_two_sessions_share_a_folder_and_nothing_else(operator: Operator) -> None:
+    with operator.session() as one, operator.session() as other:
+        one.run("open('shared.txt', 'w').write('from one'); open('/tmp/own', 'w').close()")
+        assert other.shown("import os; print(open('shared.txt').read(), os.listdir('/tmp'))") == "from one []\n"
+        sent = "import os, signal\nprint([p for p in os.listdir('/proc') if p.isdigit() and int(p) > 2])"
+        assert other.shown(sent) == "[]\n"
+        assert one.shown("print('alive')") == "alive\n"
+
+
+def test_nothing_beside_the_folder_is_in_reach(operator: Operator) -> None:
+    (operator.notes / "way").symlink_to(operator.folder / "secret")
+    (operator.notes / "up").symlink_to("../secret/a.txt")
+    with operator.session() as cells:
+        code = f"""import os
+def found(path):
+    return os.path.exists(path)
+print([found(path) for path in ('way/a.txt', 'up', '../secret', '{operator.folder}', '/opt/codex/workspaces/0')])
+print(os.listdir('/opt/codex/workspaces'))"""
+        assert cells.shown(code) == f"{[False] * 5}\n[]\n"
+
+
+def test_an_ordinary_execution_sees_no_named_folder(operator: Operator) -> None:
+    seen = operator.harness.run("python", "import os; print(os.listdir('.'), os.listdir('/opt/codex/workspaces'))")
+    assert seen.stdout.text == "['main.py'] []\n"
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "os.chmod('a.txt', 0o4755)",
+        "os.chmod('a.txt', 0o2755)",
+        "os.fchmod(os.open('a.txt', os.O_RDWR), 0o6755)",
+        "os.close(os.open('made', os.O_CREAT | os.O_WRONLY, 0o4755))",
+        "os.close(os.open('.', os.O_TMPFILE | os.O_WRONLY, 0o4755))",
+        "os.mknod('made', 0o104755)",
+        "os.mknod('made', 0o020666, os.makedev(1, 3))",
+        "os.mknod('made', 0o060666, os.makedev(254, 0))",
+        "os.chown('a.txt', 0, 0)",
+        "os.link('/usr/bin/env', 'made')",
+        "os.setxattr('a.txt', 'security.capability', b'x' * 20)",
+    ],
+)
+def test_no_rights_are_left_on_the_disk(operator: Operator, attempt: str) -> None:
+    before = (operator.notes / "a.txt").stat()
+    with operator.session() as cells:
+        outcome = cells.run(f"import os\n{attempt}")
+        assert "Error" in outcome.stderr.text, outcome
+    after = (operator.notes / "a.txt").stat()
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+    assert sorted(os.listdir(operator.notes)) == ["a.txt"]
+
+
+def test_opening_by_a_structure_does_not_exist(operator: Operator) -> None:
+    code = """import ctypes, os, struct
+libc = ctypes.CDLL(None, use_errno=True)
+how = struct.pack('QQQ', os.O_CREAT | os.O_WRONLY, 0o4755, 0)
+print(libc.syscall(437, -100, b'made', how, len(how)), os.strerror(ctypes.get_errno()))"""
+    with operator.session() as cells:
+        assert cells.shown(code) == "-1 Function not implemented\n"
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only root can give a file to somebody else")
+def test_a_file_of_somebody_else_is_nobodys_in_it(operator: Operator) -> None:
+    foreign = operator.notes / "foreign"
+    foreign.write_text("theirs", encoding="utf-8")
+    foreign.chmod(0o600)
+    os.chown(foreign, STRANGER, STRANGER)
+    with operator.session() as cells:
+        assert cells.shown("import os; print(os.stat('foreign').st_uid)") == "65534\n"
+        assert "PermissionError" in cells.run("open('foreign')").stderr.text
+        assert "Error" in cells.run("import os; os.chmod('foreign', 0o666)").stderr.text
+    assert foreign.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_is_bounded_though_the_disk_is_large(operator: Operator) -> None:
+    with operator.session() as cells:
+        refused = cells.run("open('large', 'wb').write(bytes(2 * 2**20))")
+        assert "File too large" in refused.stderr.text
+    assert (operator.notes / "large").stat().st_size <= 2**20
+
+
+def test_the_operators_modes_are_left_alone(operator: Operator) -> None:
+    closed = operator.notes / "closed"
+    closed.mkdir(mode=0o500)
+    (closed / "file").touch(mode=0o000)
+    if AS_ROOT:
+        for path in (closed, closed / "file"):
+            os.chown(path, *OWNER)
+    operator.notes.chmod(0o555)
+    try:
+        with operator.session() as cells:
+            assert cells.shown("print(1)") == "1\n"
+    finally:
+        modes = [path.stat().st_mode & 0o777 for path in (operator.notes, closed, closed / "file")]
+        operator.notes.chmod(0o755)
+        closed.chmod(0o755)
+    assert modes == [0o555, 0o500, 0o000]
+
+
+def test_a_link_in_place_of_a_folder_keeps_given_files_inside(operator: Operator) -> None:
+    (operator.notes / "way").symlink_to(operator.folder / "secret")
+    with operator.session() as cells, pytest.raises(InvalidRequest, match="nothing was run"):
+        cells.run("pass", files={"way/new/a.txt": b"out"})
+    assert sorted(os.listdir(operator.folder / "secret")) == ["a.txt"]
+
+
+def test_links_that_are_swapped_while_files_are_written_lead_nowhere(operator: Operator) -> None:
+    swapping = """import os, threading
+def swap():
+    while True:
+        for make in (lambda: os.mkdir('race'), lambda: os.symlink('/tmp', 'race')):
+            try:
+                make()
+            except OSError:
+                pass
+            try:
+                os.rename('race', 'gone')
+            except OSError:
+                pass
+            os.system('rm -rf gone')
+threading.Thread(target=swap, daemon=True).start()
+import time
+while True:
+    time.sleep(1)"""
+    with operator.session() as hostile, operator.session() as cells:
+
+        async def play() -> None:
+            run = hostile.submit(swapping)
+            await run.admitted()
+            for _ in range(30):
+                try:
+                    await cells.submit("pass", files={"race/given.txt": b"x"}).outcome()
+                except InvalidRequest:
+                    continue
+            run.cancel()
+            await asyncio.wait([asyncio.ensure_future(run.outcome())])
+
+        operator.harness.wait(play())
+        assert "given.txt" not in hostile.shown("import os; print(os.listdir('/tmp'))")
+        assert "given.txt" not in cells.shown("import os; print(os.listdir('/tmp'))")
+
+
+def test_a_socket_of_the_host_beside_the_folder_is_out_of_reach(operator: Operator) -> None:
+    with socket.socket(socket.AF_UNIX) as service:
+        service.bind(str(operator.folder / "secret/new"))
+        service.listen()
+        (operator.notes / "way").symlink_to(operator.folder / "secret/new")
+        with operator.session() as cells:
+            tried = cells.run("import socket; socket.socket(socket.AF_UNIX).connect('way')")
+            assert "FileNotFoundError" in tried.stderr.text
+    (operator.folder / "secret/new").unlink()
