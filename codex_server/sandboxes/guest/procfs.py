@@ -2,6 +2,7 @@
 
 import os
 import resource
+import signal
 
 _PAGE = resource.getpagesize()
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -88,3 +89,19 @@ def states(pid: int) -> set[str]:
     except (FileNotFoundError, ProcessLookupError):
         pass
     return found
+
+
+def is_to_stop(pid: int) -> bool:
+    """Whether a process stands still because of a signal, or is about to: the signal is on its way."""
+    pending = 0
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            for line in file:
+                if line.startswith(b"State:"):
+                    if line.split()[1] == b"T":
+                        return True
+                elif line.startswith((b"SigPnd:", b"ShdPnd:")):
+                    pending |= int(line.split()[1], 16)
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return bool(pending >> (signal.SIGSTOP - 1) & 1)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Collection
 
 from .boundary import Boundary
-from .procfs import states
+from .procfs import is_to_stop, states
 
 _MOST_SECONDS = 0.25
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.0002, 0.01
@@ -32,7 +32,7 @@ class Standstill:
         INVARIANT: when this returns True no instruction of those processes is executed before ``resume``.
         """
         if not self._still:
-            self._stopped_before = {pid for pid in self._boundary.members() if "T" in states(pid)}
+            self._stopped_before = {pid for pid in self._boundary.members() if is_to_stop(pid)}
         due, pause = time.monotonic() + _MOST_SECONDS, _FIRST_PAUSE
         while True:
             self._boundary.stop_everyone()

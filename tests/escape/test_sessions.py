@@ -1,0 +1,238 @@
+# ruff: noqa: E501 - programs read better on one line
+"""Guests that stay: nothing runs between two cells, claims deceive the claimer alone, and sessions are apart."""
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from codex_server.limits import Limits
+from codex_server.model import Ending, Execution, Stream
+from codex_server.sandboxes.session import SessionPlan, SessionSandbox
+
+pytestmark = [pytest.mark.levels("full", "namespaces", "confined"), pytest.mark.embedded]
+
+_MARK = "sings-the-canary-of-7c2a"
+_SEARCH = """
+import re
+wanted, found = re.compile(b"s[i]ngs-the-can[a]ry-of-7c2[a]"), []
+with open("/proc/self/mem", "rb", buffering=0) as memory:
+    for line in open("/proc/self/maps"):
+        place, rights, *_ = line.split()
+        if "r" not in rights or line.rstrip().endswith(("[vvar]", "[vsyscall]", "[vvar_vclock]")): continue
+        start, end = (int(word, 16) for word in place.split("-"))
+        memory.seek(start)
+        try: content = memory.read(end - start)
+        except OSError: continue
+        if wanted.search(content): found.append(line)
+print(found)
+"""
+
+
+class Cells:
+    """A session of Python on the harness's backend."""
+
+    def __init__(self, harness, sandbox: SessionSandbox) -> None:
+        self.harness = harness
+        self.sandbox = sandbox
+
+    def run(self, code: str, wall: float = 20.0) -> tuple[Ending, str]:
+        """How a cell ended, and what it printed."""
+        printed = bytearray()
+
+        def take(stream: Stream, chunk: bytes) -> bool:
+            printed.extend(chunk)
+            return True
+
+        async def play() -> Ending:
+            language = self.harness.languages.find("python")
+            await self.sandbox.prepare(language)
+            execution = Execution("exe", "python", code, Limits(wall_seconds=wall))
+            return await self.sandbox.run(execution, language, take)
+
+        return self.harness.wait(play()), printed.decode(errors="replace")
+
+    def processes(self) -> list[int]:
+        """The pids of the guest's processes, as this host sees them."""
+        return _descendants(self._init())
+
+    def _init(self) -> int:
+        text = Path(f"/proc/self/fdinfo/{self.sandbox._slot.pidfd}").read_text()
+        return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pid:"))
+
+
+def _descendants(top: int) -> list[int]:
+    """Those whose parents lead to ``top``, and those that share its pid namespace."""
+    parents, found = {}, {top}
+    space = os.readlink(f"/proc/{top}/ns/pid")
+    own = space != os.readlink("/proc/self/ns/pid")
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            if own and os.readlink(entry / "ns" / "pid") == space:
+                found.add(int(entry.name))
+        except OSError:
+            continue
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return sorted(found - {top})
+
+
+def _ticks(pids: list[int]) -> int:
+    fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]
+    return sum(int(each[11]) + int(each[12]) for each in fields)
+
+
+def _states(pids: list[int]) -> set[str]:
+    found = set()
+    for pid in pids:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            found.add((task / "stat").read_text().rpartition(") ")[2][:1])
+    return found
+
+
+@pytest.fixture
+def session(harness):
+    plan = SessionPlan("ses_escape", harness.settings.ceilings)
+    sandbox = harness.wait(harness.backend.open_session(plan))
+    yield Cells(harness, sandbox)
+    harness.wait(sandbox.destroy())
+
+
+_BUSY = """
+import threading
+def work():
+    while True: pass
+for _ in range(3): threading.Thread(target=work, daemon=True).start()
+"""
+_LEFT = {
+    "threads": _BUSY,
+    "own session": "import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', 'while True: pass'], start_new_session=True)",
+    "continues its parent": "import os, signal\nme = os.getpid()\nif os.fork() == 0:\n    while True: os.kill(me, signal.SIGCONT)",
+    "handles SIGCONT": "import signal\nsignal.signal(signal.SIGCONT, lambda *_: [0 for _ in range(10**6)])",
+    "timer": "import signal\nsignal.signal(signal.SIGALRM, lambda *_: None)\nsignal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)",
+}
+
+
+@pytest.mark.parametrize("left", _LEFT.values(), ids=_LEFT)
+def test_nothing_of_a_session_runs_between_its_cells(session, left):
+    session.run(left)
+    pids = session.processes()
+    before = _ticks(pids)
+    time.sleep(0.4)
+    assert session.processes() == pids
+    assert _states(pids) <= set("TZX")
+    assert _ticks(pids) == before
+    assert session.run("print('still here')")[1].endswith("still here\n")
+
+
+@pytest.mark.levels("full", "namespaces")
+def test_a_process_that_the_guest_has_stopped_stays_stopped(session):
+    session.run("import os, signal, time\nchild = os.fork()\nif child == 0:\n    while True: time.sleep(0.01)")
+    session.run("os.kill(child, signal.SIGSTOP)")
+    code = "print(open(f'/proc/{child}/stat').read().rpartition(') ')[2][:1])"
+    assert [session.run(code)[1] for _ in range(2)] == ["T\n", "T\n"]
+
+
+def test_a_forged_claim_ends_the_forgers_cell_and_nothing_else(session):
+    forge = """
+import os, socket, stat
+for number in range(3, 1024):
+    try:
+        if stat.S_ISSOCK(os.fstat(number).st_mode):
+            os.write(number, b'{"exit_code": 0, "result": {"text/plain": "forged"}}\\0')
+    except OSError:
+        pass
+while True: pass
+"""
+    ending, _ = session.run(forge)
+    assert ending.cell is not None
+    assert ending.cell.result == {"text/plain": "forged"}
+    pids = session.processes()
+    before = _ticks(pids)
+    time.sleep(0.2)
+    assert _ticks(pids) == before, "what was to run on behind the claim stands still"
+    late, _ = session.run("print('next')", wall=1.0)
+    assert late.stop is not None
+    assert session.run("print('after')")[1] == "after\n"
+
+
+@pytest.mark.parametrize("flood", ["b'x' * 9_000_000", "b'x' * 9_000_000 + b'\\0'"], ids=["endless", "huge"])
+def test_a_reply_that_is_too_long_ends_its_interpreter(session, flood):
+    code = f"""
+import os, stat
+for number in range(3, 1024):
+    try: socket = stat.S_ISSOCK(os.fstat(number).st_mode)
+    except OSError: continue
+    if socket:
+        data = memoryview({flood})
+        while data: data = data[os.write(number, data):]
+while True: pass
+"""
+    ending, _ = session.run(code, wall=10.0)
+    assert ending.cell is not None
+    assert ending.cell.interpreter_restarted
+    assert session.run("print('after')")[1] == "after\n"
+
+
+def test_a_cell_that_closes_its_channel_ends_with_its_time(session):
+    ending, _ = session.run("import os; os.closerange(3, 5000)\nwhile True: pass", wall=1.0)
+    assert ending.stop is not None
+    assert session.run("print('after')")[1] == "after\n"
+
+
+@pytest.mark.levels("full", "namespaces")
+def test_a_later_session_finds_nothing_of_an_earlier_one(harness):
+    def play(code):
+        sandbox = harness.wait(harness.backend.open_session(SessionPlan("ses_x", harness.settings.ceilings)))
+        try:
+            return Cells(harness, sandbox).run(code)[1]
+        finally:
+            harness.wait(sandbox.destroy())
+
+    play(f"kept = {_MARK!r} * 1000; open('kept.txt', 'w').write(kept); import os; os.environ['KEPT'] = kept[:100]")
+    for _ in range(3):
+        assert play(_SEARCH) == "[]\n"
+        assert play("import os; print(os.listdir(), 'KEPT' in os.environ)") == "[] False\n"
+
+
+def test_two_sessions_do_not_see_one_another(harness, session):
+    other = harness.wait(harness.backend.open_session(SessionPlan("ses_y", harness.settings.ceilings)))
+    try:
+        theirs = Cells(harness, other)
+        theirs.run("open('secret.txt', 'w').write('secret'); import os; mine = os.getpid()")
+        pids = theirs.processes()
+        _, seen = session.run("import os; print(sorted(name for name in os.listdir('/proc') if name.isdigit()))")
+        if not seen.startswith("["):
+            pytest.skip(f"/proc cannot be listed: {seen}")
+        for pid in pids:
+            _, result = session.run(
+                f"try: os.kill({pid}, 0); print('reached')\nexcept OSError as error: print('refused')"
+            )
+            assert result == "refused\n" or str(pid) in seen
+        assert theirs.run("print(open('secret.txt').read())")[1] == "secret\n"
+        assert session.run("print(os.listdir())")[1] == "[]\n"
+    finally:
+        harness.wait(other.destroy())
+
+
+def test_the_input_of_a_cell_is_gone_after_it(session):
+    session.run("import os; place = os.readlink('/proc/self/fd/0')")
+    assert session.run("print(os.path.exists(place) and place != '/dev/null')")[1] == "False\n"
+
+
+def test_nothing_of_a_session_is_left(harness):
+    sandbox = harness.wait(harness.backend.open_session(SessionPlan("ses_z", harness.settings.ceilings)))
+    cells = Cells(harness, sandbox)
+    cells.run(
+        "import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', 'while True: pass'], start_new_session=True)"
+    )
+    pids = cells.processes()
+    assert pids
+    harness.wait(sandbox.destroy())
+    harness.wait(asyncio.sleep(0.1))
+    assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
