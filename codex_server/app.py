@@ -34,6 +34,7 @@ from codex_server.service.sessions import Sessions
 from codex_server.service.storage_quota import KeepingQuotas
 from codex_server.service.uploads import Uploads
 from codex_server.service.usage import Usage
+from codex_server.service.workspaces import Workspaces
 from codex_server.settings import Settings
 from codex_server.store.base import Store
 from codex_server.store.sqlite import SqliteStore
@@ -63,6 +64,7 @@ def create_app(settings: Settings, *, backend: Backend | None = None, languages:
             kept_files = open_kept_files(settings, store)
             executions: Executions | None = None
             sessions: Sessions | None = None
+            workspaces: Workspaces | None = None
             try:
                 await executor.start()
                 metrics.watch(executor.stats)
@@ -72,6 +74,7 @@ def create_app(settings: Settings, *, backend: Backend | None = None, languages:
                 artifacts = open_artifacts(settings, kept_files, store)
                 executions = open_executions(settings, node, store, artifacts, known)
                 sessions = open_sessions(settings, node, store)
+                workspaces = Workspaces(node, settings)
                 app.state.services = Services(
                     settings=settings,
                     languages=known,
@@ -80,6 +83,7 @@ def create_app(settings: Settings, *, backend: Backend | None = None, languages:
                     artifacts=artifacts,
                     uploads=Uploads(kept_files, Cursors(store, "files"), settings.max_upload, settings.receive_seconds),
                     sessions=sessions,
+                    workspaces=workspaces,
                     checkpoints=open_checkpoints(settings, kept_files, store),
                     verifier=verifier,
                     rate_limit=RateLimit(settings.rate_limit),
@@ -89,6 +93,8 @@ def create_app(settings: Settings, *, backend: Backend | None = None, languages:
                 yield
                 await _ended(begin_drain(app))
             finally:
+                if workspaces:
+                    await workspaces.close()
                 await executor.close()
                 if sessions:
                     await sessions.close()

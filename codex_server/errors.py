@@ -22,6 +22,7 @@
     |- SessionEnded               the session has ended: its variables and files are gone
     |- SessionBusy                another execution runs in the session
     |- UnknownCheckpoint           the caller has no checkpoint with that id
+    |- UnknownWorkspace            the operator has named no folder so
     |- FileRefused                an operation on the files of a session is refused (``file_errors.py``)
     |- UnknownArtifact            the link is not one that this server made
     |- ArtifactGone               the file of a link is not kept any more
@@ -180,6 +181,13 @@ class SessionBusy(CodexError):
 
     slug = "session-busy"
     title = "The session is busy"
+
+
+class UnknownWorkspace(CodexError):
+    """The operator has named no folder so; the message lists the names that there are."""
+
+    slug = "unknown-workspace"
+    title = "Unknown workspace"
 
 
 class UnknownCheckpoint(CodexError):

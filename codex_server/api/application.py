@@ -26,6 +26,7 @@ from codex_server.api.routes import (
     sessions,
     shells,
     stream,
+    workspaces,
 )
 from codex_server.observe.metrics import Metrics
 from codex_server.settings import Settings
@@ -52,6 +53,7 @@ def build_api(settings: Settings, metrics_: Metrics, lifespan: Lifespan | None =
         session_files,
         shells,
         sessions,
+        workspaces,
         checkpoints,
         artifacts,
         files,

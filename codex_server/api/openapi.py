@@ -23,6 +23,7 @@ TITLE = "Codex Server"
 SUMMARY = "Runs the code that a model or a person sends, in a fresh sandbox without network."
 _TAGS = [
     {"name": "execution", "description": "Run programs"},
+    {"name": "workspace", "description": "Folders of the operator's that sessions may work in, and their files"},
     {"name": "session", "description": "Programs that remember: a sandbox kept from one execution to the next"},
     {"name": "operation", "description": "How the server is"},
 ]

@@ -76,6 +76,10 @@ GUIDES: Mapping[type[errors.CodexError], tuple[str, str]] = {
         "(`CODEX_CHECKPOINT_SECONDS`).",
         "`GET /checkpoints` lists those that there are; `POST /sessions/{session_id}/checkpoints` makes one.",
     ),
+    errors.UnknownWorkspace: (
+        "The operator of this server has named no folder so.",
+        "`GET /workspaces` lists the names that there are.",
+    ),
     file_errors.FileRefused: (
         "An operation on the files of a session is refused: a path leads out of the workspace or through a link, a "
         "file is too large or no text, an archive or a pattern cannot be read.",

@@ -40,6 +40,7 @@ STATUS_OF: Mapping[type[errors.CodexError], int] = {
     errors.SessionEnded: 410,
     errors.SessionBusy: 409,
     errors.UnknownCheckpoint: 404,
+    errors.UnknownWorkspace: 404,
     file_errors.FileRefused: 422,
     file_errors.UnknownPath: 404,
     file_errors.FileConflict: 409,

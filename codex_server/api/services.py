@@ -16,6 +16,7 @@ from codex_server.service.checkpoints import Checkpoints
 from codex_server.service.executions import Executions
 from codex_server.service.sessions import Sessions
 from codex_server.service.uploads import Uploads
+from codex_server.service.workspaces import Workspaces
 from codex_server.settings import Settings
 
 
@@ -30,6 +31,7 @@ class Services:
     artifacts: Artifacts
     uploads: Uploads
     sessions: Sessions
+    workspaces: Workspaces
     checkpoints: Checkpoints
     verifier: Verifier | None
     rate_limit: RateLimit

@@ -31,6 +31,7 @@ from codex_server.service.file_schemas import (
     SearchResponse,
     TransferRequest,
 )
+from codex_server.service.workspace_schemas import WorkspaceFacts
 
 _PIECE = 4 * 2**20
 """Bytes that one operation reads: so much of a file is in memory at once."""
@@ -166,6 +167,10 @@ class FileSpace:
         if request.path in self.seen.tags:
             self.seen.note(request.path, edited.etag)
         return edited
+
+    async def overview(self) -> WorkspaceFacts:
+        """What is in it, at one glance."""
+        return await self._ask(WorkspaceFacts, {"operation": "overview", "most": self.max_chars // 4})
 
     async def search(self, request: SearchRequest) -> SearchResponse:
         """Lines that match."""

@@ -9,7 +9,7 @@ from codex_server.ids import new_id
 from codex_server.languages import Languages
 from codex_server.model import InputFile
 from codex_server.paths import checked_paths
-from codex_server.sandboxes.session import NamedWorkspace, SessionPlan
+from codex_server.sandboxes.session import SessionPlan
 from codex_server.service.checkpoints import Checkpoint
 from codex_server.service.fields import FieldError, FieldsInvalid, LimitsTooLoose
 from codex_server.service.open_session import OpenSession, SessionTerms
@@ -23,6 +23,7 @@ from codex_server.service.session_schemas import (
     SessionRequest,
     SessionResponse,
 )
+from codex_server.service.workspaces import workspace_for_session
 from codex_server.settings import Settings
 from codex_server.units import format_sizes
 
@@ -66,22 +67,8 @@ def to_opening(
         lifetime_seconds=settings.session_lifetime_seconds,
     )
     files = _together(kept, input_files(request.files, "", settings, uploaded), settings.max_workspace)
-    workspace = named_workspace(request.workspace, settings) if "workspace" in request.model_fields_set else None
+    workspace = workspace_for_session(request.workspace, settings) if "workspace" in request.model_fields_set else None
     return Opening(SessionPlan(new_id("ses"), settings.ceilings.tightened(wanted), files, workspace), terms)
-
-
-def named_workspace(name: str, settings: Settings) -> NamedWorkspace:
-    """The operator's folder of that name. Raises ``InvalidRequest`` with the names that there are."""
-    named = settings.workspace_folders.get(name)
-    if named is None:
-        known = ", ".join(sorted(settings.workspaces))
-        said = (
-            f"this server has no workspace {name[:80]!r}; it has {known}"
-            if known
-            else ("this server has no named workspaces; leave `workspace` out")
-        )
-        raise InvalidRequest(said, "/workspace")
-    return NamedWorkspace(name, named.folder, named.read_only)
 
 
 def describe_session(session: OpenSession, languages: Languages) -> SessionResponse:

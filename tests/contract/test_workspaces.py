@@ -307,3 +307,10 @@ def test_a_socket_of_the_host_beside_the_folder_is_out_of_reach(operator: Operat
             tried = cells.run("import socket; socket.socket(socket.AF_UNIX).connect('way')")
             assert "FileNotFoundError" in tried.stderr.text
     (operator.folder / "secret/new").unlink()
+
+
+def test_an_overview_is_made_inside_and_a_read_only_folder_has_one_too(operator: Operator) -> None:
+    with operator.session("data") as cells:
+        request = {"operation": "overview", "most": 1000}
+        reply = operator.harness.wait(cells.session.operate(request, StandardInput(), lambda _: True))
+    assert reply["ok"]["tree"] == ["a.txt"], reply  # type: ignore[index]

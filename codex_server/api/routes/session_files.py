@@ -35,7 +35,6 @@ from codex_server.service.file_schemas import (
 from codex_server.service.file_space import FileSpace
 from codex_server.service.request_parsing import validated
 
-router = APIRouter()
 SessionId = Annotated[str, Path(max_length=80, description="Id of a session of the caller's own")]
 FilePath = Annotated[str, Path(max_length=4096, description="Path of a file, relative to the workspace")]
 _HEADERS = {
@@ -49,13 +48,25 @@ _COUNTED = [Depends(within_rate)]
 _Shape = TypeVar("_Shape", bound=BaseModel)
 
 
-async def _space(session_id: SessionId, caller: ExecutingCaller, services: TheServices) -> FileSpace:
-    session = await services.sessions.find(session_id, caller.key)
-    settings = services.settings
-    most = min(settings.max_upload, session.live.plan.limits.file_bytes)
-    return FileSpace(session.live, session.seen, most, max(10_000, settings.max_response - _AROUND_TEXTS))
+async def _in_session(request: Request, session_id: SessionId, caller: ExecutingCaller, services: TheServices) -> None:
+    """A dependency of this router: the files are those of a session."""
+
+    async def find() -> FileSpace:
+        session = await services.sessions.find(session_id, caller.key)
+        settings = services.settings
+        most = min(settings.max_upload, session.live.plan.limits.file_bytes)
+        return FileSpace(session.live, session.seen, most, max(10_000, settings.max_response - _AROUND_TEXTS))
+
+    request.state.find_space = find
 
 
+async def _space(request: Request) -> FileSpace:
+    """Where the router's own dependency finds it: the same operations serve sessions and named workspaces."""
+    found: FileSpace = await request.state.find_space()
+    return found
+
+
+router = APIRouter(dependencies=[Depends(_in_session)])
 TheSpace = Annotated[FileSpace, Depends(_space)]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from . import archives, content, edits, search, texts, tree
+from . import archives, content, edits, overview, search, texts, tree
 from .problem import Problem, problem_of
 from .workspace import Workspace
 
@@ -126,6 +126,7 @@ _OPERATIONS: Mapping[str, Operation] = {
     "tree": lambda workspace, fields, _: tree.tree(
         workspace, fields.get("path") or "", **_given(fields, "depth", "glob", "after", "most")
     ),
+    "overview": lambda workspace, fields, _: overview.overview(workspace, **_given(fields, "most")),
     "read_texts": lambda workspace, fields, _: texts.read_texts(
         workspace, fields["paths"], **_given(fields, "line_numbers", "most")
     ),
