@@ -26,7 +26,7 @@ def sent_file(request: Request, name: str, most: int, seconds: float, *, any_typ
     sent = request.headers.get("content-type", "")
     _check_type("" if any_type else sent, request.headers.get("content-encoding", "identity"))
     chunks = _gathered(request, seconds)
-    if not is_form(request):
+    if any_type or not is_form(request):
         return _RawFile(name, chunks)
     from codex_server.api.form_upload import FormFile, form_too_large  # noqa: PLC0415 - most servers never see a form
 

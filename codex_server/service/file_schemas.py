@@ -1,10 +1,12 @@
 """The shapes of operations on the files of a session."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 _REQUEST = ConfigDict(extra="forbid", strict=True, frozen=True)
+Tag = Annotated[str, Field(pattern=r"^[0-9a-z-]{1,120}$")]
+"""An entity tag. It stands in a header, and was made where a guest may reach: nothing else may be in it."""
 
 
 class FileEntry(BaseModel):
@@ -12,8 +14,8 @@ class FileEntry(BaseModel):
 
     path: str = Field(description="Relative to the workspace; bytes that are not UTF-8 are U+FFFD")
     type: Literal["file", "folder", "link", "other"] = Field(description="What it is; links are not followed")
-    size: int = Field(description="Size in bytes")
-    modified: float = Field(description="When it was changed, in seconds since 1970")
+    size: int = Field(ge=0, description="Size in bytes")
+    modified: float = Field(allow_inf_nan=False, description="When it was changed, in seconds since 1970")
 
 
 class FileTree(BaseModel):
@@ -26,7 +28,7 @@ class FileTree(BaseModel):
 class FileFacts(FileEntry):
     """A file as it is after an operation."""
 
-    etag: str | None = Field(default=None, description="Its entity tag, for `If-Match`; null for what is no file")
+    etag: Tag | None = Field(default=None, description="Its entity tag, for `If-Match`; null for what is no file")
 
 
 class ReadRequest(BaseModel):
@@ -60,7 +62,12 @@ class TextFile(BaseModel):
         default=None, description="Numbers of the first and the last line of `content`"
     )
     total_lines: int | None = Field(default=None, description="How many lines the file has")
-    etag: str | None = Field(default=None, description="The file's entity tag, for `If-Match`")
+    etag: Tag | None = Field(default=None, description="The file's entity tag, for `If-Match`")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether ``content`` is all of the file."""
+        return self.lines == (1, self.total_lines) or self.total_lines == 0
 
 
 class ReadResponse(BaseModel):
@@ -101,7 +108,7 @@ class EditResponse(BaseModel):
     """What became of the edits."""
 
     path: str
-    etag: str
+    etag: Tag
     applied: list[AppliedEdit]
     warnings: list[str] = Field(description="Syntax errors of the result, for Python and JSON")
 
@@ -165,6 +172,7 @@ class CombineRequest(BaseModel):
     paths: list[str] = Field(min_length=1, max_length=1000)
     to: str
     headers: bool = Field(False, description="Put a line with its path in front of each")
+    overwrite: bool = Field(False, description="Replace a file that is at `to`")
 
 
 class ArchiveRequest(BaseModel):
@@ -175,6 +183,7 @@ class ArchiveRequest(BaseModel):
     paths: list[str] = Field(default=[], max_length=1000, description="By default all of the workspace")
     to: str = Field(description="Path of the archive", examples=["out/results.zip"])
     format: Literal["zip", "tar.gz"] = "zip"
+    overwrite: bool = Field(False, description="Replace a file that is at `to`")
 
 
 class ExtractRequest(BaseModel):
@@ -184,6 +193,7 @@ class ExtractRequest(BaseModel):
 
     path: str
     to: str = Field("", description="Folder for its files; by default the workspace itself")
+    overwrite: bool = Field(False, description="Replace files that are there")
 
 
 class LeftOutEntry(BaseModel):

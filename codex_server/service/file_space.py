@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from codex_server.errors import InputRefused, SandboxFault, StorageFull, TooLarge
 from codex_server.file_errors import EditRefused, FileChanged, FileConflict, FileRefused, UnknownPath
@@ -29,6 +29,7 @@ from codex_server.service.file_schemas import (
     ReadResponse,
     SearchRequest,
     SearchResponse,
+    Tag,
     TransferRequest,
 )
 from codex_server.service.workspace_schemas import WorkspaceFacts
@@ -91,20 +92,23 @@ class FileSpace:
 
     async def stat(self, path: str) -> FileFacts:
         """What is at ``path``. Raises ``UnknownPath``."""
-        return await self._ask(FileFacts, {"operation": "stat", "path": path})
+        facts = await self._ask(FileFacts, {"operation": "stat", "path": path})
+        if facts.type == "file" and facts.etag is None:
+            raise _no_sense()
+        return facts.model_copy(update={"path": path})
 
     async def content(self, facts: FileFacts, offset: int, length: int) -> AsyncIterator[bytes]:
         """Bytes of the file ``facts``, piece by piece. Raises ``FileChanged`` when it is another one by then."""
-        end = min(facts.size, offset + length)
+        whole, end = length >= facts.size, min(facts.size, offset + length)
         while offset < end:
-            piece = bytearray()
-            bounds = {"offset": offset, "length": min(_PIECE, end - offset), "etag": facts.etag}
+            piece, most = bytearray(), min(_PIECE, end - offset)
+            bounds = {"offset": offset, "length": most, "etag": facts.etag}
             await self._ask(FileFacts, {"operation": "read", "path": facts.path, **bounds}, output=_into(piece))
-            if not piece:
-                raise SandboxFault("a file of the session ended before its end")
+            if not 0 < len(piece) <= most:
+                raise SandboxFault("a file of the session is not as long as was said")
             offset += len(piece)
             yield bytes(piece)
-        if end == facts.size:
+        if whole:
             self.seen.note(facts.path, facts.etag)
 
     async def write(
@@ -113,6 +117,7 @@ class FileSpace:
         """Replace or make a file. Raises ``FileConflict`` for one that the caller has not read since it changed."""
         if if_match is None and not only_new and not overwrite:
             if_match = await self._known(path)
+            only_new = if_match is None
         bounds = {"most": self.max_bytes, "if_match": if_match, "only_new": only_new}
         request = {"operation": "write", "path": path, **bounds}
         written = await self._send(body, request)
@@ -125,7 +130,9 @@ class FileSpace:
             facts = await self.stat(path)
         except UnknownPath:
             return None
-        if facts.type != "file" or facts.etag == self.seen.tags.get(path):
+        if facts.type != "file":
+            raise FileConflict(f"{path!r} is there and is no file but a {facts.type}; remove it first")
+        if facts.etag == self.seen.tags.get(path):
             return facts.etag
         head = bytearray()
         request = {"operation": "read", "path": path, "length": _MOST_UNREAD}
@@ -133,12 +140,13 @@ class FileSpace:
         raise FileConflict(
             f"{path!r} is there, and you have not read it as it is now; read it, or say that it is to be overwritten",
             etag=facts.etag,
-            unread=head.decode("utf-8", "replace"),
+            unread=head[:_MOST_UNREAD].decode("utf-8", "replace"),
         )
 
     async def _send(self, body: AsyncIterator[bytes], request: Mapping[str, object]) -> FileFacts:
         source = StandardInput(keep_open=True)
         work = asyncio.ensure_future(self._ask(FileFacts, request, source))
+        work.add_done_callback(lambda _: source.abandon())  # also where it was never taken up: nothing waits for it
         try:
             try:
                 async for chunk in body:
@@ -156,17 +164,18 @@ class FileSpace:
         """Texts, whole or in part; a file that was read whole may be overwritten."""
         fields = {**request.model_dump(), "most": self.max_chars}
         found = await self._ask(ReadResponse, {"operation": "read_texts", **fields})
-        for file in found.files:
-            if file.etag and (file.lines is None or file.lines == (1, file.total_lines)):
-                self.seen.note(file.path, file.etag)
+        for path, file in zip(request.paths, found.files, strict=False):
+            named = path if file.path == path else path.rpartition(":")[0]
+            if file.etag and file.path == named and file.is_whole:
+                self.seen.note(named, file.etag)
         return found
 
     async def edit(self, request: EditRequest) -> EditResponse:
         """Apply edits. Raises ``EditRefused``."""
-        edited = await self._ask(EditResponse, {"operation": "edit", **request.model_dump()})
-        if request.path in self.seen.tags:
+        edited = await self._ask(_Edited, {"operation": "edit", **request.model_dump()})
+        if self.seen.tags.get(request.path) == edited.was:
             self.seen.note(request.path, edited.etag)
-        return edited
+        return EditResponse(**edited.model_dump(exclude={"was"}))
 
     async def overview(self) -> WorkspaceFacts:
         """What is in it, at one glance."""
@@ -195,11 +204,16 @@ class FileSpace:
 
     async def combine(self, request: CombineRequest) -> FileFacts:
         """Write files one after the other into one."""
-        return await self._ask(FileFacts, {"operation": "combine", **request.model_dump(), "most": self.max_bytes})
+        bounds = {"most": self.max_bytes}
+        made = await self._ask(FileFacts, {"operation": "combine", **request.model_dump(), **bounds})
+        self.seen.note(request.to, made.etag)
+        return made
 
     async def archive(self, request: ArchiveRequest) -> FileFacts:
         """Pack files into an archive."""
-        return await self._ask(FileFacts, {"operation": "archive", **request.model_dump()})
+        made = await self._ask(FileFacts, {"operation": "archive", **request.model_dump()})
+        self.seen.note(request.to, made.etag)
+        return made
 
     async def extract(self, request: ExtractRequest) -> ExtractResponse:
         """Take an archive apart."""
@@ -214,6 +228,26 @@ class FileSpace:
         output: Content = lambda _: True,
     ) -> _Shape:
         return _reply_as(shape, await self.files.operate(request, content or StandardInput(), output))
+
+
+class _Edited(EditResponse):
+    """``was`` is the entity tag before the edits."""
+
+    was: Tag
+
+
+class _Facts(BaseModel):
+    """What may go with a refusal."""
+
+    etag: Tag | None = None
+    edit: int | None = None
+    lines: list[int] | None = Field(None, max_length=10)
+    closest: "_Closest | None" = None
+
+
+class _Closest(BaseModel):
+    line: int
+    text: str = Field(max_length=4000)
 
 
 def _into(piece: bytearray) -> Content:
@@ -239,7 +273,10 @@ def _reply_as(shape: type[_Shape], reply: Mapping[str, object]) -> _Shape:
 
 
 def _refusal(code: str, detail: str, facts: Mapping[str, Any]) -> Exception:
-    named = {name: facts[name] for name in ("etag", "closest", "lines", "edit") if facts.get(name) is not None}
+    try:
+        named = _Facts.model_validate(facts).model_dump(exclude_none=True)
+    except ValidationError:
+        return _no_sense()
     return _REFUSALS.get(code, FileRefused)(detail[:4000].encode("utf-8", "replace").decode(), **named)
 
 

@@ -14,7 +14,7 @@ from codex_server.api.running import take_object
 from codex_server.api.sent_file import sent_file
 from codex_server.api.services import Services, TheServices
 from codex_server.api.session_files_docs import DOCS
-from codex_server.file_errors import FileConflict
+from codex_server.file_errors import FileChanged, FileConflict
 from codex_server.mediatypes import media_type
 from codex_server.service.file_schemas import (
     ArchiveRequest,
@@ -42,6 +42,8 @@ _HEADERS = {
     "Cache-Control": "private, no-cache",
     "Content-Security-Policy": "sandbox; default-src 'none'",
 }
+_LATEST = 253402300799
+"""The end of the year 9999, the last that HTTP can write; a program may give a file any time."""
 _AROUND_TEXTS = 20_000
 """Characters of a response that are not the texts themselves."""
 _COUNTED = [Depends(within_rate)]
@@ -85,7 +87,7 @@ async def list_session_files(
     glob: Annotated[
         str | None, Query(max_length=1000, description="Which entries, by name, or by path where it has a slash")
     ] = None,
-    cursor: Annotated[str, Query(max_length=4096, description="`next` of the page before")] = "",
+    cursor: Annotated[str, Query(max_length=12288, description="`next` of the page before")] = "",
     limit: Annotated[int, Query(ge=1, le=1000, description="Most entries on the page")] = 1000,
 ) -> FileTree:
     """What is in the workspace, in the order of the paths."""
@@ -116,7 +118,7 @@ async def fetch_session_file(request: Request, space: TheSpace, path: FilePath) 
     etag = f'"{facts.etag}"'
     headers = _HEADERS | {
         "ETag": etag,
-        "Last-Modified": formatdate(facts.modified, usegmt=True),
+        "Last-Modified": formatdate(min(max(facts.modified, 0), _LATEST), usegmt=True),
         "Accept-Ranges": "bytes",
     }
     if has_it(request, etag):
@@ -145,7 +147,10 @@ async def write_session_file(
     sent = sent_file(request, path, space.max_bytes, services.settings.receive_seconds, any_type=True)
     await sent.open()
     if_match, only_new = _tag(request, "if-match"), request.headers.get("if-none-match", "").strip() == "*"
-    written = await space.write(path, aiter(sent), if_match=if_match, only_new=only_new, overwrite=overwrite)
+    try:
+        written = await space.write(path, aiter(sent), if_match=if_match, only_new=only_new, overwrite=overwrite)
+    except FileConflict as error:
+        raise FileChanged(error.detail, **error.facts) if only_new else error from None
     response.headers["ETag"] = f'"{written.etag}"'
     return written
 

@@ -6,19 +6,24 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator
 
-from .problem import Problem
+from .problem import Problem, problem_of
 from .workspace import Place, Workspace, facts_of, tag_of
 
 _CHUNK = 256 * 1024
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def stat_path(workspace: Workspace, path: str) -> dict[str, object]:
     """What is at ``path``: a listing's facts, and a file's entity tag."""
     with workspace.at(path) as place:
         status = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
-    facts = facts_of(path, status)
-    return facts | {"etag": workspace.tag_at(path)} if stat.S_ISREG(status.st_mode) else facts
+    if not stat.S_ISREG(status.st_mode):
+        return facts_of(path, status)
+    file = workspace.open_file(path)
+    try:
+        return facts_of(path, os.fstat(file)) | {"etag": tag_of(file)}
+    finally:
+        os.close(file)
 
 
 def read(
@@ -83,11 +88,7 @@ def replace(
             os.unlink(new, dir_fd=place.folder)
         else:
             os.rename(new, place.name, src_dir_fd=place.folder, dst_dir_fd=place.folder)
-        readable = os.open(f"/proc/self/fd/{file}", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return facts_of(place.path, os.fstat(readable)) | {"etag": tag_of(readable)}
-        finally:
-            os.close(readable)
+        return facts_of(place.path, os.fstat(file)) | {"etag": tag_of(file)}
     except BaseException:
         _forget(place.folder, new)
         raise
@@ -121,7 +122,7 @@ def _mode_at(place: Place) -> int | None:
 def _check(workspace: Workspace, place: Place, if_match: str | None) -> None:
     if if_match is None:
         return
-    found = workspace.tag_at(place.path)
+    found = workspace.tag_at(place)
     if found is None:
         raise Problem("not-found", f"there is nothing at {place.path!r}")
     if if_match not in ("*", found):
@@ -159,23 +160,30 @@ def make_folder(workspace: Workspace, path: str) -> dict[str, object]:
 
 def copy(workspace: Workspace, path: str, to: str, *, overwrite: bool = False) -> dict[str, object]:
     """Copy a file, or a folder with all that is in it; links are copied as links."""
-    _check_free(workspace, to, overwrite=overwrite)
+    _check_target(workspace, path, to, overwrite=overwrite)
     with workspace.at(path) as source, workspace.at(to, make=True) as target:
-        _check_not_inside(path, to)
         _copy_entry(source.folder, source.name, target.folder, target.name)
         return facts_of(to, os.stat(target.name, dir_fd=target.folder, follow_symlinks=False))
 
 
 def move(workspace: Workspace, path: str, to: str, *, overwrite: bool = False) -> dict[str, object]:
     """Move or rename a file or a folder."""
-    _check_free(workspace, to, overwrite=overwrite)
+    _check_target(workspace, path, to, overwrite=overwrite)
     with workspace.at(path) as source, workspace.at(to, make=True) as target:
-        _check_not_inside(path, to)
         os.rename(source.name, target.name, src_dir_fd=source.folder, dst_dir_fd=target.folder)
         return facts_of(to, os.stat(target.name, dir_fd=target.folder, follow_symlinks=False))
 
 
-def _check_free(workspace: Workspace, path: str, *, overwrite: bool) -> None:
+def _check_target(workspace: Workspace, path: str, to: str, *, overwrite: bool) -> None:
+    if f"{to}/".startswith(f"{path}/"):
+        raise Problem("invalid", f"{path!r} cannot be put into itself")
+    with workspace.at(path) as place:  # before a folder is made for what is not there
+        os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
+    check_free(workspace, to, overwrite=overwrite)
+
+
+def check_free(workspace: Workspace, path: str, *, overwrite: bool) -> None:
+    """See that nothing is at ``path``, or a file that is to be overwritten. Raises ``OSError`` or ``Problem``."""
     try:
         with workspace.at(path) as place:
             status = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
@@ -185,15 +193,12 @@ def _check_free(workspace: Workspace, path: str, *, overwrite: bool) -> None:
         raise Problem("exists", f"{path!r} is there already; name another target, or ask to overwrite a file")
 
 
-def _check_not_inside(path: str, to: str) -> None:
-    if f"{to}/".startswith(f"{path}/"):
-        raise Problem("invalid", f"{path!r} cannot be put into itself")
-
-
 def _copy_entry(folder: int, name: str, target: int, new: str) -> None:
     status = os.stat(name, dir_fd=folder, follow_symlinks=False)
     if stat.S_ISLNK(status.st_mode):
-        os.symlink(os.readlink(name, dir_fd=folder), new, dir_fd=target)
+        hidden = f".new-{secrets.token_hex(8)}"
+        os.symlink(os.readlink(name, dir_fd=folder), hidden, dir_fd=target)
+        os.rename(hidden, new, src_dir_fd=target, dst_dir_fd=target)
     elif stat.S_ISDIR(status.st_mode):
         _copy_folder(folder, name, target, new)
     elif stat.S_ISREG(status.st_mode):
@@ -222,6 +227,7 @@ def _copy_file(folder: int, name: str, target: int, new: str) -> None:
         file = os.open(hidden, _NEW, mode, dir_fd=target)
         try:
             _copy(source, file, 0, os.fstat(source).st_size)
+            os.fchmod(file, mode)
             os.rename(hidden, new, src_dir_fd=target, dst_dir_fd=target)
         except BaseException:
             _forget(target, hidden)
@@ -232,14 +238,17 @@ def _copy_file(folder: int, name: str, target: int, new: str) -> None:
         os.close(source)
 
 
-def combine(workspace: Workspace, paths: list[str], to: str, *, headers: bool, most: int) -> dict[str, object]:
+def combine(
+    workspace: Workspace, paths: list[str], to: str, *, headers: bool, most: int, overwrite: bool = False
+) -> dict[str, object]:
     """Write several files one after the other into one; ``headers``: each below a line with its path."""
+    check_free(workspace, to, overwrite=overwrite)
 
     def content() -> Iterator[bytes]:
         for path in paths:
             if headers:
                 yield f"==> {path} <==\n".encode()
-            file = workspace.open_file(path)
+            file = _opened(workspace, path)
             try:
                 ending, offset = b"", 0
                 while chunk := os.pread(file, _CHUNK, offset):
@@ -250,7 +259,14 @@ def combine(workspace: Workspace, paths: list[str], to: str, *, headers: bool, m
             finally:
                 os.close(file)
 
-    return write(workspace, to, content(), most=most)
+    return write(workspace, to, content(), most=most, only_new=not overwrite)
+
+
+def _opened(workspace: Workspace, path: str) -> int:
+    try:
+        return workspace.open_file(path)
+    except OSError as error:
+        raise problem_of(error, path) from None
 
 
 def write_all(file: int, data: bytes) -> None:

@@ -51,7 +51,7 @@ def edit(workspace: Workspace, path: str, edits: list[Edit], *, if_match: str | 
         applied.append({"line": line, "match": how})
     result = bom + (body.replace("\n", ending) if ending != "\n" else body)
     facts = _write(workspace, path, result, tag)
-    return {"path": path, "etag": facts["etag"], "applied": applied, "warnings": warnings_of(path, body)}
+    return {"path": path, "etag": facts["etag"], "was": tag, "applied": applied, "warnings": warnings_of(path, body)}
 
 
 def _write(workspace: Workspace, path: str, text: str, tag: str) -> Mapping[str, object]:
@@ -97,10 +97,20 @@ def _spans(body: str, search: str, form: Callable[[str], str]) -> Iterator[_Span
 
 def _replace_lines(body: str, span: _Span, search: str, new: str, how: str) -> str:
     lines = body.split("\n")
-    fresh = new.strip("\n").split("\n") if new.strip("\n") else []
+    new = _without_ends(search, new)
+    fresh = new.split("\n") if new else []
     if how == "indentation":
         fresh = _indented(fresh, search.strip("\n").split("\n"), lines[span.begin : span.end])
     return "\n".join([*lines[: span.begin], *fresh, *lines[span.end :]])
+
+
+def _without_ends(search: str, new: str) -> str:
+    """``new`` without as many line feeds at its ends as ``search`` has at its own: whole lines are replaced."""
+    for _ in range(len(search) - len(search.lstrip("\n"))):
+        new = new.removeprefix("\n")
+    for _ in range(len(search) - len(search.rstrip("\n"))):
+        new = new.removesuffix("\n")
+    return new
 
 
 def _indented(fresh: list[str], wanted: list[str], found: list[str]) -> list[str]:
@@ -109,11 +119,17 @@ def _indented(fresh: list[str], wanted: list[str], found: list[str]) -> list[str
         if one.strip():
             before, after = _indent(one), _indent(other)
             break
+    return [_moved(line, before, after) if line.strip() else line for line in fresh]
+
+
+def _moved(line: str, before: str, after: str) -> str:
+    """``line`` with the indentation ``after`` where the text that was searched for had ``before``."""
+    if line.startswith(before):
+        return after + line[len(before) :]
     if after.startswith(before):
-        extra = after[len(before) :]
-        return [extra + line if line.strip() else line for line in fresh]
+        return after[len(before) :] + line
     surplus = len(before) - len(after)
-    return [line[min(surplus, len(_indent(line))) :] for line in fresh]
+    return line[min(surplus, len(_indent(line))) :] if surplus > 0 else line
 
 
 def _indent(line: str) -> str:
@@ -158,6 +174,6 @@ def warnings_of(path: str, text: str) -> list[str]:
             json.loads(text)
     except SyntaxError as error:
         return [f"line {error.lineno}: {error.msg}"]
-    except (ValueError, RecursionError) as error:
-        return [str(error)]
+    except (ValueError, RecursionError, MemoryError) as error:  # the parser's stack is full, not the memory
+        return [str(error) or "it is nested too deeply to be checked"]
     return []

@@ -17,6 +17,7 @@ _CODES = {
     errno.ENOSPC: ("no-space", "there is no space left for {path}"),
     errno.EDQUOT: ("no-space", "there is no space left for {path}"),
     errno.EFBIG: ("too-large", "{path} would be larger than a file may be"),
+    errno.ENXIO: ("not-file", "{path} is no regular file"),
     errno.ENAMETOOLONG: ("invalid", "{path} has a name that is too long"),
 }
 
@@ -38,5 +39,6 @@ class Problem(Exception):
 
 def problem_of(error: OSError, path: str) -> Problem:
     """What the system's ``error`` means for an operation on ``path``."""
-    code, detail = _CODES.get(error.errno or 0, ("failed", "{path}: " + os.strerror(error.errno or 0)))
-    return Problem(code, detail.format(path=repr(path)))
+    code, detail = _CODES.get(error.errno or 0, ("failed", ""))
+    why = os.strerror(error.errno) if error.errno else str(error)
+    return Problem(code, detail.format(path=repr(path)) if detail else f"{path!r}: {why}")

@@ -3,8 +3,10 @@
 import contextlib
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any, NoReturn
 
 from . import archives, content, edits, overview, search, texts, tree
@@ -32,6 +34,7 @@ def serve(channel: int, open_beneath: Callable[[int, bytes, int], int]) -> NoRet
     """Carry out operations in the current folder until the channel is closed; never returns."""
     top = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     workspace = Workspace(top, open_beneath)
+    signal.signal(signal.SIGINT, _cancel)
     os.write(channel, _READY)
     received = bytearray()
     while part := os.read(channel, _CHUNK):
@@ -41,10 +44,34 @@ def serve(channel: int, open_beneath: Callable[[int, bytes, int], int]) -> NoRet
             received = bytearray(rest)
             reply = {
                 "exit_code": 0,
-                "result": {"application/json": perform(workspace, request, Ends(os.fsdecode(stdin)))},
+                "result": {"application/json": _cancellable(workspace, request, Ends(os.fsdecode(stdin)))},
             }
             content.write_all(channel, json.dumps(reply).encode() + b"\0")
     os._exit(0)
+
+
+class _Cancelled(BaseException):
+    """The operation is no longer wanted."""
+
+
+_performing = False
+
+
+def _cancel(number: int, frame: FrameType | None) -> None:
+    """End the operation that runs, so that it removes what it has begun; between operations there is nothing to end."""
+    if _performing:
+        raise _Cancelled
+
+
+def _cancellable(workspace: Workspace, request: bytes, ends: Ends) -> dict[str, object]:
+    global _performing  # noqa: PLW0603 - of the process, as its signals are
+    try:
+        _performing = True
+        return perform(workspace, request, ends)
+    except _Cancelled:
+        return Problem("cancelled", "the operation was cancelled").as_reply
+    finally:
+        _performing = False
 
 
 def perform(workspace: Workspace, request: bytes, ends: Ends) -> dict[str, object]:
@@ -61,6 +88,8 @@ def perform(workspace: Workspace, request: bytes, ends: Ends) -> dict[str, objec
         return problem_of(error, str(fields.get("path", ""))).as_reply
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         return Problem("invalid", f"the operation's arguments are not right: {type(error).__name__} {error}").as_reply
+    except RecursionError:
+        return Problem("too-deep", "the folders are nested too deeply for that").as_reply
     except MemoryError:
         return Problem("no-space", "there is not enough memory in the session for that").as_reply
 
@@ -95,13 +124,14 @@ def _archive(workspace: Workspace, fields: Mapping[str, Any], ends: Ends) -> dic
     if "to" not in fields:
         return archives.archive(workspace, fields["paths"], ends.output, form=form)
 
-    made: dict[str, object] = {}
+    overwrite, made = bool(fields.get("overwrite")), dict[str, object]()
+    content.check_free(workspace, fields["to"], overwrite=overwrite)
 
     def fill(file: int, _: str) -> None:
         made.update(archives.archive(workspace, fields["paths"], file, form=form))
 
     with workspace.at(fields["to"], make=True) as place:
-        return made | content.replace(workspace, place, fill)
+        return made | content.replace(workspace, place, fill, only_new=not overwrite)
 
 
 _OPERATIONS: Mapping[str, Operation] = {
@@ -121,7 +151,12 @@ _OPERATIONS: Mapping[str, Operation] = {
         workspace, fields["path"], fields["to"], **_given(fields, "overwrite")
     ),
     "combine": lambda workspace, fields, _: content.combine(
-        workspace, fields["paths"], fields["to"], headers=fields.get("headers", False), most=fields["most"]
+        workspace,
+        fields["paths"],
+        fields["to"],
+        headers=fields.get("headers", False),
+        most=fields["most"],
+        overwrite=bool(fields.get("overwrite")),
     ),
     "tree": lambda workspace, fields, _: tree.tree(
         workspace, fields.get("path") or "", **_given(fields, "depth", "glob", "after", "most")
@@ -143,5 +178,6 @@ _OPERATIONS: Mapping[str, Operation] = {
         fields.get("to") or "",
         most_bytes=fields["most_bytes"],
         most_entries=fields["most_entries"],
+        overwrite=bool(fields.get("overwrite")),
     ),
 }

@@ -4,9 +4,9 @@ import os
 import re
 
 from .problem import Problem, problem_of
-from .workspace import Workspace, shown, tag_of
+from .workspace import Workspace, head_of, shown, tag_of_content
 
-_RANGE = re.compile(r"^(?P<path>.+):(?P<first>\d+)(?:-(?P<last>\d+)?)?$", re.DOTALL)
+_RANGE = re.compile(r"^(?P<path>.+):(?P<first>[0-9]{1,9})(?:-(?P<last>[0-9]{1,9})?)?$", re.DOTALL)
 MOST_TEXT = 2 * 2**20
 """Bytes of a file that are read as text."""
 
@@ -30,7 +30,9 @@ def _entry(workspace: Workspace, written: str, left: int, *, line_numbers: bool)
     path, first, last = split_range(workspace, written)
     try:
         text, tag = read_text(workspace, path)
-        lines = text.splitlines(keepends=True)
+        if last is not None and last < first:
+            raise Problem("invalid", f"{written!r} names lines that end before they begin")
+        lines = lines_of(text)
         chosen = lines[first - 1 : last]
         content = "".join(_numbered(chosen, first) if line_numbers else chosen)
         if len(content) > left:
@@ -66,14 +68,21 @@ def read_text(workspace: Workspace, path: str) -> tuple[str, str]:
     except OSError as error:
         raise problem_of(error, path) from None
     try:
-        content = os.pread(file, MOST_TEXT + 1, 0)
+        content = head_of(file, MOST_TEXT + 1)
         if len(content) > MOST_TEXT:
             raise Problem("too-large", f"{path!r} is larger than the {MOST_TEXT} bytes that are read as text")
-        return content.decode("utf-8"), tag_of(file)
+        return content.decode("utf-8"), tag_of_content(content)  # of this very content, whatever comes after it
     except UnicodeDecodeError:
         raise Problem("not-text", f"{path!r} is no UTF-8 text") from None
     finally:
         os.close(file)
+
+
+def lines_of(text: str) -> list[str]:
+    """Lines with their ends, which are line feeds and nothing else: so compilers, editors and searches count them."""
+    lines = [f"{line}\n" for line in text.split("\n")]
+    lines[-1] = lines[-1][:-1]
+    return lines if lines[-1] else lines[:-1]
 
 
 def _numbered(lines: list[str], first: int) -> list[str]:

@@ -1,14 +1,18 @@
 """What is in a workspace: a listing, page by page."""
 
-import fnmatch
 import os
 import stat
 from collections.abc import Iterator
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
+from .globs import matcher
+from .problem import Problem
 from .workspace import Workspace, facts_of
 
 MOST_VISITED = 100_000
 MOST_DEEP = 64
+MOST_IN_NAMES = 2**20
+"""Bytes of paths in one reply: their JSON may be 3 times as long, and a reply has an end."""
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -17,24 +21,28 @@ def tree(
 ) -> dict[str, object]:
     """At most ``most`` entries below ``path`` with a path that comes after ``after``, in the order of their paths.
 
-    ``glob`` chooses by the whole path, or by the name where it has no slash; ``next`` continues.
+    ``glob`` chooses by the whole path, or by the name where it has no slash. ``next`` continues: it is the last path
+    in percent-encoding, for a name may be bytes that no JSON can carry.
     """
     found: list[dict[str, object]] = []
-    last = ""
+    last, room, wanted, passed = b"", MOST_IN_NAMES, matcher(glob), _key(unquote_to_bytes(after))
     for entry, status in walk(workspace, path, depth):
-        if after and _key(entry) <= _key(after):
+        encoded = os.fsencode(entry)
+        if (after and _key(encoded) <= passed) or not wanted(entry):
             continue
-        if glob and not fnmatch.fnmatchcase(entry if "/" in glob else entry.rpartition("/")[2], glob):
-            continue
-        if len(found) == most:
-            return {"entries": found, "next": last}
+        room -= len(encoded)
+        if len(found) == most or (found and room < 0):
+            return {"entries": found, "next": quote_from_bytes(last)}
         found.append(facts_of(entry, status))
-        last = entry
+        last = encoded
     return {"entries": found, "next": None}
 
 
 def walk(workspace: Workspace, path: str, depth: int) -> Iterator[tuple[str, os.stat_result]]:
-    """Every entry below ``path``, a folder before what is in it; no link is followed. Bounded in number and depth."""
+    """Every entry below ``path``, a folder before what is in it; no link is followed. Bounded in depth.
+
+    Raises ``Problem`` where there are more than can be visited: who takes what came for all of it would be wrong.
+    """
     yield from _walk(workspace.open_folder(path), path, min(depth, MOST_DEEP), [MOST_VISITED])
 
 
@@ -43,11 +51,11 @@ def _walk(folder: int, above: str, depth: int, left: list[int]) -> Iterator[tupl
         for name in sorted(os.listdir(folder), key=os.fsencode):
             left[0] -= 1
             if left[0] < 0:
-                return
+                raise Problem("too-many", f"there are more than {MOST_VISITED} entries; name a folder with fewer")
             path = f"{above}/{name}" if above else name
             try:
                 status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            except FileNotFoundError:  # it was removed meanwhile
+            except (FileNotFoundError, PermissionError):  # it was removed meanwhile, or its folder may not be entered
                 continue
             yield path, status
             if stat.S_ISDIR(status.st_mode) and depth > 1 and (below := _open(folder, name)) >= 0:
@@ -63,6 +71,6 @@ def _open(folder: int, name: str) -> int:
         return -1
 
 
-def _key(path: str) -> tuple[bytes, ...]:
+def _key(path: bytes) -> list[bytes]:
     """Of the order in which ``walk`` comes to a path."""
-    return tuple(os.fsencode(path).split(b"/"))
+    return path.split(b"/")

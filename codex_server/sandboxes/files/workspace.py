@@ -38,7 +38,10 @@ class Workspace:
 
     def open_file(self, path: str) -> int:
         """A regular file, to be read. Raises ``OSError`` or ``Problem``."""
-        file = self.open_beneath(self.top, os.fsencode(checked(path)), _READ)
+        return self._regular(self.top, checked(path), path)
+
+    def _regular(self, folder: int, name: str, path: str) -> int:
+        file = self.open_beneath(folder, os.fsencode(name), _READ)
         status = os.fstat(file)
         if stat.S_ISREG(status.st_mode):
             return file
@@ -75,10 +78,10 @@ class Workspace:
         finally:
             os.close(folder)
 
-    def tag_at(self, path: str) -> str | None:
+    def tag_at(self, place: Place) -> str | None:
         """The entity tag of a file; None where nothing is. Raises ``OSError`` or ``Problem`` for anything else."""
         try:
-            file = self.open_file(path)
+            file = self._regular(place.folder, place.name, place.path)
         except FileNotFoundError:
             return None
         try:
@@ -111,7 +114,24 @@ def tag_of(file: int) -> str:
     while chunk := os.pread(file, _CHUNK, offset):
         digest.update(chunk)
         offset += len(chunk)
-    return digest.hexdigest()[:32]
+    return _hexadecimal(digest.digest())
+
+
+def tag_of_content(content: bytes) -> str:
+    """That of a file of at most ``MOST_HASHED`` bytes with this content."""
+    return _hexadecimal(sha256(content).digest())
+
+
+def _hexadecimal(digest: bytes) -> str:
+    return digest.hex()[:32]
+
+
+def head_of(file: int, most: int) -> bytes:
+    """The first bytes of an open file, at most so many."""
+    content = bytearray()
+    while len(content) < most and (chunk := os.pread(file, most - len(content), len(content))):
+        content += chunk
+    return bytes(content)
 
 
 def shown(path: str) -> str:
