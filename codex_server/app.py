@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
 
@@ -56,56 +56,61 @@ def create_app(settings: Settings, *, backend: Backend | None = None, languages:
         known = languages if languages is not None else await asyncio.to_thread(_load_languages, settings)
         known = known.with_own_pools(settings.pool_sizes)
         opened = backend or open_backend(settings, known)
-        async with _held(known), opened as chosen:
+        async with _held(known), opened as chosen, AsyncExitStack() as closing:
+            if isinstance(verifier, TokenStore):
+                closing.callback(verifier.close)
             known = await chosen.survey(known)
             metrics.backend = chosen.name
             executor = Executor(chosen, known, settings, metrics=metrics)
-            store = SqliteStore(settings.state_dir)
-            kept_files = open_kept_files(settings, store)
-            executions: Executions | None = None
-            sessions: Sessions | None = None
-            workspaces: Workspaces | None = None
-            try:
-                await executor.start()
-                metrics.watch(executor.stats)
-                app.state.backend, app.state.executor = chosen, executor
-                node = LocalNode(executor, chosen, known)
-                await kept_files.open_if_used()
-                artifacts = open_artifacts(settings, kept_files, store)
-                executions = open_executions(settings, node, store, artifacts, known)
-                sessions = open_sessions(settings, node, store)
-                workspaces = Workspaces(node, settings)
-                app.state.services = Services(
-                    settings=settings,
-                    languages=known,
-                    node=node,
-                    executions=executions,
-                    artifacts=artifacts,
-                    uploads=Uploads(kept_files, Cursors(store, "files"), settings.max_upload, settings.receive_seconds),
-                    sessions=sessions,
-                    workspaces=workspaces,
-                    checkpoints=open_checkpoints(settings, kept_files, store),
-                    verifier=verifier,
-                    rate_limit=RateLimit(settings.rate_limit),
-                    idempotency=IdempotencyStore(store),
-                    metrics=metrics,
-                )
-                yield
-                await _ended(begin_drain(app))
-            finally:
-                if workspaces:
-                    await workspaces.close()
-                await executor.close()
-                if sessions:
-                    await sessions.close()
-                if executions:
-                    await executions.close()
-                await kept_files.close()
-                await store.close()
-                if isinstance(verifier, TokenStore):
-                    verifier.close()
+            app.state.backend, app.state.executor = chosen, executor
+            node = LocalNode(executor, chosen, known)
+            services = await _open_services(settings, known, node, verifier=verifier, metrics=metrics, closing=closing)
+            closing.push_async_callback(executor.close)
+            closing.push_async_callback(services.workspaces.close)
+            await executor.start()
+            metrics.watch(executor.stats)
+            app.state.services = services
+            yield
+            await _ended(begin_drain(app))
 
     return build_api(settings, metrics, lifespan)
+
+
+async def _open_services(
+    settings: Settings,
+    languages: Languages,
+    node: ExecutionNode,
+    *,
+    verifier: Verifier | None,
+    metrics: Metrics,
+    closing: AsyncExitStack,
+) -> Services:
+    """What the routes work with; ``closing`` closes it, the last that was opened first."""
+    store = SqliteStore(settings.state_dir)
+    closing.push_async_callback(store.close)
+    kept_files = open_kept_files(settings, store)
+    closing.push_async_callback(kept_files.close)
+    await kept_files.open_if_used()
+    artifacts = open_artifacts(settings, kept_files, store)
+    executions = open_executions(settings, node, store, artifacts, languages)
+    closing.push_async_callback(executions.close)
+    sessions = open_sessions(settings, node, store)
+    closing.push_async_callback(sessions.close)
+    return Services(
+        settings=settings,
+        languages=languages,
+        node=node,
+        executions=executions,
+        artifacts=artifacts,
+        uploads=Uploads(kept_files, Cursors(store, "files"), settings.max_upload, settings.receive_seconds),
+        sessions=sessions,
+        workspaces=Workspaces(node, settings),
+        checkpoints=open_checkpoints(settings, kept_files, store),
+        verifier=verifier,
+        rate_limit=RateLimit(settings.rate_limit),
+        idempotency=IdempotencyStore(store),
+        metrics=metrics,
+    )
 
 
 def open_kept_files(settings: Settings, store: Store) -> KeptFiles:

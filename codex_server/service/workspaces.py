@@ -35,7 +35,7 @@ def workspace_for_session(name: str, settings: Settings) -> NamedWorkspace:
     """The one that a request asks for. Raises ``InvalidRequest`` with the names that there are."""
     known = named_workspaces(settings)
     if name not in known:
-        raise InvalidRequest(_unknown(name, known) + _cure(known, "leave `workspace` out"), "/workspace")
+        raise InvalidRequest(_unknown(name, known) + _remedy(known, "leave `workspace` out"), "/workspace")
     return known[name]
 
 
@@ -43,7 +43,7 @@ def _unknown(name: str, known: Mapping[str, NamedWorkspace]) -> str:
     return f"this server has no workspace {name[:80]!r}" if known else "this server has no named workspaces"
 
 
-def _cure(known: Mapping[str, NamedWorkspace], otherwise: str) -> str:
+def _remedy(known: Mapping[str, NamedWorkspace], otherwise: str) -> str:
     return f"; it has {', '.join(sorted(known))}" if known else f"; {otherwise}"
 
 
@@ -131,7 +131,8 @@ class Workspaces:
     def _found(self, name: str) -> WorkspaceFiles:
         if name not in self._files:
             raise UnknownWorkspace(
-                _unknown(name, self._known) + _cure(self._known, "its operator can add one: codex-server workspace add")
+                _unknown(name, self._known)
+                + _remedy(self._known, "its operator can add one: codex-server workspace add")
             )
         return self._files[name]
 
