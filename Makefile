@@ -136,7 +136,7 @@ $(RUN):
 	echo ", $$(($$(date +%s) - begun)) s"
 
 $(SERVE): pyproject.toml requirements.lock | $(RUN)
-	@$(RUN) -m codex_server.packages "the server's packages" $(INSTALL_LOG) --constraint requirements.lock --editable .
+	@$(RUN) -m codex_server.packages "the server's packages" $(INSTALL_LOG) --constraint requirements.lock --editable '.[shell]'
 	@touch $@
 
 $(TEST): pyproject.toml requirements.lock | $(RUN)

@@ -21,8 +21,9 @@
     |- UnknownSession             the caller has no session with that id
     |- SessionEnded               the session has ended: its variables and files are gone
     |- SessionBusy                another execution runs in the session
-    |- UnknownCheckpoint           the caller has no checkpoint with that id
-    |- UnknownWorkspace            the operator has named no folder so
+    |- UnknownShell               the session has no shell with that name
+    |- UnknownCheckpoint          the caller has no checkpoint with that id
+    |- UnknownWorkspace           the operator has named no folder so
     |- FileRefused                an operation on the files of a session is refused (``file_errors.py``)
     |- UnknownArtifact            the link is not one that this server made
     |- ArtifactGone               the file of a link is not kept any more
@@ -188,6 +189,13 @@ class UnknownWorkspace(CodexError):
 
     slug = "unknown-workspace"
     title = "Unknown workspace"
+
+
+class UnknownShell(CodexError):
+    """The session has no shell with this name: it was never called, or has ended."""
+
+    slug = "unknown-shell"
+    title = "There is no such shell"
 
 
 class UnknownCheckpoint(CodexError):

@@ -13,6 +13,7 @@ from codex_server.api.route_docs import BATCH, EXECUTE
 from codex_server.api.schemas import Problem
 from codex_server.api.sessions_docs import EXECUTE_IN, LOOK, OPEN
 from codex_server.api.sessions_docs import LIST as SESSIONS
+from codex_server.api.shells_docs import CALL
 from codex_server.service.file_schemas import FILE_REQUESTS
 from codex_server.service.schemas import BatchRequest, ExecuteRequest, InputRequest
 from codex_server.service.session_schemas import CheckpointRequest, SessionRequest
@@ -39,6 +40,7 @@ _WITH_NULLS = (
     ("/sessions", "get", SESSIONS),
     (_SESSION, "get", LOOK),
     (f"{_SESSION}/execute", "post", EXECUTE_IN),
+    (f"{_SESSION}/shells/{{name}}", "post", CALL),
     ("/checkpoints", "get", CHECKPOINTS),
 )
 """Routes with examples in which null has a meaning."""

@@ -71,6 +71,10 @@ GUIDES: Mapping[type[errors.CodexError], tuple[str, str]] = {
         "Another execution runs in the session: there is one at a time. Nothing was run.",
         "Wait for the other to end, interrupt it with `POST /sessions/{id}/interrupt`, or open another session.",
     ),
+    errors.UnknownShell: (
+        "The session has no shell of that name: it was never called, has ended, or was closed before.",
+        "`GET /sessions/{session_id}/shells` lists those that there are; a call to a new name starts one.",
+    ),
     errors.UnknownCheckpoint: (
         "No checkpoint of this token has that id: it is misspelt, another caller's, removed or expired "
         "(`CODEX_CHECKPOINT_SECONDS`).",

@@ -39,6 +39,7 @@ STATUS_OF: Mapping[type[errors.CodexError], int] = {
     errors.UnknownSession: 404,
     errors.SessionEnded: 410,
     errors.SessionBusy: 409,
+    errors.UnknownShell: 404,
     errors.UnknownCheckpoint: 404,
     errors.UnknownWorkspace: 404,
     file_errors.FileRefused: 422,

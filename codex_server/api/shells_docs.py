@@ -16,7 +16,7 @@ _OUTPUT: dict[str, Any] = {
     "cwd": "/workspace",
     "full_screen": False,
     "ended": False,
-    "next": 1,
+    "next": 214,
 }
 _OWN = ("unauthenticated", "forbidden", "invalid-request", "unknown-session", "session-ended")
 _GUARDED: dict[str, Any] = {"tags": ["session"], "openapi_extra": {"security": BEARER}}
@@ -69,5 +69,5 @@ CLOSE: dict[str, Any] = _GUARDED | {
     "summary": "Close a shell of a session",
     "status_code": 204,
     "response_class": Response,
-    "responses": {204: {"description": "It has ended"}, **problems(*_OWN)},
+    "responses": {204: {"description": "It has ended"}, **problems(*_OWN, "unknown-shell")},
 }

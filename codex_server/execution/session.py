@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -37,7 +37,7 @@ class Session:
         self.plan = plan
         self.created_at = datetime.now(UTC)
         self.last_used = time.monotonic()
-        """When its last cell or operation ended (monotonic)."""
+        """When its last cell, operation or call of a shell ended (monotonic)."""
         self.end: SessionEnd | None = None
         self._sandbox = sandbox
         self._turn = asyncio.Lock()
@@ -93,10 +93,16 @@ class Session:
         self, request: Mapping[str, object], content: StandardInput, output: Content
     ) -> Mapping[str, object]:
         """Carry out one operation on files, beside the cell that may run. See ``SessionSandbox.operate``."""
+        with self.using():
+            return await self._sandbox.operate(request, content, output)
+
+    @contextmanager
+    def using(self) -> Iterator[None]:
+        """Within the context it is in use, beside the cell that may run. Raises ``SessionEnded``."""
         self.check()
         self._operations += 1
         try:
-            return await self._sandbox.operate(request, content, output)
+            yield
         finally:
             self._operations -= 1
             self.last_used = time.monotonic()

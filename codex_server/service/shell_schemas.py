@@ -1,10 +1,10 @@
 """The shapes of shells in a session."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from codex_server.service.schemas import RequestTerminal, Seconds
+from codex_server.service.schemas import RequestTerminal, Seconds, Whole
 
 KEYS: dict[str, str] = {
     "Enter": "\r",
@@ -52,11 +52,19 @@ class ShellRequest(BaseModel):
     form: Literal["text", "ansi", "raw"] = Field(
         "text", description="text: as it looks on the screen; ansi: with colours; raw: as it was sent"
     )
+    since: Annotated[int, Whole] | None = Field(
+        None,
+        ge=0,
+        description="With `form: raw`, for a second reader: output from this `next` on. It stays new for the others, "
+        "and without anything to type the call waits until something appears",
+    )
 
     @model_validator(mode="after")
     def _one_at_a_time(self) -> "ShellRequest":
         if len(self.model_fields_set & {"command", "text", "keys"}) > 1:
             raise ValueError("send one of `command`, `text` and `keys`")
+        if self.since is not None and self.form != "raw":
+            raise ValueError("`since` goes with `form: raw`")
         for key in self.keys:
             if key not in KEYS:
                 raise ValueError(f"there is no key {key[:40]!r}; there are {', '.join(KEYS)}")
@@ -83,7 +91,7 @@ class ShellResponse(BaseModel):
     cwd: str = Field(description="Folder of the shell at its last prompt")
     full_screen: bool = Field(description="Whether a program has the whole screen; `output` is then all of it")
     ended: bool = Field(description="Whether the shell itself has ended; the next call starts a new one")
-    next: int = Field(description="Grows with each call: two responses with the same number are the same")
+    next: int = Field(description="How many bytes had appeared in all; the shell's next `since`")
 
 
 class ShellEntry(BaseModel):

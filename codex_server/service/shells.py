@@ -1,12 +1,11 @@
 """The shells of a session, by name: what is typed, what they show, and what the last command did."""
 
 import asyncio
-import contextlib
 import time
 from dataclasses import dataclass, field
 from functools import partial
 
-from codex_server.errors import InvalidRequest
+from codex_server.errors import InvalidRequest, UnknownShell
 from codex_server.execution.session import Session
 from codex_server.model import Terminal
 from codex_server.sandboxes.session import Prompt, Shell
@@ -15,9 +14,10 @@ from codex_server.service.shell_schemas import ShellEntry, ShellRequest, ShellRe
 
 MOST_SHELLS = 8
 """Of one session: each has a terminal, of which a sandbox has 16."""
-_DEFAULT = Terminal(rows=24, columns=80)
-_QUIET_SECONDS = 0.15
-"""When nothing appears for so long after keys were typed, a program is taken to wait for the next ones."""
+_DEFAULT = 24, 80
+"""Rows and columns."""
+_QUIET_SECONDS = {"text": 0.15, "ansi": 0.15, "raw": 0.01}
+"""By form: when nothing appears for so long after keys were typed, a program is taken to wait for the next ones."""
 
 
 @dataclass(slots=True)
@@ -31,9 +31,23 @@ class _Terminal:
     began: float = 0.0
     prompt: Prompt = field(default_factory=lambda: Prompt(0, "/workspace"))
     commands: int = 0
-    calls: int = 0
     ended: bool = False
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    typing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    looking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def exit_code(self) -> int | None:
+        """Of the last command; None while one runs, before the first, and once the shell has ended."""
+        return None if self.prompted or self.ended or not self.commands else self.prompt.exit_code
+
+    def note(self, prompted: "asyncio.Task[Prompt | None]") -> None:
+        """What was typed has come to its end: the shell prompts, has ended, or nobody waits for it any more."""
+        prompt = None if prompted.cancelled() else prompted.result()
+        self.ended = prompt is None
+        self.prompt = prompt or self.prompt
+        self.prompted = None
+        self.commands += 1
+        self.shown.set()
 
 
 def _take(screen: Screen, shown: asyncio.Event, data: bytes) -> bool:
@@ -43,7 +57,7 @@ def _take(screen: Screen, shown: asyncio.Event, data: bytes) -> bool:
 
 
 class Shells:
-    """Those of one session."""
+    """Those of one session. Calls of one shell go on beside one another: a reader holds up nobody who types."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -53,120 +67,151 @@ class Shells:
     @property
     def running(self) -> bool:
         """Whether a command runs in any of them."""
-        return any(each.prompted and not each.prompted.done() for each in self._terminals.values())
+        return any(each.prompted for each in self._terminals.values())
 
     def entries(self) -> list[ShellEntry]:
         """Each shell that is there."""
         return [
-            ShellEntry(name=name, running=each.shell.running, cwd=each.prompt.folder)
+            ShellEntry(name=name, running=each.prompted is not None, cwd=each.prompt.folder)
             for name, each in self._terminals.items()
+            if not each.ended
         ]
 
     async def call(self, name: str, request: ShellRequest) -> ShellResponse:
         """Type what is asked for, wait, and return what is new. A shell that is not there is started.
 
-        Raises ``InvalidRequest`` for one more than there may be, and what ``Session.open_shell`` raises.
+        Raises ``InvalidRequest`` for one more than there may be, what ``Session.open_shell`` raises, and
+        ``SessionEnded`` also when the session ends meanwhile.
         """
-        terminal = await self._terminal(name, request)
-        async with terminal.turn:
-            if request.resize:
-                self._resize(terminal, Terminal(request.resize.rows, request.resize.columns))
-            if request.typed:
+        with self._session.using():
+            terminal = await self._terminal(name, request)
+            async with terminal.typing:
+                self._resize(terminal, request)
                 await self._type(terminal, request.typed)
             await self._wait(terminal, request)
-            response = await self._response(terminal, request)
-        if terminal.ended:
-            self._terminals.pop(name, None)
-        return response
+            self._session.check()
+            async with terminal.looking:
+                response = await self._response(terminal, request)
+            if response.ended and self._terminals.get(name) is terminal:
+                del self._terminals[name]
+            return response
 
-    async def close(self, name: str) -> bool:
-        """End a shell, and what runs in it; whether there was one."""
+    async def close(self, name: str) -> None:
+        """End a shell, and what runs in it. Raises ``UnknownShell``."""
         terminal = self._terminals.pop(name, None)
-        if terminal is None:
-            return False
+        if terminal is None or terminal.ended:
+            raise UnknownShell(
+                f"this session has no shell {name[:80]!r}; GET /sessions/{{session_id}}/shells lists those that it has"
+            )
         if terminal.prompted:
             terminal.prompted.cancel()
         await terminal.shell.close()
-        return True
+        terminal.ended = True
+        terminal.shown.set()
 
     def abandon(self) -> None:
         """The session has ended: nobody waits for a prompt any more."""
         for terminal in self._terminals.values():
+            terminal.ended = True
+            terminal.shown.set()
             if terminal.prompted:
                 terminal.prompted.cancel()
         self._terminals.clear()
 
     async def _terminal(self, name: str, request: ShellRequest) -> _Terminal:
+        """The one of that name; in place of one that has ended a new one, which first shows what that one left."""
         async with self._opening:
-            if terminal := self._terminals.get(name):
+            terminal = self._terminals.get(name)
+            if terminal and not (terminal.ended and request.typed):
                 return terminal
-            if len(self._terminals) >= MOST_SHELLS:
-                raise InvalidRequest(f"this session has {MOST_SHELLS} shells, which is the most; close one of them")
-            size = Terminal(request.resize.rows, request.resize.columns) if request.resize else _DEFAULT
-            screen = Screen(size.rows, size.columns)
-            shown = asyncio.Event()
-            shell = await self._session.open_shell(name, size, partial(_take, screen, shown))
-            terminal = self._terminals[name] = _Terminal(shell, screen, shown)
-            return terminal
+            self._make_room(name)
+            rows, columns = _size_of(request)
+            screen, shown = Screen(rows, columns), asyncio.Event()
+            shell = await self._session.open_shell(name, Terminal(rows, columns), partial(_take, screen, shown))
+            if terminal:
+                screen.feed(terminal.screen.take("raw")[0])
+            opened = self._terminals[name] = _Terminal(shell, screen, shown)
+            return opened
+
+    def _make_room(self, name: str) -> None:
+        """For one more. Raises ``InvalidRequest``."""
+        if name in self._terminals or len(self._terminals) < MOST_SHELLS:
+            return
+        ended = next((name for name, each in self._terminals.items() if each.ended), None)
+        if ended is None:
+            raise InvalidRequest(f"this session has {MOST_SHELLS} shells, which is the most; close one of them")
+        del self._terminals[ended]
 
     @staticmethod
-    def _resize(terminal: _Terminal, size: Terminal) -> None:
-        if (terminal.screen.rows, terminal.screen.columns) != (size.rows, size.columns):
-            terminal.shell.resize(size.rows, size.columns)
-            terminal.screen.rows, terminal.screen.columns = size.rows, size.columns
+    def _resize(terminal: _Terminal, request: ShellRequest) -> None:
+        screen = terminal.screen
+        if request.resize and (screen.rows, screen.columns) != _size_of(request):
+            screen.rows, screen.columns = _size_of(request)
+            terminal.shell.resize(screen.rows, screen.columns)
 
-    async def _type(self, terminal: _Terminal, text: str) -> None:
-        terminal.shown.clear()
+    @staticmethod
+    async def _type(terminal: _Terminal, text: str) -> None:
+        if not text:
+            return
         if terminal.prompted is None:
             terminal.began = time.monotonic()
         await terminal.shell.type(text.encode())
         if terminal.prompted is None:
             terminal.prompted = asyncio.ensure_future(terminal.shell.wait_for_prompt())
+            terminal.prompted.add_done_callback(terminal.note)
 
     async def _wait(self, terminal: _Terminal, request: ShellRequest) -> None:
         """Until the prompt, or until nothing more appears after keys; at most as long as asked."""
-        if terminal.prompted is None:
+        prompted, due = terminal.prompted, time.monotonic() + request.wait_seconds
+        if prompted is None and request.since is None:
             return
-        due = time.monotonic() + request.wait_seconds
+        follows = request.since is not None and not request.typed
         quiet = not request.typed or "command" not in request.model_fields_set
-        while not terminal.prompted.done() and (left := due - time.monotonic()) > 0:
-            terminal.shown.clear()
-            shown = asyncio.ensure_future(terminal.shown.wait())
-            patience = min(left, _QUIET_SECONDS) if quiet and terminal.screen.unread else left
-            await asyncio.wait([terminal.prompted, shown], timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-            was_quiet = not shown.done()
-            shown.cancel()
-            if quiet and was_quiet and terminal.screen.unread:
+        while (left := due - time.monotonic()) > 0 and not terminal.ended:
+            if not follows and (prompted is None or prompted.done()):
                 break
-        self._note_prompt(terminal)
-
-    @staticmethod
-    def _note_prompt(terminal: _Terminal) -> None:
-        if terminal.prompted is None or not terminal.prompted.done():
-            return
-        with contextlib.suppress(asyncio.CancelledError):
-            prompt = terminal.prompted.result()
-            terminal.ended = prompt is None
-            terminal.prompt = prompt or terminal.prompt
-        terminal.prompted = None
-        terminal.commands += 1
+            terminal.shown.clear()
+            if follows and _has_news(terminal.screen, request):
+                await asyncio.sleep(_QUIET_SECONDS["raw"])  # what comes together is returned together
+                break
+            patience = _QUIET_SECONDS[request.form] if quiet and _has_news(terminal.screen, request) else left
+            try:
+                async with asyncio.timeout(min(left, patience)):
+                    await terminal.shown.wait()
+            except TimeoutError:
+                break
+        await asyncio.sleep(0)  # a prompt that has come is noted now
 
     async def _response(self, terminal: _Terminal, request: ShellRequest) -> ShellResponse:
-        screen, missed = terminal.screen, terminal.screen.missed
-        full, data, output = screen.full, screen.take(), ""
-        if data:
-            size, column = (screen.rows, screen.columns), 0 if full else screen.column
-            output, screen.column = await asyncio.to_thread(render, data, *size, request.form, column)
-        running = terminal.prompted is not None
-        terminal.calls += 1
-        return ShellResponse(
-            output=output,
+        screen, full = terminal.screen, terminal.screen.full
+        if request.since is None:
+            data, missed = screen.take(request.form)
+            position = screen.total
+        else:
+            data, missed = screen.since(request.since)
+            position = min(request.since, screen.total) + missed + len(data)
+        response = ShellResponse(
+            output="",
             missed_bytes=missed,
-            running=running,
-            running_for_seconds=round(time.monotonic() - terminal.began, 3) if running else None,
-            exit_code=None if running or terminal.ended or not terminal.commands else terminal.prompt.exit_code,
+            running=terminal.prompted is not None,
+            running_for_seconds=round(time.monotonic() - terminal.began, 3) if terminal.prompted else None,
+            exit_code=terminal.exit_code,
             cwd=terminal.prompt.folder,
             full_screen=full,
             ended=terminal.ended,
-            next=terminal.calls,
+            next=position,
         )
+        if not data:
+            return response
+        size, column = (screen.rows, screen.columns), 0 if full else screen.column
+        output, column = await asyncio.to_thread(render, data, *size, request.form, column)
+        screen.column = screen.column if full else column
+        return response.model_copy(update={"output": output})
+
+
+def _size_of(request: ShellRequest) -> tuple[int, int]:
+    return (request.resize.rows, request.resize.columns) if request.resize else _DEFAULT
+
+
+def _has_news(screen: Screen, request: ShellRequest) -> bool:
+    return screen.news if request.since is None else screen.total > request.since

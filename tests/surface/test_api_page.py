@@ -26,6 +26,7 @@ from codex_server.service.session_schemas import (
     SessionRequest,
     SessionResponse,
 )
+from codex_server.service.shell_schemas import ShellEntry, ShellRequest, ShellResponse
 from codex_server.settings import Settings
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -48,7 +49,17 @@ def test_every_route_is_named():
 
 @pytest.mark.parametrize(
     "model",
-    [SessionRequest, SessionResponse, SessionLimits, SessionExecuteResponse, CheckpointRequest, CheckpointResponse],
+    [
+        SessionRequest,
+        SessionResponse,
+        SessionLimits,
+        SessionExecuteResponse,
+        CheckpointRequest,
+        CheckpointResponse,
+        ShellRequest,
+        ShellResponse,
+        ShellEntry,
+    ],
 )
 def test_every_field_of_sessions_is_named(model):
     assert set(model.model_fields) <= WORDS | words_of(SESSIONS)

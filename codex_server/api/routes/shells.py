@@ -9,7 +9,6 @@ from codex_server.api.callers import ExecutingCaller, within_rate
 from codex_server.api.running import take_object
 from codex_server.api.services import TheServices
 from codex_server.api.shells_docs import CALL, CLOSE, LIST
-from codex_server.errors import InvalidRequest
 from codex_server.service.request_parsing import validated
 from codex_server.service.shell_schemas import ShellRequest, ShellResponse, ShellsResponse
 
@@ -43,6 +42,5 @@ async def close_shell(
 ) -> Response:
     """End a shell, and what runs in it."""
     session = await services.sessions.find(session_id, caller.key)
-    if not await session.shells.close(name):
-        raise InvalidRequest(f"this session has no shell {name!r}; GET /sessions/{{session_id}}/shells lists them")
+    await session.shells.close(name)
     return Response(status_code=204)

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from codex_server.errors import SandboxFault, SandboxUnavailable
+from codex_server.errors import SandboxFault
 from codex_server.languages import Language
 from codex_server.model import Ending, Execution, Terminal
 from codex_server.sandboxes.files.service import Ends, perform
@@ -15,6 +15,7 @@ from codex_server.sandboxes.files.workspace import Workspace
 from codex_server.sandboxes.guest import kernel
 from codex_server.sandboxes.session import Content, OutputSink, SessionPlan, SessionSandbox, Shell
 from codex_server.sandboxes.stdin import StandardInput
+from codex_server.sandboxes.testing.fake_shell import FakeShell
 from codex_server.sandboxes.testing.script import CHUNK, Kept, Script
 
 
@@ -24,6 +25,7 @@ class FakeSession(SessionSandbox):
     def __init__(self, plan: SessionPlan, event: Callable[[str], asyncio.Event], executions: list[Execution]) -> None:
         self.plan = plan
         self.destroyed = False
+        self.shells: dict[str, FakeShell] = {}
         self.files = {file.path: file.content for file in plan.files}
         self._event = event
         self._executions = executions
@@ -102,12 +104,16 @@ class FakeSession(SessionSandbox):
         return reply, found
 
     async def open_shell(self, name: str, size: Terminal, output: Content) -> Shell:
-        """The fake has none."""
-        raise SandboxUnavailable("the fake has no shells")
+        """A shell that interprets what is typed (``FakeShell``)."""
+        await asyncio.sleep(0)
+        self.shells[name] = FakeShell(size, output, self._event)
+        return self.shells[name]
 
     async def destroy(self) -> None:
         """Take it off the account."""
         self.destroyed = True
+        for shell in self.shells.values():
+            await shell.close()
         await asyncio.sleep(0)
 
 
