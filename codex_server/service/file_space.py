@@ -5,6 +5,7 @@ believed about the guest's own files alone.
 """
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -99,7 +100,7 @@ class FileSpace:
 
     async def content(self, facts: FileFacts, offset: int, length: int) -> AsyncIterator[bytes]:
         """Bytes of the file ``facts``, piece by piece. Raises ``FileChanged`` when it is another one by then."""
-        whole, end = length >= facts.size, min(facts.size, offset + length)
+        whole, end = offset == 0 and length >= facts.size, min(facts.size, offset + length)
         while offset < end:
             piece, most = bytearray(), min(_PIECE, end - offset)
             bounds = {"offset": offset, "length": most, "etag": facts.etag}
@@ -263,7 +264,7 @@ def _reply_as(shape: type[_Shape], reply: Mapping[str, object]) -> _Shape:
     match reply:
         case {"ok": dict(found)}:
             try:
-                return shape.model_validate(found)
+                return shape.model_validate_json(json.dumps(found))  # as JSON: a response can carry no other text
             except ValidationError as error:
                 raise _no_sense() from error
         case {"error": {"code": str(code), "detail": str(detail), **facts}}:
@@ -274,7 +275,8 @@ def _reply_as(shape: type[_Shape], reply: Mapping[str, object]) -> _Shape:
 
 def _refusal(code: str, detail: str, facts: Mapping[str, Any]) -> Exception:
     try:
-        named = _Facts.model_validate(facts).model_dump(exclude_none=True)
+        known = {name: fact for name, fact in facts.items() if name in _Facts.model_fields}
+        named = _Facts.model_validate_json(json.dumps(known)).model_dump(exclude_none=True)
     except ValidationError:
         return _no_sense()
     return _REFUSALS.get(code, FileRefused)(detail[:4000].encode("utf-8", "replace").decode(), **named)
