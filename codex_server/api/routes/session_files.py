@@ -6,6 +6,7 @@ from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.responses import Response, StreamingResponse
 
 from codex_server.api.callers import ExecutingCaller, within_rate
@@ -35,6 +36,14 @@ from codex_server.service.file_schemas import (
 from codex_server.service.file_space import FileSpace
 from codex_server.service.request_parsing import validated
 
+
+class _AnyText(PathConvertor):
+    """A path with line feeds, too: to Starlette's own one a name ends before a last line feed, and is another one."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("any_text", _AnyText())
 SessionId = Annotated[str, Path(max_length=80, description="Id of a session of the caller's own")]
 FilePath = Annotated[str, Path(max_length=4096, description="Path of a file, relative to the workspace")]
 _HEADERS = {
@@ -109,7 +118,7 @@ async def upload_session_file(
     return await space.write(path or name, aiter(sent), if_match=None, only_new=False, overwrite=overwrite)
 
 
-@router.get("/sessions/{session_id}/files/{path:path}", **DOCS["fetch"])
+@router.get("/sessions/{session_id}/files/{path:any_text}", **DOCS["fetch"])
 async def fetch_session_file(request: Request, space: TheSpace, path: FilePath) -> Response:
     """A file as it is now, with its entity tag; a range of it where one is asked for."""
     facts = await space.stat(path)
@@ -133,7 +142,7 @@ async def fetch_session_file(request: Request, space: TheSpace, path: FilePath) 
     return StreamingResponse(content, 206 if length != facts.size else 200, headers)
 
 
-@router.put("/sessions/{session_id}/files/{path:path}", dependencies=_COUNTED, **DOCS["write"])
+@router.put("/sessions/{session_id}/files/{path:any_text}", dependencies=_COUNTED, **DOCS["write"])
 async def write_session_file(
     request: Request,
     space: TheSpace,
@@ -155,7 +164,7 @@ async def write_session_file(
     return written
 
 
-@router.delete("/sessions/{session_id}/files/{path:path}", **DOCS["remove"])
+@router.delete("/sessions/{session_id}/files/{path:any_text}", **DOCS["remove"])
 async def remove_session_file(
     request: Request,
     space: TheSpace,
