@@ -230,7 +230,7 @@ class LiveSession(SessionSandbox):
             return stream is Stream.STDERR or output is None or output(chunk)
 
         cell = self._hand_over(request, content, take)
-        self._later(cell, _OPERATION_SECONDS, partial(self._send_stop, cell, "kill"))
+        self._later(cell, _OPERATION_SECONDS, partial(self._check_progress, cell, 0))
         try:
             with self._listen(cell) as finish:
                 end = await self._ended(cell)
@@ -238,6 +238,14 @@ class LiveSession(SessionSandbox):
             return end
         finally:
             self._forget(cell)
+
+    def _check_progress(self, cell: Cell, passed_before: int) -> None:
+        """Its time is over: kill it, unless its content, which may come from far, has moved on meanwhile."""
+        passed = cell.stdin.passed
+        if passed == passed_before:
+            self._send_stop(cell, "kill")
+        else:
+            self._later(cell, _OPERATION_SECONDS, partial(self._check_progress, cell, passed))
 
     async def _ended(self, cell: Cell) -> CellEnd | None:
         """The cell's end; when the caller's task is cancelled, the cell is ended first."""

@@ -8,9 +8,9 @@ from codex_server.errors import InputRefused
 from codex_server.model import Execution
 
 MOST_WAITING = 2**20
+"""Bytes that may wait for a program to read them; what is known at the start is not counted."""
 _AHEAD = 2**19
 """Bytes that ``feed`` lets wait."""
-"""Bytes that may wait for a program to read them; what is known at the start is not counted."""
 _KEY_OF_THE_END = b"\x04\x04"
 """Ctrl-D at a terminal, which can stay open: the first one sends a line that was not ended, the next one is the end."""
 
@@ -35,6 +35,8 @@ class StandardInput:
         self._abandoned = False
         self._changed: Callable[[], None] = _ignore
         self._taken: asyncio.Event | None = None  # for ``feed``
+        self.passed = 0
+        """How many bytes were passed on."""
 
     @classmethod
     def of(cls, execution: Execution) -> Self:
@@ -86,6 +88,7 @@ class StandardInput:
 
     def take(self, count: int) -> None:
         """For the sandbox: the next ``count`` bytes were passed on."""
+        self.passed += count
         from_content = min(count, len(self._content))
         self._content = self._content[from_content:]
         del self._written[: count - from_content]
