@@ -36,6 +36,7 @@ from codex_server.service.uploads import Uploads
 from codex_server.service.usage import Usage
 from codex_server.service.workspaces import Workspaces
 from codex_server.settings import Settings
+from codex_server.settings.workspace_file import with_stored_workspaces
 from codex_server.store.base import Store
 from codex_server.store.sqlite import SqliteStore
 
@@ -48,6 +49,7 @@ def create_app(settings: Settings, *, backend: Backend | None = None, languages:
     The lifespan raises a ``StartupError`` when the server cannot keep its promises on this host. ``backend`` and
     ``languages`` stand in place of those that the settings name.
     """
+    settings = with_stored_workspaces(settings)
     metrics = Metrics()
 
     @asynccontextmanager

@@ -232,3 +232,30 @@ def test_a_file_in_another_encoding_is_named_for_what_it_is(an_empty_folder: Pat
     else:
         with pytest.raises(SettingsInvalid, match=told):
             load_settings()
+
+
+def test_workspaces_are_pairs_of_name_and_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("CODEX_WORKSPACES", "notes=~/notes, data=/srv/data:ro")
+    folders = load_settings().workspace_folders
+    assert {name: (str(each.folder), each.read_only) for name, each in folders.items()} == {
+        "notes": (f"{tmp_path}/notes", False),
+        "data": ("/srv/data", True),
+    }
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("notes", "has no folder"),
+        ("notes=", "not an absolute path"),
+        ("notes=relative", "not an absolute path"),
+        ("Notes=/srv", "cannot be a workspace's name"),
+        ("a/b=/srv", "cannot be a workspace's name"),
+        ("all=/", "could read tokens"),
+    ],
+)
+def test_workspaces_that_cannot_be_are_explained(monkeypatch, written, message):
+    monkeypatch.setenv("CODEX_WORKSPACES", written)
+    with pytest.raises(SettingsInvalid, match=message):
+        load_settings()

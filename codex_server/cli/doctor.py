@@ -42,8 +42,9 @@ def doctor(
     from codex_server.sandboxes.base import IsolationLevel
     from codex_server.sandboxes.docker.backend import DockerBackend
     from codex_server.sandboxes.embedded.backend import EmbeddedBackend
+    from codex_server.settings.workspace_file import with_stored_workspaces
 
-    settings = settings_from_flags(gather_flags(assignments, min_isolation=min_isolation))
+    settings = with_stored_workspaces(settings_from_flags(gather_flags(assignments, min_isolation=min_isolation)))
     least = IsolationLevel[settings.min_isolation.upper()]
     languages = load(settings)
     lenient = settings.model_copy(update={"min_isolation": "confined"})

@@ -7,7 +7,21 @@ from typing import Annotated
 import typer
 
 from codex_server import __version__
-from codex_server.cli import config, doctor, images, languages, log, openapi, run, runners, serve, session, token, usage
+from codex_server.cli import (
+    config,
+    doctor,
+    images,
+    languages,
+    log,
+    openapi,
+    run,
+    runners,
+    serve,
+    session,
+    token,
+    usage,
+    workspace,
+)
 from codex_server.cli.command import show_error
 from codex_server.errors import CodexError, SettingsInvalid
 
@@ -174,6 +188,31 @@ app.add_typer(
     short_help="Open, use and close sessions of a server.",
     help="Open, use and close sessions of a server: programs in one find the variables and files of those before.",
     epilog=_examples("SESSION=$(codex-server session open)", "codex-server session run $SESSION -c 'x = 20'"),
+)
+
+_workspaces = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+_register(
+    _workspaces,
+    workspace.add,
+    "codex-server workspace add notes ~/notes",
+    "codex-server workspace add data /srv/data --read-only",
+    short="Let sessions have a folder as their workspace.",
+)
+_register(
+    _workspaces,
+    workspace.list_workspaces,
+    "codex-server workspace list",
+    "codex-server workspace list --json",
+    name="list",
+    short="List the folders that sessions may work in.",
+)
+_register(_workspaces, workspace.remove, "codex-server workspace remove notes", short="Take a folder's name away.")
+app.add_typer(
+    _workspaces,
+    name="workspace",
+    short_help="Name the folders that sessions may work in.",
+    help="Name the folders of this machine that sessions of the server may have as their workspace.",
+    epilog=_examples("codex-server workspace add notes ~/notes", "codex-server workspace list"),
 )
 
 _runners = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
