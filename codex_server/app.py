@@ -49,8 +49,7 @@ def create_app(settings: Settings, *, backend: Backend | None = None, languages:
     The lifespan raises a ``StartupError`` when the server cannot keep its promises on this host. ``backend`` and
     ``languages`` stand in place of those that the settings name.
     """
-    settings = with_stored_workspaces(settings)
-    metrics = Metrics()
+    settings, metrics = with_stored_workspaces(settings), Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -73,7 +72,7 @@ def create_app(settings: Settings, *, backend: Backend | None = None, languages:
             metrics.watch(executor.stats)
             app.state.services = services
             yield
-            await _ended(begin_drain(app))
+            await _wind_up(app)
 
     return build_api(settings, metrics, lifespan)
 
@@ -178,8 +177,10 @@ def begin_drain(app: FastAPI) -> asyncio.Task[None]:
     return task
 
 
-async def _ended(drain: asyncio.Task[None]) -> None:
-    """Wait for ``drain``; whoever cancelled it is in a hurry, and what still runs is cancelled next."""
+async def _wind_up(app: FastAPI) -> None:
+    """Wait for the drain; whoever cancelled it is in a hurry, and what still runs is cancelled next."""
+    drain = begin_drain(app)
+    await app.state.services.workspaces.close()
     await asyncio.wait({drain})
     if not drain.cancelled():
         drain.result()

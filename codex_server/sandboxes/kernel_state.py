@@ -254,6 +254,18 @@ KERNEL_STATE: Final = (
         ),
     ),
     State(
+        "files of a named workspace: content, modes, locks, watches",
+        Owner.HOST,
+        "the operator's own folder alone, as its owner: no set-uid bit, no device, no lease; the size of each file; "
+        "all sessions of a workspace have one uid, and pid namespaces keep them apart",
+        "stays: that is what it is for",
+        _tests(
+            "test_what_a_session_writes_is_the_owners_own_and_stays test_no_rights_are_left_on_the_disk "
+            "test_nothing_beside_the_folder_is_in_reach test_two_sessions_share_a_folder_and_nothing_else "
+            "test_a_file_is_bounded_though_the_disk_is_large"
+        ),
+    ),
+    State(
         "the program file that a zygote runs (`/proc/self/exe`)",
         Owner.INODE,
         "a copy in the guest root that nobody may read",

@@ -1,4 +1,7 @@
-"""``docs/api.md``, and ``docs/sessions.md`` for its part, name every route, field, status and limit of the code."""
+"""``docs/api.md`` names every route, field, status and limit of the code.
+
+``docs/sessions.md`` and ``docs/workspaces.md`` do for their parts.
+"""
 
 import re
 from pathlib import Path
@@ -30,7 +33,9 @@ from codex_server.service.shell_schemas import ShellEntry, ShellRequest, ShellRe
 from codex_server.settings import Settings
 
 DOCS = Path(__file__).parents[2] / "docs"
-TEXT, SESSIONS = ((DOCS / name).read_text(encoding="utf-8") for name in ("api.md", "sessions.md"))
+TEXT, SESSIONS, WORKSPACES = (
+    (DOCS / name).read_text(encoding="utf-8") for name in ("api.md", "sessions.md", "workspaces.md")
+)
 
 
 def words_of(page):
@@ -44,7 +49,7 @@ WORDS = words_of(TEXT)
 def test_every_route_is_named():
     app = build_api(Settings.model_construct(), Metrics())
     for path in app.openapi()["paths"]:
-        assert re.search(rf"(GET|POST|PUT|DELETE) {path}[`\n]", TEXT + SESSIONS), path
+        assert re.search(rf"(GET|POST|PUT|DELETE) {path}[`\n]", TEXT + SESSIONS + WORKSPACES), path
 
 
 @pytest.mark.parametrize(
