@@ -120,7 +120,8 @@ class SessionExecuteResponse(ExecuteResponse):
     )
     result: dict[str, Any] | None = Field(
         description="The value of the last expression in the forms that it offers, by media type: text, base64 for "
-        "png and jpeg, JSON. Null where there is none. The interpreter's claim"
+        "png and jpeg, JSON. Of a Python cell without a value: what it gave to `display()` last, without `text/plain`, "
+        "which was printed. Null where there is none. The interpreter's claim"
     )
     interpreter_restarted: bool | None = Field(
         description="Whether the interpreter ended or was killed: its variables are gone, the files stay. Null when "

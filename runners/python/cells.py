@@ -123,6 +123,6 @@ def without_asyncio(trace: TracebackType | None) -> TracebackType | None:
     """The traceback from the first frame on that is not the event loop's; all of it when there is none."""
     folder = os.path.dirname(getattr(sys.modules.get("asyncio"), "__file__", None) or "")
     program = trace
-    while program is not None and os.path.dirname(program.tb_frame.f_code.co_filename) == folder:
+    while folder and program is not None and os.path.dirname(program.tb_frame.f_code.co_filename) == folder:
         program = program.tb_next
     return program or trace

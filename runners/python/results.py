@@ -2,7 +2,6 @@
 
 import binascii
 import sys
-from collections.abc import Iterable
 from io import BytesIO
 from itertools import islice
 from json import dumps
@@ -14,7 +13,6 @@ _MOST_ITEMS = LONGEST_TEXT // 3 + 1
 """So many items fill that text at least, two characters being between them."""
 _MOST_BYTES = 2**21 - 2**16
 """Of a reply: it stays below 2 MiB."""
-_MOST_DISPLAYS = 20
 _METHODS = {
     "text/html": "_repr_html_",
     "text/markdown": "_repr_markdown_",
@@ -136,48 +134,34 @@ def _drawn(figure: Any) -> bytes | None:
 
 
 class Displays:
-    """What a cell has displayed beside its value."""
+    """What a cell has displayed last: its result, when it has no value of its own."""
 
     def __init__(self) -> None:
-        self.bundles: list[Bundle] = []
+        self._last: Bundle | None = None
 
     def display(self, *objects: object) -> None:
-        """Show each of ``objects``: its text on standard output, its richer forms with the cell's result."""
+        """Show each of ``objects``: its text on standard output; the richer forms of the last one that has any stay."""
         for value in objects:
             forms = bundle(value)
-            print(forms["text/plain"])  # noqa: T201
-            if len(forms) > 1 and len(self.bundles) < _MOST_DISPLAYS:
-                self.bundles.append(forms)
+            print(forms.pop("text/plain"))  # noqa: T201
+            self._last = forms or self._last
 
-    def take(self) -> list[Bundle]:
-        """What was displayed since the last call."""
-        taken, self.bundles = self.bundles, []
+    def take(self) -> Bundle | None:
+        """The richer forms of what was displayed last since the last call; without text, which was printed."""
+        taken, self._last = self._last, None
         return taken
 
 
-def encode(code: int, result: Bundle | None, displays: list[Bundle]) -> bytes:
+def encode(code: int, result: Bundle | None) -> bytes:
     """The reply to a cell, short enough: the largest forms are left out first, and stderr says so."""
-    while displays and _text_size([*displays, result or {}]) > _MOST_BYTES:
-        displays.pop()  # its text stands on standard output
-    whole = {"exit_code": code, "result": result, **({"displays": displays} if displays else {})}
-    content = _encode(whole)
-    for size, kind, forms in sorted(_sizes([result or {}, *displays]), key=lambda one: -one[0]):
-        if len(content) <= _MOST_BYTES:
+    forms = dict(result or {})
+    for kind in sorted(forms.keys() - {"text/plain"}, key=lambda kind: -len(_encode(forms[kind]))):
+        if len(_encode(forms)) <= _MOST_BYTES:
             break
-        del forms[kind]
+        size = len(_encode(forms.pop(kind)))
         sys.stderr.write(f"a form {kind} of {size:,} bytes is left out: the result would be too large\n")
-        content = _encode(whole)
-    return content
+    return _encode({"exit_code": code, "result": forms or None})
 
 
 def _encode(value: object) -> bytes:
     return dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
-
-
-def _text_size(bundles: Iterable[Bundle]) -> int:
-    return sum(len(_encode(forms.get("text/plain"))) for forms in bundles)
-
-
-def _sizes(bundles: Iterable[Bundle]) -> list[tuple[int, str, Bundle]]:
-    """Of each form but the text."""
-    return [(len(_encode(forms[kind])), kind, forms) for forms in bundles for kind in forms if kind != "text/plain"]

@@ -56,7 +56,7 @@ class Session:
         """Run a toy, so that its page faults are paid before the first cell comes. Writes nothing."""
         code = cells.Compiler().compile(_TOY, "<toy>")
         frames.play(partial(exec, code, {"__name__": "toy"}))
-        results.encode(0, results.bundle([1]), [])
+        results.encode(0, results.bundle([1]))
         cells.forget("<toy>")
 
     def serve(self) -> Ended:
@@ -136,7 +136,8 @@ class Session:
             return b""
         if code != _INTERRUPTED:
             packages.close_figures()
-        reply = results.encode(code, result, self._displays.take())
+        displayed = self._displays.take()
+        reply = results.encode(code, result or displayed)
         self._observers = failures.flush_as_after_a_file(self._observers)
         finalization.flush_session()
         return reply

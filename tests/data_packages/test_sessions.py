@@ -59,6 +59,6 @@ def test_figure_of_a_cell_that_failed_comes_back_too(python, tmp_path):
     assert os.listdir(tmp_path) == ["figure-1.png"]
 
 
-def test_displayed_figure_is_among_the_displays(python):
+def test_displayed_figure_is_the_result_of_a_cell_without_a_value(python):
     reply = python.run("import matplotlib.pyplot as plt\nf = plt.figure(); f.subplots(); display(f)")
-    assert [set(forms) for forms in reply.displays] == [{"text/plain", "image/png"}]
+    assert set(reply.result) == {"image/png"}

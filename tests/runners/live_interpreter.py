@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ class Reply:
     stdout: str
     stderr: str
     result: Mapping[str, Any] | None = None
-    displays: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
 
     @property
     def text(self) -> str | None:
@@ -69,7 +68,7 @@ class LiveInterpreter:
         if reply is None:
             return Reply(None, stdout, stderr)
         content = json.loads(reply)
-        return Reply(content["exit_code"], stdout, stderr, content["result"], content.get("displays", ()))
+        return Reply(content["exit_code"], stdout, stderr, content["result"])
 
     def feed(self, code: str, text: str, folder: Path) -> Reply:
         """Run a cell whose standard input is a named pipe with ``text``."""

@@ -345,6 +345,11 @@ def test_end_of_the_channel_ends_the_interpreter(forking, tmp_path):
     assert (python.close(), (tmp_path / "ended").exists()) == (0, True)
 
 
+def test_traceback_of_an_error_in_a_library_begins_with_the_cell_s_line(python):
+    lines = python.run("import sys, textwrap\ntextwrap.wrap(5)", file="main.py").stderr.splitlines()
+    assert lines[1:3] == ['  File "main.py", line 2, in <module>', "    textwrap.wrap(5)"]
+
+
 # --- forms of a value ---
 
 
@@ -404,12 +409,29 @@ def test_object_with_every_attribute_shows_only_its_text(python):
     assert set(python.run("from unittest.mock import MagicMock\nMagicMock()").result) == {"text/plain"}
 
 
-def test_display_prints_the_text_and_keeps_the_richer_forms(python):
-    python.run("class A:\n    def __repr__(self): return 'an A'\n    def _repr_html_(self): return '<a>'")
-    reply = python.run("display(A(), 5)\nfor _ in range(30): display(A())\n7")
-    assert (reply.stdout, reply.text) == ("an A\n5\n" + "an A\n" * 30, "7")
-    assert reply.displays == [{"text/plain": "an A", "text/html": "<a>"}] * 20
-    assert python.run("8").displays == ()
+@pytest.fixture
+def showing(python) -> LiveInterpreter:
+    python.run("class A(str):\n    def _repr_html_(self): return f'<{self}>'")
+    return python
+
+
+def test_display_prints_the_text_and_the_last_richer_forms_are_the_result(showing):
+    reply = showing.run("display(A('a'), A('b'), 5)")
+    assert (reply.stdout, reply.result) == ("'a'\n'b'\n5\n", {"text/html": "<b>"})
+
+
+def test_value_of_a_cell_goes_before_what_it_displayed(showing):
+    assert showing.run("display(A('a'))\n7").result == {"text/plain": "7"}
+
+
+def test_what_one_cell_displayed_is_not_the_result_of_the_next(showing):
+    showing.run("display(A('a'))\n7")
+    assert showing.run("b = 8").result is None
+
+
+def test_cell_that_failed_has_what_it_displayed_before(showing):
+    reply = showing.run("display(A('a'))\n1 / 0")
+    assert (reply.code, reply.result) == (1, {"text/html": "<a>"})
 
 
 def test_reply_is_kept_short_by_leaving_out_the_largest_forms(python):
@@ -424,11 +446,7 @@ def test_texts_alone_never_make_the_reply_too_long(python):
         "class A:\n    def __repr__(self): return '\U0001f40d' * 200_000\n    def _repr_html_(self): return '<a>'"
     )
     reply = python.run("for _ in range(20): display(A())\nA()")
-    assert (reply.code, len(reply.text), reply.displays) == (
-        0,
-        100_000,
-        [{"text/plain": reply.text, "text/html": "<a>"}] * 4,
-    )
+    assert (reply.code, len(reply.text), reply.result["text/html"]) == (0, 100_000, "<a>")
 
 
 def test_text_that_is_no_unicode_does_not_break_the_reply(python):
