@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from codex_server.errors import InvalidRequest, SandboxFault, SandboxUnavailable, SessionEnded
+from codex_server.errors import SandboxFault, SandboxUnavailable, SessionEnded
 from codex_server.execution.run import Run
 from codex_server.model import Status, Terminal
 from codex_server.sandboxes.docker.container import INSTANCE_LABEL
@@ -105,6 +105,27 @@ def test_a_container_whose_server_is_gone_ends_by_itself(harness: Harness) -> No
         harness.wait(asyncio.wait_for(ended(), 30))
 
 
-def test_a_session_in_a_container_has_no_shells(harness: Harness) -> None:
-    with opened(harness) as cells, pytest.raises(InvalidRequest, match="no shells"):
-        harness.wait(session_of(cells).open_shell("main", Terminal(24, 80), lambda chunk: True))
+def test_a_shell_runs_at_a_terminal_in_the_container(harness: Harness) -> None:
+    seen = bytearray()
+
+    def show(chunk: bytes) -> bool:
+        seen.extend(chunk)
+        return True
+
+    async def typed(shell: Any, keys: bytes) -> Any:
+        await shell.type(keys)
+        return await asyncio.wait_for(shell.wait_for_prompt(), 30)
+
+    with opened(harness, files={"note.txt": b"here"}) as cells:
+        shell = harness.wait(session_of(cells).open_shell("main", Terminal(24, 80), show))
+        prompt = harness.wait(typed(shell, b"cat note.txt; cd /tmp; x=41; tty; false\r"))
+        assert (prompt.exit_code, prompt.folder) == (1, "/tmp"), bytes(seen)
+        assert b"here" in seen and b"/dev/pts/" in seen
+        shell.resize(30, 90)
+        assert harness.wait(typed(shell, b"stty size; echo $((x + 1))\r")).exit_code == 0
+        assert b"30 90\r\n42\r\n" in seen
+        assert cells.shown("print('a cell')") == "a cell\n"
+        harness.wait(shell.type(b"sleep 1000\r"))
+        assert harness.wait(typed(shell, b"\x03")).exit_code == 130
+        assert harness.wait(typed(shell, b"exit\r")) is None
+        assert harness.wait(session_of(cells).open_shell("main", Terminal(24, 80), show)).running is False

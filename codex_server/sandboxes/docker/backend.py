@@ -238,7 +238,8 @@ class DockerBackend(Backend):
         async with removed_on_failure(container):
             await _receive_ready(container.attachment, SlotReady)
             await self._limit(container, plan)
-        orders = ContainerInterpreters(self._contents[SESSION_RUNNER].programs, environment, plan.limits)
+        programs = self._contents[SESSION_RUNNER].programs
+        orders = ContainerInterpreters(self._languages, programs, environment, plan.limits)
         session = DockerSession(self._engine, container, plan, self._defaults, orders)
         try:
             await session.fill()

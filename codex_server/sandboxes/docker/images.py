@@ -119,3 +119,9 @@ def session_command_in_image(language: Language, program: str) -> tuple[str, ...
     """The command of its interpreter in a session, where the image has ``program``."""
     runner = f"{RUNNERS}/{language.folder.name}"
     return replace(language, command=language.session).render_command(program=program, runner=runner, file="")
+
+
+def shell_command_in_image(bash: Language, program: str) -> tuple[str, ...]:
+    """The command of an interactive shell, where the image has ``program``."""
+    words = ("{program}", "--noprofile", "--rcfile", "{runner}/shell.bash", "-i")
+    return session_command_in_image(replace(bash, session=words), program)

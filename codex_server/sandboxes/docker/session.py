@@ -3,18 +3,19 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from codex_server.errors import InvalidRequest, SandboxUnavailable
-from codex_server.languages import Language, Start
+from codex_server.errors import SandboxUnavailable
+from codex_server.languages import Language, Languages, Start
 from codex_server.limits import Limits
 from codex_server.model import Stream, Terminal
 from codex_server.sandboxes.docker.engine import Engine, EngineError
-from codex_server.sandboxes.docker.images import session_command_in_image
+from codex_server.sandboxes.docker.images import session_command_in_image, shell_command_in_image
 from codex_server.sandboxes.docker.sandbox import Container
+from codex_server.sandboxes.docker.terminal import ContainerTerminal
 from codex_server.sandboxes.live_cell import Cell
 from codex_server.sandboxes.live_session import LiveSession
-from codex_server.sandboxes.live_shell import TerminalLine
+from codex_server.sandboxes.live_shell import SHELL_PREFIX, TerminalLine
 from codex_server.sandboxes.protocol import frames, stream
 from codex_server.sandboxes.protocol.cell import interpreter_order
 from codex_server.sandboxes.protocol.codec import decode, encode
@@ -27,23 +28,23 @@ from codex_server.sandboxes.protocol.session import (
     CellReport,
     CellTaken,
     InterpreterOrder,
+    KeysTaken,
     OutputOf,
 )
+from codex_server.sandboxes.protocol.stdio import TerminalSize
 from codex_server.sandboxes.session import Content, SessionPlan
 
 _PATIENCE_SECONDS = 5.0
 """How long an init may take to kill an interpreter and to report, before the engine kills the container."""
 _STREAMS = {frames.Kind.STDOUT: Stream.STDOUT, frames.Kind.STDERR: Stream.STDERR}
-_NO_SHELLS = (
-    "this server runs programs in containers, where a session has no shells; run Bash with `language: "
-    '"bash"`, or run the server with the embedded backend'
-)
+_SHELL = "bash"
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerInterpreters:
     """Those of a session whose image has ``programs``, by language, with ``limits``."""
 
+    languages: Languages
     programs: Mapping[str, ProgramFound | None]
     environment: Mapping[str, str]
     limits: Limits
@@ -70,8 +71,13 @@ class ContainerInterpreters:
         return interpreter_order(FILES, None, self.environment, self.limits)
 
     def of_shell(self, name: str, size: Terminal) -> InterpreterOrder:
-        """See ``InterpreterOrders.of_shell``: a container has no terminal to give."""
-        raise InvalidRequest(_NO_SHELLS)
+        """See ``InterpreterOrders.of_shell``."""
+        bash, found = self.languages.get(_SHELL), self.programs.get(_SHELL)
+        if bash is None or found is None:
+            raise SandboxUnavailable("the image of Python has no Bash, so a session has no shells")
+        environment = {**self.environment, "TERM": "xterm-256color"}
+        order = interpreter_order(name, shell_command_in_image(bash, found.path), environment, self.limits)
+        return replace(order, terminal=TerminalSize(size.rows, size.columns))
 
 
 class DockerSession(LiveSession):
@@ -91,6 +97,7 @@ class DockerSession(LiveSession):
         self._attachment = container.attachment
         self._listeners: dict[bool, Cell] = {}
         self._taking: set[int] = set()
+        self._terminals: dict[str, ContainerTerminal] = {}
         self._killing: asyncio.Task[None] | None = None
         self._reader = asyncio.get_running_loop().create_task(self._read())
 
@@ -112,7 +119,9 @@ class DockerSession(LiveSession):
         self._taking.discard(cell.id)
 
     def _line(self, name: str, output: Content) -> TerminalLine:
-        raise InvalidRequest(_NO_SHELLS)
+        terminal = self._terminals[name]
+        terminal.show(output)
+        return terminal
 
     def _kill(self) -> None:
         """Init ends with its stream; should it not heed that, the engine kills it."""
@@ -144,23 +153,40 @@ class DockerSession(LiveSession):
 
     def _take(self, kind: frames.Kind, body: frames.Body, content: bytes) -> None:
         if kind in _STREAMS:
-            cell = self._listeners.get(decode(OutputOf, body).name == FILES)
-            if cell:
-                self.take_output(cell, _STREAMS[kind], content)
+            self._take_output(decode(OutputOf, body).name, _STREAMS[kind], content)
         elif kind is frames.Kind.CELL_END:
-            self.ended(decode(CellReport, body), memoryview(content))
+            report = decode(CellReport, body)
+            for name in report.ended:
+                self._terminals.pop(name, None)
+            self.ended(report, memoryview(content))
         elif kind is frames.Kind.READY:
-            self.started(body)
+            self._note_ready(self.started(body))
         elif kind is frames.Kind.CELL_INPUT:
             self._begin_input(decode(CellInput, body).id)
         elif kind is frames.Kind.STDIN_TAKEN:
             self._note_taken(decode(CellTaken, body))
+        elif kind is frames.Kind.KEYS_TAKEN:
+            taken = decode(KeysTaken, body)
+            if terminal := self._terminals.get(taken.name):
+                terminal.note_taken(taken)
         else:
             self.failed(kind, body)
+
+    def _note_ready(self, name: str) -> None:
+        if name.startswith(SHELL_PREFIX):
+            self._terminals[name] = ContainerTerminal(name, self._attachment)
+
+    def _take_output(self, name: str, which: Stream, content: bytes) -> None:
+        if terminal := self._terminals.get(name):
+            terminal.appear(content)
+        elif cell := self._listeners.get(name == FILES):
+            self.take_output(cell, which, content)
 
     def _begin_input(self, identifier: int) -> None:
         if cell := self._cells.get(identifier):
             cell.begun.set()
+            if cell.interpreter in self._terminals:
+                return  # its input is typed
             self._taking.add(identifier)
             cell.stdin.read_by(lambda: self._send_input(cell))
             self._send_input(cell)

@@ -8,19 +8,37 @@ It imports nothing once it runs, and logs nothing. A child closes every descript
 
 import array
 import contextlib
+import errno
 import fcntl
 import os
 import select
 import socket
+import struct
 import termios
 from typing import NoReturn
 
 from ..protocol import frames, stream
 from ..protocol.codec import decode, encode
-from ..protocol.session import FILES, CellInput, CellOrder, CellPiece, CellReport, CellTaken, InterpreterReady, OutputOf
+from ..protocol.session import (
+    FILES,
+    CellInput,
+    CellOrder,
+    CellPiece,
+    CellReport,
+    CellTaken,
+    InterpreterReady,
+    Keys,
+    KeysTaken,
+    OutputOf,
+    Window,
+)
 from . import relay
 
 _OUTPUTS = (frames.Kind.STDOUT, frames.Kind.STDERR)
+_MOST_IN_TERMINAL = 2**20
+"""The most that is passed on of a terminal at a cell's end: the kernel keeps far less, unless somebody still writes."""
+Reader = int | str
+"""Who is given input: a cell, by its id, or a shell at its terminal, by its name."""
 
 
 class SessionRelay:
@@ -36,8 +54,8 @@ class SessionRelay:
         self._outputs: dict[int, tuple[frames.Kind, str]] = {}
         self._listening: set[int] = set()
         self._running: dict[int, str] = {}
-        self._inputs: dict[int, int] = {}
-        self._pieces: dict[int, tuple[CellPiece, memoryview]] = {}
+        self._inputs: dict[Reader, int] = {}
+        self._pieces: dict[Reader, tuple[bool, memoryview]] = {}
 
     def run(self) -> NoReturn:
         """Carry until one side is gone; never returns: the process ends with it."""
@@ -59,7 +77,7 @@ class SessionRelay:
         elif descriptor in self._listening:
             self._pass_output(descriptor)
         elif descriptor in self._inputs.values():
-            self._serve_input(next(cell for cell, end in self._inputs.items() if end == descriptor), events)
+            self._serve_input(next(reader for reader, end in self._inputs.items() if end == descriptor), events)
 
     # --- from the server ---
 
@@ -71,7 +89,12 @@ class SessionRelay:
             if kind is frames.Kind.CELL:
                 self._hand_over(body, content)
             elif kind is frames.Kind.STDIN:
-                self._add_input(decode(CellPiece, body), content)
+                piece = decode(CellPiece, body)
+                self._add_input(piece.id, content, end=piece.end)
+            elif kind is frames.Kind.KEYS:
+                self._add_input(decode(Keys, body).name, content, end=False)
+            elif kind is frames.Kind.WINDOW:
+                self._resize(decode(Window, body))
             else:
                 frames.send(self._channel, kind, body)
 
@@ -86,10 +109,15 @@ class SessionRelay:
             file.flush()
             frames.send(self._channel, frames.Kind.CELL, body, (payload,))
 
-    def _add_input(self, piece: CellPiece, content: bytes) -> None:
-        if piece.id in self._inputs:  # else its cell has ended, or reads no more, and the server is about to learn it
-            self._pieces[piece.id] = piece, memoryview(content)
-            self._poll.modify(self._inputs[piece.id], select.POLLOUT)
+    def _add_input(self, reader: Reader, content: bytes, *, end: bool) -> None:
+        if reader in self._inputs:  # else it has ended, or reads no more, and the server is about to learn it
+            self._pieces[reader] = end, memoryview(content)
+            self._poll.modify(self._inputs[reader], select.POLLOUT)
+
+    def _resize(self, window: Window) -> None:
+        if window.name in self._inputs:
+            size = struct.pack("4H", window.size.rows, window.size.columns, 0, 0)
+            fcntl.ioctl(self._inputs[window.name], termios.TIOCSWINSZ, size)
 
     # --- from init ---
 
@@ -110,15 +138,17 @@ class SessionRelay:
             relay.write(stream.pack(kind, body))
 
     def _adopt(self, name: str, descriptors: list[int]) -> None:
-        """The server's ends of an interpreter's outputs."""
-        for descriptor, kind in zip(descriptors, _OUTPUTS, strict=True):
+        """The server's ends of an interpreter's outputs, or that of a shell's terminal."""
+        if len(descriptors) == 1:
+            self._open_input(name, os.dup(descriptors[0]))
+        for descriptor, kind in zip(descriptors, _OUTPUTS, strict=False):
             os.set_blocking(descriptor, False)
             self._outputs[descriptor] = kind, name
         self._listen()
 
-    def _open_input(self, cell: int, descriptor: int) -> None:
+    def _open_input(self, reader: Reader, descriptor: int) -> None:
         os.set_blocking(descriptor, False)
-        self._inputs[cell] = descriptor
+        self._inputs[reader] = descriptor
         self._poll.register(descriptor, 0)
 
     def _end_cell(self, report: CellReport, body: frames.Body, descriptors: list[int]) -> None:
@@ -127,6 +157,8 @@ class SessionRelay:
             self._drain(descriptor)
         self._running.pop(report.id, None)
         self._close_input(report.id)
+        for name in report.ended:
+            self._close_input(name)
         for descriptor in [each for each, (_, name) in self._outputs.items() if name in report.ended]:
             self._close_output(descriptor)
         self._listen()
@@ -156,6 +188,10 @@ class SessionRelay:
             chunk = os.read(descriptor, stream.CHUNK)
         except BlockingIOError:
             return 0
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            chunk = b""  # nobody has the other end of a terminal any more
         if not chunk:
             self._close_output(descriptor)
             return 0
@@ -164,10 +200,8 @@ class SessionRelay:
         return len(chunk)
 
     def _drain(self, descriptor: int) -> None:
-        """What waits in the pipe now: somebody may be writing into it still."""
-        waiting = array.array("i", [0])
-        fcntl.ioctl(descriptor, termios.FIONREAD, waiting)
-        left = waiting[0]
+        """What waits there now: somebody may be writing still."""
+        left = _MOST_IN_TERMINAL if os.isatty(descriptor) else _waiting(descriptor)
         while left > 0 and (passed := self._pass_output(descriptor)):
             left -= passed
 
@@ -180,33 +214,49 @@ class SessionRelay:
 
     # --- inputs ---
 
-    def _serve_input(self, cell: int, events: int) -> None:
+    def _serve_input(self, reader: Reader, events: int) -> None:
         if events & (select.POLLERR | select.POLLHUP):  # nobody has its other end any more
-            self._take_no_more(cell)
+            self._take_no_more(reader)
             return
-        piece, left = self._pieces[cell]
+        end, left = self._pieces[reader]
         try:
             while left:
-                left = left[os.write(self._inputs[cell], left[: stream.CHUNK]) :]
+                left = left[os.write(self._inputs[reader], left[: stream.CHUNK]) :]
         except BlockingIOError:
-            self._pieces[cell] = piece, left
-        except BrokenPipeError:
-            self._take_no_more(cell)
+            self._pieces[reader] = end, left
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
+            self._take_no_more(reader)
         else:
-            del self._pieces[cell]
-            if piece.end:
-                self._close_input(cell)
+            del self._pieces[reader]
+            if end:
+                self._close_input(reader)
             else:
-                self._poll.modify(self._inputs[cell], 0)
-                relay.write(stream.pack(frames.Kind.STDIN_TAKEN, encode(CellTaken(cell, closed=False))))
+                self._poll.modify(self._inputs[reader], 0)
+                _report_taken(reader, closed=False)
 
-    def _take_no_more(self, cell: int) -> None:
-        self._close_input(cell)
-        relay.write(stream.pack(frames.Kind.STDIN_TAKEN, encode(CellTaken(cell, closed=True))))
+    def _take_no_more(self, reader: Reader) -> None:
+        self._close_input(reader)
+        _report_taken(reader, closed=True)
 
-    def _close_input(self, cell: int) -> None:
-        self._pieces.pop(cell, None)
+    def _close_input(self, reader: Reader) -> None:
+        self._pieces.pop(reader, None)
         with contextlib.suppress(KeyError):
-            descriptor = self._inputs.pop(cell)
+            descriptor = self._inputs.pop(reader)
             self._poll.unregister(descriptor)
             os.close(descriptor)
+
+
+def _report_taken(reader: Reader, *, closed: bool) -> None:
+    if isinstance(reader, int):
+        relay.write(stream.pack(frames.Kind.STDIN_TAKEN, encode(CellTaken(reader, closed))))
+    else:
+        relay.write(stream.pack(frames.Kind.KEYS_TAKEN, encode(KeysTaken(reader, closed))))
+
+
+def _waiting(pipe: int) -> int:
+    """How many bytes wait in it."""
+    found = array.array("i", [0])
+    fcntl.ioctl(pipe, termios.FIONREAD, found)
+    return found[0]

@@ -47,6 +47,9 @@ class Kind(IntEnum):
     CELL_STOP = 18  # server -> init: CellStop
     CELL_END = 19  # init -> server: CellReport; reply and kept files are in a memfd
     START = 20  # server -> init of a session: InterpreterOrder; it sends READY with InterpreterReady
+    KEYS = 21  # server -> container: Keys; the bytes are beside the frame
+    KEYS_TAKEN = 22  # container -> server: KeysTaken
+    WINDOW = 23  # server -> container: Window
 
 
 class BadFrame(Exception):

@@ -105,6 +105,29 @@ class OutputOf:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What is typed at the terminal of the shell ``name`` is beside the frame (container)."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeysTaken:
+    """The terminal of the shell ``name`` has taken what was typed; ``closed``: it takes no more at all."""
+
+    name: str
+    closed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The window of the shell ``name`` has another size (container)."""
+
+    name: str
+    size: TerminalSize
+
+
 StopHow = Literal["interrupt", "kill"]
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from codex_server.errors import InvalidRequest, SandboxFault, SandboxUnavailable
-from codex_server.languages import Language, Start
+from codex_server.errors import InputRefused, SandboxFault, SandboxUnavailable
+from codex_server.languages import Language, Languages, Start
 from codex_server.model import Ending, Stream, Terminal
 from codex_server.sandboxes.docker.attachment import Attachment
 from codex_server.sandboxes.docker.container import OWN_MEMORY_BYTES
@@ -27,6 +27,7 @@ from tests.sandboxes.executions import CODE, DEFAULTS, PYTHON
 pytestmark = [pytest.mark.anyio, pytest.mark.unprivileged]
 
 PROGRAMS = {"python": ProgramFound("/usr/bin/python3", "Python 3.13.9"), "bash": ProgramFound("/bin/bash", "5.2")}
+LANGUAGES = Languages([PYTHON, replace(PYTHON, name="bash", title="Bash", start=Start.COMMAND, program="bash")])
 REPLY = b'{"exit_code": 0, "result": {"text/plain": "42"}}'
 
 
@@ -60,7 +61,7 @@ class Guest:
         self._frames = stream.Unpacker(2**24)
         self._received: list[stream.Frame] = []
         container = Container("c1", attachment, OWN_MEMORY_BYTES, self._remove)
-        orders = ContainerInterpreters(PROGRAMS, {"HOME": "/tmp"}, CODE.limits)
+        orders = ContainerInterpreters(LANGUAGES, PROGRAMS, {"HOME": "/tmp"}, CODE.limits)
         plan = SessionPlan("ses_1", CODE.limits)
         self.session = DockerSession(self.engine, container, plan, DEFAULTS, orders)  # type: ignore[arg-type]
         self.session.on_death(self.deaths.append)
@@ -232,6 +233,79 @@ async def test_a_language_that_the_image_cannot_serve_is_refused_with_what_to_do
     assert "POST /execute" in str(refused.value)
 
 
-async def test_a_shell_is_refused(guest):
-    with pytest.raises(InvalidRequest, match="no shells"):
-        await guest.session.open_shell("main", Terminal(24, 80), lambda chunk: True)
+async def test_a_session_whose_image_has_no_bash_has_no_shells(guest):
+    orders = replace(guest.session._orders, programs={"bash": None})
+    with pytest.raises(SandboxUnavailable, match="no shells"):
+        orders.of_shell("shell:main", Terminal(24, 80))
+
+
+class Typist:
+    """A shell that was opened, and what has appeared in it."""
+
+    def __init__(self, guest: Guest) -> None:
+        self.guest = guest
+        self.shown: list[bytes] = []
+
+    def show(self, chunk: bytes) -> bool:
+        self.shown.append(chunk)
+        return True
+
+    async def open(self) -> None:
+        opening = asyncio.ensure_future(self.guest.session.open_shell("main", Terminal(24, 80), self.show))
+        kind, self.order, _ = await self.guest.receive()
+        assert kind is frames.Kind.START
+        await self.guest.send(frames.Kind.READY, {"name": "shell:main"})
+        self.shell = await asyncio.wait_for(opening, 30)
+
+    async def type(self, keys: bytes) -> stream.Frame:
+        """The first keys of a command: the shell begins to run, and they follow."""
+        typing = asyncio.ensure_future(self.shell.type(keys))
+        kind, body, _ = await self.guest.receive()
+        assert kind is frames.Kind.CELL
+        self.guest.cell = body["id"]
+        await self.guest.send(frames.Kind.CELL_INPUT, {"id": self.guest.cell})
+        await asyncio.wait_for(typing, 30)
+        return await self.guest.receive()
+
+
+@pytest.fixture
+async def typist(guest: Guest) -> Typist:
+    typist = Typist(guest)
+    await typist.open()
+    return typist
+
+
+async def test_a_shell_is_the_images_bash_at_a_terminal(typist):
+    assert typist.order["agent"][0] == "/bin/bash"
+    assert typist.order["terminal"] == {"rows": 24, "columns": 80}
+
+
+async def test_keys_are_sent_once_those_before_were_taken(guest, typist):
+    assert await typist.type(b"ls") == (frames.Kind.KEYS, {"name": "shell:main"}, b"ls")
+    await typist.shell.type(b"\r")
+    typist.shell.resize(30, 90)
+    kind, body, _ = await guest.receive()
+    assert (kind, body["size"]) == (frames.Kind.WINDOW, {"rows": 30, "columns": 90})
+    await guest.send(frames.Kind.KEYS_TAKEN, {"name": "shell:main", "closed": False})
+    assert await guest.receive() == (frames.Kind.KEYS, {"name": "shell:main"}, b"\r")
+
+
+async def test_what_appears_is_the_shells_and_its_prompt_comes_after_it(guest, typist):
+    await typist.type(b"ls\r")
+    waiting = asyncio.ensure_future(typist.shell.wait_for_prompt())
+    await guest.send(frames.Kind.STDOUT, {"name": "shell:main"}, b"a.txt\r\n")
+    report = CellReport(guest.cell, None, 12, None, None, 0.1, 0.1, 1, 0, (), (), (), 0)
+    await guest.send(frames.Kind.CELL_END, encode(report), b"3 /workspace")
+    prompt = await asyncio.wait_for(waiting, 30)
+    assert (prompt.exit_code, prompt.folder, typist.shown) == (3, "/workspace", [b"a.txt\r\n"])
+
+
+async def test_a_terminal_that_takes_no_more_refuses_keys(guest, typist):
+    await typist.type(b"ls\r")
+    await guest.send(frames.Kind.KEYS_TAKEN, {"name": "shell:main", "closed": True})
+    run = await guest.begin()  # what was sent before has been taken by now
+    await guest.send(frames.Kind.STDOUT, {"name": "python"}, b"x")
+    await guest.end()
+    await ended(run)
+    with pytest.raises(InputRefused, match="reads no more"):
+        await typist.shell.type(b"more")

@@ -4,6 +4,8 @@ import os
 import socket
 import subprocess
 import sys
+import termios
+import tty
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,8 +21,12 @@ from codex_server.sandboxes.protocol.session import (
     CellStop,
     CellTaken,
     InterpreterReady,
+    Keys,
+    KeysTaken,
     OutputOf,
+    Window,
 )
+from codex_server.sandboxes.protocol.stdio import TerminalSize
 
 pytestmark = pytest.mark.unprivileged
 
@@ -76,6 +82,14 @@ class Between:
         self.ends |= {stdout, stderr}
         assert self.receive() == (frames.Kind.READY, {"name": name}, b"")
         return stdout, stderr
+
+    def adopt_terminal(self) -> int:
+        """As the init: a shell is ready; its own end of its terminal."""
+        server, program = os.openpty()
+        tty.setraw(program)
+        self.say(frames.Kind.READY, encode(InterpreterReady("shell:main")), server)
+        assert self.receive() == (frames.Kind.READY, {"name": "shell:main"}, b"")
+        return program
 
     def begin(self, identifier: int = 1, interpreter: str = "python") -> bytes:
         """A cell is handed over: what the init finds in its memfd."""
@@ -247,3 +261,37 @@ def test_it_ends_with_the_server(between: Between) -> None:
     assert between.process.stdin
     between.process.stdin.close()
     assert between.process.wait(30) == 0
+
+
+def test_keys_reach_a_shells_terminal_and_what_appears_comes_before_its_prompt(between: Between) -> None:
+    program = between.adopt_terminal()
+    between.ends.add(program)
+    between.send(frames.Kind.KEYS, encode(Keys("shell:main")), b"ls\r")
+    assert between.receive() == (frames.Kind.KEYS_TAKEN, encode(KeysTaken("shell:main", closed=False)), b"")
+    assert os.read(program, 100) == b"ls\r"
+    between.begin(1, "shell:main")
+    os.write(program, b"a.txt")
+    between.end()
+    kinds = [(kind, content) for kind, _, content in between.until_end()]
+    assert kinds == [(frames.Kind.STDOUT, b"a.txt"), (frames.Kind.CELL_END, b"{}")]
+
+
+def test_the_window_of_a_shell_changes_its_size(between: Between) -> None:
+    program = between.adopt_terminal()
+    between.ends.add(program)
+    between.send(frames.Kind.WINDOW, encode(Window("shell:main", TerminalSize(30, 90))))
+    between.send(frames.Kind.KEYS, encode(Keys("shell:main")), b"x")  # the answer to it comes after the change
+    assert between.receive()[0] is frames.Kind.KEYS_TAKEN
+    assert termios.tcgetwinsize(program) == (30, 90)
+
+
+def test_a_shell_whose_terminal_nobody_has_any_more_takes_no_keys_and_leaves_the_relay_at_work(
+    between: Between,
+) -> None:
+    os.close(between.adopt_terminal())
+    assert between.receive() == (frames.Kind.KEYS_TAKEN, encode(KeysTaken("shell:main", closed=True)), b"")
+    between.begin(1, "shell:main")
+    between.end(ended=("shell:main",))
+    assert between.until_end()[-1][1]["ended"] == ["shell:main"]
+    os.close(between.adopt_terminal())
+    assert between.receive()[0] is frames.Kind.KEYS_TAKEN
