@@ -121,6 +121,7 @@ def test_a_guest_that_swaps_links_gets_nothing_from_outside_and_breaks_nothing(h
 
 
 @pytest.mark.tier("nightly")
+@pytest.mark.timeout(300)
 def test_a_guest_that_swaps_links_for_a_minute_gets_nothing_from_outside(harness: Harness) -> None:
     for _ in range(4):
         interfere(harness, seconds=15.0)
@@ -140,9 +141,10 @@ def interfere(harness: Harness, *, seconds: float) -> None:
                     paths(space),
                     space.search(SearchRequest(pattern="root:")),
                     space.copy(TransferRequest(path="d", to="copy")),
-                    space.archive(ArchiveRequest(to="all.zip", overwrite=True)),
+                    space.archive(ArchiveRequest(paths=["d"], to="all.zip", overwrite=True)),
                     space.extract(ExtractRequest(path="all.zip", to="out", overwrite=True)),
                     space.delete(DeleteRequest(path="copy", recursive=True)),
+                    space.delete(DeleteRequest(path="out", recursive=True)),
                 ):
                     try:
                         found = await attempt
