@@ -74,7 +74,8 @@ class Session:
     async def _take_turn(self, seconds: float) -> None:
         if seconds <= 0 and self._turn.locked():
             raise SessionBusy(
-                "another execution runs in this session; nothing was run, send it again when that has ended"
+                "another execution runs in this session; nothing was run; send it again when that has ended, "
+                "or interrupt that with POST /sessions/{session_id}/interrupt"
             )
         self._waiting += 1
         try:

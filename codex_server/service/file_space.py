@@ -139,7 +139,8 @@ class FileSpace:
         request = {"operation": "read", "path": path, "length": _MOST_UNREAD}
         await self._ask(FileFacts, request, output=_into(head))
         raise FileConflict(
-            f"{path!r} is there, and you have not read it as it is now; read it, or say that it is to be overwritten",
+            f"{path!r} is there, and you have not read it as it is now; read it, or send "
+            "its `etag` as `If-Match`, or `?overwrite=true`",
             etag=facts.etag,
             unread=head[:_MOST_UNREAD].decode("utf-8", "replace"),
         )

@@ -45,12 +45,14 @@ _PROCEDURE = re.compile(
 
 def hint_for_notebook(execution: Execution, outcome: Outcome) -> str | None:
     """The hint for this program, None for nearly all."""
-    if execution.language != "python" or outcome.ending.cell:  # a session shows values, and has display()
+    if execution.language != "python":
         return None
     if outcome.status is Status.FAILED:
         stderr = outcome.stderr.text[-_TAIL:]
         return next((text for code, error, text in _FAILURES if error in stderr and code.search(execution.code)), None)
-    if outcome.status is not Status.SUCCEEDED or outcome.stdout.text or outcome.stderr.text or outcome.ending.files:
+    if outcome.ending.cell or outcome.status is not Status.SUCCEEDED:  # a session shows values
+        return None
+    if outcome.stdout.text or outcome.stderr.text or outcome.ending.files:
         return None
     last = _last_expression(execution.code[-_TAIL:])
     return f"Hint: nothing was printed. The value of the last line is not shown: print({last})" if last else None

@@ -25,6 +25,12 @@ def test_in_a_session_the_value_of_the_last_line_is_its_result_and_no_loss():
     assert hinted("x", cell=CellFacts(1, {"text/plain": "1"}, claimed=True, interpreter_restarted=False)) is None
 
 
+def test_in_a_session_lines_of_notebooks_do_not_work_either():
+    cell = CellFacts(1, None, claimed=True, interpreter_restarted=False)
+    error = Captured("SyntaxError: invalid syntax")
+    assert "lines that begin with ! or %" in (hinted("!ls", exit_code=1, stderr=error, cell=cell) or "")
+
+
 @pytest.mark.parametrize(
     "code",
     [
