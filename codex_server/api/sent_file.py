@@ -74,8 +74,8 @@ def _check_type(sent: str, encoding: str) -> None:
     if _media_type(sent) == _WRONG_FORM:
         raise HTTPException(
             415,
-            "the body came as a form without files; send the file itself: curl --data-binary @data.csv -H "
-            "'Content-Type: application/octet-stream' .../files?name=data.csv, or curl -F file=@data.csv .../files",
+            "the body came as a form without files; send the file itself to the same address: curl --data-binary "
+            "@data.csv -H 'Content-Type: application/octet-stream' ..., or as a form: curl -F file=@data.csv ...",
         )
     if encoding.strip().lower() != "identity":
         raise HTTPException(415, "the body is compressed; send it without Content-Encoding")

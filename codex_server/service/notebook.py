@@ -1,4 +1,5 @@
-"""What is added to ``error`` where a program was written for a notebook: nothing shown, or a line that is no Python.
+"""What is added to ``error`` where a program was written for a notebook: nothing shown, a line that is no
+Python, a question that nobody was there to reply to.
 
 Judged from the text alone, a few kilobytes of it, with patterns that never go back: the server parses no guest's code.
 """
@@ -25,6 +26,12 @@ _FAILURES = (
         re.compile(r"\bdisplay\("),
         "NameError: name 'display' is not defined",
         "Hint: display() belongs to notebooks. Use print(...); figures of matplotlib come back by plt.show().",
+    ),
+    (
+        re.compile(r"\binput\("),
+        "EOFError: EOF when reading a line",
+        "Hint: there was no line of input left. Send all of it in `stdin`, or set `keep_stdin_open` and `wait_seconds`, "
+        "and send each line by POST /executions/{execution_id}/input.",
     ),
     (
         re.compile(r"\bget_ipython\("),

@@ -70,6 +70,7 @@ def test_program_that_printed_gets_no_hint():
         ("x = 1\n%matplotlib inline", "SyntaxError: invalid syntax", "not a notebook"),
         ("pip install x", "SyntaxError: invalid syntax", "cannot be installed"),
         ("display(df)", "NameError: name 'display' is not defined", "print(...)"),
+        ("x = input('? ')", "EOFError: EOF when reading a line", "`keep_stdin_open`"),
     ],
 )
 def test_line_of_a_notebook_is_explained_after_the_exit_code(code, error, remedy):
