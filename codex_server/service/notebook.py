@@ -1,5 +1,6 @@
-"""What is added to ``error`` where a program was written for a notebook: nothing shown, a line that is no
-Python, a question that nobody was there to reply to.
+"""What is added to ``error`` where a program was written for a notebook or a person at a terminal.
+
+Nothing was shown, a line is no Python, or a question had no reply.
 
 Judged from the text alone, a few kilobytes of it, with patterns that never go back: the server parses no guest's code.
 """
@@ -30,8 +31,8 @@ _FAILURES = (
     (
         re.compile(r"\binput\("),
         "EOFError: EOF when reading a line",
-        "Hint: there was no line of input left. Send all of it in `stdin`, or set `keep_stdin_open` and `wait_seconds`, "
-        "and send each line by POST /executions/{execution_id}/input.",
+        "Hint: there was no line of input left. Send all of it in `stdin`, or set `keep_stdin_open` and "
+        "`wait_seconds`, and send each line by POST /executions/{execution_id}/input.",
     ),
     (
         re.compile(r"\bget_ipython\("),
