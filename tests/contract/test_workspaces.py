@@ -74,6 +74,7 @@ def server(
         guest_ids=next_guest_ids(),
         pool_sizes={"python": 1, "javascript": 0},
         max_file_size=2**20,
+        max_workspace=2**20,
     )
     with asyncio.Runner() as runner:
         backend = EmbeddedBackend(settings, real_languages, most=IsolationLevel[level.upper()])

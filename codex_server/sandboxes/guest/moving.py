@@ -40,9 +40,19 @@ def _data(file: int, begin: int, end: int) -> Iterator[tuple[int, int]]:
                 yield begin, end
                 return
             raise
-        begin = min(end, os.lseek(file, first, os.SEEK_HOLE))
+        begin = min(end, _end_of_data(file, first))
         if first < begin:
             yield first, begin
+
+
+def _end_of_data(file: int, offset: int) -> int:
+    """Raises ``EOFError`` where the file has been cut off before it: others write to a folder that sessions share."""
+    try:
+        return os.lseek(file, offset, os.SEEK_HOLE)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise EOFError("a file became shorter while it was read") from error
+        raise
 
 
 def _copy(file: int, memory: int, offset: int, end: int) -> None:
