@@ -8,6 +8,7 @@ import typer
 
 from codex_server import __version__
 from codex_server.cli import (
+    attach,
     config,
     doctor,
     images,
@@ -87,6 +88,13 @@ _register(
     "codex-server run -c 'import sys; print(sys.argv)' -- --for-the-program",
     "CODEX_TOKEN=codex_... codex-server run --url https://code.example.org hello.py",
     short="Run one file in a sandbox, here or on a server.",
+)
+_register(
+    app,
+    attach.attach,
+    "codex-server attach $SESSION",
+    "codex-server attach $SESSION build --url https://code.example.org",
+    short="Sit at a shell of a session.",
 )
 _register(
     app,

@@ -69,6 +69,10 @@ class Shells:
         """Whether a command runs in any of them."""
         return any(each.prompted for each in self._terminals.values())
 
+    def __contains__(self, name: str) -> bool:
+        """Whether a shell of that name is there."""
+        return name in self._terminals
+
     def entries(self) -> list[ShellEntry]:
         """Each shell that is there."""
         return [

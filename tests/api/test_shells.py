@@ -120,3 +120,15 @@ async def test_a_session_that_is_closed_ends_who_waits_for_its_shell(door):
     assert closed.status_code == 204
     assert ((await waiting).status_code, (await waiting).json()["code"]) == (410, "session-ended")
     assert (await call(door, session)).status_code == 410
+
+
+async def test_commands_and_new_shells_count_against_the_rate_and_keys_do_not(open_door):
+    async with open_door(rate_limit="3/minute") as door:
+        session = await open_one(door)
+        assert (await call(door, session)).status_code == 200
+        assert (await call(door, session, command="print 1")).status_code == 200
+        for fields in ({"command": "print 2"}, {"command": ""}):
+            assert (await call(door, session, **fields)).json()["code"] == "rate-limited"
+        assert (await call(door, session, "other")).json()["code"] == "rate-limited"
+        for fields in ({"text": "print 3\r"}, {"keys": ["Enter"]}, {}):
+            assert (await call(door, session, wait_seconds=0, **fields)).status_code == 200

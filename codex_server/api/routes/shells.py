@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
-from codex_server.api.callers import ExecutingCaller, within_rate
+from codex_server.api.callers import ExecutingCaller, count_against_rate
 from codex_server.api.running import take_object
 from codex_server.api.services import TheServices
 from codex_server.api.shells_docs import CALL, CLOSE, LIST
@@ -25,7 +25,7 @@ async def list_shells(session_id: SessionId, caller: ExecutingCaller, services: 
     return ShellsResponse(shells=session.shells.entries())
 
 
-@router.post("/sessions/{session_id}/shells/{name}", dependencies=[Depends(within_rate)], **CALL)
+@router.post("/sessions/{session_id}/shells/{name}", **CALL)
 async def call_shell(
     request: Request, session_id: SessionId, name: ShellName, caller: ExecutingCaller, services: TheServices
 ) -> ShellResponse:
@@ -33,6 +33,8 @@ async def call_shell(
     content, _ = await take_object(request, services, A_COMMAND)
     wanted = validated(ShellRequest, content)
     session = await services.sessions.find(session_id, caller.key)
+    if "command" in wanted.model_fields_set or name not in session.shells:  # the rest is input, as of an execution
+        count_against_rate(request, caller, services)
     return await session.shells.call(name, wanted)
 
 
