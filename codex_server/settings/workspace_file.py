@@ -28,6 +28,8 @@ class WorkspaceFile:
             if not isinstance(content, dict):
                 raise ValueError("it is no object of names and folders")
             return {check_name(name): parse_folder(str(folder)) for name, folder in content.items()}
+        except NotADirectoryError:
+            return {}  # The state folder is no folder: it holds nothing, and whoever writes there reports it.
         except OSError as error:
             raise self._trouble("read", str(error.strerror)) from error
         except ValueError as error:

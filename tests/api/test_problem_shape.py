@@ -23,9 +23,11 @@ def whole(response):
 
 
 async def test_every_path_refuses_wrong_methods_with_the_right_ones(door):
-    paths = [*door.app.openapi()["paths"], "/docs", "/problems", "/openapi.json"]
-    for path in paths:
-        allowed = {method.upper() for method in door.app.openapi()["paths"].get(path, {"get": {}})}
+    documented = door.app.openapi()["paths"]
+    for path in [*documented, "/docs", "/problems", "/openapi.json"]:
+        allowed = {method.upper() for method in documented.get(path, {"get": {}})}
+        if "}/files/" in path:  # A file may have the name of an operation.
+            allowed |= {"GET", "PUT", "DELETE"}
         for method in {"PUT", "PATCH", "DELETE", "TRACE", "BREW", "GET", "POST"} - allowed:
             answer = await door.client.request(method, path)
             assert answer.status_code == 405, (method, path)

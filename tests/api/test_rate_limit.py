@@ -15,8 +15,16 @@ LIMITED = {"/execute", "/execute/batch", "/execute/stream", "/actions/execute", 
     "/sessions/{session_id}/execute/stream",
     "/sessions/{session_id}/stream",
     "/sessions/{session_id}/checkpoints",
+    "/workspaces/{name}",
 }
-"""Every route that runs code, opens a session, or takes a file."""
+LIMITED |= {
+    f"{owner}/files{operation}"
+    for owner in ("/sessions/{session_id}", "/workspaces/{name}")
+    for operation in [""]
+    + [f"/{each}" for each in ("read", "edit", "search", "copy", "move", "delete", "combine", "archive", "extract")]
+    + ["/{path:any_text}"]
+}
+"""Every route that runs code, opens a session, or works on a file in a sandbox; without those that only look."""
 
 
 async def test_above_the_policy_the_response_is_429_and_says_when_to_come_back(open_door, limiter_clock):
