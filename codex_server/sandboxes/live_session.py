@@ -318,12 +318,23 @@ class LiveSession(SessionSandbox):
             try:
                 self._send(frames.Kind.START, encode(order))
                 async with asyncio.timeout(_START_SECONDS):
-                    self._interpreters.add(await self._starting)
+                    self._interpreters.add(await asyncio.shield(self._starting))
+            except asyncio.CancelledError:  # whoever asked is gone, but the interpreter comes
+                await self._let_start(self._starting)
+                raise
             except (frames.Closed, OSError, TimeoutError) as error:
                 self._kill()
                 raise SandboxUnavailable("an interpreter of the session could not be started") from error
             finally:
                 self._starting = None
+
+    async def _let_start(self, starting: asyncio.Future[str]) -> None:
+        """Wait for an interpreter that nobody waits for any more: the next one who needs it has it."""
+        await asyncio.wait([starting], timeout=_START_SECONDS)
+        if not starting.done():
+            self._kill()
+        elif starting.exception() is None:
+            self._interpreters.add(starting.result())
 
     # --- for the backend, when a frame came ---
 

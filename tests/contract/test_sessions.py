@@ -197,6 +197,21 @@ def test_a_cell_that_is_cancelled_is_interrupted(harness: Harness) -> None:
         assert cells.shown("print(x)") == "1\n"
 
 
+def test_a_caller_that_is_gone_while_an_interpreter_starts_leaves_the_session_well(harness: Harness) -> None:
+    with opened(harness) as cells:
+
+        async def give_up() -> None:
+            sandbox = cells.session._sandbox
+            asked = asyncio.create_task(sandbox.prepare(harness.languages.find("python")))
+            await asyncio.sleep(0)
+            asked.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asked
+
+        harness.wait(give_up())
+        assert cells.shown("print('well')") == "well\n"
+
+
 def test_an_interrupt_ends_the_cell_that_runs(harness: Harness) -> None:
     with opened(harness) as cells:
         assert not cells.session.interrupt()

@@ -116,7 +116,7 @@ class EmbeddedSession(LiveSession):
 
     async def _take(self, kind: frames.Kind, body: frames.Body, descriptors: list[int]) -> None:
         if kind is frames.Kind.READY and len(descriptors) in (1, len(Stream)):  # a terminal's end is one
-            self._outputs[self.started(body)] = descriptors
+            self._keep_outputs(body, descriptors)
         elif kind is frames.Kind.CELL_INPUT and (cell := self._cells.get(decode(CellInput, body).id)):
             cell.begun.set()
             for descriptor in descriptors:
@@ -130,6 +130,13 @@ class EmbeddedSession(LiveSession):
             close_all(descriptors)
             if kind is not frames.Kind.CELL_INPUT:  # of a cell that has ended meanwhile
                 self.failed(kind, body)
+
+    def _keep_outputs(self, body: frames.Body, descriptors: list[int]) -> None:
+        try:
+            self._outputs[self.started(body)] = descriptors
+        except frames.BadFrame:
+            close_all(descriptors)
+            raise
 
     async def _content(self, descriptors: list[int]) -> memoryview:
         """The reply and the kept files."""
