@@ -12,7 +12,7 @@ from benchmarks import packages
 from benchmarks.bare import Lanes, make_plain_python
 from benchmarks.bench import Bench, Effort
 from benchmarks.machine import Machine, keep_to_processors, load_average, read_machine
-from benchmarks.rows import docker, latency, load, memory, optimizations, rate, server_cpu, start, stream
+from benchmarks.rows import docker, latency, load, memory, optimizations, rate, server_cpu, session, start, stream
 from benchmarks.server import Gate, pool_sizes, running_server
 from benchmarks.table import Row, Skipped
 from benchmarks.wire import Connection
@@ -39,6 +39,10 @@ ROWS: Mapping[str, Measure] = {
     "stream-cost": stream.cost,
     "poll": stream.poll,
     "open-streams": stream.open_streams,
+    "session-open": session.opening,
+    "session-first": session.first_cell,
+    "session-cell": session.cell,
+    "session-file": session.file_read,
     "tail": load.tail,
     "start": start.start,
 }

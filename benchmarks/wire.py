@@ -9,6 +9,7 @@ from typing import Self
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 _RETRY_AFTER = re.compile(rb"\r\nretry-after: *(\d+)\r\n", re.IGNORECASE)
+_NO_CONTENT = 204
 _CHUNK = 2**18
 _IDLE_SECONDS = 2.0
 RESPONSE_SECONDS = 60.0
@@ -34,12 +35,22 @@ class Address:
 
     def execute(self, language: str, code: str, *, path: str = "/execute", **fields: object) -> bytes:
         """The bytes of an execution, by ``path``, with further ``fields``."""
-        body = json.dumps({"language": language, "code": code, **fields}).encode("ascii")
+        return self.post(path, language=language, code=code, **fields)
+
+    def post(self, path: str, **fields: object) -> bytes:
+        """The bytes of a POST of ``fields`` as JSON, with the token."""
+        body = json.dumps(fields).encode("ascii")
         head = (
             f"POST {path} HTTP/1.1\r\nHost: {self.host}\r\nAuthorization: Bearer {self.token}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         return head.encode("ascii") + body
+
+    def delete(self, path: str) -> bytes:
+        """The bytes of a DELETE, with the token."""
+        return (f"DELETE {path} HTTP/1.1\r\nHost: {self.host}\r\nAuthorization: Bearer {self.token}\r\n\r\n").encode(
+            "ascii"
+        )
 
     def connect(self) -> socket.socket:
         """A connection without Nagle's delay."""
@@ -69,10 +80,7 @@ class ResponseReader:
         end = self._seen.find(b"\r\n\r\n")
         if end < 0:
             return None
-        length = _LENGTH.search(self._seen, 0, end + 2)
-        if length is None:
-            raise BadResponse(f"a response without Content-Length: {self._seen[:200]!r}")
-        begin, size = end + 4, int(length[1])
+        begin, size = end + 4, self._announced(end)
         if len(self._seen) < begin + size:
             return None
         advice = _RETRY_AFTER.search(self._seen, 0, end + 2)
@@ -80,6 +88,15 @@ class ResponseReader:
         response = Response(int(self._seen[9:12]), self._seen[begin : begin + size], retry_after)
         self._seen = self._seen[begin + size :]
         return response
+
+    def _announced(self, end: int) -> int:
+        """The size of the body whose header stops at ``end``."""
+        if int(self._seen[9:12]) == _NO_CONTENT:
+            return 0
+        length = _LENGTH.search(self._seen, 0, end + 2)
+        if length is None:
+            raise BadResponse(f"a response without Content-Length: {self._seen[:200]!r}")
+        return int(length[1])
 
 
 class Connection:

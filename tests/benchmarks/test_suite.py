@@ -85,7 +85,8 @@ def test_every_row_of_the_design_has_a_name():
     assert set(ROWS) == {
         "docker-backend", "docker-rate", "docker-ready", "docker-run", "idle-memory", "javascript", "javascript-rate",
         "latency-tail", "open-streams", "optimizations", "pandas", "poll", "python", "python-rate", "server-cpu",
-        "slot-memory", "start", "stream-cost", "stream-first", "tail",
+        "session-cell", "session-file", "session-first", "session-open", "slot-memory", "start",
+        "stream-cost", "stream-first", "tail",
     }  # fmt: skip
 
 

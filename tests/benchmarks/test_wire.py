@@ -209,3 +209,9 @@ def test_a_refusal_is_no_stream(serve):
 
     with Stream(address, "1") as stream, pytest.raises(BadResponse, match="no stream"):
         stream.read_all()
+
+
+def test_a_response_without_content_ends_with_its_header():
+    reader = ResponseReader()
+    response = reader.feed(b"HTTP/1.1 204 No Content\r\ndate: x\r\n\r\n")
+    assert response == Response(204, b"")
