@@ -1,0 +1,64 @@
+"""The server or its zygote is killed while sessions are in use: nothing is left, and what has ended says so."""
+
+import asyncio
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from tests.faults.running_server import BEARER, SECONDS, RunningServer, running_server, victims
+from tests.host_snapshot import alive, cgroups_of, descendants
+from tests.waiting import becomes, until
+
+pytestmark = [pytest.mark.anyio, pytest.mark.tier("change")]
+
+_BUSY = "import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', 'while True: pass'], start_new_session=True)"
+_FOR_EVER = "print('begun', flush=True)\nwhile True: pass"
+
+
+async def post(here: RunningServer, path: str, **fields: Any) -> dict[str, Any]:
+    """What is returned when all goes well."""
+    response = await here.client.post(path, json=fields, headers=BEARER)
+    assert response.is_success, response.text
+    told: dict[str, Any] = response.json()
+    return told
+
+
+async def in_use(here: RunningServer) -> str:
+    """The path of a session with a process left over, a shell that runs a command, and a cell in the background."""
+    path = f"/sessions/{(await post(here, '/sessions'))['session_id']}"
+    await post(here, f"{path}/execute", code=_BUSY)
+    await post(here, f"{path}/shells/main", command="sleep 600", wait_seconds=0.5)
+    await post(here, f"{path}/execute", code=_FOR_EVER, timeout=20, wait_seconds=0.5)
+    return path
+
+
+@pytest.mark.timeout(120)
+async def test_a_killed_server_leaves_nothing_of_its_sessions(level: str):
+    async with running_server(level) as here:
+        await in_use(here)
+        below = descendants(here.process.pid)
+        here.process.kill()
+        await asyncio.to_thread(here.process.wait, SECONDS)
+        assert until(lambda: not any(map(alive, below))), [pid for pid in below if alive(pid)]
+        assert until(lambda: cgroups_of(here.process.pid) == [])
+
+
+@pytest.mark.timeout(120)
+async def test_when_the_zygote_is_killed_sessions_end_with_a_reason_and_new_ones_open(level: str):
+    async with running_server(level) as here:
+        path = await in_use(here)
+        for pid in victims(here.family(), "zygote"):
+            os.kill(pid, signal.SIGKILL)
+
+        async def ended() -> bool:
+            return (await here.client.get(path, headers=BEARER)).status_code == 410
+
+        await becomes(ended, SECONDS)
+        assert "sandbox" in (await here.client.get(path, headers=BEARER)).json()["detail"]
+        await here.ready()
+        new = f"/sessions/{(await post(here, '/sessions'))['session_id']}"
+        assert (await post(here, f"{new}/execute", code="print('well')"))["stdout"] == "well\n"
+        await here.assert_well()
+        assert here.defects() == []
