@@ -57,7 +57,8 @@ class EmbeddedBackend(Backend):
         self._languages = languages
         self._most = most
         self._least = IsolationLevel[settings.min_isolation.upper()]
-        self._slots = settings.max_concurrency + sum(settings.pool_sizes.values()) + _SPARE_SLOTS
+        places = settings.max_concurrency + settings.max_sessions
+        self._slots = places + sum(settings.pool_sizes.values()) + _SPARE_SLOTS
         self._free_numbers = deque(range(self._slots))  # the one that has been free the longest is taken first
         self._arming = Arming()
         self._plain: ZygoteSupervisor | None = None
