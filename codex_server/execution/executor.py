@@ -79,6 +79,7 @@ class Executor:
         self._runs.add(run)
         self._idle.clear()
         run.start(self._perform(run, turn))
+        run.on_end(self._forget)
         return run
 
     async def open_session(self, plan: SessionPlan) -> Session:
@@ -91,16 +92,17 @@ class Executor:
         return session
 
     async def _perform(self, run: Run, turn: Turn | None) -> Outcome:
-        try:
-            async with AsyncExitStack() as held:
-                # INVARIANT: the place is held until the files of the outcome are kept: what is in memory of executions
-                # that have ended is bounded by the places.
-                ending = await self._ending(run, turn, held)
-                return await run.finished(self._counted(run, ending))
-        finally:
-            self._runs.remove(run)
-            if not self._runs:
-                self._idle.set()
+        async with AsyncExitStack() as held:
+            # INVARIANT: the place is held until the files of the outcome are kept: what is in memory of executions
+            # that have ended is bounded by the places.
+            ending = await self._ending(run, turn, held)
+            return await run.finished(self._counted(run, ending))
+
+    def _forget(self, run: Run) -> None:
+        """Called at the end of its task, also where that was cancelled before it took its first step."""
+        self._runs.remove(run)
+        if not self._runs:
+            self._idle.set()
 
     async def _ending(self, run: Run, turn: Turn | None, held: AsyncExitStack) -> Ending:
         """Return the ending of ``run``, which has its place as long as ``held`` is open."""

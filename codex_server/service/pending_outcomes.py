@@ -1,6 +1,7 @@
 """Outcomes on their way into the store: found meanwhile, few at a time, and not for long where it cannot take them."""
 
 import asyncio
+import contextlib
 import logging
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ class PendingOutcomes:
         self._outcomes, self._history = outcomes, history
         self._pending: dict[str, _Pending] = {}
         self._lost: OrderedDict[str, None] = OrderedDict()
+        self._closing = asyncio.Event()
 
     def check_room(self) -> None:
         """Raise ``Busy`` while so many wait that no other may come."""
@@ -67,7 +69,8 @@ class PendingOutcomes:
             )
 
     async def close(self) -> None:
-        """Wait for those that are being stored; what cannot be stored by now never is."""
+        """Try once more to store what is here; what cannot be stored by now never is."""
+        self._closing.set()
         storing = [each.storing for each in self._pending.values() if each.storing]
         if storing:
             _, late = await asyncio.wait(storing, timeout=_CLOSE_SECONDS)
@@ -81,8 +84,12 @@ class PendingOutcomes:
             for _ in range(_TRIES):
                 if await self._try(execution_id, pending.owner, whole):
                     return
+                if self._closing.is_set():
+                    break
                 pending.outcome = whole.model_copy(update={"hint": f"{whole.hint}\n{_NOTE}" if whole.hint else _NOTE})
-                await asyncio.sleep(_TRY_AGAIN_SECONDS)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_TRY_AGAIN_SECONDS):
+                        await self._closing.wait()
             self._give_up(execution_id)
         finally:
             del self._pending[execution_id]
@@ -97,7 +104,7 @@ class PendingOutcomes:
         return True
 
     def _give_up(self, execution_id: str) -> None:
-        _log.error("the outcome of %s is lost: it could not be stored for a minute", execution_id)
+        _log.error("the outcome of %s is lost: it could not be stored", execution_id)
         self._lost[execution_id] = None
         while len(self._lost) > _MOST_LOST:
             self._lost.popitem(last=False)

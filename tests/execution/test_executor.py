@@ -332,6 +332,15 @@ def test_what_is_left_after_the_drain_is_cancelled_with_its_output_and_what_wait
     on_a_bench(test, queue_seconds=50)
 
 
+def test_a_run_that_is_abandoned_before_its_first_step_is_forgotten() -> None:
+    async def test(bench: Bench) -> None:
+        await bench.submit("wait never").abandon()
+        await bench.executor.drain(60)
+        assert now() == 0
+
+    on_a_bench(test)
+
+
 def test_closing_without_draining_ends_everything() -> None:
     async def test(bench: Bench) -> None:
         run = bench.run("wait never")

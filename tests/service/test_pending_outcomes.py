@@ -85,11 +85,34 @@ def test_so_many_outcomes_may_wait_and_no_more(monkeypatch):
     on_a_shelf(test)
 
 
-def test_a_server_that_stops_waits_ten_seconds_for_them():
+def test_a_server_that_stops_tries_once_more_and_waits_for_no_other_time():
     async def test(shelf):
         shelf.pending.add("exe_1", "ann", OUTCOME)
+        await settle()
+        shelf.store.is_full = False
         await shelf.pending.close()
-        assert now() == 10
-        assert shelf.pending.find("exe_1", "ann") is None
+        assert await shelf.outcomes.find("exe_1", "ann") == OUTCOME
+        assert now() == 0
+
+    on_a_shelf(test)
+
+
+def test_a_server_that_stops_gives_up_what_the_store_refuses_still(caplog):
+    async def test(shelf):
+        shelf.pending.add("exe_1", "ann", OUTCOME)
+        await settle()
+        await shelf.pending.close()
+        assert (now(), shelf.pending.find("exe_1", "ann")) == (0, None)
+        assert "the outcome of exe_1 is lost" in caplog.text
+
+    on_a_shelf(test)
+
+
+def test_a_server_that_stops_waits_ten_seconds_for_a_store_that_does_not_respond(monkeypatch):
+    async def test(shelf):
+        monkeypatch.setattr(shelf.outcomes, "put", lambda *args: asyncio.sleep(1000))
+        shelf.pending.add("exe_1", "ann", OUTCOME)
+        await shelf.pending.close()
+        assert (now(), shelf.pending.find("exe_1", "ann")) == (10, None)
 
     on_a_shelf(test)
