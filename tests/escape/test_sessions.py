@@ -5,6 +5,7 @@ import asyncio
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,7 @@ class Cells:
         self.harness = harness
         self.sandbox = sandbox
 
-    def run(self, code: str, wall: float = 20.0) -> tuple[Ending, str]:
+    def run(self, code: str, wall: float = 20.0, **given: Any) -> tuple[Ending, str]:
         """How a cell ended, and what it printed."""
         printed = bytearray()
 
@@ -49,7 +50,7 @@ class Cells:
         async def play() -> Ending:
             language = self.harness.languages.find("python")
             await self.sandbox.prepare(language)
-            execution = Execution("exe", "python", code, Limits(wall_seconds=wall))
+            execution = Execution("exe", "python", code, Limits(wall_seconds=wall), **given)
             return await self.sandbox.run(execution, language, take)
 
         return self.harness.wait(play()), printed.decode(errors="replace")
@@ -223,6 +224,36 @@ def test_two_sessions_do_not_see_one_another(harness, session):
 def test_the_input_of_a_cell_is_gone_after_it(session):
     session.run("import os; place = os.readlink('/proc/self/fd/0')")
     assert session.run("print(os.path.exists(place) and place != '/dev/null')")[1] == "False\n"
+
+
+_SWAP = """
+import os, sys
+place = os.path.dirname(os.readlink('/proc/self/fd/0'))
+for action in (os.rename, os.symlink):
+    try: action(*((place, place + '-') if action is os.rename else ({target!r}, place)))
+    except OSError as error: print(type(error).__name__)
+"""
+
+
+def test_the_input_of_a_cell_is_laid_and_removed_in_no_folder_of_the_hosts(session, tmp_path):
+    for number in range(20):
+        (tmp_path / str(number)).write_text("the host's")
+    _, printed = session.run(_SWAP.format(target=str(tmp_path)), stdin=b"given")
+    assert "Error" in printed.splitlines()[0], "the folder cannot be moved"
+    assert session.run("print(sys.stdin.read())", stdin=b"heard")[1] == "heard\n"
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"the host's"}
+    assert len(list(tmp_path.iterdir())) == 20
+
+
+@pytest.mark.levels("confined")
+def test_a_guest_writes_to_its_workspace_and_temporary_folder_alone(session):
+    session.run("import os, tempfile; top, temp = os.path.dirname(os.getcwd()), tempfile.gettempdir()")
+    code = "try: open(top + '/new', 'w')\nexcept OSError as error: print(type(error).__name__, os.path.exists(top + '/new'))"
+    assert session.run(code)[1] == "PermissionError False\n"
+    assert "PermissionError" in session.run("os.rename(os.getcwd(), top + '/elsewhere')")[1]
+    assert session.run("print(os.listdir(top + '/workspace'))")[1] == "[]\n"
+    moved = "open(temp + '/a', 'w').write('moved'); os.rename(temp + '/a', 'a'); print(open('a').read())"
+    assert session.run(moved)[1] == "moved\n"
 
 
 def test_nothing_of_a_session_is_left(harness):

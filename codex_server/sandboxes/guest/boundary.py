@@ -80,7 +80,9 @@ class NamespaceBoundary(PidNamespace):
         self._routes_used = False
         self._number = order.number
         self._named = order.workspace
-        self._folders = _FOLDERS if order.workspace is None else tuple(set(_FOLDERS) - {self.workspace})
+        self._folders: tuple[str, ...] = tuple(
+            folder for folder in _FOLDERS if folder != self.workspace or not order.workspace
+        )
         self._has_terminal = order.stdio.terminal is not None or order.role == "session"
         self._last_pid = -1
 
@@ -108,8 +110,9 @@ class NamespaceBoundary(PidNamespace):
             socket.sethostname("sandbox")
 
     def make_inputs(self) -> None:
-        """See ``PidNamespace.make_inputs``. INVARIANT: it is a mount point that no guest can write to."""
+        """See ``PidNamespace.make_inputs``. INVARIANT: it is a mount point that no guest can move or replace."""
         kernel.mount("tmpfs", self.inputs, "tmpfs", _TMPFS | kernel.MS_NOEXEC, f"mode=755,size={self._workspace_bytes}")
+        self._folders = (*self._folders, self.inputs)  # a cell's input is the guest's, who can have it grow
 
     def renew(self) -> None:
         """Replace everything that the guest has changed, once nothing of it is alive.
@@ -204,11 +207,12 @@ class LandlockBoundary:
         self._own_uid = own_uid
         self.folder = folder
         self.workspace = os.path.join(self.folder, "workspace")
+        self.temp = os.path.join(self.folder, "tmp")
         self.inputs = os.path.join(self.folder, ".stdin")
-        self._temp = -1
+        self._opened_temp = -1
 
     def make_inputs(self) -> None:
-        """See ``PidNamespace.make_inputs``."""
+        """See ``PidNamespace.make_inputs``. INVARIANT: the guest may not write to the folder that it is in."""
         os.mkdir(self.inputs, 0o755)
 
     def signal(self, pids: Iterable[int], number: int) -> None:
@@ -223,23 +227,29 @@ class LandlockBoundary:
         self.signal([-1] if self._own_uid else list(self.members()), signal.SIGSTOP)
 
     def enter(self) -> None:
-        """Adopt every orphan of the slot, and make the slot's own folders."""
+        """Adopt every orphan of the slot, and make the slot's own folders.
+
+        INVARIANT: what is in ``folder`` cannot be moved or replaced: it stays the server's, the guest's group may only
+        enter it, and Landlock grants no writing there. A later interpreter's rules name the same folders.
+        """
         with step("slot-folders"):
             kernel.adopt_orphans()
-            for folder in (self.workspace, temp := os.path.join(self.folder, "tmp")):
+            for folder in (self.workspace, self.temp):
                 os.mkdir(folder, 0o700)
                 os.chown(folder, self._uid, self._uid)
-            os.chown(self.folder, self._uid, self._uid)
-            self._temp = workspace.open_folder(temp)
+            os.chown(self.folder, -1, self._uid)
+            os.chmod(self.folder, 0o750)  # noqa: S103 - the group is the guest's own
+            self._opened_temp = workspace.open_folder(self.temp)
 
     def used_temp(self) -> int | None:
-        """See ``PidNamespace.used_temp``. INVARIANT: it was opened before the guest could move it."""
-        return self._temp
+        """See ``PidNamespace.used_temp``."""
+        return self._opened_temp
 
     def confine_worker(self) -> None:
         """In the worker, before its system calls are filtered."""
         seen = self._landlock
-        landlock.restrict(read_only=seen.readable, read_write=[self.folder, *seen.writable_devices])
+        own = [self.workspace, self.temp]
+        landlock.restrict(read_only=[*seen.readable, self.folder], read_write=[*own, *seen.writable_devices])
 
     def limit(self, worker: int, limits: dict[int, tuple[int, int]]) -> None:
         """Set the worker's resource limits; a container's root may not do that to another uid, that uid itself may."""

@@ -7,15 +7,35 @@ import contextlib
 import os
 import select
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from .workspace import Part, copy_part
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_PIPE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+class InputPlace(NamedTuple):
+    """A place for one input: ``name`` in the folder ``path``, whose descriptor is ``folder``.
+
+    INVARIANT: the folder was opened before the guest was there, and no path is followed to it again: where the guest
+    has init's uid (a container), it could have another folder under that path.
+    """
+
+    path: str
+    folder: int
+    name: str
 
 
 @dataclass(slots=True)
 class CellInput:
-    """``path`` is what the interpreter opens. ``writer``: the end of a pipe that nobody reads yet, or -1."""
+    """``path`` is what the interpreter opens, ``place`` where it is; None: nothing was made.
+
+    ``writer``: the end of a pipe that nobody reads yet, or -1.
+    """
 
     path: str
+    place: InputPlace | None = None
     writer: int = -1
 
     def opened(self) -> bool:
@@ -29,30 +49,42 @@ class CellInput:
         if self.writer >= 0:
             os.close(self.writer)
             self.writer = -1
-        if self.path not in ("", os.devnull):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.path)
-            self.path = ""
+        if self.place:
+            _remove(self.place)
+            self.place = None
 
 
-def file_of(path: str, part: Part, owner: int) -> CellInput:
-    """The file ``path`` with ``part``, that ``owner`` may read. Raises ``OSError`` where it does not fit."""
+def file_of(place: InputPlace, part: Part, owner: int) -> CellInput:
+    """A new file with ``part``, that ``owner`` may read. Raises ``OSError`` where it does not fit."""
     if part.size == 0:
         return CellInput(os.devnull)
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o400)
+    file = os.open(place.name, _NEW, 0o400, dir_fd=place.folder)
     try:
         copy_part(file, part, owner)
+    except BaseException:
+        _remove(place)
+        raise
     finally:
         os.close(file)
-    return CellInput(path)
+    return CellInput(f"{place.path}/{place.name}", place)
 
 
-def pipe_of(path: str, owner: int) -> CellInput:
-    """The named pipe ``path``, that ``owner`` may read; the server is to have its ``writer`` once it was opened."""
-    os.mkfifo(path, 0o600)
-    both = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+def pipe_of(place: InputPlace, owner: int) -> CellInput:
+    """A new named pipe, that ``owner`` may read; the server is to have its ``writer`` once it was opened."""
+    os.mkfifo(place.name, 0o600, dir_fd=place.folder)
     try:
-        os.fchown(both, owner, owner)
-        return CellInput(path, os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK))
-    finally:
-        os.close(both)
+        both = os.open(place.name, os.O_RDWR | _PIPE, dir_fd=place.folder)
+        try:
+            os.fchown(both, owner, owner)
+            writer = os.open(place.name, os.O_WRONLY | _PIPE, dir_fd=place.folder)
+        finally:
+            os.close(both)
+    except BaseException:
+        _remove(place)
+        raise
+    return CellInput(f"{place.path}/{place.name}", place, writer)
+
+
+def _remove(place: InputPlace) -> None:
+    with contextlib.suppress(OSError):  # a guest with init's uid has removed it, or put something else there
+        os.unlink(place.name, dir_fd=place.folder)

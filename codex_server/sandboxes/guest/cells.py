@@ -17,7 +17,7 @@ from ..protocol.codec import encode, parse
 from ..protocol.session import FILES, CellHeader, CellOrder, CellReport, CellStop, CellStopReason
 from ..protocol.session import CellInput as InputReady
 from . import workspace
-from .cell_input import CellInput, file_of, pipe_of
+from .cell_input import CellInput, InputPlace, file_of, pipe_of
 from .interpreter import Cell, Interpreter, Interpreters
 from .process_tree import ProcessTree
 from .procfs import parent, states
@@ -51,6 +51,7 @@ class Cells:
         self._standstill = Standstill(config.boundary)
         self._unchanged: dict[str, workspace.Identity] = {}
         self._top = workspace.open_folder(config.boundary.workspace)
+        self._inputs = workspace.open_folder(config.boundary.inputs)
         self.due = 0.0
         """When the limits are to be looked at next (monotonic)."""
 
@@ -96,8 +97,9 @@ class Cells:
             add_files(self._top, payload, offset, files, owner)
 
     def _input(self, order: CellOrder, payload: int, offset: int, size: int) -> CellInput:
-        path, owner = f"{self._boundary.inputs}/{order.id}", self._config.order.uid
-        return pipe_of(path, owner) if order.open_stdin else file_of(path, workspace.Part(payload, offset, size), owner)
+        place, owner = InputPlace(self._boundary.inputs, self._inputs, str(order.id)), self._config.order.uid
+        part = workspace.Part(payload, offset, size)
+        return pipe_of(place, owner) if order.open_stdin else file_of(place, part, owner)
 
     def stop(self, order: CellStop) -> None:
         """Interrupt it, or kill its interpreter."""
