@@ -15,17 +15,17 @@ from codex_server.errors import InvalidRequest, SandboxFault, SandboxUnavailable
 from codex_server.languages import Language
 from codex_server.model import CellFacts, Ending, Execution, Stop, Stream, Terminal
 from codex_server.sandboxes.live_cell import Cell
+from codex_server.sandboxes.live_interpreters import Interpreters
 from codex_server.sandboxes.live_shell import SHELL_PREFIX, LiveShell, TerminalLine
 from codex_server.sandboxes.protocol import frames
 from codex_server.sandboxes.protocol.cell import CellEnd, CellRequest, cell_of, files_of, operation_of, prompt_of
-from codex_server.sandboxes.protocol.codec import decode, encode
+from codex_server.sandboxes.protocol.codec import encode
 from codex_server.sandboxes.protocol.payload import BackendDefaults
-from codex_server.sandboxes.protocol.report import ending_without_report, failure_in
+from codex_server.sandboxes.protocol.report import ending_without_report
 from codex_server.sandboxes.protocol.session import (
     CellReport,
     CellStop,
     InterpreterOrder,
-    InterpreterReady,
     StopHow,
 )
 from codex_server.sandboxes.session import Content, OutputSink, SessionPlan, SessionSandbox, Shell
@@ -33,7 +33,6 @@ from codex_server.sandboxes.stdin import StandardInput
 
 GRACE_SECONDS = 1.0
 """How long an interpreter may take to reply once its cell was interrupted."""
-_START_SECONDS = 30.0
 _OPERATION_SECONDS = 60.0
 
 
@@ -68,9 +67,8 @@ class LiveSession(SessionSandbox):
         self._defaults = defaults
         self._orders = orders
         self._patience = patience
-        self._interpreters: set[str] = set()
-        self._starting: asyncio.Future[str] | None = None
-        self._start_lock, self._operation_lock = asyncio.Lock(), asyncio.Lock()
+        self._interpreters = Interpreters(lambda order: self._send(frames.Kind.START, encode(order)), self._kill)
+        self._operation_lock = asyncio.Lock()
         self._cells: dict[int, Cell] = {}
         self._current: Cell | None = None
         self._sent = self._number = 0
@@ -129,7 +127,7 @@ class LiveSession(SessionSandbox):
 
     async def prepare(self, language: Language) -> None:
         """See ``SessionSandbox.prepare``."""
-        await self._ensure(self._orders.of(language))
+        await self._interpreters.ensure(self._orders.of(language))
 
     async def run(
         self, execution: Execution, language: Language, output: OutputSink, stdin: StandardInput | None = None
@@ -151,7 +149,7 @@ class LiveSession(SessionSandbox):
         *,
         restarted: bool = False,
     ) -> tuple[CellEnd | None, Cell]:
-        await self._ensure(self._orders.of(language))
+        await self._interpreters.ensure(self._orders.of(language))
         request = cell_of(execution, language, self._next(), self._number, self._defaults)
         self._begin_count()
         cell = self._hand_over(request, stdin, output)
@@ -179,7 +177,7 @@ class LiveSession(SessionSandbox):
     ) -> Mapping[str, object]:
         """See ``SessionSandbox.operate``."""
         async with self._operation_lock:
-            await self._ensure(self._orders.of_files())
+            await self._interpreters.ensure(self._orders.of_files())
             order = operation_of(request, self._next(), self._plan.limits, with_content=not content.ended)
             end = await self._carry_out(order, content, output)
         if end is None or end.reply is None:
@@ -191,7 +189,7 @@ class LiveSession(SessionSandbox):
     async def open_shell(self, name: str, size: Terminal, output: Content) -> Shell:
         """See ``SessionSandbox.open_shell``."""
         order = self._orders.of_shell(SHELL_PREFIX + name, size)
-        await self._ensure(order)
+        await self._interpreters.ensure(order)
         return LiveShell(
             self._line(order.name, output),
             partial(self._begin_shell, order.name),
@@ -305,57 +303,19 @@ class LiveSession(SessionSandbox):
         self._sent += 1
         return self._sent
 
-    # --- interpreters ---
-
-    async def _ensure(self, order: InterpreterOrder) -> None:
-        """Have an interpreter started, if it is not there. Raises ``SandboxUnavailable``."""
-        async with self._start_lock:
-            if order.name in self._interpreters:
-                return
-            if not self.alive:
-                raise SandboxUnavailable("the session's sandbox is gone; nothing was run")
-            self._starting = asyncio.get_running_loop().create_future()
-            try:
-                self._send(frames.Kind.START, encode(order))
-                async with asyncio.timeout(_START_SECONDS):
-                    self._interpreters.add(await asyncio.shield(self._starting))
-            except asyncio.CancelledError:  # whoever asked is gone, but the interpreter comes
-                await self._let_start(self._starting)
-                raise
-            except (frames.Closed, OSError, TimeoutError) as error:
-                self._kill()
-                raise SandboxUnavailable("an interpreter of the session could not be started") from error
-            finally:
-                self._starting = None
-
-    async def _let_start(self, starting: asyncio.Future[str]) -> None:
-        """Wait for an interpreter that nobody waits for any more: the next one who needs it has it."""
-        await asyncio.wait([starting], timeout=_START_SECONDS)
-        if not starting.done():
-            self._kill()
-        elif starting.exception() is None:
-            self._interpreters.add(starting.result())
-
     # --- for the backend, when a frame came ---
 
     def started(self, body: frames.Body) -> str:
         """An interpreter is ready: its name. Raises ``frames.BadFrame``."""
-        name = decode(InterpreterReady, body).name
-        if self._starting is None or self._starting.done():
-            raise frames.BadFrame(f"an interpreter {name!r} that nobody has asked for")
-        self._starting.set_result(name)
-        return name
+        return self._interpreters.ready(body)
 
     def failed(self, kind: frames.Kind, body: frames.Body) -> None:
         """Something that was asked for failed. Raises ``frames.BadFrame`` when nothing was."""
-        failure = failure_in(kind, body)
-        if self._starting is None or self._starting.done():
-            raise frames.BadFrame(failure)
-        self._starting.set_exception(SandboxUnavailable(f"an interpreter could not be started: {failure}"))
+        self._interpreters.failed(kind, body)
 
     def ended(self, report: CellReport, content: memoryview) -> None:
         """A cell has ended, and perhaps interpreters with it."""
-        self._interpreters.difference_update(report.ended)
+        self._interpreters.ended(report.ended)
         cell = self._cells.get(report.id)
         if cell and not cell.end.done():
             cell.begun.set()
@@ -368,8 +328,7 @@ class LiveSession(SessionSandbox):
             cell.begun.set()
             if not cell.end.done():
                 cell.end.set_result(None)
-        if self._starting and not self._starting.done():
-            self._starting.set_exception(SandboxUnavailable("the session's sandbox is gone; nothing was run"))
+        self._interpreters.lose()
         if not self._destroyed:
             self._on_death(self._death)
 

@@ -5,6 +5,7 @@ import os
 import signal
 from typing import Any
 
+import httpx2
 import pytest
 
 from tests.faults.running_server import BEARER, SECONDS, RunningServer, running_server, victims
@@ -14,6 +15,7 @@ from tests.waiting import becomes, until
 pytestmark = [pytest.mark.anyio, pytest.mark.tier("change")]
 
 _BUSY = "import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', 'while True: pass'], start_new_session=True)"
+_SLOW_SQL = "with recursive n(i) as (select 1 union all select i + 1 from n) select count(*) from n"
 _FOR_EVER = "print('begun', flush=True)\nwhile True: pass"
 
 
@@ -61,4 +63,24 @@ async def test_when_the_zygote_is_killed_sessions_end_with_a_reason_and_new_ones
         new = f"/sessions/{(await post(here, '/sessions'))['session_id']}"
         assert (await post(here, f"{new}/execute", code="print('well')"))["stdout"] == "well\n"
         await here.assert_well()
+        assert here.defects() == []
+
+
+@pytest.mark.timeout(120)
+async def test_a_caller_who_leaves_while_an_interpreter_starts_takes_nothing_along(level: str):
+    async with running_server(level) as here:
+        path = f"/sessions/{(await post(here, '/sessions'))['session_id']}"
+        await post(here, f"{path}/execute", code="x = 20")
+        for pause in (0.004, 0.02):  # he hangs up
+            with pytest.raises(httpx2.TimeoutException):
+                cell = {"language": "javascript", "code": "setTimeout(() => {}, 60000)"}
+                await here.client.post(f"{path}/execute", json=cell, headers=BEARER, timeout=pause)
+        cell = {"language": "bash", "code": "sleep 60", "wait_seconds": 0}
+        begun = await post(here, f"{path}/execute", **cell)
+        await here.client.delete(f"/executions/{begun['execution_id']}", headers=BEARER)
+        late = await post(here, f"{path}/execute", language="sql", code=_SLOW_SQL, timeout=1)
+        assert late["status"] == "timed_out"
+        for language, code in (("javascript", "console.log(1)"), ("bash", "echo 1"), ("sql", "select 1")):
+            assert (await post(here, f"{path}/execute", language=language, code=code))["status"] == "succeeded"
+        assert (await post(here, f"{path}/execute", code="print(x + 1)"))["stdout"] == "21\n"
         assert here.defects() == []

@@ -1,16 +1,17 @@
-"""How long an operation on files may take: its time begins anew as long as its content arrives."""
+"""What every session does, whatever backend made it: it starts interpreters, and gives operations time."""
 
 import asyncio
 import contextlib
 
 import pytest
 
-from codex_server.errors import SandboxFault
+from codex_server.errors import SandboxFault, SandboxUnavailable
 from codex_server.sandboxes.live_session import LiveSession
 from codex_server.sandboxes.protocol import frames
-from codex_server.sandboxes.protocol.codec import decode
+from codex_server.sandboxes.protocol.codec import decode, encode
 from codex_server.sandboxes.protocol.payload import BackendDefaults
-from codex_server.sandboxes.protocol.session import CellStop, InterpreterOrder
+from codex_server.sandboxes.protocol.session import CellStop, InterpreterOrder, InterpreterReady
+from codex_server.sandboxes.protocol.slot import StepFailure
 from codex_server.sandboxes.session import SessionPlan
 from codex_server.sandboxes.stdin import StandardInput
 from codex_server.settings import Settings
@@ -24,12 +25,17 @@ def anyio_backend():
 
 
 class Orders:
+    def of(self, language):
+        return InterpreterOrder(language, None, {}, 2**20, 8, 2**20, True)
+
     def of_files(self):
-        return InterpreterOrder("files", None, {}, 2**20, 8, 2**20, True)
+        return self.of("files")
 
 
 class Sent(LiveSession):
-    """Keeps what it is to send; its interpreters are ready at once."""
+    """Keeps what it is to send; its interpreters are ready at once, unless they are ``held``."""
+
+    held = False
 
     def __init__(self):
         super().__init__(
@@ -41,7 +47,9 @@ class Sent(LiveSession):
     def _send(self, kind, body, content=()):
         self.sent.append((kind, body))
         if kind is frames.Kind.START:
-            asyncio.get_running_loop().call_soon(self._starting.set_result, "files")
+            name = decode(InterpreterOrder, body).name
+            if not self.held:
+                asyncio.get_running_loop().call_soon(self.started, encode(InterpreterReady(name)))
 
     @contextlib.contextmanager
     def _listen(self, cell):
@@ -61,6 +69,53 @@ class Sent(LiveSession):
 
     def _later(self, cell, seconds, action):
         self.timers.append(action)
+
+
+def orders_sent(session):
+    return [decode(InterpreterOrder, body).name for kind, body in session.sent if kind is frames.Kind.START]
+
+
+async def until_starts(session, count):
+    while len(orders_sent(session)) < count:
+        await asyncio.sleep(0)
+
+
+async def test_an_interpreter_starts_though_its_callers_are_gone_and_the_next_one_joins():
+    session = Sent()
+    session.held = True
+    gone = [asyncio.ensure_future(session.prepare("python")) for _ in range(2)]
+    await until_starts(session, 1)
+    for caller in gone:
+        caller.cancel()
+    await asyncio.wait(gone)
+    assert [caller.cancelled() for caller in gone] == [True, True]
+    joined, another = (asyncio.ensure_future(session.prepare(name)) for name in ("python", "javascript"))
+    await asyncio.sleep(0)
+    session.started(encode(InterpreterReady("python")))
+    await joined
+    await until_starts(session, 2)
+    session.started(encode(InterpreterReady("javascript")))
+    await another
+    await session.prepare("python")
+    assert orders_sent(session) == ["python", "javascript"]
+    assert session.alive
+
+
+async def test_a_start_that_fails_is_tried_again_and_one_in_a_lost_session_is_refused():
+    session = Sent()
+    session.held = True
+    first = asyncio.ensure_future(session.prepare("python"))
+    await until_starts(session, 1)
+    session.failed(frames.Kind.FAULT, encode(StepFailure("fork", None, "no memory")))
+    with pytest.raises(SandboxUnavailable, match="no memory"):
+        await first
+    callers = [asyncio.ensure_future(session.prepare(name)) for name in ("python", "javascript")]
+    await until_starts(session, 2)
+    session.lost("it was killed")
+    for caller in callers:
+        with pytest.raises(SandboxUnavailable, match="gone"):
+            await caller
+    assert orders_sent(session) == ["python", "python"]
 
 
 async def test_an_upload_has_time_as_long_as_its_content_arrives_and_no_longer():
