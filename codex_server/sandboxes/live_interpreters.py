@@ -24,8 +24,8 @@ class Interpreters:
         self._alive: set[str] = set()
         self._starts: dict[str, asyncio.Task[None]] = {}
         self._one_at_a_time = asyncio.Lock()
-        self._reply: asyncio.Future[str] | None = None
-        """What init says to the last order: the name."""
+        self._reply: asyncio.Future[None] | None = None
+        """Init's reply to the last order."""
         self._lost = False
 
     def __contains__(self, name: str) -> bool:
@@ -49,7 +49,7 @@ class Interpreters:
                     raise SandboxUnavailable(_GONE)
                 self._reply = asyncio.get_running_loop().create_future()
                 self._send(order)
-                self._alive.add(await self._reply)
+                await self._reply
         except (frames.Closed, OSError, TimeoutError) as error:
             self._kill()
             raise SandboxUnavailable("an interpreter of the session could not be started") from error
@@ -61,7 +61,8 @@ class Interpreters:
         name = decode(InterpreterReady, body).name
         if self._reply is None or self._reply.done():
             raise frames.BadFrame(f"an interpreter {name!r} that nobody has asked for")
-        self._reply.set_result(name)
+        self._alive.add(name)  # at once: that it has ended may be the next message
+        self._reply.set_result(None)
         return name
 
     def failed(self, kind: frames.Kind, body: frames.Body) -> None:

@@ -6,7 +6,7 @@ A backend's session says how frames, output and input travel (``LiveSession``'s 
 import asyncio
 import contextlib
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -70,6 +70,7 @@ class LiveSession(SessionSandbox):
         self._interpreters = Interpreters(lambda order: self._send(frames.Kind.START, encode(order)), self._kill)
         self._operation_lock = asyncio.Lock()
         self._cells: dict[int, Cell] = {}
+        self._shells: dict[str, LiveShell] = {}
         self._current: Cell | None = None
         self._sent = self._number = 0
         self._destroyed = False
@@ -190,11 +191,11 @@ class LiveSession(SessionSandbox):
         """See ``SessionSandbox.open_shell``."""
         order = self._orders.of_shell(SHELL_PREFIX + name, size)
         await self._interpreters.ensure(order)
-        return LiveShell(
-            self._line(order.name, output),
-            partial(self._begin_shell, order.name),
-            partial(self._kill_shell, order.name),
-        )
+        if order.name not in self._interpreters:
+            raise SandboxUnavailable("the shell ended as it started; nothing was run")
+        line, begin, kill = self._line(order.name, output), self._begin_shell, self._kill_shell
+        shell = self._shells[order.name] = LiveShell(line, partial(begin, order.name), partial(kill, order.name))
+        return shell
 
     def _begin_shell(self, name: str) -> Cell:
         """Have the shell run until its next prompt, or its end."""
@@ -207,6 +208,12 @@ class LiveSession(SessionSandbox):
         for cell in self._cells.values():
             if cell.interpreter == name:
                 self._send_stop(cell, "kill")
+
+    def _end_shells(self, names: Iterable[str]) -> None:
+        """INVARIANT: a shell's line is closed when it ends, or its session does, though nobody waits for it."""
+        for name in names:
+            if shell := self._shells.pop(name, None):
+                shell.end()
 
     # --- cells ---
 
@@ -316,6 +323,7 @@ class LiveSession(SessionSandbox):
     def ended(self, report: CellReport, content: memoryview) -> None:
         """A cell has ended, and perhaps interpreters with it."""
         self._interpreters.ended(report.ended)
+        self._end_shells(report.ended)
         cell = self._cells.get(report.id)
         if cell and not cell.end.done():
             cell.begun.set()
@@ -329,6 +337,7 @@ class LiveSession(SessionSandbox):
             if not cell.end.done():
                 cell.end.set_result(None)
         self._interpreters.lose()
+        self._end_shells(tuple(self._shells))
         if not self._destroyed:
             self._on_death(self._death)
 

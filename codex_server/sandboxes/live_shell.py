@@ -62,14 +62,15 @@ class LiveShell(Shell):
 
     async def wait_for_prompt(self) -> Prompt | None:
         """See ``Shell.wait_for_prompt``."""
+        if self._ended:
+            return None
         if self._cell is None:
             self._cell = self._begin()
         end = await asyncio.shield(self._cell.end)
         self._cell = None
         self._line.drain()
         if end is None or end.report.reply_bytes is None:
-            self._ended = True
-            self._line.close()
+            self.end()
             return None
         return prompt_in(bytes(end.content[: end.report.reply_bytes]))
 
@@ -81,7 +82,12 @@ class LiveShell(Shell):
             self._cell = self._begin()
         self._kill()
         await asyncio.wait([self._cell.end])
+        self.end()
+
+    def end(self) -> None:
+        """For its session: it is gone. What has appeared is passed on, and its line is closed."""
         self._ended = True
+        self._line.drain()
         self._line.close()
 
 

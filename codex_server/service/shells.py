@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, field
 from functools import partial
 
-from codex_server.errors import InvalidRequest, UnknownShell
+from codex_server.errors import InputRefused, InvalidRequest, UnknownShell
 from codex_server.execution.session import Session
 from codex_server.model import Terminal
 from codex_server.sandboxes.session import Prompt, Shell
@@ -153,13 +153,16 @@ class Shells:
             screen.rows, screen.columns = _size_of(request)
             terminal.shell.resize(screen.rows, screen.columns)
 
-    @staticmethod
-    async def _type(terminal: _Terminal, text: str) -> None:
+    async def _type(self, terminal: _Terminal, text: str) -> None:
         if not text:
             return
         if terminal.prompted is None:
             terminal.began = time.monotonic()
-        await terminal.shell.type(text.encode())
+        try:
+            await terminal.shell.type(text.encode())
+        except InputRefused:
+            self._session.check()  # where it has ended, that is why
+            raise
         if terminal.prompted is None:
             terminal.prompted = asyncio.ensure_future(terminal.shell.wait_for_prompt())
             terminal.prompted.add_done_callback(terminal.note)

@@ -5,12 +5,13 @@ import contextlib
 
 import pytest
 
-from codex_server.errors import SandboxFault, SandboxUnavailable
+from codex_server.errors import InputRefused, SandboxFault, SandboxUnavailable
+from codex_server.model import Terminal
 from codex_server.sandboxes.live_session import LiveSession
 from codex_server.sandboxes.protocol import frames
 from codex_server.sandboxes.protocol.codec import decode, encode
 from codex_server.sandboxes.protocol.payload import BackendDefaults
-from codex_server.sandboxes.protocol.session import CellStop, InterpreterOrder, InterpreterReady
+from codex_server.sandboxes.protocol.session import CellReport, CellStop, InterpreterOrder, InterpreterReady
 from codex_server.sandboxes.protocol.slot import StepFailure
 from codex_server.sandboxes.session import SessionPlan
 from codex_server.sandboxes.stdin import StandardInput
@@ -31,6 +32,21 @@ class Orders:
     def of_files(self):
         return self.of("files")
 
+    def of_shell(self, name, size):
+        return self.of(name)
+
+
+class Line:
+    """A terminal that only knows whether it is open."""
+
+    closed = False
+
+    def drain(self):
+        """Nothing has appeared."""
+
+    def close(self):
+        self.closed = True
+
 
 class Sent(LiveSession):
     """Keeps what it is to send; its interpreters are ready at once, unless they are ``held``."""
@@ -43,6 +59,7 @@ class Sent(LiveSession):
         )
         self.sent = []
         self.timers = []
+        self.lines = []
 
     def _send(self, kind, body, content=()):
         self.sent.append((kind, body))
@@ -59,7 +76,8 @@ class Sent(LiveSession):
         """Nothing to close."""
 
     def _line(self, name, output):
-        raise NotImplementedError
+        self.lines.append(Line())
+        return self.lines[-1]
 
     def _kill(self):
         self.lost("killed")
@@ -116,6 +134,49 @@ async def test_a_start_that_fails_is_tried_again_and_one_in_a_lost_session_is_re
         with pytest.raises(SandboxUnavailable, match="gone"):
             await caller
     assert orders_sent(session) == ["python", "python"]
+
+
+def report_of(cell, *ended):
+    return CellReport(cell, None, None, None, None, 0.0, 0.0, 0, 0, ended, (), (), 0)
+
+
+async def shells_of(session, *names):
+    return [await session.open_shell(name, Terminal(24, 80), lambda chunk: True) for name in names]
+
+
+async def test_the_lines_of_shells_are_closed_when_their_session_is_gone_though_nobody_waits():
+    session = Sent()
+    idle, typed = await shells_of(session, "idle", "typed")
+    waiting = asyncio.ensure_future(typed.wait_for_prompt())
+    while not typed.running:
+        await asyncio.sleep(0)
+    waiting.cancel()
+    session.lost("it was killed")
+    assert [line.closed for line in session.lines] == [True, True]
+    assert await idle.wait_for_prompt() is None
+    with pytest.raises(InputRefused):
+        await typed.type(b"ls")
+
+
+async def test_the_line_of_a_shell_that_ended_beside_a_cell_is_closed():
+    session = Sent()
+    ended, _ = await shells_of(session, "one", "two")
+    session.ended(report_of(99, "shell:one"), memoryview(b""))
+    assert [line.closed for line in session.lines] == [True, False]
+    assert await ended.wait_for_prompt() is None
+    [anew] = await shells_of(session, "one")
+    assert anew is not ended
+
+
+async def test_a_shell_that_ended_as_it_started_was_not_opened():
+    session = Sent()
+    session.held = True
+    opening = asyncio.ensure_future(shells_of(session, "one"))
+    await until_starts(session, 1)
+    session.started(encode(InterpreterReady("shell:one")))
+    session.ended(report_of(99, "shell:one"), memoryview(b""))
+    with pytest.raises(SandboxUnavailable, match="ended as it started"):
+        await opening
 
 
 async def test_an_upload_has_time_as_long_as_its_content_arrives_and_no_longer():
