@@ -172,9 +172,17 @@ def begin_drain(app: FastAPI) -> asyncio.Task[None]:
         executor: Executor = state.executor
         seconds = state.services.settings.drain_seconds
         _log.info("draining", extra={"running": executor.stats().running})
-        state.draining = asyncio.ensure_future(executor.drain(seconds))
+        state.draining = asyncio.ensure_future(_drain(executor, state.services.sessions, seconds))
     task: asyncio.Task[None] = state.draining
     return task
+
+
+async def _drain(executor: Executor, sessions: Sessions, seconds: float) -> None:
+    """A call that waits at a shell holds up nothing: like one that waits for an execution it ends with the drain."""
+    try:
+        await executor.drain(seconds)
+    finally:
+        sessions.end_waits()
 
 
 async def _wind_up(app: FastAPI) -> None:

@@ -40,6 +40,7 @@ class Sessions:
         self._opened = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeping: asyncio.Task[None] | None = None
+        self._stopping = False
 
     async def open(self, plan: SessionPlan, terms: SessionTerms) -> OpenSession:
         """Open a session. Raises ``SessionsFull``, and what ``ExecutionNode.open_session`` raises."""
@@ -96,6 +97,12 @@ class Sessions:
             if not session.closing and (reason := session.overdue):
                 await self._close(session, reason)
 
+    def end_waits(self) -> None:
+        """The server stops: whoever waits at a shell has what is new now."""
+        self._stopping = True
+        for session in self._open.values():
+            session.shells.end_waits()
+
     async def close(self) -> None:
         """End what goes on beside the calls. The node ends the sessions themselves, before."""
         if self._sweeping:
@@ -108,6 +115,8 @@ class Sessions:
         self._opened += 1
         session = self._open[live.id] = OpenSession(live, terms, self._opened, self._clock)
         live.on_end(partial(self._ended, session))
+        if self._stopping:
+            session.shells.end_waits()
         if self._sweeping is None or self._sweeping.done():
             self._sweeping = asyncio.get_running_loop().create_task(self._sweep_on())
         return session

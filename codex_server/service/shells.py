@@ -63,6 +63,7 @@ class Shells:
         self._session = session
         self._terminals: dict[str, _Terminal] = {}
         self._opening = asyncio.Lock()
+        self._hurried = False
 
     @property
     def running(self) -> bool:
@@ -112,6 +113,12 @@ class Shells:
         await terminal.shell.close()
         terminal.ended = True
         terminal.shown.set()
+
+    def end_waits(self) -> None:
+        """The server stops: from now on every call returns what is new, and waits for nothing."""
+        self._hurried = True
+        for terminal in self._terminals.values():
+            terminal.shown.set()
 
     def abandon(self) -> None:
         """The session has ended: nobody waits for a prompt any more."""
@@ -168,13 +175,13 @@ class Shells:
             terminal.prompted.add_done_callback(terminal.note)
 
     async def _wait(self, terminal: _Terminal, request: ShellRequest) -> None:
-        """Until the prompt, or until nothing more appears after keys; at most as long as asked."""
+        """Until the prompt, or until nothing more appears after keys; at most as asked, and to ``end_waits``."""
         prompted, due = terminal.prompted, time.monotonic() + request.wait_seconds
         if prompted is None and request.since is None:
             return
         follows = request.since is not None and not request.typed
         quiet = not request.typed or "command" not in request.model_fields_set
-        while (left := due - time.monotonic()) > 0 and not terminal.ended:
+        while (left := due - time.monotonic()) > 0 and not (terminal.ended or self._hurried):
             if not follows and (prompted is None or prompted.done()):
                 break
             terminal.shown.clear()

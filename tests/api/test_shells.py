@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from codex_server.access.tokens import TokenStore
+from codex_server.app import begin_drain
 from codex_server.errors import InvalidRequest
 from codex_server.sandboxes.testing.fake_session import FakeSession
 from tests.api.conftest import BEARER
@@ -62,6 +63,16 @@ async def test_a_command_that_waits_is_interrupted_by_a_key_while_somebody_reads
     ended = (await call(door, session, keys=["Ctrl-C"], wait_seconds=60)).json()
     assert (ended["running"], ended["exit_code"]) == (False, 130)
     assert (await reader).json()["running"] is False
+
+
+async def test_a_call_that_waits_does_not_hold_up_a_server_that_stops(door):
+    session = await open_one(door)
+    waiting = asyncio.ensure_future(call(door, session, command="wait ever", wait_seconds=60))
+    while "main" not in door.backend.sessions[0].shells:
+        await asyncio.sleep(0)
+    await begin_drain(door.app)
+    ended = await waiting
+    assert (ended.status_code, ended.json()["running"]) == (200, True)
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,17 @@ async def test_whoever_waits_learns_that_the_session_was_closed(desk):
         await desk.call()
 
 
+async def test_when_the_server_stops_whoever_waits_has_what_is_new_at_once(desk):
+    waiting = desk.begin(command="wait go", wait_seconds=60)
+    await desk.until_typed(b"\r")
+    following = desk.begin(form="raw", since=2**53, wait_seconds=60)
+    desk.shells.end_waits()
+    ended = await waiting
+    assert (ended.output, ended.running, ended.exit_code) == ("$ wait go\n", True, None)
+    assert (await following).running
+    assert (await desk.call(wait_seconds=60)).running
+
+
 async def test_a_session_is_in_use_while_its_shell_is_called(desk):
     before = desk.session.last_used
     waiting = desk.begin(command="wait go", wait_seconds=60)
