@@ -262,7 +262,8 @@ KERNEL_STATE: Final = (
         _tests(
             "test_what_a_session_writes_is_the_owners_own_and_stays test_no_rights_are_left_on_the_disk "
             "test_nothing_beside_the_folder_is_in_reach test_two_sessions_share_a_folder_and_nothing_else "
-            "test_a_file_is_bounded_though_the_disk_is_large"
+            "test_a_file_is_bounded_though_the_disk_is_large "
+            "test_a_folder_that_was_replaced_is_refused_or_still_the_old_one"
         ),
     ),
     State(

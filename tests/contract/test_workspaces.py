@@ -4,24 +4,28 @@ import asyncio
 import os
 import shutil
 import socket
+import subprocess
 import tempfile
 import textwrap
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from codex_server.errors import InvalidRequest, StartupError
+from codex_server.errors import InvalidRequest, SandboxUnavailable, StartupError
 from codex_server.languages import Languages
-from codex_server.sandboxes.base import IsolationLevel
+from codex_server.sandboxes.base import Backend, IsolationLevel
+from codex_server.sandboxes.docker.backend import DockerBackend
 from codex_server.sandboxes.embedded.backend import EmbeddedBackend
 from codex_server.sandboxes.session import NamedWorkspace
 from codex_server.sandboxes.stdin import StandardInput
 from codex_server.settings import Settings
 from tests.contract.harness import Harness
 from tests.contract.sessions import Cells, opened
+from tests.engine import HOST, built_images
 from tests.host_snapshot import next_guest_ids
 from tests.levels import out_of_reach
 from tests.tiers import in_tier, tier_of_level
@@ -45,10 +49,10 @@ class Operator:
         """The folder that may be written."""
         return self.folder / "notes"
 
-    def session(self, name: str = "notes", **given: dict[str, bytes]) -> AbstractContextManager[Cells]:
+    def session(self, name: str = "notes", **given: Any) -> AbstractContextManager[Cells]:
         """A session in the folder of that name."""
         named = self.harness.settings.workspace_folders[name]
-        return opened(self.harness, workspace=NamedWorkspace(name, named.folder, named.read_only), **given)  # type: ignore[arg-type]
+        return opened(self.harness, workspace=NamedWorkspace(name, named.folder, named.read_only), **given)
 
 
 def _folders(top: Path) -> None:
@@ -60,7 +64,16 @@ def _folders(top: Path) -> None:
                 os.chown(path, *OWNER)
 
 
-@pytest.fixture(scope="module", params=[in_tier(tier_of_level(level), level) for level in ("full", "namespaces")])
+def _backend(level: str, settings: Settings, languages: Languages) -> Backend:
+    if level != "docker":
+        return EmbeddedBackend(settings, languages, most=IsolationLevel[level.upper()])
+    settings = settings.model_copy(update={"docker_image": built_images(languages, "contract"), "docker_host": HOST})
+    return DockerBackend(settings, languages)
+
+
+@pytest.fixture(
+    scope="module", params=[in_tier(tier_of_level(level), level) for level in ("full", "namespaces", "docker")]
+)
 def server(
     request: pytest.FixtureRequest, real_languages: Languages, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Operator]:
@@ -70,20 +83,21 @@ def server(
     settings = Settings(
         state_dir=tmp_path_factory.mktemp("state"),
         workspaces=f"notes={top}/notes,data={top}/data:ro",  # type: ignore[arg-type]
-        min_isolation=level,  # type: ignore[arg-type]
+        min_isolation="full" if level == "docker" else level,  # type: ignore[arg-type]
         guest_ids=next_guest_ids(),
         pool_sizes={"python": 1, "javascript": 0},
         max_file_size=2**20,
         max_workspace=2**20,
     )
     with asyncio.Runner() as runner:
-        backend = EmbeddedBackend(settings, real_languages, most=IsolationLevel[level.upper()])
+        backend = _backend(level, settings, real_languages)
         try:
             runner.run(backend.start())
         except StartupError as error:
             shutil.rmtree(top)
             out_of_reach(level, error)
-        harness = Harness(level, runner, backend, real_languages, settings)
+        languages = runner.run(backend.survey(real_languages))
+        harness = Harness(level, runner, backend, languages, settings)
         runner.run(harness.executor.start())
         yield Operator(harness, top)
         runner.run(harness.executor.close())
@@ -160,9 +174,10 @@ def test_a_folder_that_is_only_read_refuses_every_write(operator: Operator) -> N
 def test_two_sessions_share_a_folder_and_nothing_else(operator: Operator) -> None:
     with operator.session() as one, operator.session() as other:
         one.run("open('shared.txt', 'w').write('from one'); open('/tmp/own', 'w').close()")
-        assert other.shown("import os; print(open('shared.txt').read(), os.listdir('/tmp'))") == "from one []\n"
-        sent = "import os, signal\nprint([p for p in os.listdir('/proc') if p.isdigit() and int(p) > 2])"
-        assert other.shown(sent) == "[]\n"
+        found = "import os; print(open('shared.txt').read(), os.path.exists('/tmp/own'))"
+        assert other.shown(found) == "from one False\n"
+        seen = "print({int(name) for name in os.listdir('/proc') if name.isdigit()} - {1, os.getpid()})"
+        assert other.shown(seen) == "set()\n"
         assert one.shown("print('alive')") == "alive\n"
 
 
@@ -173,13 +188,13 @@ def test_nothing_beside_the_folder_is_in_reach(operator: Operator) -> None:
         code = f"""import os
 def found(path):
     return os.path.exists(path)
-print([found(path) for path in ('way/a.txt', 'up', '../secret', '{operator.folder}', '/opt/codex/workspaces/0')])
-print(os.listdir('/opt/codex/workspaces'))"""
-        assert cells.shown(code) == f"{[False] * 5}\n[]\n"
+print([found(path) for path in ('way/a.txt', 'up', '../secret', '{operator.folder}', '/opt/codex/workspaces/0')])"""
+        assert cells.shown(code) == f"{[False] * 5}\n"
 
 
 def test_an_ordinary_execution_sees_no_named_folder(operator: Operator) -> None:
-    seen = operator.harness.run("python", "import os; print(os.listdir('.'), os.listdir('/opt/codex/workspaces'))")
+    code = "import glob, os; print(os.listdir('.'), glob.glob('/opt/codex/workspaces/*'))"
+    seen = operator.harness.run("python", code)
     assert seen.stdout.text == "['main.py'] []\n"
 
 
@@ -225,7 +240,8 @@ def test_a_file_of_somebody_else_is_nobodys_in_it(operator: Operator) -> None:
     foreign.chmod(0o600)
     os.chown(foreign, STRANGER, STRANGER)
     with operator.session() as cells:
-        assert cells.shown("import os; print(os.stat('foreign').st_uid)") == "65534\n"
+        shown_as = STRANGER if operator.harness.name == "docker" else 65534
+        assert cells.shown("import os; print(os.stat('foreign').st_uid)") == f"{shown_as}\n"
         assert "PermissionError" in cells.run("open('foreign')").stderr.text
         assert "Error" in cells.run("import os; os.chmod('foreign', 0o666)").stderr.text
     assert foreign.stat().st_mode & 0o777 == 0o600
@@ -316,3 +332,49 @@ def test_an_overview_is_made_inside_and_a_read_only_folder_has_one_too(operator:
         request = {"operation": "overview", "most": 1000}
         reply = operator.harness.wait(cells.session.operate(request, StandardInput(), lambda _: True))
     assert reply["ok"]["tree"] == ["a.txt"], reply  # type: ignore[index]
+
+
+def test_a_folder_that_was_replaced_is_refused_or_still_the_old_one(operator: Operator) -> None:
+    """Whatever the path leads to now, a session never has another folder than the operator's own of the start."""
+    kept = operator.folder / "kept"
+    operator.notes.rename(kept)
+    operator.notes.symlink_to(operator.folder / "secret")
+    try:
+        if operator.harness.name == "docker":
+            with pytest.raises(SandboxUnavailable, match="'notes' was moved, replaced or removed"), operator.session():
+                pass
+        else:
+            with operator.session() as cells:
+                assert cells.shown("print(open('a.txt').read())") == "notes\n"
+        with operator.session("data") as cells:
+            assert cells.shown("print(open('a.txt').read())") == "data\n"
+        assert operator.harness.backend.problem() is None
+    finally:
+        operator.notes.unlink()
+        kept.rename(operator.notes)
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only root has processes of somebody else")
+def test_processes_of_the_owner_on_the_host_take_no_place_of_a_session(operator: Operator) -> None:
+    others = [subprocess.Popen(["sleep", "100"], user=OWNER[0], group=OWNER[1], extra_groups=[]) for _ in range(20)]
+    code = """import os, time
+made = []
+try:
+    while len(made) < 40:
+        pid = os.fork()
+        if pid == 0:
+            time.sleep(100)
+        made.append(pid)
+except BlockingIOError:
+    pass
+print(len(made))
+for pid in made:
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)"""
+    try:
+        with operator.session(processes=15) as cells:
+            assert 8 < int(cells.shown(code)) < 30
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+from dataclasses import replace
 from typing import TypeVar
 
 from codex_server.errors import IsolationTooWeak, SandboxUnavailable, StartupError
@@ -31,8 +32,8 @@ from codex_server.sandboxes.docker.sandbox import Container, DockerSandbox
 from codex_server.sandboxes.docker.session import ContainerInterpreters, DockerSession
 from codex_server.sandboxes.docker.starter import ContainerStarter, removed_on_failure
 from codex_server.sandboxes.docker.sweeper import Sweeper
+from codex_server.sandboxes.docker.workspaces import PinnedFolder, Workspaces, refusal_of
 from codex_server.sandboxes.environment import ABSENT, guest_environment, packages_environment
-from codex_server.sandboxes.named_workspaces import check_none
 from codex_server.sandboxes.protocol import frames
 from codex_server.sandboxes.protocol.codec import decode, encode
 from codex_server.sandboxes.protocol.launch import ContainerLaunch, ImageContents, ImageProbe, SlotSetup
@@ -41,6 +42,7 @@ from codex_server.sandboxes.protocol.report import failure_in
 from codex_server.sandboxes.protocol.slot import SlotReady
 from codex_server.sandboxes.seccomp.compiler import compile_filter
 from codex_server.sandboxes.seccomp.policy import NAMESPACES_SHARED_UID
+from codex_server.sandboxes.seccomp.workspaces import NAMED_WORKSPACE
 from codex_server.sandboxes.session import SessionPlan, SessionSandbox
 from codex_server.settings import Settings
 
@@ -51,6 +53,8 @@ _SPARE = 16
 _MADE_AT_ONCE = 4
 """Measured: an engine on two processors makes 11 containers a second two at a time, 13 four at a time."""
 _READY_SECONDS = 30.0
+_UNBOUND = 2**22
+"""More processes than a kernel has: the limit by uid counts the owner's own on the host, so the container's holds."""
 _SUMMARY = "a container of its own for each sandbox: namespaces, a uid, seccomp, no capability, cgroups"
 
 
@@ -68,7 +72,8 @@ class DockerBackend(Backend):
         self._images: dict[str, str] = {}  # their names, by runner
         self._contents: dict[str, ImageContents] = {}  # what is in each
         self._shortfall: list[str] = []
-        self._filter = ""
+        self._filter = self._filter_of_workspaces = ""
+        self._workspaces = Workspaces(settings)
         self._started = self._closed = False
         self._making = asyncio.Semaphore(_MADE_AT_ONCE)
         self._arming = Arming()
@@ -78,18 +83,16 @@ class DockerBackend(Backend):
 
     async def start(self) -> None:
         """See ``Backend.start``. Each image is started and probed: only what was seen to work is promised."""
-        check_none(
-            self._settings,
-            "the docker backend does not mount folders into its containers",
-            "Use the embedded backend (CODEX_BACKEND=embedded)",
-        )
         with contextlib.ExitStack() as undo:
             undo.enter_context(self._ownership)
             undo.callback(self._engine.close)
+            undo.callback(self._workspaces.close)
             try:
+                self._workspaces.open()
                 await self._look_at_engine()
                 await self._sweep()
                 await self._look_into_images()
+                await self._prove_workspaces()
             except EngineError as error:
                 raise StartupError(f"the docker backend cannot start: {error}") from error
             undo.pop_all()
@@ -105,6 +108,7 @@ class DockerBackend(Backend):
     async def _look_at_engine(self) -> None:
         facts = await self._engine.connect()
         self._filter = compile_filter(NAMESPACES_SHARED_UID, facts.machine).hex()
+        self._filter_of_workspaces = compile_filter(NAMED_WORKSPACE, facts.machine).hex()
         runtime = self._settings.docker_runtime
         if runtime and runtime not in facts.runtimes:
             known = ", ".join(sorted(facts.runtimes))
@@ -169,6 +173,19 @@ class DockerBackend(Backend):
             raise StartupError(f"the image {name} does not work: {error}") from error
         return True
 
+    async def _prove_workspaces(self) -> None:
+        """Start a container with each of the operator's folders: not every engine can give them to a session."""
+        python = self._languages.get(SESSION_RUNNER)
+        for name, folder in self._workspaces.folders.items():
+            try:
+                if python is None or SESSION_RUNNER not in self._images:
+                    raise SandboxUnavailable("sessions run in the image of Python, which is missing")
+                container = await self._start_session(python, self._settings.ceilings.processes, folder)
+                container.attachment.close()
+                await container.remove()
+            except SandboxUnavailable as error:
+                raise refusal_of(name, folder.named, error.detail) from error
+
     def _leave_out(self, runner: str, reason: str) -> None:
         _log.warning("%s is left out: %s", runner, reason)
         self._shortfall.append(f"{runner} is left out: {reason}")
@@ -195,6 +212,7 @@ class DockerBackend(Backend):
         await self._arming.settle()
         await self._sweeper.close()
         self._engine.close()
+        self._workspaces.close()
         self._ownership.close()
 
     @property
@@ -225,21 +243,16 @@ class DockerBackend(Backend):
             raise SandboxUnavailable(
                 "sessions run in the image of Python, which is missing; `codex-server runners build python` builds it"
             )
-        if plan.workspace:
-            raise SandboxUnavailable("this server runs sessions in containers, which have no named workspaces")
         async with self._making:
             return await self._arming.finish(self._open_session(plan, python))
 
     async def _open_session(self, plan: SessionPlan, python: Language) -> DockerSession:
-        environment = self._environment(python)
-        setup = _setup(self._settings, python, self._filter, preload=False)
-        launch = ContainerLaunch(setup, None, environment, stdio_order(PIPES), session=True)
-        container = await self._starter.start(self._images[SESSION_RUNNER], frames.Kind.LAUNCH, encode(launch))
+        folder = self._workspaces.folders[plan.workspace.name] if plan.workspace else None
+        container = await self._start_session(python, plan.limits.processes, folder)
         async with removed_on_failure(container):
-            await _receive_ready(container.attachment, SlotReady)
             await self._limit(container, plan)
         programs = self._contents[SESSION_RUNNER].programs
-        orders = ContainerInterpreters(self._languages, programs, environment, plan.limits)
+        orders = ContainerInterpreters(self._languages, programs, self._environment(python), plan.limits)
         session = DockerSession(self._engine, container, plan, self._defaults, orders)
         try:
             await session.fill()
@@ -247,6 +260,21 @@ class DockerBackend(Backend):
             await session.destroy()
             raise
         return session
+
+    async def _start_session(self, python: Language, processes: int, folder: PinnedFolder | None) -> Container:
+        """A container whose init is ready for interpreters. ``folder``: None for a workspace in memory."""
+        setup = _setup(self._settings, python, self._filter, preload=False)
+        launch = ContainerLaunch(setup, None, self._environment(python), stdio_order(PIPES), session=True)
+        mount = None
+        if folder:
+            mount, workspace = folder.mount(processes), folder.expected
+            setup = replace(setup, process_margin=_UNBOUND, seccomp_of_workspaces=self._filter_of_workspaces)
+            launch = replace(launch, setup=setup, workspace=workspace)
+        image = self._images[SESSION_RUNNER]
+        container = await self._starter.start(image, frames.Kind.LAUNCH, encode(launch), workspace=mount)
+        async with removed_on_failure(container):
+            await _receive_ready(container.attachment, SlotReady)
+        return container
 
     async def arm(self, language: Language, pool: str = "", stdio: Stdio = PIPES) -> Sandbox:
         """See ``Backend.arm``."""

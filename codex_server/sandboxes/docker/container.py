@@ -1,6 +1,7 @@
 """A sandbox's container as it is requested of the engine: pure functions, so that the promises stand in one place.
 
-INVARIANT: no network, no capability, no new privilege, no host folder, no writable root; the processes are not root's.
+INVARIANT: no network, no capability, no new privilege, no writable root; no folder of the host but the one that the
+operator has named for a session; the processes are not root's.
 """
 
 import json
@@ -28,8 +29,25 @@ _SYSTEM_TREES = ("/sys/firmware", "/sys/devices/virtual/powercap")
 
 
 @dataclass(frozen=True, slots=True)
+class WorkspaceMount:
+    """A folder of the operator's that a session has as its workspace, and whose id the session then has.
+
+    ``owner``: uid and gid, neither root's; None: an id of the container's own, for a folder that is only read.
+    ``processes``: how many the session may have: the kernel counts those of the owner on the host with them.
+    """
+
+    folder: str
+    read_only: bool
+    owner: tuple[int, int] | None
+    processes: int
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerPlan:
-    """What differs between containers. ``seccomp`` is the JSON profile; ``runtime`` None is the engine's default."""
+    """What differs between containers. ``seccomp`` is the JSON profile; ``runtime`` None is the engine's default.
+
+    ``workspace``: None for one in memory.
+    """
 
     image: str
     uid: int
@@ -41,13 +59,19 @@ class ContainerPlan:
     seccomp: dict[str, Any]
     runtime: str | None = None
     own_memory_bytes: int = OWN_MEMORY_BYTES
+    workspace: WorkspaceMount | None = None
+
+    @property
+    def ids(self) -> tuple[int, int]:
+        """Uid and gid of everything that runs in it."""
+        return (self.workspace and self.workspace.owner) or (self.uid, self.uid)
 
 
 def container_config(plan: ContainerPlan) -> dict[str, Any]:
     """The body of the engine's request to create a container."""
     return {
         "Image": plan.image,
-        "User": f"{plan.uid}:{plan.uid}",
+        "User": "{}:{}".format(*plan.ids),
         "Hostname": "sandbox",
         "WorkingDir": WORKSPACE,
         "OpenStdin": True,
@@ -66,6 +90,7 @@ def container_config(plan: ContainerPlan) -> dict[str, Any]:
 
 def _host_config(plan: ContainerPlan) -> dict[str, Any]:
     memory = plan.ceilings.memory_bytes + plan.own_memory_bytes
+    processes = plan.workspace.processes if plan.workspace else plan.ceilings.processes
     config = {
         "NetworkMode": "none",
         "IpcMode": "private",
@@ -78,20 +103,32 @@ def _host_config(plan: ContainerPlan) -> dict[str, Any]:
         "ReadonlyPaths": [f"/proc/{name}" for name in _READ_ONLY],
         "Memory": memory,
         "MemorySwap": memory,
-        "PidsLimit": plan.ceilings.processes + TASKS_OF_INIT + _TASKS_OF_RUNTIME,
+        "PidsLimit": processes + TASKS_OF_INIT + _TASKS_OF_RUNTIME,
         "OomScoreAdj": 500,  # before the engine and the server
         "Tmpfs": _tmpfs(plan),
         "LogConfig": {"Type": "none"},  # else every byte of output would be kept on the host's disk
         "RestartPolicy": {"Name": "no"},
         "Init": False,
     }
+    config |= {"Mounts": [_bind(plan.workspace)]} if plan.workspace else {}
     return config | ({"Runtime": plan.runtime} if plan.runtime else {})
+
+
+def _bind(workspace: WorkspaceMount) -> dict[str, Any]:
+    """INVARIANT: exactly that folder, without what is mounted inside; one that is missing is not made."""
+    return {
+        "Type": "bind",
+        "Source": workspace.folder,
+        "Target": WORKSPACE,
+        "ReadOnly": workspace.read_only,
+        "BindOptions": {"Propagation": "rprivate", "NonRecursive": True},
+    }
 
 
 def _tmpfs(plan: ContainerPlan) -> dict[str, str]:
     common = f"rw,exec,nosuid,nodev,nr_inodes={_INODES}"
-    return {
-        WORKSPACE: f"{common},size={plan.workspace_bytes},mode=755,uid={plan.uid},gid={plan.uid}",
+    in_memory = f"{common},size={plan.workspace_bytes},mode=755,uid={plan.uid},gid={plan.uid}"
+    return ({} if plan.workspace else {WORKSPACE: in_memory}) | {
         "/tmp": f"{common},size={plan.workspace_bytes},mode=1777",  # noqa: S108
         "/dev/shm": f"{common},size={plan.shm_bytes},mode=1777",  # noqa: S108
     }

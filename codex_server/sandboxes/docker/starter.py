@@ -9,7 +9,12 @@ from functools import partial
 
 from codex_server.errors import SandboxUnavailable
 from codex_server.sandboxes.docker.attachment import Attachment
-from codex_server.sandboxes.docker.container import OWN_MEMORY_BYTES, ContainerPlan, container_config
+from codex_server.sandboxes.docker.container import (
+    OWN_MEMORY_BYTES,
+    ContainerPlan,
+    WorkspaceMount,
+    container_config,
+)
 from codex_server.sandboxes.docker.engine import Engine, EngineError
 from codex_server.sandboxes.docker.ownership import Ownership
 from codex_server.sandboxes.docker.sandbox import Container
@@ -50,14 +55,19 @@ class ContainerStarter:
         return self._last_trouble
 
     async def start(
-        self, image: str, kind: frames.Kind, body: frames.Body, own_memory_bytes: int = OWN_MEMORY_BYTES
+        self,
+        image: str,
+        kind: frames.Kind,
+        body: frames.Body,
+        own_memory_bytes: int = OWN_MEMORY_BYTES,
+        workspace: WorkspaceMount | None = None,
     ) -> Container:
         """A started container that was sent ``body``. Raises ``SandboxUnavailable``, and ``trouble`` reports why."""
         if not self.free_uids:
             raise SandboxUnavailable("every sandbox of this server is in use; try again")
         uid = self.free_uids.popleft()
         try:
-            container = await self._start(self._plan(image, uid, own_memory_bytes))
+            container = await self._start(self._plan(image, uid, own_memory_bytes, workspace))
             async with removed_on_failure(container):
                 container.attachment.send(kind, body)
         except (EngineError, OSError, frames.Closed) as error:
@@ -84,7 +94,7 @@ class ContainerStarter:
             undo.pop_all()
         return Container(identifier, attachment, plan.own_memory_bytes, partial(self._sweeper.remove, identifier, gone))
 
-    def _plan(self, image: str, uid: int, own_memory_bytes: int) -> ContainerPlan:
+    def _plan(self, image: str, uid: int, own_memory_bytes: int, workspace: WorkspaceMount | None) -> ContainerPlan:
         return ContainerPlan(
             image=image,
             uid=uid,
@@ -96,6 +106,7 @@ class ContainerStarter:
             seccomp=self._profile,
             runtime=self._settings.docker_runtime,
             own_memory_bytes=own_memory_bytes,
+            workspace=workspace,
         )
 
 

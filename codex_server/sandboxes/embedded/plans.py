@@ -306,6 +306,7 @@ def _setup(
         seccomp=compile_filter(policy, _machine()).hex(),
         namespaces=namespaces,
         landlock=landlock,
+        seccomp_of_workspaces=compile_filter(NAMED_WORKSPACE, _machine()).hex() if settings.workspaces else "",
     )
 
 
@@ -334,7 +335,6 @@ def _namespace_setup(
         shm_bytes=max(settings.max_memory, settings.max_workspace),
         inodes=_INODES,
         seccomp_without_overlay=compile_filter(_without_overlay(ids), _machine()).hex(),
-        seccomp_of_workspaces=compile_filter(NAMED_WORKSPACE, _machine()).hex() if settings.workspaces else "",
     )
 
 

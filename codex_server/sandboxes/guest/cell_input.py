@@ -9,7 +9,7 @@ import select
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .workspace import Part, copy_part
+from .workspace import Part, copy_part, give
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _PIPE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -75,7 +75,7 @@ def pipe_of(place: InputPlace, owner: int) -> CellInput:
     try:
         both = os.open(place.name, os.O_RDWR | _PIPE, dir_fd=place.folder)
         try:
-            os.fchown(both, owner, owner)
+            give(both, owner)
             writer = os.open(place.name, os.O_WRONLY | _PIPE, dir_fd=place.folder)
         finally:
             os.close(both)

@@ -26,6 +26,7 @@ from ..protocol.codec import decode, encode
 from ..protocol.launch import ContainerLaunch, ImageContents, ImageProbe, ProgramFound, SlotSetup
 from ..protocol.run import RunOrder, StopReason
 from ..protocol.slot import SlotOrder
+from . import container_workspace
 from .boundary import Boundary, ContainerBoundary
 from .bounds import Bounds, Usage
 from .cgroup_accounting import CgroupAccounting
@@ -74,12 +75,16 @@ def _send(kind: frames.Kind, body: frames.Body) -> None:
 
 def _serve(launch: ContainerLaunch) -> None:
     setup = launch.setup
-    template = SlotTemplate(setup, _warm_up(setup), Filters(bytes.fromhex(setup.seccomp)))
+    filters = Filters(bytes.fromhex(setup.seccomp), of_workspaces=bytes.fromhex(setup.seccomp_of_workspaces))
+    if launch.workspace:
+        container_workspace.check(launch.workspace)
+    template = SlotTemplate(setup, _warm_up(setup), filters)
     channel = _channel()
     # The engine has given this container its uid.
     order = SlotOrder(os.getuid(), launch.agent, launch.env, folder=None, number=0, stdio=launch.stdio)
     if launch.session:
-        serve_session(template, replace(order, role="session"), channel, socket.socket(fileno=SLOT))
+        named = container_workspace.WORKSPACE if launch.workspace else None
+        serve_session(template, replace(order, role="session", workspace=named), channel, socket.socket(fileno=SLOT))
     else:
         ContainerInit(template, order, socket.socket(fileno=SLOT)).serve_once(Relay(channel).run)
 

@@ -19,8 +19,10 @@ from .slot_template import SlotTemplate
 class ContainerSessionBounds(SessionBounds):
     """What was used is what the container's cgroup has counted, where the engine shows it."""
 
-    def __init__(self, setup: SlotSetup, boundary: ContainerBoundary, process_tree: ProcessTree) -> None:
-        super().__init__(setup, boundary, process_tree)
+    def __init__(
+        self, setup: SlotSetup, boundary: ContainerBoundary, process_tree: ProcessTree, *, on_disk: bool
+    ) -> None:
+        super().__init__(setup, boundary, process_tree, on_disk=on_disk)
         self._container = boundary
         self._accounting = CgroupAccounting.open()
 
@@ -47,7 +49,8 @@ class ContainerSessionInit(SessionInit):
         self._container = boundary
 
     def _make_bounds(self) -> SessionBounds:
-        return ContainerSessionBounds(self._config.template.setup, self._container, self.process_tree)
+        setup, on_disk = self._config.template.setup, self._config.order.workspace is not None
+        return ContainerSessionBounds(setup, self._container, self.process_tree, on_disk=on_disk)
 
 
 def serve_session(template: SlotTemplate, order: SlotOrder, relay: socket.socket, channel: socket.socket) -> None:

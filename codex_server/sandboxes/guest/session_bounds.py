@@ -27,7 +27,7 @@ class SessionBounds:
         largest = largest_file(self._setup, order.file_bytes, order.memory_bytes)
         rows = {
             resource.RLIMIT_FSIZE: (min(largest, order.file_bytes) if self._on_disk else largest,) * 2,
-            resource.RLIMIT_NPROC: (order.processes + self._setup.process_margin,) * 2,
+            resource.RLIMIT_NPROC: (_no_more_than_own(order.processes + self._setup.process_margin),) * 2,
         }
         if not self._setup.cgroups and order.data_limit:
             rows[resource.RLIMIT_DATA] = (order.memory_bytes,) * 2
@@ -55,3 +55,9 @@ class SessionBounds:
         """What a cell used; the peak of memory is that of the largest process since it was started."""
         peak = max(map(peak_resident_bytes, self._boundary.members()), default=0)
         return Usage(max(0.0, self.used_seconds() - seconds_before), max(peak, self._process_tree.peak_memory_bytes))
+
+
+def _no_more_than_own(processes: int) -> int:
+    """``processes``, or as many as this process itself may have: nobody here may raise a hard limit."""
+    hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    return processes if hard == resource.RLIM_INFINITY else min(processes, hard)

@@ -95,7 +95,7 @@ def _write(folder: int, path: str, part: Part, uid: int) -> None:
 
 
 def copy_part(target: int, part: Part, uid: int | None) -> None:
-    """Write ``part`` into a new file, which is ``uid``'s; None: it is so already."""
+    """Write ``part`` into a new file, which is given to ``uid``; None: it is its maker's."""
     offset, end = part.offset, part.offset + part.size
     while offset < end:
         copied = os.sendfile(target, part.payload, offset, end - offset)
@@ -103,10 +103,16 @@ def copy_part(target: int, part: Part, uid: int | None) -> None:
             raise EOFError("the payload ends within a file")
         offset += copied
     if uid is not None:
-        os.fchown(target, uid, uid)
+        give(target, uid)
     # A program may change it within the tick of the clock in which it was written: its times would stay the same.
     before = time.time_ns() - _A_SECOND
     os.utime(target, ns=(before, before))
+
+
+def give(file: int, uid: int) -> None:
+    """Make a new file ``uid``'s. What this process itself has made as ``uid`` is: its group may be another number."""
+    if uid != os.geteuid():
+        os.fchown(file, uid, uid)
 
 
 def open_folder(root: str) -> int:

@@ -50,7 +50,7 @@ def _warm_up(setup: SlotSetup) -> SlotTemplate:
         # INVARIANT: where the host's own inodes are shown, no guest can lock or watch them.
         overlaid = overlay.is_possible(setup.namespaces.shown)
         seccomp = setup.seccomp if overlaid else setup.namespaces.seccomp_without_overlay
-        if setup.namespaces.seccomp_of_workspaces and not overlaid:
+        if setup.seccomp_of_workspaces and not overlaid:
             # INVARIANT: without overlays every guest would find every one of the operator's folders.
             raise StepFailed(named_folders.STEP, None, "this kernel allows no overlay over the folders of the host")
         kernel.drop_bounding_capabilities()
@@ -75,8 +75,8 @@ def _filters(setup: SlotSetup, seccomp: bytes) -> Filters:
     """
     held = _held(setup)
     unserved = (notices.ROUTES,) if setup.namespaces else held
-    of_workspaces = bytes.fromhex(setup.namespaces.seccomp_of_workspaces) if setup.namespaces else b""
-    return Filters(seccomp, notices.listening_filter(*held), notices.refusing_filter(*unserved), of_workspaces)
+    listening, refusing = notices.listening_filter(*held), notices.refusing_filter(*unserved)
+    return Filters(seccomp, listening, refusing, bytes.fromhex(setup.seccomp_of_workspaces))
 
 
 def _held(setup: SlotSetup) -> tuple[notices.Held, ...]:

@@ -14,7 +14,7 @@ from typing import Any
 
 Body = dict[str, object]
 """The JSON object of a frame: what it means is for ``codec.decode`` to say."""
-VERSION = 5
+VERSION = 6
 MAX_FRAME = 128 * 1024
 MAX_DESCRIPTORS = 16
 _DESCRIPTOR_SPACE = socket.CMSG_SPACE(MAX_DESCRIPTORS * 4)

@@ -78,8 +78,6 @@ class NamespaceSetup:
     inodes: Count
     seccomp_without_overlay: str
     """Hexadecimal, like ``SlotSetup.seccomp``."""
-    seccomp_of_workspaces: str = ""
-    """The same: the second filter of a session in a folder of the operator's. "": there are no such folders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +107,8 @@ class SlotSetup:
     seccomp: str
     namespaces: NamespaceSetup | None
     landlock: LandlockSetup | None
+    seccomp_of_workspaces: str = ""
+    """The second filter of a session in a folder of the operator's, in hexadecimal. "": there are no such folders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +120,22 @@ class ZygoteReady:
 
 
 @dataclass(frozen=True, slots=True)
+class ContainerWorkspace:
+    """The operator's folder that a container is to find as its workspace, or it does not serve.
+
+    ``identity``: its file system and inode (``guest/container_workspace.py``); ``owner``: the uid that it is to have,
+    None where nothing is written to it.
+    """
+
+    identity: str
+    owner: Id | None
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerLaunch:
     """What PID 1 of a container serves by; ``agent`` is the command of the program that waits in it, if one does.
 
-    ``session``: it serves the cells of a session, and not one execution.
+    ``session``: it serves the cells of a session, and not one execution; ``workspace``: in a folder of the operator's.
     """
 
     setup: SlotSetup
@@ -131,6 +143,7 @@ class ContainerLaunch:
     env: Mapping[str, str]
     stdio: StdioOrder
     session: bool = False
+    workspace: ContainerWorkspace | None = None
 
 
 @dataclass(frozen=True, slots=True)

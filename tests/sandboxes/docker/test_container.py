@@ -12,6 +12,7 @@ from codex_server.sandboxes.docker.container import (
     OWNER_LABEL,
     TASKS_OF_INIT,
     ContainerPlan,
+    WorkspaceMount,
     container_config,
 )
 from codex_server.sandboxes.seccomp.compiler import docker_profile
@@ -21,11 +22,20 @@ MIB = 2**20
 PROFILE = docker_profile(CONTAINER)
 
 
-def config(runtime: str | None = None) -> dict[str, Any]:
-    ceilings = Limits(memory_bytes=100 * MIB, processes=40)
-    return container_config(
-        ContainerPlan("codex-runner-python:1", 10_007, "own", "inst", ceilings, 64 * MIB, 100 * MIB, PROFILE, runtime)
+def config(runtime: str | None = None, workspace: WorkspaceMount | None = None) -> dict[str, Any]:
+    plan = ContainerPlan(
+        image="codex-runner-python:1",
+        uid=10_007,
+        owner="own",
+        instance="inst",
+        ceilings=Limits(memory_bytes=100 * MIB, processes=40),
+        workspace_bytes=64 * MIB,
+        shm_bytes=100 * MIB,
+        seccomp=PROFILE,
+        runtime=runtime,
+        workspace=workspace,
     )
+    return container_config(plan)
 
 
 HOST = config()["HostConfig"]
@@ -53,6 +63,31 @@ def test_its_root_is_read_only_and_no_folder_of_the_host_is_in_it():
     assert HOST["ReadonlyRootfs"] is True
     assert not {"Binds", "Mounts", "VolumesFrom", "Devices", "DeviceRequests"} & set(HOST)
     assert "Volumes" not in config()
+
+
+def test_a_named_workspace_is_that_folder_alone_and_its_sessions_have_the_owners_id():
+    asked = config(workspace=WorkspaceMount("/srv/notes", read_only=False, owner=(1000, 100), processes=12))
+    host = asked["HostConfig"]
+    assert asked["User"] == "1000:100"
+    assert host["PidsLimit"] == HOST["PidsLimit"] - 40 + 12
+    assert host["Mounts"] == [
+        {
+            "Type": "bind",
+            "Source": "/srv/notes",
+            "Target": "/workspace",
+            "ReadOnly": False,
+            "BindOptions": {"Propagation": "rprivate", "NonRecursive": True},
+        }
+    ]
+    assert "/workspace" not in host["Tmpfs"]
+    beside = {key: value for key, value in host.items() if key not in ("Mounts", "Tmpfs", "PidsLimit")}
+    assert beside == {key: HOST[key] for key in beside}
+
+
+def test_a_read_only_folder_of_roots_is_read_by_an_id_of_the_containers_own():
+    asked = config(workspace=WorkspaceMount("/srv/data", read_only=True, owner=None, processes=12))
+    assert asked["User"] == "10007:10007"
+    assert asked["HostConfig"]["Mounts"][0]["ReadOnly"] is True
 
 
 def test_nothing_of_the_base_image_runs_beside_the_program():

@@ -9,7 +9,6 @@ import pytest
 from codex_server.errors import StartupError
 from codex_server.languages import load_languages
 from codex_server.sandboxes.base import IsolationLevel
-from codex_server.sandboxes.docker.backend import DockerBackend
 from codex_server.sandboxes.embedded.backend import EmbeddedBackend
 from codex_server.sandboxes.embedded.guestids import GuestIds
 from codex_server.sandboxes.embedded.workspaces import Workspaces
@@ -76,9 +75,3 @@ def test_a_file_system_that_maps_no_ids_is_named(tmp_path: Path) -> None:
     assert "/proc/sys: its file system cannot be mounted with mapped ids" in refusal_of(
         settings_with(tmp_path, "a=/proc/sys")
     )
-
-
-def test_the_docker_backend_refuses_them(tmp_path: Path) -> None:
-    settings = settings_with(tmp_path, "a=/srv/a", docker_host="unix:///nowhere")
-    with pytest.raises(StartupError, match="CODEX_BACKEND=embedded"):
-        asyncio.run(DockerBackend(settings, load_languages()).start())
