@@ -98,14 +98,24 @@ class FileSpace:
             raise _no_sense()
         return facts.model_copy(update={"path": path})
 
+    async def file(self, path: str) -> FileFacts:
+        """The file at ``path``. Raises ``UnknownPath``, ``FileConflict`` for what is no file."""
+        facts = await self.stat(path)
+        _check_file(facts)
+        return facts
+
     async def content(self, facts: FileFacts, offset: int, length: int) -> AsyncIterator[bytes]:
-        """Bytes of the file ``facts``, piece by piece. Raises ``FileChanged`` when it is another one by then."""
+        """Bytes of the file ``facts``, piece by piece. Raises ``FileChanged`` when it is another one by then.
+
+        ``FileConflict`` for what is no file: a link has a size and no tag, and by now a file may be in its place.
+        """
+        _check_file(facts)
         whole, end = offset == 0 and length >= facts.size, min(facts.size, offset + length)
         while offset < end:
             piece, most = bytearray(), min(_PIECE, end - offset)
             bounds = {"offset": offset, "length": most, "etag": facts.etag}
             await self._ask(FileFacts, {"operation": "read", "path": facts.path, **bounds}, output=_into(piece))
-            if not 0 < len(piece) <= most:
+            if len(piece) != most:
                 raise SandboxFault("a file of the session is not as long as was said")
             offset += len(piece)
             yield bytes(piece)
@@ -137,11 +147,11 @@ class FileSpace:
             return facts.etag
         head = bytearray()
         request = {"operation": "read", "path": path, "length": _MOST_UNREAD}
-        await self._ask(FileFacts, request, output=_into(head))
+        now = await self._ask(FileFacts, request, output=_into(head))
         raise FileConflict(
             f"{path!r} is there, and you have not read it as it is now; read it, or send "
             "its `etag` as `If-Match`, or `?overwrite=true`",
-            etag=facts.etag,
+            etag=now.etag,
             unread=head[:_MOST_UNREAD].decode("utf-8", "replace"),
         )
 
@@ -250,6 +260,13 @@ class _Facts(BaseModel):
 class _Closest(BaseModel):
     line: int
     text: str = Field(max_length=4000)
+
+
+def _check_file(facts: FileFacts) -> None:
+    if facts.type != "file":
+        raise FileConflict(
+            f"{facts.path!r} is a {facts.type}, not a file; list a folder with GET /sessions/{{id}}/files?path="
+        )
 
 
 def _into(piece: bytearray) -> Content:

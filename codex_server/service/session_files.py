@@ -54,9 +54,11 @@ class SessionFiles:
         reply = await self._ask({"operation": "read", "path": path}, take)
         if _code(reply) == _GONE:
             return None
-        _outcome(reply)
+        found = _outcome(reply)
         if len(content) > most:
             raise InvalidRequest(f"{path} is larger than the {format_size(most)} that are left for it; keep less")
+        if found.get("size") != len(content):
+            raise _no_sense()
         return InputFile(path, bytes(content))
 
     async def _ask(

@@ -205,10 +205,21 @@ async def test_a_file_that_is_gone_when_it_is_read_is_left_out(door, reply):
         if request["path"] == "a":
             return {"error": {"code": "not-found", "detail": "gone"}}
         sink(b"1")
-        return {"ok": {}}
+        return {"ok": {"size": 1}}
 
     reply(read=read)
     assert (await keep(door, session)).json()["files"] == [{"path": "b", "size": 1}]
+
+
+async def test_a_file_of_which_a_part_came_is_not_kept_as_the_whole(door, reply):
+    session = await open_one(door, files=[{"path": "a", "content": "12"}])
+
+    def read(request, sink):
+        sink(b"1")
+        return {"ok": {"size": 2}}
+
+    reply(read=read)
+    assert (await keep(door, session)).json()["code"] == "sandbox-fault"
 
 
 async def test_a_tree_is_read_to_its_last_page(door, reply):

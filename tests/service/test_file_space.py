@@ -7,6 +7,7 @@ import pytest
 
 from codex_server.errors import InputRefused, SandboxFault, SandboxUnavailable, StorageFull, TooLarge
 from codex_server.file_errors import EditRefused, FileChanged, FileConflict, FileRefused, UnknownPath
+from codex_server.sandboxes.files.workspace import tag_of_content
 from codex_server.sandboxes.session import SessionPlan
 from codex_server.sandboxes.testing.fake_session import FakeSession
 from codex_server.service import file_space
@@ -17,6 +18,7 @@ from codex_server.service.file_schemas import (
     EditBlock,
     EditRequest,
     ExtractRequest,
+    FileFacts,
     ReadRequest,
     SearchRequest,
     TransferRequest,
@@ -169,6 +171,28 @@ async def test_a_large_file_is_read_piece_by_piece_and_only_as_it_was(space, ses
         await anext(reading)
 
 
+async def test_what_was_a_link_is_not_read_as_the_file_that_is_there_by_now(space, session):
+    link = FileFacts(path="a", type="link", size=len("/etc/passwd"), modified=1.0)
+    session.files["a"] = b"content of ours"
+    with pytest.raises(FileConflict, match="link"):
+        await anext(space.content(link, 0, link.size))
+
+
+async def test_what_is_shown_of_an_unread_file_belongs_to_its_tag(space, session, monkeypatch):
+    session.files["a"] = b"old"
+    whole = FakeSession.operate
+
+    async def operate(self, request, content, output):
+        if request["operation"] == "read":
+            self.files["a"] = b"changed"
+        return await whole(self, request, content, output)
+
+    monkeypatch.setattr(FakeSession, "operate", operate)
+    with pytest.raises(FileConflict) as conflict:
+        await write(space, "a", b"new")
+    assert conflict.value.facts == {"etag": tag_of_content(b"changed"), "unread": "changed"}
+
+
 async def test_a_folder_or_a_link_is_not_overwritten(space, session):
     session.files["d/a"] = b""
     with pytest.raises(FileConflict, match="folder"):
@@ -271,7 +295,7 @@ async def test_a_refusal_has_its_error_and_its_detail_an_end(code, error):
     assert str(refused.value).encode()
 
 
-@pytest.mark.parametrize("output", [b"", b"four"])
+@pytest.mark.parametrize("output", [b"", b"12", b"four"])
 async def test_content_that_is_shorter_or_longer_than_was_said_is_a_fault(output):
     space = lied_to({"ok": FACTS}, output)
     with pytest.raises(SandboxFault):

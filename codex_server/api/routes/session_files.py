@@ -121,9 +121,7 @@ async def upload_session_file(
 @router.get("/sessions/{session_id}/files/{path:any_text}", **DOCS["fetch"])
 async def fetch_session_file(request: Request, space: TheSpace, path: FilePath) -> Response:
     """A file as it is now, with its entity tag; a range of it where one is asked for."""
-    facts = await space.stat(path)
-    if facts.type != "file":
-        raise FileConflict(f"{path!r} is a {facts.type}, not a file; list it with GET /sessions/{{id}}/files?path=")
+    facts = await space.file(path)
     etag = f'"{facts.etag}"'
     headers = _HEADERS | {
         "ETag": etag,

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Callable, Iterator
 
 from .problem import Problem, problem_of
-from .workspace import Place, Workspace, facts_of, tag_of
+from .workspace import Place, Workspace, facts_of, version_of
 
 _CHUNK = 256 * 1024
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -21,7 +21,7 @@ def stat_path(workspace: Workspace, path: str) -> dict[str, object]:
         return facts_of(path, status)
     file = workspace.open_file(path)
     try:
-        return facts_of(path, os.fstat(file)) | {"etag": tag_of(file)}
+        return version_of(file).facts(path)
     finally:
         os.close(file)
 
@@ -29,25 +29,35 @@ def stat_path(workspace: Workspace, path: str) -> dict[str, object]:
 def read(
     workspace: Workspace, path: str, output: int, *, offset: int = 0, length: int | None = None, etag: str | None = None
 ) -> dict[str, object]:
-    """Write ``length`` bytes of a file from ``offset`` on to ``output``; with ``etag`` only if it still has that."""
+    """Write ``length`` bytes of a file from ``offset`` on to ``output``; with ``etag`` only if it still has that.
+
+    INVARIANT: what was written is of the content whose tag is returned, whoever writes to the file meanwhile.
+    """
     file = workspace.open_file(path)
     try:
-        status, tag = os.fstat(file), tag_of(file)
-        if etag is not None and etag != tag:
-            raise Problem("changed", f"{path!r} was changed meanwhile; read it again", etag=tag)
-        end = status.st_size if length is None else min(status.st_size, offset + length)
-        sent = _copy(file, output, offset, end)
-        return facts_of(path, status) | {"etag": tag, "offset": offset, "length": sent}
+        version = version_of(file)
+        if etag is not None and etag != version.tag:
+            raise _changed(path, version.tag)
+        end = version.size if length is None else min(version.size, offset + length)
+        if version.content is not None:
+            write_all(output, memoryview(version.content)[offset:end])
+        else:
+            _copy(file, output, offset, end)
+            if (now := version_of(file).tag) != version.tag:
+                raise _changed(path, now)
+        return version.facts(path) | {"offset": offset, "length": max(0, end - offset)}
     finally:
         os.close(file)
 
 
-def _copy(file: int, output: int, offset: int, end: int) -> int:
-    begin = offset
+def _changed(path: str, tag: str) -> Problem:
+    return Problem("changed", f"{path!r} was changed meanwhile; read it again", etag=tag)
+
+
+def _copy(file: int, output: int, offset: int, end: int) -> None:
     while offset < end and (chunk := os.pread(file, min(_CHUNK, end - offset), offset)):
         write_all(output, chunk)
         offset += len(chunk)
-    return offset - begin
 
 
 def write(
@@ -83,12 +93,15 @@ def replace(
         if (mode := _mode_at(place)) is not None:
             os.fchmod(file, mode)
         _check(workspace, place, if_match)
+        version = version_of(file)  # before anybody can find it by its name, and write to it
         if only_new:
             os.link(new, place.name, src_dir_fd=place.folder, dst_dir_fd=place.folder)
             os.unlink(new, dir_fd=place.folder)
         else:
             os.rename(new, place.name, src_dir_fd=place.folder, dst_dir_fd=place.folder)
-        return facts_of(place.path, os.fstat(file)) | {"etag": tag_of(file)}
+        if version.content is None:  # the tag of a large file changes with its name
+            version = version_of(file)
+        return version.facts(place.path)
     except BaseException:
         _forget(place.folder, new)
         raise
@@ -269,7 +282,7 @@ def _opened(workspace: Workspace, path: str) -> int:
         raise problem_of(error, path) from None
 
 
-def write_all(file: int, data: bytes) -> None:
+def write_all(file: int, data: bytes | memoryview) -> None:
     """Write all of ``data``."""
     left = memoryview(data)
     while left:

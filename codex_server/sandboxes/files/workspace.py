@@ -11,7 +11,6 @@ from .problem import Problem
 
 MOST_HASHED = 8 * 2**20
 """Files up to this size have an entity tag of their content, larger ones of what the system says of them."""
-_CHUNK = 2**20
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
@@ -85,7 +84,7 @@ class Workspace:
         except FileNotFoundError:
             return None
         try:
-            return tag_of(file)
+            return version_of(file).tag
         finally:
             os.close(file)
 
@@ -105,25 +104,39 @@ def facts_of(path: str, status: os.stat_result) -> dict[str, object]:
     return {"path": shown(path), "type": kind, "size": status.st_size, "modified": status.st_mtime_ns / 1e9}
 
 
-def tag_of(file: int) -> str:
-    """The entity tag of an open file: two contents do not share one, but for large files within a tick of the clock."""
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A file as it was at one time; ``content`` is None for one that is larger than ``MOST_HASHED``.
+
+    INVARIANT: size, tag and content belong together, whoever writes to the file meanwhile. Two contents do not share a
+    tag, but for large files within a tick of the clock.
+    """
+
+    status: os.stat_result
+    size: int
+    tag: str
+    content: bytes | None
+
+    def facts(self, path: str) -> dict[str, object]:
+        """What a listing says of it, and its tag."""
+        return facts_of(path, self.status) | {"size": self.size, "etag": self.tag}
+
+
+def version_of(file: int) -> Version:
+    """That of an open file now."""
     status = os.fstat(file)
-    if status.st_size > MOST_HASHED:
-        return f"s{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}-{status.st_ctime_ns:x}"
-    digest, offset = sha256(), 0
-    while chunk := os.pread(file, _CHUNK, offset):
-        digest.update(chunk)
-        offset += len(chunk)
-    return _hexadecimal(digest.digest())
+    if status.st_size <= MOST_HASHED:
+        content = head_of(file, MOST_HASHED + 1)
+        if len(content) <= MOST_HASHED:
+            return Version(status, len(content), tag_of_content(content), content)
+        status = os.fstat(file)  # it has grown meanwhile
+    tag = f"s{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}-{status.st_ctime_ns:x}"
+    return Version(status, status.st_size, tag, None)
 
 
 def tag_of_content(content: bytes) -> str:
     """That of a file of at most ``MOST_HASHED`` bytes with this content."""
-    return _hexadecimal(sha256(content).digest())
-
-
-def _hexadecimal(digest: bytes) -> str:
-    return digest.hex()[:32]
+    return sha256(content).hexdigest()[:32]
 
 
 def head_of(file: int, most: int) -> bytes:

@@ -6,6 +6,7 @@ import stat
 import pytest
 
 from codex_server.sandboxes.files import content
+from codex_server.sandboxes.files import workspace as files_of_workspace
 from codex_server.sandboxes.files.problem import Problem, problem_of
 from codex_server.sandboxes.files.workspace import tag_of_content
 
@@ -146,6 +147,61 @@ def test_a_range_of_a_file_is_read(workspace, folder, offset, length, found):
 def test_a_file_that_is_another_one_by_now_is_not_read_on(workspace, folder):
     (folder / "a").write_bytes(b"new")
     assert code_of(lambda: content.read(workspace, "a", 1, etag=tag_of_content(b"old"))) == "changed"
+
+
+def test_a_system_that_writes_less_than_was_asked_loses_nothing(workspace, folder, monkeypatch):
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda file, data: real(file, bytes(data[:4])))
+    write(workspace, "a", b"content of ours")
+    with (folder.parent / "out").open("wb") as output:
+        assert content.read(workspace, "a", output.fileno())["length"] == 15
+    assert (folder.parent / "out").read_bytes() == (folder / "a").read_bytes() == b"content of ours"
+
+
+@pytest.mark.parametrize("most_hashed", [100, 3])
+def test_what_is_read_has_the_tag_that_is_returned_though_the_file_changes(workspace, folder, monkeypatch, most_hashed):
+    (folder / "a").write_bytes(b"old content")
+    monkeypatch.setattr(files_of_workspace, "MOST_HASHED", most_hashed)
+    real = content.write_all
+
+    def changing(output, data):
+        (folder / "a").write_bytes(b"new")
+        real(output, data)
+
+    monkeypatch.setattr(content, "write_all", changing)
+    with (folder.parent / "out").open("wb") as output:
+        if most_hashed == 3:  # a large file is sent as it is read
+            assert code_of(lambda: content.read(workspace, "a", output.fileno())) == "changed"
+            return
+        facts = content.read(workspace, "a", output.fileno())
+    assert (facts["etag"], facts["size"]) == (tag_of_content(b"old content"), 11)
+    assert (folder.parent / "out").read_bytes() == b"old content"
+
+
+def test_size_and_tag_are_of_one_content_though_the_file_grows(workspace, folder, monkeypatch):
+    (folder / "a").write_bytes(b"old")
+    real = os.fstat
+
+    def growing(file):
+        status = real(file)
+        (folder / "a").write_bytes(b"old and new")
+        return status
+
+    monkeypatch.setattr(os, "fstat", growing)
+    facts = content.stat_path(workspace, "a")
+    assert (facts["size"], facts["etag"]) == (11, tag_of_content(b"old and new"))
+
+
+def test_the_tag_of_what_was_written_is_not_that_of_what_a_guest_made_of_it(workspace, folder, monkeypatch):
+    real = os.rename
+
+    def changing(*args, **given):
+        real(*args, **given)
+        (folder / "a").write_bytes(b"the guest's")
+
+    monkeypatch.setattr(os, "rename", changing)
+    facts = write(workspace, "a", b"ours")
+    assert (facts["size"], facts["etag"]) == (4, tag_of_content(b"ours"))
 
 
 def test_the_facts_of_a_file_are_of_one_file_though_it_is_swapped(workspace, folder, monkeypatch):

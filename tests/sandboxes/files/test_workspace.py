@@ -7,7 +7,7 @@ import pytest
 
 from codex_server.sandboxes.files import workspace as module
 from codex_server.sandboxes.files.problem import Problem, problem_of
-from codex_server.sandboxes.files.workspace import checked, head_of, tag_of, tag_of_content
+from codex_server.sandboxes.files.workspace import checked, head_of, tag_of_content, version_of
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_tag_is_one_of_the_content(workspace, folder):
     tags = {}
     for name in ("a", "b", "c"):
         file = workspace.open_file(name)
-        tags[name] = tag_of(file)
+        tags[name] = version_of(file).tag
         os.close(file)
     assert tags["a"] == tags["b"] == tag_of_content(b"same") != tags["c"]
 
