@@ -29,6 +29,7 @@ from .step import step
 
 TICK_SECONDS = 0.1
 _MOST_TO_SETTLE_SECONDS = 0.05
+_SETTLING_SECONDS = 0.001
 
 
 class Cells:
@@ -156,8 +157,14 @@ class Cells:
         cell.replied = cell.replied or time.monotonic()
         return states(interpreter.pid) == {"S"} or time.monotonic() > cell.replied + _MOST_TO_SETTLE_SECONDS
 
-    def begin_still(self, pid: int) -> None:
-        """An interpreter was started: it waits for its first cell like all others."""
+    def begin_still(self, interpreter: Interpreter) -> None:
+        """An interpreter was started: it waits for its first cell like all others.
+
+        A shell shows its first prompt before: what is typed earlier would appear twice.
+        """
+        pid, due = interpreter.pid, time.monotonic() + _MOST_TO_SETTLE_SECONDS
+        while interpreter.typed and states(pid) != {"S"} and time.monotonic() < due:
+            time.sleep(_SETTLING_SECONDS)
         if not any(each.name != FILES for each in self._interpreters.with_cells):
             self._standstill.stop_one(pid)
 

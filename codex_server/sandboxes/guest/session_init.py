@@ -143,7 +143,7 @@ class SessionInit:
             notices.listener = armed.listener
         interpreter = Interpreter(order.name, pid, request, notices, typed=order.terminal is not None)
         self._interpreters.living[order.name] = interpreter
-        self._cells.begin_still(pid)
+        self._cells.begin_still(interpreter)
         frames.send(self.channel, frames.Kind.READY, encode(InterpreterReady(order.name)), armed.streams)
         for descriptor in armed.streams:
             os.close(descriptor)

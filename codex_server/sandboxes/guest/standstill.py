@@ -46,9 +46,13 @@ class Standstill:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def resume(self) -> None:
-        """Have everyone go on, but for those that the guest itself had stopped."""
+        """Have everyone go on, but for those that the guest itself had stopped.
+
+        The youngest first: a shell that went on before its jobs would take them for stopped.
+        """
         self._still = False
-        self._boundary.signal(set(self._boundary.members()) - self._stopped_before, signal.SIGCONT)
+        members = set(self._boundary.members()) - self._stopped_before
+        self._boundary.signal(sorted(members, reverse=True), signal.SIGCONT)
         self._stopped_before = set()
 
     def resume_one(self, pid: int) -> None:
