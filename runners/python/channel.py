@@ -25,8 +25,13 @@ class Cell:
 
     @property
     def file(self) -> str:
-        """The name of its code in tracebacks."""
-        return str(self.options.get("file") or f"<cell {self.number}>")
+        """The name of its code in tracebacks: its own, by which the lines of earlier cells are still found."""
+        return f"<cell {self.number}>"
+
+    @property
+    def argv(self) -> list[str]:
+        """The program's name and arguments."""
+        return [str(self.options.get("file", "")), *self.options.get("args", ())]
 
 
 class Channel:

@@ -90,7 +90,7 @@ class Session:
         streams.open_input()
         streams.reopen_output()
         sys.modules["__main__"] = self._main
-        sys.argv = [cell.file, *cell.options.get("args", ())]
+        sys.argv = cell.argv
         os.environ.update(cell.options.get("env", {}))
         if "TZ" in cell.options.get("env", {}):
             time.tzset()

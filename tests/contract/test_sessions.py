@@ -36,6 +36,13 @@ def test_a_failing_cell_keeps_what_came_before_its_error(harness: Harness) -> No
         assert cells.shown("print(y)") == "1\n"
 
 
+def test_a_traceback_shows_the_lines_of_the_cell_that_defined_a_function(harness: Harness) -> None:
+    with opened(harness) as cells:
+        cells.run("def f():\n    raise ValueError('no')")
+        failed = cells.run("a = 1\nf()  # the second line of another cell")
+        assert "File \"<cell 1>\", line 2, in f\n    raise ValueError('no')\n" in failed.stderr.text
+
+
 def test_only_what_a_cell_has_changed_is_returned(harness: Harness) -> None:
     with opened(harness, files={"data/in.csv": b"1,2"}) as cells:
         made = cells.run("open('out.txt', 'w').write(open('data/in.csv').read())")

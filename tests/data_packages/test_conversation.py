@@ -122,7 +122,7 @@ STEPS: list[tuple[str, Act, list[str]]] = [
     (
         "a wrong name",
         cell("df.regoin.unique()"),
-        ["failed 1", 'File \\"main.py\\", line 1', "df.regoin.unique()", "AttributeError"],
+        ["failed 1", 'File \\"<cell 4>\\", line 1', "df.regoin.unique()", "AttributeError"],
     ),
     ("the right one", cell("sorted(df.region.dropna().unique())"), ["['north', 'south']"]),
     ("clean", cell("df = df.dropna()\ndf.to_csv('clean.csv', index=False)\nlen(df)"), ["clean.csv", '"40"']),

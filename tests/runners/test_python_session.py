@@ -166,8 +166,12 @@ def test_a_failure_leaves_what_the_cell_did_before(python):
     assert python.run("x").text == "1"
 
 
-def test_code_may_have_a_file_name(python):
-    assert 'File "analysis.py", line 1' in python.run("1 / 0", file="analysis.py").stderr
+def test_cells_of_one_file_name_keep_their_own_lines(python):
+    python.run("import inspect, sys\n\ndef f():\n    return 1 / 0", file="main.py")
+    failed = python.run("f()  # the first line", file="main.py")
+    assert '  File "<cell 1>", line 4, in f\n    return 1 / 0\n' in failed.stderr
+    shown = python.run("inspect.getsource(f), sys.argv", file="main.py", args=["x"])
+    assert shown.text == "('def f():\\n    return 1 / 0\\n', ['main.py', 'x'])"
 
 
 def test_exception_of_a_thread_shows_the_lines_of_its_cell(python):
@@ -177,8 +181,9 @@ def test_exception_of_a_thread_shows_the_lines_of_its_cell(python):
 
 def test_same_warning_of_the_same_line_is_shown_in_each_cell(python):
     cell = "import warnings\nwarnings.warn('careful')"
-    first, second = python.run(cell, file="a.py"), python.run(cell, file="a.py")
-    assert first.stderr == second.stderr == "a.py:2: UserWarning: careful\n  warnings.warn('careful')\n"
+    first, second = python.run(cell, file="main.py"), python.run(cell, file="main.py")
+    said = "<cell {}>:2: UserWarning: careful\n  warnings.warn('careful')\n"
+    assert (first.stderr, second.stderr) == (said.format(1), said.format(2))
 
 
 def test_arguments_and_variables_are_the_cell_s_and_the_variables_stay(python):
@@ -347,7 +352,7 @@ def test_end_of_the_channel_ends_the_interpreter(forking, tmp_path):
 
 def test_traceback_of_an_error_in_a_library_begins_with_the_cell_s_line(python):
     lines = python.run("import sys, textwrap\ntextwrap.wrap(5)", file="main.py").stderr.splitlines()
-    assert lines[1:3] == ['  File "main.py", line 2, in <module>', "    textwrap.wrap(5)"]
+    assert lines[1:3] == ['  File "<cell 1>", line 2, in <module>', "    textwrap.wrap(5)"]
 
 
 # --- forms of a value ---
