@@ -36,6 +36,8 @@ MAX_WORD_BYTES = 2**17 - 1
 MAX_WORDS_BYTES = 2**20
 """Arguments and variables together, half of what Linux takes with the usual stack."""
 _MAX_FAULTS = 20
+_OF_A_WHOLE_SESSION = ("memory_bytes", "processes", "file_bytes")
+"""Limits that the kernel holds for all that runs in a session, from its beginning to its end."""
 A_PROGRAM, A_BATCH, AN_INPUT = '{"code": "print(1)"}', '{"items": [{"code": "print(1)"}]}', '{"text": "yes\\n"}'
 """What the bodies of requests can look like, for whoever sent something else."""
 _ONE_INPUT = 'send exactly one of {"text": "..."}, {"base64": "..."} and {"eof": true}'
@@ -103,7 +105,8 @@ def to_execution(
     if cell:
         cell.session.check_language(language.name)
     _check_words(request.args, request.env)
-    files = input_files(request.files, language.file_name, settings, uploaded)
+    program = "" if cell else language.file_name  # no file of a session is its program
+    files = input_files(request.files, program, settings, uploaded)
     return Execution(
         id=new_id("exe"),
         language=language.name,
@@ -158,7 +161,24 @@ def _limits(request: ExecuteRequest, settings: Settings, cell: Cell | None) -> L
         *limit_faults(wanted, ceilings),
     ]:
         raise LimitsTooLoose(field_errors)
+    if cell:
+        _check_limits_of_cell(wanted, ceilings)
     return replace(ceilings.tightened(wanted), wall_seconds=timeout)
+
+
+def _check_limits_of_cell(wanted: Mapping[str, float], of_session: Limits) -> None:
+    """Raise ``FieldsInvalid`` for a tighter limit that only a session as a whole can have."""
+    held = {name: getattr(of_session, name) for name in _OF_A_WHOLE_SESSION}
+    if faults := [
+        FieldError(
+            f"/limits/{name}",
+            f"it is {held[name]} for the whole session and cannot be tighter for one execution; leave it out, or open "
+            "a session with this limit",
+        )
+        for name in _OF_A_WHOLE_SESSION
+        if wanted.get(name, held[name]) < held[name]
+    ]:
+        raise FieldsInvalid(faults)
 
 
 def _timeout_field_errors(timeout: float, ceiling: float, in_background: float) -> list[FieldError]:

@@ -26,8 +26,8 @@ class SessionRequest(BaseModel):
     )
     limits: RequestLimits = Field(
         default=RequestLimits(),
-        description="Limits to tighten: memory and processes are those of the whole session, the others of each "
-        "execution in it",
+        description="Limits to tighten: CPU time and output are those of each execution in it, the others hold for the "
+        "whole session",
     )
     files: list[RequestFile] = Field(default=[], description="Files to write into its workspace")
     checkpoint: str = Field(

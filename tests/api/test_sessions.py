@@ -427,6 +427,8 @@ async def test_files_of_the_request_are_in_the_workspace(door):
     files = [{"path": "a.txt", "content": "sent"}, {"path": "b.txt", "file_id": uploaded.json()["file_id"]}]
     session = await open_one(door, files=files)
     assert (await run_in(door, session, "cat a.txt\ncat b.txt")).json()["stdout"] == "sentfrom an upload"
+    of_a_program = [{"path": "main.python", "content": "no cell is written there"}]
+    assert "no cell" in (await run_in(door, session, "cat main.python", files=of_a_program)).json()["stdout"]
 
 
 @pytest.mark.parametrize(
@@ -437,17 +439,21 @@ async def test_files_of_the_request_are_in_the_workspace(door):
         ({"language": "bash"}, "/language"),
         ({"session": "ses_other"}, "/session"),
         ({"limits": {"cpu_seconds": 3}}, "/limits/cpu_seconds"),
+        ({"limits": {"memory_bytes": 2**25}}, "/limits/memory_bytes"),
+        ({"limits": {"processes": 5}}, "/limits/processes"),
+        ({"limits": {"file_bytes": 5}}, "/limits/file_bytes"),
     ],
     ids=str,
 )
 async def test_what_a_session_cannot_do_is_refused_with_the_place(door, fields, pointer):
-    session = await open_one(door, languages=["py"], limits={"cpu_seconds": 2})
+    session = await open_one(door, languages=["py"], limits={"cpu_seconds": 2, "memory_bytes": 2**26})
     assert list(session["languages"]) == ["python"]
     response = await run_in(door, session, "print 1", **fields)
     assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, pointer)
     assert door.backend.executions == []
-    await run_in(door, session, "print 1")
-    assert door.backend.executions[0].limits.cpu_seconds == 2
+    await run_in(door, session, "print 1", limits={"cpu_seconds": 1, "memory_bytes": 2**26})
+    limits = door.backend.executions[0].limits
+    assert (limits.cpu_seconds, limits.memory_bytes) == (1, 2**26)
 
 
 async def test_an_id_that_is_none_and_if_busy_without_a_session_are_refused(door):
