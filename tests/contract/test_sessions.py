@@ -27,6 +27,14 @@ def test_variables_stay_and_the_last_expression_is_the_result(harness: Harness) 
         assert (facts(second).execution_count, facts(second).interpreter_restarted) == (2, False)
 
 
+def test_a_result_has_the_forms_that_its_object_offers(harness: Harness) -> None:
+    value = "def _repr_mimebundle_(self): return {'application/vnd.plot+json': {'a': [1]}, 'text/html': '<i>'}"
+    with opened(harness) as cells:
+        result = facts(cells.run(f"class Value:\n    {value}\nValue()")).result
+        assert result is not None
+        assert (result["application/vnd.plot+json"], result["text/html"]) == ({"a": [1]}, "<i>")
+
+
 def test_a_failing_cell_keeps_what_came_before_its_error(harness: Harness) -> None:
     with opened(harness) as cells:
         failed = cells.run("y = 1\nraise ValueError('no')\ny = 2")

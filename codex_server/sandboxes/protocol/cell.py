@@ -173,9 +173,6 @@ def _how(report: CellReport, reply: Mapping[str, object] | None) -> tuple[int | 
 
 
 def _result(reply: Mapping[str, object] | None) -> Mapping[str, object] | None:
-    """The value by media type, in the shapes that it may have: text, or for JSON any value."""
+    """What is claimed to be the value, by media type; whoever shows it takes what has the shape of its type."""
     found = reply.get("result") if reply else None
-    if not isinstance(found, dict):
-        return None
-    kept = {kind: value for kind, value in found.items() if isinstance(value, str) or kind == "application/json"}
-    return kept or None
+    return found if isinstance(found, dict) and found else None
