@@ -10,9 +10,16 @@ from codex_server.sandboxes.guest.workspace import Part
 
 
 @pytest.fixture
-def place(tmp_path):
-    folder = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
-    yield InputPlace(str(tmp_path), folder, "7")
+def inputs(tmp_path):
+    folder = tmp_path / "inputs"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def place(inputs):
+    folder = os.open(inputs, os.O_RDONLY | os.O_DIRECTORY)
+    yield InputPlace(str(inputs), folder, "7")
     os.close(folder)
 
 
@@ -24,64 +31,64 @@ def payload(tmp_path):
     os.close(file)
 
 
-def test_input_that_is_known_is_a_file_that_only_its_owner_may_read(tmp_path, place, payload):
+def test_input_that_is_known_is_a_file_that_only_its_owner_may_read(inputs, place, payload):
     found = file_of(place, Part(payload, 6, 8), os.getuid())
-    assert (tmp_path / "7").read_bytes() == b"one\ntwo\n"
+    assert (inputs / "7").read_bytes() == b"one\ntwo\n"
     assert stat.S_IMODE(os.stat(found.path).st_mode) == 0o400
     found.close()
     found.close()
-    assert not (tmp_path / "7").exists()
+    assert not (inputs / "7").exists()
 
 
-def test_no_input_is_the_null_device_which_stays(tmp_path, place, payload):
+def test_no_input_is_the_null_device_which_stays(inputs, place, payload):
     found = file_of(place, Part(payload, 6, 0), os.getuid())
-    assert (found.path, os.listdir(tmp_path)) == (os.devnull, ["payload"])
+    assert (found.path, os.listdir(inputs)) == (os.devnull, [])
     found.close()
     assert os.path.exists(os.devnull)
 
 
-def test_input_that_cannot_be_written_leaves_nothing(tmp_path, place, payload):
+def test_input_that_cannot_be_written_leaves_nothing(inputs, place, payload):
     with pytest.raises(EOFError):
         file_of(place, Part(payload, 6, 800), os.getuid())
-    assert os.listdir(tmp_path) == ["payload"]
+    assert os.listdir(inputs) == []
 
 
 @pytest.mark.parametrize("kind", ["file", "pipe"])
-def test_a_folder_that_was_replaced_by_a_link_leads_nowhere(tmp_path, place, payload, kind):
-    (tmp_path.parent / "elsewhere").mkdir()
-    bait = tmp_path.parent / "elsewhere" / "7"
-    bait.write_bytes(b"not the guest's")
-    moved = tmp_path.rename(tmp_path.parent / "moved")
-    tmp_path.symlink_to(tmp_path.parent / "elsewhere")
+def test_a_folder_that_was_replaced_by_a_link_leads_nowhere(tmp_path, inputs, place, payload, kind):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "7").write_bytes(b"not the guest's")
+    moved = inputs.rename(tmp_path / "moved")
+    inputs.symlink_to(elsewhere)
     found = file_of(place, Part(payload, 6, 8), os.getuid()) if kind == "file" else pipe_of(place, os.getuid())
     assert (moved / "7").exists()
     found.close()
     assert not (moved / "7").exists()
-    assert bait.read_bytes() == b"not the guest's"
+    assert (elsewhere / "7").read_bytes() == b"not the guest's"
 
 
-def test_what_a_guest_puts_in_its_place_does_no_harm(tmp_path, place, payload):
+def test_what_a_guest_puts_in_its_place_does_no_harm(inputs, place, payload):
     found = file_of(place, Part(payload, 6, 8), os.getuid())
-    (tmp_path / "7").unlink()
-    (tmp_path / "7").mkdir()
+    (inputs / "7").unlink()
+    (inputs / "7").mkdir()
     found.close()
     with pytest.raises(FileExistsError):
         file_of(place, Part(payload, 6, 8), os.getuid())
 
 
-def test_a_pipe_is_opened_once_its_reader_has_opened_it(tmp_path, place):
+def test_a_pipe_is_opened_once_its_reader_has_opened_it(inputs, place):
     found = pipe_of(place, os.getuid())
     assert not found.opened()
-    reader = os.open(tmp_path / "7", os.O_RDONLY)  # a writer is there, so this does not wait
+    reader = os.open(inputs / "7", os.O_RDONLY)  # a writer is there, so this does not wait
     assert found.opened()
     os.write(found.writer, b"line\n")
     found.close()
     assert (os.read(reader, 100), os.read(reader, 100)) == (b"line\n", b"")
     os.close(reader)
-    assert not (tmp_path / "7").exists()
+    assert not (inputs / "7").exists()
 
 
-def test_a_pipe_in_place_of_a_link_is_not_made(tmp_path, place):
-    (tmp_path / "7").symlink_to(tmp_path / "elsewhere")
+def test_a_pipe_in_place_of_a_link_is_not_made(inputs, place):
+    (inputs / "7").symlink_to(inputs / "elsewhere")
     with pytest.raises(FileExistsError):
         pipe_of(place, os.getuid())
