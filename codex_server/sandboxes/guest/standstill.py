@@ -48,7 +48,8 @@ class Standstill:
     def resume(self) -> None:
         """Have everyone go on, but for those that the guest itself had stopped.
 
-        The youngest first: a shell that went on before its jobs would take them for stopped.
+        The youngest first: a shell that went on before its jobs would take them for stopped, and one that stops a child
+        at once would have it continued after that.
         """
         self._still = False
         members = set(self._boundary.members()) - self._stopped_before

@@ -90,6 +90,16 @@ def test_what_the_guest_itself_had_stopped_stays_so(members):
     assert states(stopped) == {"T"}
 
 
+def test_a_child_goes_on_before_its_parent_which_may_stop_it_at_once(members, monkeypatch):
+    for _ in range(4):
+        members.start("while True: pass")
+    standstill, order = Standstill(members), []
+    assert standstill.stop()
+    monkeypatch.setattr(members, "signal", lambda pids, number: order.extend(pids))
+    standstill.resume()
+    assert order == sorted(members.members(), reverse=True)
+
+
 def test_one_that_others_continue_is_stopped_again(members):
     first = members.start("while True: pass")
     members.start(f"import os, signal\nfor _ in iter(int, 1): os.kill({first}, signal.SIGCONT)")
