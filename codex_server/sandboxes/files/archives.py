@@ -25,6 +25,8 @@ _MOST_RATIO = 200
 _SMALL = 2**20
 _MOST_SHOWN = 200
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+_PACKED = (*_ZIP, b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")
+_TAR, _TAR_AT = b"ustar", 257
 _BROKEN = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -96,7 +98,7 @@ def _below(workspace: Workspace, path: str) -> Iterator[str]:
             if not stat.S_ISDIR(status.st_mode):
                 yield path
                 return
-        yield from (entry for entry, status in walk(workspace, path, 64) if stat.S_ISREG(status.st_mode))
+        yield from (entry for entry, status in walk(workspace, path, whole=True) if stat.S_ISREG(status.st_mode))
     except OSError as error:
         raise problem_of(error, path) from None
 
@@ -168,15 +170,27 @@ def extract(
             entries = _bounded(read(stream), _Budget(allowed, most_entries))
             return _write_entries(workspace, entries, to, _Budget(allowed, most_entries), overwrite=overwrite)
         except _BROKEN as error:
-            raise _bad_archive(path, error) from None
+            raise _bad_archive(path, _why_broken(file, error)) from None
         except OSError as error:
             if error.errno is not None:
                 raise
-            raise _bad_archive(path, error) from None
+            raise _bad_archive(path, _why_broken(file, error)) from None
 
 
-def _bad_archive(path: str, error: Exception) -> Problem:
-    return Problem("bad-archive", f"{path!r} cannot be read as a zip or tar archive: {str(error)[:_MOST_SHOWN]}")
+def _bad_archive(path: str, why: str) -> Problem:
+    return Problem("bad-archive", f"{path!r} cannot be taken apart: {why}")
+
+
+def _why_broken(file: int, error: Exception) -> str:
+    """In plain words: what a library says of bytes means little to a caller."""
+    head = os.pread(file, _TAR_AT + len(_TAR), 0)
+    if not head:
+        return "it is empty"
+    if not head.startswith(_PACKED) and head[_TAR_AT:] != _TAR:
+        return "it is neither a zip archive nor a tar archive (plain, or packed with gzip, bzip2 or xz)"
+    if isinstance(error, NotImplementedError):
+        return "it uses a compression that cannot be read here; pack it with the usual one (deflate)"
+    return "it is damaged, or a part of it is missing; send or pack it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +220,7 @@ def _zip_entries(stream: IO[bytes]) -> Iterator[_Entry]:
     for info in whole.infolist():
         mode = info.external_attr >> 16
         if info.flag_bits & 1:
-            raise zipfile.BadZipFile("it is encrypted")
+            raise Problem("bad-archive", "the archive is encrypted; pack it again without a password")
         if stat.S_ISLNK(mode):
             yield _Entry(info.filename, None, why="it is a link")
         elif info.is_dir():
@@ -248,8 +262,9 @@ def _write_entries(
         if entry.why:
             left_out.append({"path": shown(entry.name)[:_MOST_SHOWN], "reason": entry.why})
             continue
+        replacing = overwrite or shown(target) in written
         with _about(target):
-            _write_entry(workspace, target, entry, budget)
+            _write_entry(workspace, target, entry, budget, replacing=replacing)
         if entry.open is not None:
             written[shown(target)] = None
     return {"files": list(written), "left_out": left_out}
@@ -283,7 +298,7 @@ def _target(to: str, name: str) -> str:
     return checked(posixpath.join(to, *parts))
 
 
-def _write_entry(workspace: Workspace, target: str, entry: _Entry, budget: _Budget) -> None:
+def _write_entry(workspace: Workspace, target: str, entry: _Entry, budget: _Budget, *, replacing: bool) -> None:
     if entry.open is None:
         with workspace.at(f"{target}/x", make=True):
             return
@@ -298,4 +313,4 @@ def _write_entry(workspace: Workspace, target: str, entry: _Entry, budget: _Budg
             os.fchmod(file, 0o755)
 
     with workspace.at(target, make=True) as place:
-        replace(workspace, place, fill)
+        replace(workspace, place, fill, only_new=not replacing)

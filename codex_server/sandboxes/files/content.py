@@ -5,6 +5,8 @@ import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 
 from .problem import Problem, problem_of
 from .workspace import Place, Workspace, facts_of, version_of
@@ -89,22 +91,16 @@ def replace(
     new = f".new-{secrets.token_hex(8)}"
     file = os.open(new, _NEW, 0o644, dir_fd=place.folder)
     try:
-        fill(file, place.path)
-        if (mode := _mode_at(place)) is not None:
-            os.fchmod(file, mode)
-        _check(workspace, place, if_match)
-        version = version_of(file)  # before anybody can find it by its name, and write to it
-        if only_new:
-            os.link(new, place.name, src_dir_fd=place.folder, dst_dir_fd=place.folder)
-            os.unlink(new, dir_fd=place.folder)
-        else:
-            os.rename(new, place.name, src_dir_fd=place.folder, dst_dir_fd=place.folder)
+        with _forgotten(place.folder, new):
+            fill(file, place.path)
+            if (mode := _mode_at(place)) is not None:
+                os.fchmod(file, mode)
+            _check(workspace, place, if_match)
+            version = version_of(file)  # before anybody can find it by its name, and write to it
+            workspace.rename(place.folder, new, place.folder, place.name, replacing=not only_new)
         if version.content is None:  # the tag of a large file changes with its name
             version = version_of(file)
         return version.facts(place.path)
-    except BaseException:
-        _forget(place.folder, new)
-        raise
     finally:
         os.close(file)
 
@@ -142,11 +138,15 @@ def _check(workspace: Workspace, place: Place, if_match: str | None) -> None:
         raise Problem("changed", f"{place.path!r} is not what it was when you read it", etag=found)
 
 
-def _forget(folder: int, name: str) -> None:
+@contextmanager
+def _forgotten(folder: int, name: str) -> Iterator[None]:
+    """Remove what has been written as ``name`` if the block fails."""
     try:
-        os.unlink(name, dir_fd=folder)
-    except FileNotFoundError:
-        return
+        yield
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=folder)
+        raise
 
 
 def delete(
@@ -174,16 +174,17 @@ def make_folder(workspace: Workspace, path: str) -> dict[str, object]:
 def copy(workspace: Workspace, path: str, to: str, *, overwrite: bool = False) -> dict[str, object]:
     """Copy a file, or a folder with all that is in it; links are copied as links."""
     _check_target(workspace, path, to, overwrite=overwrite)
-    with workspace.at(path) as source, workspace.at(to, make=True) as target:
-        _copy_entry(source.folder, source.name, target.folder, target.name)
+    put = partial(workspace.rename, replacing=overwrite)
+    with _made_at(to), workspace.at(path) as source, workspace.at(to, make=True) as target:
+        _copy_entry(source.folder, source.name, target.folder, target.name, put)
         return facts_of(to, os.stat(target.name, dir_fd=target.folder, follow_symlinks=False))
 
 
 def move(workspace: Workspace, path: str, to: str, *, overwrite: bool = False) -> dict[str, object]:
     """Move or rename a file or a folder."""
     _check_target(workspace, path, to, overwrite=overwrite)
-    with workspace.at(path) as source, workspace.at(to, make=True) as target:
-        os.rename(source.name, target.name, src_dir_fd=source.folder, dst_dir_fd=target.folder)
+    with _made_at(to), workspace.at(path) as source, workspace.at(to, make=True) as target:
+        workspace.rename(source.folder, source.name, target.folder, target.name, replacing=overwrite)
         return facts_of(to, os.stat(target.name, dir_fd=target.folder, follow_symlinks=False))
 
 
@@ -203,48 +204,64 @@ def check_free(workspace: Workspace, path: str, *, overwrite: bool) -> None:
     except FileNotFoundError:
         return
     if not overwrite or stat.S_ISDIR(status.st_mode):
-        raise Problem("exists", f"{path!r} is there already; name another target, or ask to overwrite a file")
+        raise _is_there(path)
 
 
-def _copy_entry(folder: int, name: str, target: int, new: str) -> None:
+@contextmanager
+def _made_at(path: str) -> Iterator[None]:
+    """Report what was made at ``path`` since ``check_free``, and is kept."""
+    try:
+        yield
+    except FileExistsError:
+        raise _is_there(path) from None
+
+
+def _is_there(path: str) -> Problem:
+    return Problem("exists", f"{path!r} is there already; name another target, or ask to overwrite a file")
+
+
+_Put = Callable[[int, str, int, str], None]
+"""Gives a copy that is complete its name: takes its folder and hidden name, the target's folder and name."""
+
+
+def _copy_entry(folder: int, name: str, target: int, new: str, put: _Put) -> None:
     status = os.stat(name, dir_fd=folder, follow_symlinks=False)
     if stat.S_ISLNK(status.st_mode):
         hidden = f".new-{secrets.token_hex(8)}"
         os.symlink(os.readlink(name, dir_fd=folder), hidden, dir_fd=target)
-        os.rename(hidden, new, src_dir_fd=target, dst_dir_fd=target)
+        with _forgotten(target, hidden):
+            put(target, hidden, target, new)
     elif stat.S_ISDIR(status.st_mode):
-        _copy_folder(folder, name, target, new)
+        _copy_folder(folder, name, target, new, put)
     elif stat.S_ISREG(status.st_mode):
-        _copy_file(folder, name, target, new)
+        _copy_file(folder, name, target, new, put)
     else:
         raise Problem("not-file", f"{name!r} is neither a file nor a folder, and cannot be copied")
 
 
-def _copy_folder(folder: int, name: str, target: int, new: str) -> None:
+def _copy_folder(folder: int, name: str, target: int, new: str, put: _Put) -> None:
     os.mkdir(new, 0o755, dir_fd=target)
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     inside, below = os.open(name, flags, dir_fd=folder), os.open(new, flags, dir_fd=target)
     try:
         for entry in sorted(os.listdir(inside)):  # noqa: PTH208 - of a descriptor
-            _copy_entry(inside, entry, below, entry)
+            _copy_entry(inside, entry, below, entry, put)
     finally:
         os.close(inside)
         os.close(below)
 
 
-def _copy_file(folder: int, name: str, target: int, new: str) -> None:
+def _copy_file(folder: int, name: str, target: int, new: str, put: _Put) -> None:
     source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     try:
         mode = stat.S_IMODE(os.fstat(source).st_mode) & 0o777
         hidden = f".new-{secrets.token_hex(8)}"
         file = os.open(hidden, _NEW, mode, dir_fd=target)
         try:
-            _copy(source, file, 0, os.fstat(source).st_size)
-            os.fchmod(file, mode)
-            os.rename(hidden, new, src_dir_fd=target, dst_dir_fd=target)
-        except BaseException:
-            _forget(target, hidden)
-            raise
+            with _forgotten(target, hidden):
+                _copy(source, file, 0, os.fstat(source).st_size)
+                os.fchmod(file, mode)
+                put(target, hidden, target, new)
         finally:
             os.close(file)
     finally:

@@ -6,7 +6,11 @@ import os
 _CODES = {
     errno.ENOENT: ("not-found", "there is nothing at {path}"),
     errno.EEXIST: ("exists", "{path} is there already"),
-    errno.ENOTEMPTY: ("not-empty", "the folder {path} is not empty"),
+    errno.ENOTEMPTY: (
+        "not-empty",
+        "the folder {path} is not empty; send `recursive` to remove it with all that is in it (`?recursive=true`, or "
+        '`"recursive": true` in the body)',
+    ),
     errno.EISDIR: ("is-folder", "{path} is a folder"),
     errno.ENOTDIR: ("not-folder", "a part of {path} is no folder"),
     errno.ELOOP: ("link", "{path} leads through a link, and links are not followed"),

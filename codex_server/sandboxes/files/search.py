@@ -16,13 +16,14 @@ from typing import Any
 
 from .globs import matcher
 from .problem import Problem
+from .time_limit import ended_after
 from .tree import MOST_IN_NAMES, walk
 from .workspace import Workspace, head_of, shown
 
 _MOST_LINE = 500
 _MOST_FILE = 4 * 2**20
 _SKIPPED = frozenset((".git", "node_modules", "__pycache__", ".venv"))
-SECONDS = 20.0
+SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +67,14 @@ def _by_python(workspace: Workspace, query: Query) -> Generator[dict[str, object
         wanted = re.compile(query.pattern, re.IGNORECASE if query.ignore_case else 0)
     except (re.error, OverflowError, RecursionError) as error:
         raise Problem("bad-pattern", f"the pattern is no regular expression: {error}") from None
-    due, meant = time.monotonic() + SECONDS, matcher(query.glob)
-    for entry, _ in walk(workspace, query.path, 64):
-        if _SKIPPED.isdisjoint(entry.split("/")) and meant(entry):
-            yield from _in_file(workspace, entry, wanted, due)
+    meant = matcher(query.glob)
+    with ended_after(SECONDS, _took_too_long()):
+        for entry, _ in walk(workspace, query.path):
+            if _SKIPPED.isdisjoint(entry.split("/")) and meant(entry):
+                yield from _in_file(workspace, entry, wanted)
 
 
-def _in_file(workspace: Workspace, path: str, wanted: "re.Pattern[str]", due: float) -> Iterator[dict[str, object]]:
+def _in_file(workspace: Workspace, path: str, wanted: "re.Pattern[str]") -> Iterator[dict[str, object]]:
     try:
         file = workspace.open_file(path)
     except (OSError, Problem):
@@ -84,8 +86,6 @@ def _in_file(workspace: Workspace, path: str, wanted: "re.Pattern[str]", due: fl
     if b"\0" in content[:8192]:
         return
     for number, line in enumerate(content.decode("utf-8", "replace").split("\n"), 1):
-        if time.monotonic() > due:
-            raise Problem("timeout", f"the search took more than {SECONDS:g} s; narrow it with `glob` or `path`")
         if wanted.search(line):
             yield {"path": shown(path), "line": number, "text": line.rstrip("\r")[:_MOST_LINE]}
 
@@ -117,12 +117,19 @@ def _lines(running: "subprocess.Popen[bytes]", due: float) -> Iterator[bytes]:
     while True:
         ready, _, _ = select.select([running.stdout], [], [], max(0.0, due - time.monotonic()))
         if not ready:
-            raise Problem("timeout", f"the search took more than {SECONDS:g} s; narrow it with `glob` or `path`")
+            raise Problem("timeout", _took_too_long())
         part = os.read(running.stdout.fileno(), 2**16)
         if not part:
             return
         *whole, pending = (pending + part).split(b"\n")
         yield from whole
+
+
+def _took_too_long() -> str:
+    return (
+        f"the search took more than {SECONDS:g} s; narrow it with `glob` or `path`, and repeat nothing in `pattern` "
+        "that repeats something itself, such as `(a+)+`"
+    )
 
 
 def _check_end(running: "subprocess.Popen[bytes]") -> None:

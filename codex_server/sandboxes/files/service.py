@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from . import archives, content, edits, overview, search, texts, tree
 from .problem import Problem, problem_of
-from .workspace import Workspace
+from .workspace import Kernel, Workspace
 
 _READY = b"R"
 _FIELDS = 4
@@ -30,10 +30,10 @@ Operation = Callable[[Workspace, Mapping[str, Any], Ends], dict[str, object]]
 """Takes the workspace, the request and its ends."""
 
 
-def serve(channel: int, open_beneath: Callable[[int, bytes, int], int]) -> NoReturn:
+def serve(channel: int, kernel: Kernel) -> NoReturn:
     """Carry out operations in the current folder until the channel is closed; never returns."""
     top = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    workspace = Workspace(top, open_beneath)
+    workspace = Workspace(top, kernel)
     signal.signal(signal.SIGINT, _cancel)
     os.write(channel, _READY)
     received = bytearray()

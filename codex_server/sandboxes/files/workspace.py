@@ -3,9 +3,10 @@
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Protocol
 
 from .problem import Problem
 
@@ -25,22 +26,29 @@ class Place:
     path: str
 
 
+class Kernel(Protocol):
+    """What Python does not offer of the kernel."""
+
+    def open_beneath(self, folder: int, path: bytes, flags: int, /) -> int:
+        """Open ``path`` below ``folder``, with flags of open(2). Follows no link, stays in one file system."""
+
+    def rename_new(self, folder: int, name: bytes, target: int, new: bytes, /) -> None:
+        """Move an entry from a folder to another. Raises ``FileExistsError`` where something is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """``top`` is a descriptor of its folder.
-
-    ``open_beneath`` opens a path below a folder, with flags of open(2). It follows no link, stays in one file system.
-    """
+    """``top`` is a descriptor of its folder."""
 
     top: int
-    open_beneath: Callable[[int, bytes, int], int]
+    kernel: Kernel
 
     def open_file(self, path: str) -> int:
         """A regular file, to be read. Raises ``OSError`` or ``Problem``."""
         return self._regular(self.top, checked(path), path)
 
     def _regular(self, folder: int, name: str, path: str) -> int:
-        file = self.open_beneath(folder, os.fsencode(name), _READ)
+        file = self.kernel.open_beneath(folder, os.fsencode(name), _READ)
         status = os.fstat(file)
         if stat.S_ISREG(status.st_mode):
             return file
@@ -51,7 +59,7 @@ class Workspace:
 
     def open_folder(self, path: str) -> int:
         """A folder; "" is the workspace itself. Raises ``OSError`` or ``Problem``."""
-        return self.open_beneath(self.top, os.fsencode(checked(path)) if path else b".", _FOLDER)
+        return self.kernel.open_beneath(self.top, os.fsencode(checked(path)) if path else b".", _FOLDER)
 
     @contextlib.contextmanager
     def at(self, path: str, *, make: bool = False) -> Iterator[Place]:
@@ -71,11 +79,18 @@ class Workspace:
             for name in path.split("/"):
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(name, 0o755, dir_fd=folder)
-                below = self.open_beneath(folder, os.fsencode(name), _FOLDER)
+                below = self.kernel.open_beneath(folder, os.fsencode(name), _FOLDER)
                 os.close(folder)
                 folder = below
         finally:
             os.close(folder)
+
+    def rename(self, folder: int, name: str, target: int, new: str, *, replacing: bool) -> None:
+        """Move an entry; without ``replacing`` raises ``FileExistsError`` where something is, since however short."""
+        if replacing:
+            os.rename(name, new, src_dir_fd=folder, dst_dir_fd=target)
+        else:
+            self.kernel.rename_new(folder, os.fsencode(name), target, os.fsencode(new))
 
     def tag_at(self, place: Place) -> str | None:
         """The entity tag of a file; None where nothing is. Raises ``OSError`` or ``Problem`` for anything else."""

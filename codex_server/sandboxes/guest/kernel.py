@@ -8,6 +8,7 @@ import errno
 import fcntl
 import os
 import socket
+import stat
 import struct
 
 CLONE_NEWNS = 0x00020000
@@ -27,6 +28,8 @@ _AT_EMPTY_PATH, _AT_RECURSIVE = 0x1000, 0x8000
 _OPEN_TREE_CLONE = 1
 _MOUNT_ATTR_IDMAP = 0x0010_0000
 _MOVE_MOUNT_F_EMPTY_PATH = 4
+
+_RENAME_NOREPLACE = 1
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -52,8 +55,24 @@ _PATH_MAX = 4096
 RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH = 1, 2, 4, 8
 
 _NUMBERS = {
-    "x86_64": {"clone": 56, "capget": 125, "capset": 126, "pivot_root": 155, "exit_group": 231, "seccomp": 317},
-    "aarch64": {"clone": 220, "capget": 90, "capset": 91, "pivot_root": 41, "exit_group": 94, "seccomp": 277},
+    "x86_64": {
+        "clone": 56,
+        "capget": 125,
+        "capset": 126,
+        "pivot_root": 155,
+        "exit_group": 231,
+        "renameat2": 316,
+        "seccomp": 317,
+    },
+    "aarch64": {
+        "clone": 220,
+        "capget": 90,
+        "capset": 91,
+        "pivot_root": 41,
+        "exit_group": 94,
+        "renameat2": 276,
+        "seccomp": 277,
+    },
 }
 _COMMON_NUMBERS = {
     "open_tree": 428,
@@ -213,6 +232,25 @@ def _open_entry(folder: int, name: bytes, flags: int) -> int:
         os.close(descriptor)
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
     return descriptor
+
+
+def rename_new(folder: int, name: bytes, target: int, new: bytes) -> None:
+    """Move ``name`` in ``folder`` to ``new`` in ``target``. Raises ``FileExistsError`` where something is by then."""
+    try:
+        syscall("renameat2", folder, name, target, new, _RENAME_NOREPLACE)
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EINVAL):  # EINVAL: the file system has no such rename
+            raise
+        _rename_linked(folder, name, target, new)
+
+
+def _rename_linked(folder: int, name: bytes, target: int, new: bytes) -> None:
+    """The same promise in two steps: a link is made only where nothing is. A folder replaces at most an empty one."""
+    if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+        os.rename(name, new, src_dir_fd=folder, dst_dir_fd=target)
+    else:
+        os.link(name, new, src_dir_fd=folder, dst_dir_fd=target, follow_symlinks=False)
+        os.unlink(name, dir_fd=folder)
 
 
 def _prctl(option: int, *args: int) -> int:

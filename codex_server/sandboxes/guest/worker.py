@@ -67,7 +67,7 @@ def main(config: SlotConfig, descriptors: list[int], slot: int = -1) -> NoReturn
             os.set_inheritable(_CHANNEL, True)
             os.execve(order.program, order.agent, order.env)
         if order.role == "files":
-            _load_files(config.template.setup.import_path).serve(_CHANNEL, kernel.open_beneath)
+            _load_files(config.template.setup.import_path).serve(_CHANNEL, kernel)
         agent.warm_up()
         gc.enable()  # init had switched it off
         if order.role == "interpreter":

@@ -120,7 +120,7 @@ class FakeSession(SessionSandbox):
 def _perform(folder: str, request: Mapping[str, object], source: str, output: int) -> Mapping[str, object]:
     top = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        return perform(Workspace(top, kernel.open_beneath), json.dumps(request).encode(), Ends(source, output))
+        return perform(Workspace(top, kernel), json.dumps(request).encode(), Ends(source, output))
     finally:
         os.close(top)
 

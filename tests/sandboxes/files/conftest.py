@@ -20,5 +20,5 @@ def folder(tmp_path):
 @pytest.fixture
 def workspace(folder):
     top = os.open(folder, os.O_PATH | os.O_DIRECTORY)
-    yield Workspace(top, kernel.open_beneath)
+    yield Workspace(top, kernel)
     os.close(top)

@@ -1,5 +1,6 @@
 """Archives: made of files that may change meanwhile, and taken apart however hostile they are."""
 
+import errno
 import gzip
 import io
 import os
@@ -118,8 +119,8 @@ def test_a_file_that_goes_or_is_swapped_while_others_are_packed_is_left_out(
     fill(folder, a=b"1", b=b"2", c=b"3")
     real = archives.walk
 
-    def changing(*args):
-        for entry, status in real(*args):
+    def changing(*args, **given):
+        for entry, status in real(*args, **given):
             if entry == "b":
                 (folder / "b").unlink()
                 if change == "link":
@@ -153,6 +154,52 @@ def test_a_file_that_grows_while_it_is_packed_ends_where_it_began_to(workspace, 
     monkeypatch.undo()
     taken(workspace, folder, (folder.parent / "packed").read_bytes(), "out")
     assert (folder / "out" / "a").stat().st_size == 200_000
+
+
+def test_what_a_guest_makes_while_an_archive_is_taken_out_is_kept(workspace, folder, monkeypatch):
+    real = archives.check_free
+
+    def checked(*args, **given):
+        real(*args, **given)
+        (folder / "a").unlink(missing_ok=True)
+        (folder / "a").write_bytes(b"the guest's")
+
+    monkeypatch.setattr(archives, "check_free", checked)
+    assert refused(workspace, folder, zipped(("a", b"theirs"))).code == "exists"
+    assert (folder / "a").read_bytes() == b"the guest's"
+
+
+def test_entries_of_one_name_need_no_leave_to_replace_one_another(workspace, folder):
+    found = taken(workspace, folder, tarred(("a", b"first"), ("a", b"last")))
+    assert (found["files"], (folder / "a").read_bytes()) == (["a"], b"last")
+
+
+@pytest.mark.parametrize("form", ["zip", "tar.gz"])
+def test_what_is_too_deep_to_be_packed_is_refused_and_not_left_out(workspace, folder, form):
+    deep = folder.joinpath(*["d"] * 63)
+    deep.mkdir(parents=True)
+    (deep / "a").write_bytes(b"1")
+    assert packed(workspace, folder, [], form)[0]["files"] == 1
+    (deep / "d").mkdir()
+    with pytest.raises(Problem, match="64 folders deep") as problem:
+        packed(workspace, folder, [], form)
+    assert problem.value.code == "too-deep"
+    assert packed(workspace, folder, ["d/d"], form)[0]["files"] == 1
+
+
+def test_a_folder_that_may_not_be_read_is_not_left_out_of_an_archive(workspace, folder, monkeypatch):
+    (folder / "closed").mkdir()
+    real = os.open
+
+    def closed(name, *args, **given):  # root may read every folder
+        if name == "closed":
+            raise PermissionError(errno.EACCES, "closed")
+        return real(name, *args, **given)
+
+    monkeypatch.setattr(os, "open", closed)
+    with pytest.raises(Problem, match="closed") as problem:
+        packed(workspace, folder, [])
+    assert problem.value.code == "denied"
 
 
 def test_a_path_that_cannot_be_packed_is_named(workspace, folder):
@@ -274,11 +321,26 @@ def test_a_damaged_archive_is_refused_and_leaves_no_part_of_a_file(workspace, fo
         assert not list(folder.rglob(".new-*"))
 
 
+_DAMAGED = "is damaged, or a part of it is missing"
+
+
 @pytest.mark.parametrize(
-    "content", [b"", b"text that is no archive" * 99, gzip.compress(b"no tar", mtime=0), b"PK\x03\x04", b"PK\x05\x06"]
+    ("content", "why"),
+    [
+        (b"", "it is empty"),
+        (b"text that is no archive" * 99, "neither a zip archive nor a tar archive"),
+        (gzip.compress(b"no tar", mtime=0), _DAMAGED),
+        (b"PK\x03\x04", _DAMAGED),
+        (b"PK\x05\x06", _DAMAGED),
+        (_ZIP[: len(_ZIP) // 2], _DAMAGED),
+        (_XZ[: len(_XZ) // 2], _DAMAGED),
+        (tarred(("a", b"1" * 600))[:700], _DAMAGED),
+        (zipped(("a", b"1")).replace(b"\x08\x00", b"\x63\x00"), "a compression that cannot be read here"),
+    ],
 )
-def test_what_is_no_archive_is_refused(workspace, folder, content):
-    assert refused(workspace, folder, content).code == "bad-archive"
+def test_what_is_no_archive_is_refused_in_plain_words(workspace, folder, content, why):
+    problem = refused(workspace, folder, content)
+    assert (problem.code, why in problem.detail) == ("bad-archive", True), problem.detail
 
 
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])

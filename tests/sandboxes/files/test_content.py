@@ -222,7 +222,10 @@ def test_the_facts_of_a_file_are_of_one_file_though_it_is_swapped(workspace, fol
 def test_folders_are_removed_with_all_that_is_in_them_only_when_asked(workspace, folder):
     (folder / "sub" / "deep").mkdir(parents=True)
     (folder / "sub" / "way").symlink_to("../../outside")
-    assert code_of(lambda: content.delete(workspace, "sub")) == "not-empty"
+    with pytest.raises(OSError) as refused:
+        content.delete(workspace, "sub")
+    problem = problem_of(refused.value, "sub")
+    assert (problem.code, "`?recursive=true`" in problem.detail) == ("not-empty", True)
     content.delete(workspace, "sub", recursive=True)
     assert os.listdir(folder) == []
     assert os.listdir(folder.parent / "outside") == ["secret.txt"]
@@ -278,6 +281,25 @@ def test_what_is_at_the_target_is_kept_unless_it_is_a_file_to_be_replaced(worksp
     operation(workspace, "a", "b", overwrite=True)
     assert (folder / "b").read_text() == "a"
     assert (folder / "a").exists() == (operation is content.copy)
+
+
+@pytest.mark.parametrize("operation", [content.copy, content.move])
+@pytest.mark.parametrize("source", ["file", "link", "sub"])
+def test_what_a_guest_makes_at_the_target_meanwhile_is_kept(workspace, folder, monkeypatch, operation, source):
+    (folder / "file").write_text("ours")
+    (folder / "link").symlink_to("file")
+    (folder / "sub").mkdir()
+    real = content.check_free
+
+    def checked(*args, **given):
+        real(*args, **given)
+        (folder / "to").write_text("the guest's")
+
+    monkeypatch.setattr(content, "check_free", checked)
+    with pytest.raises(Problem, match="'to' is there already"):
+        operation(workspace, source, "to")
+    assert (folder / "to").read_text() == "the guest's"
+    assert sorted(os.listdir(folder)) == ["file", "link", "sub", "to"]
 
 
 @pytest.mark.parametrize("operation", [content.copy, content.move])

@@ -10,7 +10,7 @@ import pytest
 
 from codex_server.sandboxes.files.overview import overview
 from codex_server.sandboxes.files.workspace import Workspace
-from codex_server.sandboxes.guest.kernel import open_beneath
+from codex_server.sandboxes.guest import kernel
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git makes the work tree")
 
@@ -18,7 +18,7 @@ needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git makes th
 def look(folder: Path, **given: int) -> dict[str, Any]:
     top = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     try:
-        return overview(Workspace(top, open_beneath), **given)
+        return overview(Workspace(top, kernel), **given)
     finally:
         os.close(top)
 

@@ -5,10 +5,12 @@ import json
 import re
 import shlex
 import shutil
+import signal
 
 import pytest
 
 from codex_server.sandboxes.files import search as module
+from codex_server.sandboxes.files import tree
 from codex_server.sandboxes.files.problem import Problem
 from codex_server.sandboxes.files.search import Query, search
 
@@ -73,12 +75,19 @@ def test_a_pattern_that_is_none_is_refused(workspace, pattern):
     assert problem.value.code == "bad-pattern"
 
 
-def test_a_search_has_an_end_in_time(workspace, folder, monkeypatch):
-    fill(folder, a=b"x\n")
-    monkeypatch.setattr(module, "SECONDS", -1.0)
+@pytest.mark.parametrize("ask", [lambda w: search(w, Query("(a+)+$")), lambda w: tree.tree(w, glob="*a" * 30 + "*b")])
+def test_a_pattern_that_never_ends_within_one_text_is_ended_in_time(workspace, folder, monkeypatch, ask):
+    (folder / ("a" * 200)).write_bytes(b"a" * 200 + b"!\n")
+    for each in (module, tree):
+        monkeypatch.setattr(each, "SECONDS", 0.05)
+    before = signal.getsignal(signal.SIGALRM)
     with pytest.raises(Problem) as problem:
-        search(workspace, Query("x"))
+        ask(workspace)
     assert problem.value.code == "timeout"
+    assert signal.getsignal(signal.SIGALRM) is before
+    fill(folder, b=b"x\n")
+    monkeypatch.undo()
+    assert found(workspace, "x") == [("b", 1, "x")]
 
 
 def text(value):

@@ -116,7 +116,7 @@ def served(folder, tmp_path):
         try:
             ours.close()
             os.chdir(folder)
-            service.serve(theirs.fileno(), kernel.open_beneath)
+            service.serve(theirs.fileno(), kernel)
         finally:
             os._exit(1)
     theirs.close()

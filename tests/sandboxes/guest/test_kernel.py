@@ -82,6 +82,29 @@ def test_no_other_file_system_is_entered(way_to_open):
     assert opened(Path("/"), b"proc", os.O_RDONLY | os.O_DIRECTORY) == "EXDEV"
 
 
+@pytest.mark.parametrize("call", ["renameat2", "no renameat2"])
+def test_a_new_name_is_taken_only_where_nothing_is(tree, monkeypatch, call):
+    if call != "renameat2":
+        monkeypatch.setitem(kernel._NUMBERS[os.uname().machine], "renameat2", _NO_SUCH_CALL)
+    top = os.open(tree, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for name in ("one", "two"):
+            (tree / name).write_text(name)
+        (tree / "sub").mkdir()
+        (tree / "way").symlink_to("two")
+        for source in (b"one", b"sub", b"way"):
+            with pytest.raises((FileExistsError, NotADirectoryError)):
+                kernel.rename_new(top, source, top, b"two")
+        assert (tree / "two").read_text() == "two"
+        for source in (b"one", b"sub", b"way"):
+            kernel.rename_new(top, source, top, b"new " + source)
+        assert (tree / "new one").read_text() == "one"
+        assert (tree / "new way").is_symlink()
+        assert not {"one", "sub", "way"} & set(os.listdir(tree))
+    finally:
+        os.close(top)
+
+
 def test_the_kernel_is_requested_every_promise_at_once(monkeypatch):
     requested = []
     monkeypatch.setattr(kernel, "syscall", lambda *words: requested.append(words) or 77)
