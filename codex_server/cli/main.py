@@ -186,6 +186,13 @@ _register(
     "codex-server session run $SESSION --timeout 5 tool.sh -- first --second",
     short="Run one program in a session.",
 )
+_register(
+    _sessions,
+    attach.attach,
+    "codex-server session attach $SESSION",
+    "codex-server session attach $SESSION build",
+    short="Sit at a shell of a session.",
+)
 _register(_sessions, session.files, "codex-server session files $SESSION", short="List the files of a session.")
 _register(
     _sessions, session.close, "codex-server session close $SESSION", short="End a session with all that runs in it."

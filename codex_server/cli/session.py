@@ -34,12 +34,18 @@ def open_(
         float | None,
         typer.Option("--ttl", metavar="SECONDS", help="How long it lives while nobody uses it; by default 900"),
     ] = None,
+    workspace: Annotated[
+        str | None,
+        typer.Option(
+            "--workspace", "-w", metavar="NAME", help="The server's folder to work in; by default one of its own"
+        ),
+    ] = None,
     url: UrlFlag = HERE,
     token: TokenFlag = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Open a session and print its id."""
-    wanted = {"languages": language, "ttl_seconds": ttl}
+    wanted = {"languages": language, "ttl_seconds": ttl, "workspace": workspace}
     sent = {name: value for name, value in wanted.items() if value is not None}
     opened = _connect(url, token).call("POST", "/sessions", sent)
     typer.echo(json.dumps(opened, indent=2) if as_json else opened["session_id"])

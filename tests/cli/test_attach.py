@@ -129,6 +129,7 @@ def test_a_refusal_is_shown_before_the_terminal_changes(desk: Desk) -> None:
         assert seat.ended() == 1
 
 
-def test_without_a_terminal_there_is_nothing_to_sit_at(desk: Desk) -> None:
+@pytest.mark.parametrize("command", ["attach", "session attach"])
+def test_without_a_terminal_there_is_nothing_to_sit_at(desk: Desk, command: str) -> None:
     with pytest.raises(InvalidRequest, match="needs a terminal"):
-        quick(desk, "attach", "ses_1")
+        quick(desk, *command.split(), "ses_1")

@@ -70,6 +70,11 @@ def test_a_list_is_read_to_its_last_page(desk, monkeypatch):
     assert [each["session_id"] for each in json.loads(quick(desk, "list", "--json"))["sessions"]] == opened[::-1]
 
 
+def test_a_session_is_opened_in_a_named_workspace(desk):
+    with pytest.raises(ServerProblem, match="this server has no named workspaces"):
+        quick(desk, "open", "--workspace", "notes")
+
+
 def test_an_opened_session_is_shown_whole_for_programs(desk):
     shown = json.loads(quick(desk, "open", "--json"))
     assert shown.keys() == {"session_id", "languages", "workspace", "created_at", "expires_at", "limits"}
