@@ -15,6 +15,7 @@ from tests.contract.sessions import facts, opened, until
 
 _FOR_EVER = "while True: pass"
 _DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: pass"
+_IN_C = "sum(range(10**15))"
 
 
 def test_variables_stay_and_the_last_expression_is_the_result(harness: Harness) -> None:
@@ -121,10 +122,11 @@ def test_a_cell_beyond_its_time_is_interrupted_and_its_variables_stay(harness: H
         assert cells.shown("print(x)") == "1\n"
 
 
-def test_an_interpreter_that_ignores_the_interrupt_is_replaced_and_files_stay(harness: Harness) -> None:
+@pytest.mark.parametrize("code", [_DEAF, _IN_C], ids=["handler", "C"])
+def test_an_interpreter_that_ignores_the_interrupt_is_replaced_and_files_stay(harness: Harness, code: str) -> None:
     with opened(harness) as cells:
         cells.run("x = 1; open('kept.txt', 'w').write('still here')")
-        late = cells.run(_DEAF, limits={"wall_seconds": 1})
+        late = cells.run(code, limits={"wall_seconds": 1})
         assert (late.status, late.signal, facts(late).interpreter_restarted) == (Status.TIMED_OUT, "SIGKILL", True)
         assert cells.shown("print('x' in globals(), open('kept.txt').read())") == "False still here\n"
 
