@@ -3,6 +3,7 @@
 
 import asyncio
 import os
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,18 @@ def _states(pids: list[int]) -> set[str]:
     return found
 
 
+def _with_terminal(pids: list[int]) -> list[int]:
+    """Those that have a controlling terminal."""
+    return [pid for pid in pids if Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[4] != "0"]
+
+
+def _wait_for(condition) -> None:
+    due = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < due
+        time.sleep(0.01)
+
+
 @pytest.fixture
 def session(harness):
     plan = SessionPlan("ses_escape", harness.settings.ceilings)
@@ -115,6 +128,19 @@ _LEFT = {
     "own session": "import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', 'while True: pass'], start_new_session=True)",
     "continues its parent": "import os, signal\nme = os.getpid()\nif os.fork() == 0:\n    while True: os.kill(me, signal.SIGCONT)",
     "handles SIGCONT": "import signal\nsignal.signal(signal.SIGCONT, lambda *_: [0 for _ in range(10**6)])",
+    "POSIX timers": """
+import ctypes, os, signal
+libc, timer, event = ctypes.CDLL(None), ctypes.c_void_p(), (ctypes.c_long * 8)(0, signal.SIGCONT)
+reader, writer = os.pipe()
+if os.fork() == 0:
+    signal.signal(signal.SIGCONT, lambda *_: None)
+    for number in range(1, 31):
+        libc.timer_create(1, event, ctypes.byref(timer))
+        libc.timer_settime(timer, 0, (ctypes.c_long * 4)(0, 0, 0, number * 20_000_000), None)
+    os.write(writer, b".")
+    while True: pass
+os.read(reader, 1)
+""",
     "timer": "import signal\nsignal.signal(signal.SIGALRM, lambda *_: None)\nsignal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)",
 }
 
@@ -127,6 +153,38 @@ def test_nothing_of_a_session_runs_between_its_cells(session, left):
     time.sleep(0.4)
     assert session.processes() == pids
     assert _states(pids) <= set("TZX")
+    assert _ticks(pids) == before
+    assert session.run("print('still here')")[1].endswith("still here\n")
+
+
+_HANGS_UP = """
+import fcntl, os, signal, socket, termios, time
+master, slave = os.openpty()
+if os.fork() == 0:
+    os.setsid()
+    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    os.close(master)
+    open("ready", "w").close()
+    while True: pass
+while not os.path.exists("ready"): time.sleep(0.01)
+one, other = socket.socketpair()
+socket.send_fds(one, [b"."], [master, one.fileno(), other.fileno()])
+for descriptor in master, slave, one.detach(), other.detach(): os.close(descriptor)
+"""
+"""The other end of a terminal is in a socket that nobody has open: it stays so until the kernel looks for such."""
+
+
+@pytest.mark.levels("full", "namespaces")
+def test_who_is_continued_by_the_kernel_between_two_cells_is_stopped_again(session):
+    session.run(_HANGS_UP)
+    pids = session.processes()
+    for end in socket.socketpair():
+        end.close()  # now it looks
+    _wait_for(lambda: _with_terminal(pids) == [])  # and sends SIGHUP and SIGCONT
+    _wait_for(lambda: _states(pids) <= set("TZX"))
+    before = _ticks(pids)
+    time.sleep(0.4)
     assert _ticks(pids) == before
     assert session.run("print('still here')")[1].endswith("still here\n")
 

@@ -61,6 +61,7 @@ SETUP = SlotSetup(
     agent=None,
     preload=(),
     seccomp="",
+    seccomp_of_sessions="",
     namespaces=None,
     landlock=None,
 )

@@ -42,6 +42,7 @@ from codex_server.sandboxes.protocol.report import failure_in
 from codex_server.sandboxes.protocol.slot import SlotReady
 from codex_server.sandboxes.seccomp.compiler import compile_filter
 from codex_server.sandboxes.seccomp.policy import NAMESPACES_SHARED_UID
+from codex_server.sandboxes.seccomp.sessions import SESSION
 from codex_server.sandboxes.seccomp.workspaces import NAMED_WORKSPACE
 from codex_server.sandboxes.session import SessionPlan, SessionSandbox
 from codex_server.settings import Settings
@@ -72,7 +73,8 @@ class DockerBackend(Backend):
         self._images: dict[str, str] = {}  # their names, by runner
         self._contents: dict[str, ImageContents] = {}  # what is in each
         self._shortfall: list[str] = []
-        self._filter = self._filter_of_workspaces = ""
+        self._filters = "", ""  # of every guest, and one more of those in a session
+        self._filter_of_workspaces = ""
         self._workspaces = Workspaces(settings)
         self._started = self._closed = False
         self._making = asyncio.Semaphore(_MADE_AT_ONCE)
@@ -107,7 +109,8 @@ class DockerBackend(Backend):
 
     async def _look_at_engine(self) -> None:
         facts = await self._engine.connect()
-        self._filter = compile_filter(NAMESPACES_SHARED_UID, facts.machine).hex()
+        every, session = (compile_filter(policy, facts.machine).hex() for policy in (NAMESPACES_SHARED_UID, SESSION))
+        self._filters = every, session
         self._filter_of_workspaces = compile_filter(NAMED_WORKSPACE, facts.machine).hex()
         runtime = self._settings.docker_runtime
         if runtime and runtime not in facts.runtimes:
@@ -263,7 +266,7 @@ class DockerBackend(Backend):
 
     async def _start_session(self, python: Language, processes: int, folder: PinnedFolder | None) -> Container:
         """A container whose init is ready for interpreters. ``folder``: None for a workspace in memory."""
-        setup = _setup(self._settings, python, self._filter, preload=False)
+        setup = _setup(self._settings, python, self._filters, preload=False)
         launch = ContainerLaunch(setup, None, self._environment(python), stdio_order(PIPES), session=True)
         mount = None
         if folder:
@@ -288,7 +291,7 @@ class DockerBackend(Backend):
     async def _arm(self, language: Language, stdio: Stdio, *, preload: bool) -> DockerSandbox:
         environment = self._environment(language)
         agent = command_in_image(language) if language.start is Start.AGENT else None
-        setup = _setup(self._settings, language, self._filter, preload=preload)
+        setup = _setup(self._settings, language, self._filters, preload=preload)
         launch = ContainerLaunch(setup, agent, environment, stdio_order(stdio))
         own = OWN_MEMORY_BYTES_PRELOADED if preload else OWN_MEMORY_BYTES
         container = await self._starter.start(self._images[language.image], frames.Kind.LAUNCH, encode(launch), own)
@@ -315,8 +318,8 @@ class DockerBackend(Backend):
         return guest_environment(folders) | needed
 
 
-def _setup(settings: Settings, language: Language, seccomp: str, *, preload: bool) -> SlotSetup:
-    """What PID 1 serves ``language`` by; ``seccomp`` is the guests' own filter."""
+def _setup(settings: Settings, language: Language, filters: tuple[str, str], *, preload: bool) -> SlotSetup:
+    """What PID 1 serves ``language`` by; ``filters`` are the guests' own, and one more of those in a session."""
     warm = language.start is Start.FORK
     return SlotSetup(
         cgroups=True,
@@ -327,7 +330,8 @@ def _setup(settings: Settings, language: Language, seccomp: str, *, preload: boo
         import_path=GUEST_IMPORT_PATH,
         agent=f"{RUNNERS}/{language.folder.name}/agent.py" if warm else None,
         preload=tuple(language.preload) if preload else (),
-        seccomp=seccomp,
+        seccomp=filters[0],
+        seccomp_of_sessions=filters[1],
         namespaces=None,  # init's own: the engine has made them
         landlock=None,
     )

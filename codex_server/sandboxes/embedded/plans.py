@@ -34,6 +34,7 @@ from codex_server.sandboxes.seccomp.policy import (
     NAMESPACES_WITHOUT_OVERLAY_SHARED_UID,
 )
 from codex_server.sandboxes.seccomp.rules import Policy
+from codex_server.sandboxes.seccomp.sessions import SESSION
 from codex_server.sandboxes.seccomp.workspaces import NAMED_WORKSPACE
 from codex_server.settings import Settings
 
@@ -304,6 +305,7 @@ def _setup(
         agent=agent,
         preload=(),
         seccomp=compile_filter(policy, _machine()).hex(),
+        seccomp_of_sessions=compile_filter(SESSION, _machine()).hex(),
         namespaces=namespaces,
         landlock=landlock,
         seccomp_of_workspaces=compile_filter(NAMED_WORKSPACE, _machine()).hex() if settings.workspaces else "",

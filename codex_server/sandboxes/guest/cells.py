@@ -58,6 +58,7 @@ class Cells:
 
     def begin(self, order: CellOrder, payload: int) -> None:
         """Write its files and hand it to its interpreter; ``payload`` is a descriptor of it."""
+        self._keep_still()
         header = parse(CellHeader, os.pread(payload, order.header_bytes, 0))
         code_at = order.header_bytes
         stdin_at = code_at + header.code_bytes
@@ -121,6 +122,27 @@ class Cells:
             cell = interpreter.cell
             if cell and not cell.stopped and (passed := self._bounds.passed(cell.order, cell.cpu_before)):
                 self._kill(interpreter, passed)
+
+    @property
+    def still_due(self) -> float:
+        """When ``look_at_the_still`` has something to do (monotonic)."""
+        return self._standstill.due
+
+    def look_at_the_still(self) -> None:
+        """Stop again whoever goes on although all cells have ended; end everyone where that is of no use."""
+        if time.monotonic() >= self._standstill.due and not self._standstill.look(self._at_files):
+            self._boundary.kill_everyone()
+
+    def _keep_still(self) -> None:
+        """INVARIANT: while files are added and noted for a cell, nobody runs whose cell has ended."""
+        if not self._standstill.keep(self._at_files):
+            self._boundary.kill_everyone()
+
+    @property
+    def _at_files(self) -> list[int]:
+        """The process that carries out an operation on files, where one does: it runs while all others stand still."""
+        files = self._interpreters.living.get(FILES)
+        return [files.pid] if files and files.cell else []
 
     def look(self) -> None:
         """Go on with each cell whose interpreter has done something."""
@@ -241,7 +263,7 @@ class Cells:
         files = self._interpreters.living.get(FILES)
         if interpreter is files:
             self._standstill.stop_one(interpreter.pid)
-        elif everyone and not self._standstill.stop([files.pid] if files and files.cell else []):
+        elif everyone and not self._standstill.stop(self._at_files):
             self._boundary.kill_everyone()
 
     def _collect(self, order: CellOrder) -> workspace.Listing:

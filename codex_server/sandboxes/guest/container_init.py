@@ -75,7 +75,11 @@ def _send(kind: frames.Kind, body: frames.Body) -> None:
 
 def _serve(launch: ContainerLaunch) -> None:
     setup = launch.setup
-    filters = Filters(bytes.fromhex(setup.seccomp), of_workspaces=bytes.fromhex(setup.seccomp_of_workspaces))
+    filters = Filters(
+        seccomp=bytes.fromhex(setup.seccomp),
+        of_sessions=bytes.fromhex(setup.seccomp_of_sessions),
+        of_workspaces=bytes.fromhex(setup.seccomp_of_workspaces),
+    )
     if launch.workspace:
         container_workspace.check(launch.workspace)
     template = SlotTemplate(setup, _warm_up(setup), filters)

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import math
 import os
 import select
 import socket
@@ -59,6 +60,7 @@ class SessionInit:
             while True:
                 self._serve_events(self._poll())
                 self._cells.look_at_limits()
+                self._cells.look_at_the_still()
                 self._cells.look()
 
     def _make_bounds(self) -> SessionBounds:
@@ -78,10 +80,11 @@ class SessionInit:
         return dict(poll.poll(None if pause is None else pause * 1000))
 
     def _pause(self) -> float | None:
-        """How long nothing is to be done unless something happens; None: for ever, since nothing runs."""
+        """How long nothing is to be done unless something happens; None: for ever, since nothing has run yet."""
         running = self._interpreters.with_cells
         if not running:
-            return None
+            due = self._cells.still_due
+            return None if due == math.inf else max(0.0, due - time.monotonic())
         if any(each.notices and each.notices.locks.waits for each in running):
             return PAUSE_SECONDS
         if any(each.cell and each.cell.waits for each in running):

@@ -12,10 +12,11 @@ class Filters:
     """The programs of a worker's system call filters; ``notices`` is empty where init does nothing for the worker.
 
     ``without_notices`` refuses what is in ``notices``, where the kernel offers none; ``of_workspaces`` is loaded too
-    where the workspace is a folder of the operator's.
+    where the workspace is a folder of the operator's, ``of_sessions`` in a session.
     """
 
     seccomp: bytes
+    of_sessions: bytes
     notices: bytes = b""
     without_notices: bytes = b""
     of_workspaces: bytes = b""

@@ -128,6 +128,8 @@ def confine(config: SlotConfig) -> None:
         with _open_channel() as channel:
             notices.announce(channel, filters.notices, filters.without_notices)
             channel.detach()
+    if config.order.role != "execution":
+        kernel.load_seccomp(filters.of_sessions)
     if config.order.workspace:
         kernel.load_seccomp(filters.of_workspaces)
     kernel.load_seccomp(filters.seccomp)

@@ -75,8 +75,13 @@ def _filters(setup: SlotSetup, seccomp: bytes) -> Filters:
     """
     held = _held(setup)
     unserved = (notices.ROUTES,) if setup.namespaces else held
-    listening, refusing = notices.listening_filter(*held), notices.refusing_filter(*unserved)
-    return Filters(seccomp, listening, refusing, bytes.fromhex(setup.seccomp_of_workspaces))
+    return Filters(
+        seccomp=seccomp,
+        of_sessions=bytes.fromhex(setup.seccomp_of_sessions),
+        notices=notices.listening_filter(*held),
+        without_notices=notices.refusing_filter(*unserved),
+        of_workspaces=bytes.fromhex(setup.seccomp_of_workspaces),
+    )
 
 
 def _held(setup: SlotSetup) -> tuple[notices.Held, ...]:

@@ -93,7 +93,8 @@ class SlotSetup:
     """What is the same for every slot of one zygote, or for a container, which has neither of the last two.
 
     ``agent`` is the path of the runner's agent, None where nothing is prepared; ``preload`` are modules for it to
-    import; ``seccomp`` is the guests' filter in hexadecimal; ``process_margin`` is added to each limit of processes.
+    import; ``seccomp`` is the guests' filter in hexadecimal, ``seccomp_of_sessions`` one more of those in a session;
+    ``process_margin`` is added to each limit of processes.
     """
 
     cgroups: bool
@@ -105,6 +106,7 @@ class SlotSetup:
     agent: str | None
     preload: tuple[str, ...]
     seccomp: str
+    seccomp_of_sessions: str
     namespaces: NamespaceSetup | None
     landlock: LandlockSetup | None
     seccomp_of_workspaces: str = ""

@@ -1,5 +1,6 @@
 """Everybody stands still, whatever they do against it, and goes on afterwards."""
 
+import math
 import os
 import signal
 import subprocess
@@ -109,6 +110,54 @@ def test_one_that_others_continue_is_stopped_again(members):
         assert standstill.stop()
         assert [states(pid) for pid in members.members()] == [{"T"}, {"T"}]
         standstill.resume()
+
+
+def test_who_has_gone_on_by_himself_is_stopped_again_but_not_for_ever(members):
+    one, spared = members.start("while True: pass"), members.start("while True: pass")
+    standstill = Standstill(members)
+
+    def go_on():
+        send([one], signal.SIGCONT)
+        wait_for(lambda: states(one) == {"R"})
+
+    assert standstill.stop([spared])
+    assert standstill.look([spared])
+    go_on()
+    assert standstill.look([spared])
+    assert states(one) == {"T"}
+    go_on()
+    assert not standstill.look([spared])
+    standstill.resume()
+    assert standstill.stop()
+    go_on()
+    assert standstill.look()
+
+
+def test_everyone_is_looked_at_less_and_less_often_until_something_runs(members):
+    members.start("while True: pass")
+    standstill = Standstill(members)
+    assert standstill.due == math.inf
+    standstill.stop()
+    pauses = []
+    for _ in range(9):
+        pauses.append(standstill.due - time.monotonic())
+        standstill.look()
+    assert pauses == sorted(pauses)
+    assert pauses[-1] <= 10.0
+    standstill.resume()
+    assert standstill.due == math.inf
+
+
+def test_who_is_to_stand_still_is_made_to_and_who_runs_is_let_be(members):
+    one = members.start("while True: pass")
+    standstill = Standstill(members)
+    assert standstill.keep()
+    assert members.stops == 0
+    standstill.stop()
+    send([one], signal.SIGCONT)
+    wait_for(lambda: states(one) == {"R"})
+    assert standstill.keep()
+    assert states(one) == {"T"}
 
 
 def test_that_somebody_does_not_stand_still_is_said(members, monkeypatch):

@@ -47,8 +47,8 @@ class Boundary:
         print("boundary", end=" ")
 
 allow_all = struct.pack("HBBI", 6, 0, 0, 0x7FFF0000)
-setup = SlotSetup(False, bool(uid), 0, 2**20, 77, "", None, (), "", None, None)
-template = SlotTemplate(setup, None, Filters(allow_all))
+setup = SlotSetup(False, bool(uid), 0, 2**20, 77, "", None, (), "", "", None, None)
+template = SlotTemplate(setup, None, Filters(allow_all, b""))
 worker.die_first()
 worker.confine(SlotConfig(template, SlotOrder(uid, None, {}, None, 0, StdioOrder(False, None)), Boundary()))
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))

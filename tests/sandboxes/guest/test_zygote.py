@@ -25,7 +25,7 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def zygote(channel: socket.socket) -> tuple[Zygote, Slot]:
-    found = Zygote(channel, SlotTemplate(SETUP, ModuleType("agent"), Filters(b"")))
+    found = Zygote(channel, SlotTemplate(SETUP, ModuleType("agent"), Filters(b"", b"")))
     slot = Slot(os.getpid(), -1, 7, channel)
     found._channels[channel.fileno()] = slot, channel
     return found, slot

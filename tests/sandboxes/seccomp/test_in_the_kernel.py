@@ -16,6 +16,7 @@ import pytest
 from codex_server.sandboxes.seccomp import syscalls
 from codex_server.sandboxes.seccomp.policy import CONFINED, CONFINED_OWN_UID, NAMESPACES, POLICIES
 from codex_server.sandboxes.seccomp.rules import Policy
+from codex_server.sandboxes.seccomp.sessions import SESSION
 from tests.sandboxes.seccomp.bpf import MACHINES, WORD, compiled
 
 pytestmark = pytest.mark.unprivileged
@@ -140,6 +141,23 @@ def test_without_the_filter_the_kernel_answers_otherwise():
     calls = [("sync",), ("socket", 16, 3, 16), ("personality", 8), ("prlimit64", os.getpid(), 7, 0, 0)]
     assert answers(None, calls) == [0, 0, 0, 0]
     assert 0 not in answers(NAMESPACES, calls)
+
+
+@linux_here
+def test_nobody_in_a_session_can_have_the_kernel_continue_him():
+    above = 1 << 32
+    refused = [
+        ("clone", signal.SIGCONT, 0, 0, 0, 0),
+        ("clone", above | signal.SIGCONT, 0, 0, 0, 0),
+        ("prctl", 1, signal.SIGCONT),  # PR_SET_PDEATHSIG
+        ("prctl", above | 1, signal.SIGCONT),
+        ("fcntl", 0, 10, signal.SIGCONT),  # F_SETSIG
+        ("fcntl", 0, 10, above | signal.SIGCONT),
+    ]
+    assert answers(SESSION, refused) == [errno.EPERM] * len(refused)
+    assert answers(SESSION, [("timer_create", 1, 0, 0)]) == [errno.ENOSYS]
+    allowed = [("prctl", 1, signal.SIGKILL), ("prctl", 3, signal.SIGCONT), ("fcntl", 0, 10, signal.SIGUSR1)]
+    assert answers(SESSION, [*allowed, ("fcntl", 0, 1, signal.SIGCONT)]) == [0, 0, 0, 0]
 
 
 @linux_here

@@ -22,6 +22,7 @@ from codex_server.sandboxes.seccomp.policy import (
     POLICIES,
 )
 from codex_server.sandboxes.seccomp.rules import Group, Match, Policy, Rule, Values
+from codex_server.sandboxes.seccomp.sessions import SESSION
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "syscall-policy.md"
 START, END = "<!-- table: start -->\n", "<!-- table: end -->\n"
@@ -417,6 +418,7 @@ def expected_tables() -> str:
             beyond(CONFINED.groups, CONFINED_OWN_UID.groups),
             beyond(CONFINED.rules, (*CONFINED_OWN_UID.rules, *shared)),
         ),
+        ("## In a session besides, at every level", SESSION.groups, SESSION.rules),
     ]
     assert set(shared) < set(CONFINED.rules)
     assert set(without_overlay) < set(CONFINED_OWN_UID.groups)
