@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from codex_server.limits import Limits
-from codex_server.model import Ending, Execution, Stream
+from codex_server.model import Ending, Execution, Stream, Terminal
 from codex_server.sandboxes.session import SessionPlan, SessionSandbox
 
 pytestmark = [pytest.mark.levels("full", "namespaces", "confined"), pytest.mark.embedded]
@@ -312,6 +312,34 @@ def test_a_guest_writes_to_its_workspace_and_temporary_folder_alone(session):
     assert session.run("print(os.listdir(top + '/workspace'))")[1] == "[]\n"
     moved = "open(temp + '/a', 'w').write('moved'); os.rename(temp + '/a', 'a'); print(open('a').read())"
     assert session.run(moved)[1] == "moved\n"
+
+
+_STOPPER = (
+    "python3 -c \"import os, signal\nknown = set(os.listdir('/proc'))\nprint('st' + 'ops')\nwhile True:\n"
+    "  for name in set(os.listdir('/proc')) - known:\n    try: os.kill(int(name), signal.SIGSTOP)\n"
+    '    except OSError: pass\n"\r'
+)
+
+
+@pytest.mark.levels("full", "namespaces")
+def test_a_shell_that_stops_every_new_process_holds_up_no_interpreter(harness, session):
+    shown, stops = bytearray(), asyncio.Event()
+
+    def show(chunk: bytes) -> bool:
+        shown.extend(chunk)
+        if b"stops" in shown:
+            stops.set()
+        return True
+
+    async def play() -> None:
+        shell = await session.sandbox.open_shell("main", Terminal(24, 80), show)
+        await shell.type(_STOPPER.encode())
+        await stops.wait()
+        await session.sandbox.prepare(harness.languages.find("javascript"))  # it takes longest to be armed
+        await shell.close()
+
+    harness.wait(play())
+    assert session.sandbox.alive
 
 
 def test_nothing_of_a_session_is_left(harness):

@@ -4,12 +4,12 @@ INVARIANT: that a cell ended, and with which result, is its interpreter's claim;
 the kernel's word. A forged claim ends the forger's own cell, and deceives its own session alone.
 """
 
+import contextlib
 import os
-import select
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ..protocol import frames
@@ -179,6 +179,20 @@ class Cells:
         cell.replied = cell.replied or time.monotonic()
         return states(interpreter.pid) == {"S"} or time.monotonic() > cell.replied + _MOST_TO_SETTLE_SECONDS
 
+    @contextlib.contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Have everyone stand still meanwhile, if that succeeds: an interpreter is started, and nobody disturbs it."""
+        running = self._interpreters.with_cells
+        if running:
+            self._standstill.stop()
+        try:
+            yield
+        finally:
+            if self._beside_files:
+                self._standstill.resume()
+            elif running:
+                self._standstill.resume_one(running[0].pid)
+
     def begin_still(self, interpreter: Interpreter) -> None:
         """An interpreter was started: it waits for its first cell like all others.
 
@@ -187,8 +201,13 @@ class Cells:
         pid, due = interpreter.pid, time.monotonic() + _MOST_TO_SETTLE_SECONDS
         while interpreter.typed and states(pid) != {"S"} and time.monotonic() < due:
             time.sleep(_SETTLING_SECONDS)
-        if not any(each.name != FILES for each in self._interpreters.with_cells):
+        if not self._beside_files:
             self._standstill.stop_one(pid)
+
+    @property
+    def _beside_files(self) -> bool:
+        """Whether a cell runs that is no operation on files: then everyone runs."""
+        return any(each.name != FILES for each in self._interpreters.with_cells)
 
     def _pass_input(self, cell: Cell) -> None:
         frames.send(self._channel, frames.Kind.CELL_INPUT, encode(InputReady(cell.order.id)), (cell.input.writer,))
@@ -210,12 +229,7 @@ class Cells:
         else:
             spared = {each.pid for each in self._interpreters.living.values() if each is not interpreter}
             self._boundary.signal(set(self._boundary.members()) - self._trees_of(spared), signal.SIGKILL)
-        poll = select.poll()
-        for descriptor in self._process_tree.watched:
-            poll.register(descriptor, select.POLLIN)
-        while interpreter.pid not in self._process_tree.ended:
-            poll.poll(TICK_SECONDS * 1000)
-            self._process_tree.look()
+        self._process_tree.await_end(interpreter.pid)
 
     def _trees_of(self, roots: set[int]) -> set[int]:
         """``roots`` and all of their descendants."""

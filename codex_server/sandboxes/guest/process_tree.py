@@ -6,6 +6,7 @@ worker that is held at its exit notification, what ``/proc`` says of it.
 
 import contextlib
 import os
+import select
 import signal
 import socket
 from resource import struct_rusage
@@ -19,6 +20,8 @@ from .boundary import Boundary
 from .procfs import peak_resident_bytes, scheduled_seconds
 from .slot_config import SlotConfig
 from .step import StepFailed
+
+_LOOK_MILLISECONDS = 100
 
 
 class ProcessTree:
@@ -65,6 +68,15 @@ class ProcessTree:
         _drain(self._wakeups)
         while self._reap(os.WNOHANG):
             pass
+
+    def await_end(self, pid: int) -> None:
+        """Return once that worker, which was killed, has ended."""
+        poll = select.poll()
+        for descriptor in self.watched:
+            poll.register(descriptor, select.POLLIN)
+        while pid not in self.ended:
+            poll.poll(_LOOK_MILLISECONDS)
+            self.look()
 
     def note_leaving(self) -> bool:
         """Note what the worker, which is held at its end, used until now. False when it is dead."""

@@ -7,6 +7,7 @@ import contextlib
 import math
 import os
 import select
+import signal
 import socket
 import time
 from dataclasses import replace
@@ -125,17 +126,11 @@ class SessionInit:
 
     def _start(self, order: InterpreterOrder) -> None:
         """Start an interpreter. A failure is reported, and the session goes on."""
-        role: Role = "files" if order.name == FILES else "interpreter"
-        stdio = StdioOrder(merged=False, terminal=order.terminal)
-        slot = replace(self._config.order, agent=order.agent, env=order.env, role=role, stdio=stdio)
         try:
-            with step("interpreter"):
-                pid, request, outputs = worker_start.start_interpreter(
-                    self.process_tree, replace(self._config, order=slot), self._cgroups
-                )
-                armed = worker_start.await_ready(request, outputs)
-                self._limit(pid, order)
+            with step("interpreter"), self._cells.standing_still():
+                pid, armed = self._arm(order)
         except StepFailed as failure:
+            self._cells.note_deaths()
             frames.send(self.channel, frames.Kind.FAULT, encode(failure.as_message))
             return
         if armed.used_internet:
@@ -144,9 +139,33 @@ class SessionInit:
         if armed.listener >= 0:
             notices = NoticeServer(self._boundary, self._locks)
             notices.listener = armed.listener
-        interpreter = Interpreter(order.name, pid, request, notices, typed=order.terminal is not None)
+        interpreter = Interpreter(order.name, pid, armed.request, notices, typed=order.terminal is not None)
         self._interpreters.living[order.name] = interpreter
         self._cells.begin_still(interpreter)
         frames.send(self.channel, frames.Kind.READY, encode(InterpreterReady(order.name)), armed.streams)
         for descriptor in armed.streams:
             os.close(descriptor)
+
+    def _arm(self, order: InterpreterOrder) -> tuple[int, worker_start.Armed]:
+        """The pid of a worker that waits, within its limits. One that does not get there is killed and forgotten."""
+        role: Role = "files" if order.name == FILES else "interpreter"
+        stdio = StdioOrder(merged=False, terminal=order.terminal)
+        slot = replace(self._config.order, agent=order.agent, env=order.env, role=role, stdio=stdio)
+        config = replace(self._config, order=slot)
+        with contextlib.ExitStack() as undo:
+            pid, request, outputs = worker_start.start_interpreter(self.process_tree, config, self._cgroups)
+            undo.callback(self._end_worker, pid)
+            undo.callback(request.close)
+            for descriptor in outputs:
+                undo.callback(os.close, descriptor)
+            armed = worker_start.await_ready(request, outputs)
+            if armed.listener >= 0:
+                undo.callback(os.close, armed.listener)
+            self._limit(pid, order)
+            undo.pop_all()
+        return pid, armed
+
+    def _end_worker(self, pid: int) -> None:
+        self._boundary.signal([pid], signal.SIGKILL)
+        self.process_tree.await_end(pid)
+        del self.process_tree.ended[pid]  # the next one may have its number

@@ -3,11 +3,15 @@
 import os
 import select
 import socket
+import time
 from typing import NamedTuple
 
 from . import notices, terminal, worker
 from .process_tree import ProcessTree
 from .slot_config import SlotConfig
+
+READY_SECONDS = 20.0
+"""How long a worker may take until it waits. The server waits longer, so that it learns why there is none."""
 
 
 class Armed(NamedTuple):
@@ -49,6 +53,11 @@ def start_interpreter(
     request, theirs = socket.socketpair()
     try:
         pid = process_tree.add_worker(config, [theirs.fileno(), *streams.worker, *cgroups])
+    except BaseException:
+        request.close()
+        for descriptor in streams.server:
+            os.close(descriptor)
+        raise
     finally:
         theirs.close()
         for descriptor in set(streams.worker):
@@ -81,28 +90,47 @@ def _owner(config: SlotConfig) -> int | None:
 
 
 def await_ready(request: socket.socket, streams: tuple[int, ...]) -> Armed:
-    """Wait until the worker waits. Raises ``RuntimeError`` with what it says went wrong."""
+    """Wait until the worker waits. Raises ``RuntimeError`` with what it says went wrong, and ``TimeoutError``.
+
+    INVARIANT: init waits for no worker without an end: a guest that runs beside it can stop the worker.
+    """
+    due = time.monotonic() + READY_SECONDS
+    poll = select.poll()
+    poll.register(request, select.POLLIN)
+    _wait(poll, due)
     word, listeners, _, _ = socket.recv_fds(request, 4096, 1, socket.MSG_CMSG_CLOEXEC)
-    used_internet = not listeners
-    if word == notices.WORD:
-        used_internet = _let_go_until_ready(request, listeners[0])
-        word = request.recv(4096)
-    if word != worker.READY:
-        raise RuntimeError(word.decode("utf-8", "replace") or "it ended while it was armed")
+    try:
+        used_internet = not listeners
+        if word == notices.WORD:
+            used_internet = _let_go_until_ready(request, listeners[0], due)
+            word = request.recv(4096)
+        if word != worker.READY:
+            raise RuntimeError(word.decode("utf-8", "replace") or "it ended while it was armed")
+    except BaseException:
+        for listener in listeners:
+            os.close(listener)
+        raise
     return Armed(request, streams, listeners[0] if listeners else -1, used_internet)
 
 
-def _let_go_until_ready(request: socket.socket, listener: int) -> bool:
+def _let_go_until_ready(request: socket.socket, listener: int, due: float) -> bool:
     """Let go of what an agent asks for while it starts; whether a socket of the Internet was among it."""
     found = False
     poll = select.poll()
     for descriptor in (request.fileno(), listener):
         poll.register(descriptor, select.POLLIN)
-    while not any(descriptor == request.fileno() for descriptor, _ in poll.poll()):
+    while request.fileno() not in _wait(poll, due):
         if notice := notices.receive(listener):
             found = found or notice.is_of(notices.NETWORK)
             notices.let_go(listener, notice)
     return found
+
+
+def _wait(poll: select.poll, due: float) -> dict[int, int]:
+    """What has happened, once something has. Raises ``TimeoutError``."""
+    if events := dict(poll.poll(max(0.0, due - time.monotonic()) * 1000)):
+        return events
+    raise TimeoutError("it was not ready in time")
 
 
 def _pipe(config: SlotConfig) -> tuple[int, int]:
