@@ -261,7 +261,7 @@ class LiveSession(SessionSandbox):
             await asyncio.wait([cell.end])
             raise
         if end and end.report.refusal:
-            raise InvalidRequest(f"{end.report.refusal}; nothing was run", "/files")
+            raise InvalidRequest(f"{end.report.refusal}; nothing was run", f"/{end.report.given}")
         return end
 
     def _hand_over(self, request: CellRequest, stdin: StandardInput, output: OutputSink) -> Cell:

@@ -5,13 +5,15 @@ import asyncio
 import os
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from codex_server.errors import InvalidRequest
 from codex_server.limits import Limits
-from codex_server.model import Ending, Execution, Stream, Terminal
+from codex_server.model import Ending, Execution, InputFile, Stream, Terminal
 from codex_server.sandboxes.session import SessionPlan, SessionSandbox
 
 pytestmark = [pytest.mark.levels("full", "namespaces", "confined"), pytest.mark.embedded]
@@ -340,6 +342,33 @@ def test_a_shell_that_stops_every_new_process_holds_up_no_interpreter(harness, s
 
     harness.wait(play())
     assert session.sandbox.alive
+
+
+_FILL = """
+for place in ('/dev/shm/full', '/tmp/full', 'full'):
+    with open(place, 'wb') as file:
+        try:
+            while True: file.write(bytes(2**20))
+        except OSError: pass
+"""
+
+
+@pytest.mark.levels("full", "namespaces")
+def test_a_guest_that_has_filled_its_memory_is_given_no_more_and_keeps_its_session(harness):
+    limits = replace(harness.settings.ceilings, memory_bytes=96 * 2**20)
+    sandbox = harness.wait(harness.backend.open_session(SessionPlan("ses_full", limits)))
+    cells = Cells(harness, sandbox)
+    try:
+        cells.run(_FILL)
+        content = bytes(4 * 2**20)
+        for given, value in {"files": (InputFile("new", content),), "stdin": content}.items():
+            with pytest.raises(InvalidRequest, match="not enough memory") as refused:
+                cells.run("print('not run')", **{given: value})
+            assert refused.value.pointer == f"/{given}"
+        assert cells.run("print('after')")[1] == "after\n"
+        assert sandbox.alive
+    finally:
+        harness.wait(sandbox.destroy())
 
 
 def test_nothing_of_a_session_is_left(harness):

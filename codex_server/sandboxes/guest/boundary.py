@@ -23,6 +23,8 @@ _TMPFS = kernel.MS_NOSUID | kernel.MS_NODEV
 _SHM = "/dev/shm"  # noqa: S108
 _TEMP = "/tmp"  # noqa: S108
 _FOLDERS = ("/workspace", _TEMP, _SHM)
+_INODE_BYTES = 1024
+"""What the kernel keeps in memory for a file beside its content: its inode and its name."""
 
 
 class PidNamespace:
@@ -59,6 +61,16 @@ class PidNamespace:
     def used_temp(self) -> int | None:
         """The folder for temporary files, opened; None where nothing was made in it."""
         return workspace.open_folder(_TEMP)
+
+    @property
+    def folders_in_memory(self) -> tuple[str, ...]:
+        """Those that the guest may write to and that no disk holds."""
+        return _FOLDERS
+
+    def file_bytes(self) -> int | None:
+        """Bytes of memory that the guest's files and their inodes take; None where all are on the host's disk."""
+        looks = [os.statvfs(folder) for folder in self.folders_in_memory]
+        return _content_bytes(looks) + _INODE_BYTES * sum(each.f_files - each.f_ffree for each in looks)
 
     def members(self) -> Iterator[int]:
         """The pids inside, without init's."""
@@ -187,11 +199,13 @@ class NamespaceBoundary(PidNamespace):
 
     def stored_bytes(self) -> int:
         """Bytes of memory that files hold, and what waits in sockets to be read; a folder on a disk holds none."""
-        total = queued_bytes() if self._internet_used else 0
-        for folder in self._folders:
-            status = os.statvfs(folder)
-            total += (status.f_blocks - status.f_bfree) * status.f_frsize
-        return total
+        queued = queued_bytes() if self._internet_used else 0
+        return queued + _content_bytes(map(os.statvfs, self._folders))
+
+    @property
+    def folders_in_memory(self) -> tuple[str, ...]:
+        """See ``PidNamespace.folders_in_memory``."""
+        return self._folders
 
 
 class LandlockBoundary:
@@ -335,9 +349,24 @@ class LandlockBoundary:
         """Nothing: files are on the host's disk here."""
         return 0
 
+    def file_bytes(self) -> int | None:
+        """See ``PidNamespace.file_bytes``."""
+        return None
+
 
 class ContainerBoundary(PidNamespace):
-    """A container around init, which is PID 1 in it: the engine has raised everything."""
+    """A container around init, which is PID 1 in it: the engine has raised everything.
+
+    ``on_disk``: its workspace is a folder of the host's.
+    """
+
+    def __init__(self, *, on_disk: bool = False) -> None:
+        self._on_disk = on_disk
+
+    @property
+    def folders_in_memory(self) -> tuple[str, ...]:
+        """See ``PidNamespace.folders_in_memory``."""
+        return tuple(folder for folder in _FOLDERS if folder != self.workspace or not self._on_disk)
 
     def enter(self) -> None:
         """Nothing more: this process was started inside."""
@@ -376,6 +405,11 @@ def take_uid(uid: int) -> None:
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
+
+
+def _content_bytes(looks: Iterable[os.statvfs_result]) -> int:
+    """Bytes that the files of these file systems take."""
+    return sum((each.f_blocks - each.f_bfree) * each.f_frsize for each in looks)
 
 
 def _look_of(folder: str) -> tuple[object, ...]:

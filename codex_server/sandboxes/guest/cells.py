@@ -57,23 +57,26 @@ class Cells:
         """When the limits are to be looked at next (monotonic)."""
 
     def begin(self, order: CellOrder, payload: int) -> None:
-        """Write its files and hand it to its interpreter; ``payload`` is a descriptor of it."""
+        """Write its files and hand it to its interpreter, or refuse it; ``payload`` is a descriptor of it."""
+        try:
+            self._begin(order, payload)
+        except FilesRefused as refusal:
+            self._report(self._report_of(order, refusal=str(refusal), given=refusal.given))
+
+    def _begin(self, order: CellOrder, payload: int) -> None:
         self._keep_still()
         header = parse(CellHeader, os.pread(payload, order.header_bytes, 0))
         code_at = order.header_bytes
         stdin_at = code_at + header.code_bytes
-        try:
-            self._add_files(payload, stdin_at + header.stdin_bytes, header.files)
-        except FilesRefused as refusal:
-            self._report(self._report_of(order, refusal=str(refusal)))
-            return
+        self._bounds.check_room(order, sum(size for _, size in header.files), header.stdin_bytes)
+        self._add_files(payload, stdin_at + header.stdin_bytes, header.files)
         interpreter = self._interpreters.living.get(order.interpreter)
         if interpreter is None or interpreter.cell:  # nothing to run, or it has died since its last cell
             self._report(self._report_of(order))
             return
         if order.collect:
             self._unchanged = snapshot(self._top, unlocking=not self._is_named)
-        stdin = self._input(order, payload, stdin_at, header.stdin_bytes)
+        stdin = self._input(order, workspace.Part(payload, stdin_at, header.stdin_bytes))
         cell = Cell(order, stdin, time.monotonic(), self._bounds.used_seconds(), self._bounds.oom_kills())
         self.due = time.monotonic() + TICK_SECONDS
         fields = [stdin.path.encode(), str(order.number).encode(), header.options.encode()]
@@ -98,10 +101,13 @@ class Cells:
         else:
             add_files(self._top, payload, offset, files, owner)
 
-    def _input(self, order: CellOrder, payload: int, offset: int, size: int) -> CellInput:
+    def _input(self, order: CellOrder, part: workspace.Part) -> CellInput:
         place, owner = InputPlace(self._boundary.inputs, self._inputs, str(order.id)), self._config.order.uid
-        part = workspace.Part(payload, offset, size)
-        return pipe_of(place, owner) if order.open_stdin else file_of(place, part, owner)
+        try:
+            return pipe_of(place, owner) if order.open_stdin else file_of(place, part, owner)
+        except OSError as error:  # such as of a guest that has filled that folder, or put something in its place
+            reason = os.strerror(error.errno or 0)
+            raise FilesRefused(f"the standard input cannot be given to the program: {reason}", "stdin") from error
 
     def stop(self, order: CellStop) -> None:
         """Interrupt it, or kill its interpreter."""
@@ -283,7 +289,9 @@ class Cells:
     def _collect(self, order: CellOrder) -> workspace.Listing:
         if not order.collect:
             return workspace.Listing((), (), 0, None)
-        bounds = order.inline_bytes, order.inline_total_bytes
+        # Twice: it is collected, and then copied behind the reply.
+        total = self._bounds.room(order, 2 * order.inline_total_bytes) // 2
+        bounds = min(order.inline_bytes, total), total
         top, unlocking = os.dup(self._top), not self._is_named
         return workspace.collect(top, self._unchanged, *bounds, moving=False, unlocking=unlocking)
 

@@ -55,6 +55,6 @@ class ContainerSessionInit(SessionInit):
 
 def serve_session(template: SlotTemplate, order: SlotOrder, relay: socket.socket, channel: socket.socket) -> None:
     """Serve cells until the server is gone. ``relay`` and ``channel`` are the ends of the relay and of init."""
-    boundary = ContainerBoundary()
+    boundary = ContainerBoundary(on_disk=order.workspace is not None)
     threading.Thread(target=SessionRelay(relay).run).start()
     ContainerSessionInit(SlotConfig(template, order, boundary), boundary, channel).serve()

@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence
 
+from ..protocol.session import Given
 from . import kernel
 from .workspace import Identity, Part, copy_part, identity, walk_files
 
@@ -19,7 +20,14 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class FilesRefused(Exception):
-    """A file cannot be written; the text completes "... cannot be written: "."""
+    """What a cell is given cannot be written, and so it is not run; the text says what and why.
+
+    ``given``: which field of a request it came in.
+    """
+
+    def __init__(self, text: str, given: Given = "files") -> None:
+        super().__init__(text)
+        self.given: Given = given
 
 
 def add_files(top: int, payload: int, offset: int, files: Sequence[tuple[str, int]], owner: int | None) -> None:

@@ -143,15 +143,19 @@ CellStopReason = Literal["stop_requested", "cpu_time", "memory"]
 """Why init ended a cell by killing: it was requested, or a limit that init watches was passed."""
 
 
+Given = Literal["files", "stdin"]
+"""What a cell is given beside its code."""
+
+
 @dataclass(frozen=True, slots=True)
 class CellReport:
     """The end of the cell ``id``: its interpreter replied (``reply_bytes``), or ended (``status`` of wait(2)).
 
     Neither: nothing was run, for there was no interpreter of that name.
 
-    ``refusal``: why its files could not be written; nothing was run then. ``ended`` names every interpreter that has
-    ended since the last report. ``oom_kills`` is 0 where the server counts them itself. The reply and the kept files
-    are beside the frame, one after the other.
+    ``refusal``: why what it was ``given`` could not be written; nothing was run then. ``ended`` names every interpreter
+    that has ended since the last report. ``oom_kills`` is 0 where the server counts them itself. The reply and the kept
+    files are beside the frame, one after the other.
     """
 
     id: Count
@@ -167,3 +171,4 @@ class CellReport:
     files: tuple[KeptFile, ...]
     skipped: tuple[SkippedEntry, ...]
     unlisted: Count
+    given: Given = "files"
