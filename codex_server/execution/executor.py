@@ -89,6 +89,8 @@ class Executor:
         session = Session(plan, await self._backend.open_session(plan))
         self._sessions.add(session)
         session.on_end(self._sessions.discard)
+        for name in plan.begin:
+            session.begin(self._languages.find(name))
         return session
 
     async def _perform(self, run: Run, turn: Turn | None) -> Outcome:

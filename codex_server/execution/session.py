@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from codex_server.errors import SessionBusy, SessionEnded
+from codex_server.languages import Language
 from codex_server.model import Terminal
 from codex_server.sandboxes.session import Content, SessionPlan, SessionSandbox, Shell
 from codex_server.sandboxes.stdin import StandardInput
@@ -55,6 +56,15 @@ class Session:
     def busy(self) -> bool:
         """Whether a cell or an operation runs, or waits."""
         return self._turn.locked() or self._waiting > 0 or self._operations > 0
+
+    @property
+    def interpreters(self) -> frozenset[str]:
+        """The languages whose interpreters live, among other names."""
+        return self._sandbox.interpreters
+
+    def begin(self, language: Language) -> None:
+        """Begin to start an interpreter. See ``SessionSandbox.begin``."""
+        self._sandbox.begin(language)
 
     @asynccontextmanager
     async def turn(self, *, seconds: float) -> AsyncIterator[SessionSandbox]:

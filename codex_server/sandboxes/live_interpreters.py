@@ -32,6 +32,16 @@ class Interpreters:
         """Whether it lives."""
         return name in self._alive
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Those that live."""
+        return frozenset(self._alive)
+
+    def begin(self, order: InterpreterOrder) -> None:
+        """Have it started in the background, if it is not there. Whether it failed is for the next one to find out."""
+        if order.name not in self._alive and order.name not in self._starts:
+            self._begin(order)
+
     async def ensure(self, order: InterpreterOrder) -> None:
         """Have it started, if it is not there. Raises ``SandboxUnavailable``."""
         if order.name not in self._alive:

@@ -126,6 +126,16 @@ class LiveSession(SessionSandbox):
         if self._death is not None:
             callback(self._death)
 
+    @property
+    def interpreters(self) -> frozenset[str]:
+        """See ``SessionSandbox.interpreters``."""
+        return self._interpreters.names
+
+    def begin(self, language: Language) -> None:
+        """See ``SessionSandbox.begin``."""
+        with contextlib.suppress(SandboxUnavailable):  # ``prepare`` says why
+            self._interpreters.begin(self._orders.of(language))
+
     async def prepare(self, language: Language) -> None:
         """See ``SessionSandbox.prepare``."""
         await self._interpreters.ensure(self._orders.of(language))

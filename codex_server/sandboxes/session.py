@@ -33,13 +33,15 @@ class NamedWorkspace:
 class SessionPlan:
     """A session to open. ``limits`` are what all of its processes have together, ``files`` its first files.
 
-    ``workspace``: None for one of its own, in memory, which ends with it.
+    ``workspace``: None for one of its own, in memory, which ends with it. ``begin`` names languages whose interpreters
+    are started at once, in the background.
     """
 
     id: str
     limits: Limits
     files: tuple[InputFile, ...] = ()
     workspace: NamedWorkspace | None = None
+    begin: tuple[str, ...] = ()
 
 
 class Shell(ABC):
@@ -94,6 +96,15 @@ class SessionSandbox(ABC):
     @abstractmethod
     def on_death(self, callback: Callable[[str], None]) -> None:
         """Have ``callback`` called once, with why in a sentence, when the sandbox dies without ``destroy``."""
+
+    @property
+    @abstractmethod
+    def interpreters(self) -> frozenset[str]:
+        """The languages whose interpreters live, among other names."""
+
+    @abstractmethod
+    def begin(self, language: Language) -> None:
+        """Begin to start the language's interpreter, if there is none; ``prepare`` then waits for that start."""
 
     @abstractmethod
     async def prepare(self, language: Language) -> None:

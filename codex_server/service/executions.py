@@ -243,7 +243,7 @@ class Executions:
 
     async def _finish(self, execution: Execution, origin: Origin, cell: Cell | None, outcome: Outcome) -> Outcome:
         if cell:
-            outcome = replace(outcome, session=cell.session.note(execution.language, outcome))
+            outcome = replace(outcome, session=cell.session.state())
         if not outcome.ending.files:
             return outcome
         inline_bytes = self._max_inline if execution.inline_bytes is None else execution.inline_bytes

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from codex_server.errors import InvalidRequest, SessionBusy, SessionEnded
 from codex_server.execution.run import Run
 from codex_server.execution.session import Session, SessionEnd, ended_text
-from codex_server.model import Outcome, SessionState
+from codex_server.model import SessionState
 from codex_server.service.file_space import SeenFiles
 from codex_server.service.shells import Shells
 from codex_server.units import format_seconds
@@ -38,8 +38,6 @@ class OpenSession:
         self, live: Session, terms: SessionTerms, number: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.live, self.terms, self.number = live, terms, number
-        self.started: set[str] = set()
-        """The languages that have an interpreter."""
         self._clock, self._opened = clock, clock()
         self.seen = SeenFiles()
         """The files of its workspace that its caller has read or written."""
@@ -102,13 +100,8 @@ class OpenSession:
         self._runs.add(run)
         run.on_end(self._runs.discard)
 
-    def note(self, language: str, outcome: Outcome) -> SessionState:
-        """Take note of what became of an execution, and return how the session stands."""
-        cell = outcome.ending.cell
-        if cell and not cell.interpreter_restarted:
-            self.started.add(language)
-        elif cell:
-            self.started.discard(language)
+    def state(self) -> SessionState:
+        """How the session stands."""
         return SessionState(self.id, None if self.live.end or self._closing else self.expires_at)
 
     async def close(self, reason: str) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from codex_server.errors import IllegalPath, InvalidRequest, UnknownLanguage
 from codex_server.ids import new_id
-from codex_server.languages import Languages
+from codex_server.languages import Languages, Start
 from codex_server.model import InputFile
 from codex_server.paths import checked_paths
 from codex_server.sandboxes.session import SessionPlan
@@ -68,7 +68,8 @@ def to_opening(
     )
     files = _together(kept, input_files(request.files, "", settings, uploaded), settings.max_workspace)
     workspace = workspace_for_session(request.workspace, settings) if "workspace" in request.model_fields_set else None
-    return Opening(SessionPlan(new_id("ses"), settings.ceilings.tightened(wanted), files, workspace), terms)
+    limits, begin = settings.ceilings.tightened(wanted), _to_begin(request, terms, languages)
+    return Opening(SessionPlan(new_id("ses"), limits, files, workspace, begin), terms)
 
 
 def describe_session(session: OpenSession, languages: Languages) -> SessionResponse:
@@ -78,7 +79,7 @@ def describe_session(session: OpenSession, languages: Languages) -> SessionRespo
     return SessionResponse(
         session_id=session.id,
         languages={
-            name: SessionLanguage(version=versions[name], started=name in session.started)
+            name: SessionLanguage(version=versions[name], started=name in session.live.interpreters)
             for name in session.terms.languages
         },
         workspace=session.live.plan.workspace.name if session.live.plan.workspace else None,
@@ -141,6 +142,13 @@ def _languages(request: SessionRequest, languages: Languages) -> tuple[str, ...]
         except UnknownLanguage as error:
             raise UnknownLanguage(error.detail, f"/languages/{index}") from None
     return tuple(names)
+
+
+def _to_begin(request: SessionRequest, terms: SessionTerms, languages: Languages) -> tuple[str, ...]:
+    """The languages whose interpreters are started at once: those that it names, else those that are forked warm."""
+    if "languages" in request.model_fields_set:
+        return terms.languages
+    return tuple(name for name in terms.languages if languages.find(name).start is Start.FORK)
 
 
 def _idle_seconds(request: SessionRequest, settings: Settings) -> float:

@@ -15,7 +15,8 @@ class SessionRequest(BaseModel):
 
     languages: list[str] = Field(
         default=[],
-        description="Names or aliases of the languages that it may run; by default all",
+        description="Names or aliases of the languages that it may run; by default all. The interpreters of those that "
+        "are named are started at once, in the background; without a list that of Python is, which is warm",
         examples=[["python", "bash"]],
     )
     workspace: str = Field(
@@ -44,7 +45,7 @@ class SessionLanguage(BaseModel):
     """A language of a session."""
 
     version: str | None = Field(description="Version of the interpreter")
-    started: bool = Field(description="Whether its interpreter lives: it is started at the first use")
+    started: bool = Field(description="Whether its interpreter lives; else it is started at the first use")
 
 
 class SessionLimits(BaseModel):

@@ -88,8 +88,19 @@ async def test_a_new_session_reports_what_it_is(door):
     assert (await look(door, session)).json() == session
     await run_in(door, session, "print 1")
     later = (await look(door, session)).json()
-    assert later["languages"]["python"]["started"]
+    assert {name for name, each in later["languages"].items() if each["started"]} == {"python"}
     assert later["expires_at"] > session["expires_at"]
+
+
+async def test_the_interpreters_of_the_languages_that_it_names_are_started_at_once(door):
+    session = await open_one(door, languages=["js", "python"])
+    live = door.app.state.services.sessions._open[session["session_id"]].live
+    await asyncio.sleep(0.01)
+    assert live.interpreters == {"javascript", "python"}
+    shown = (await look(door, session)).json()["languages"]
+    assert {name: each["started"] for name, each in shown.items()} == {"javascript": True, "python": True}
+    await run_in(door, session, "exit 3")
+    assert [each.code for each in door.backend.executions] == ["exit 3"]
 
 
 async def test_session_in_the_body_of_execute_is_the_same(door):

@@ -57,12 +57,14 @@ def opened(
     *,
     files: dict[str, bytes] | None = None,
     workspace: NamedWorkspace | None = None,
+    begin: tuple[str, ...] = (),
     **limits: float,
 ) -> Iterator[Cells]:
     """A session with the server's limits, tightened."""
     tight = harness.settings.ceilings.tightened(limits)
     inputs = tuple(InputFile(path, content) for path, content in (files or {}).items())
-    session = harness.wait(harness.executor.open_session(SessionPlan(new_id("ses"), tight, inputs, workspace)))
+    plan = SessionPlan(new_id("ses"), tight, inputs, workspace, begin)
+    session = harness.wait(harness.executor.open_session(plan))
     try:
         yield Cells(harness, session)
     finally:

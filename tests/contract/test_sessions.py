@@ -325,3 +325,12 @@ def test_sessions_leave_no_descriptor(harness: Harness) -> None:
 
     before = play()
     assert [play() for _ in range(3)] == [before] * 3
+
+
+def test_an_interpreter_that_was_begun_at_the_opening_serves_the_first_cell(harness: Harness) -> None:
+    with opened(harness, begin=("python",)) as cells:
+        harness.wait(until(lambda: "python" in cells.session.interpreters))
+        first = cells.run("1")
+        assert (facts(first).result, facts(first).interpreter_restarted) == ({"text/plain": "1"}, False)
+        cells.run("exit()")
+        assert "python" not in cells.session.interpreters

@@ -27,6 +27,8 @@ def anyio_backend():
 
 class Orders:
     def of(self, language):
+        if language == "cobol":
+            raise SandboxUnavailable("there is no cobol")
         return InterpreterOrder(language, None, {}, 2**20, 8, 2**20, True)
 
     def of_files(self):
@@ -94,8 +96,9 @@ def orders_sent(session):
 
 
 async def until_starts(session, count):
-    while len(orders_sent(session)) < count:
-        await asyncio.sleep(0)
+    async with asyncio.timeout(30):
+        while len(orders_sent(session)) < count:
+            await asyncio.sleep(0)
 
 
 async def test_an_interpreter_starts_though_its_callers_are_gone_and_the_next_one_joins():
@@ -117,6 +120,25 @@ async def test_an_interpreter_starts_though_its_callers_are_gone_and_the_next_on
     await session.prepare("python")
     assert orders_sent(session) == ["python", "javascript"]
     assert session.alive
+
+
+async def test_a_start_in_the_background_is_joined_and_one_that_cannot_be_ordered_is_left_to_its_cell():
+    session = Sent()
+    session.held = True
+    for _ in range(2):
+        session.begin("python")
+    session.begin("cobol")
+    await until_starts(session, 1)
+    joined = asyncio.ensure_future(session.prepare("python"))
+    await asyncio.sleep(0)
+    assert session.interpreters == set()
+    session.started(encode(InterpreterReady("python")))
+    session.begin("python")
+    await joined
+    assert session.interpreters == {"python"}
+    assert orders_sent(session) == ["python"]
+    with pytest.raises(SandboxUnavailable, match="no cobol"):
+        await session.prepare("cobol")
 
 
 async def test_a_start_that_fails_is_tried_again_and_one_in_a_lost_session_is_refused():

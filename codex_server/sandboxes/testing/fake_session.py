@@ -30,6 +30,7 @@ class FakeSession(SessionSandbox):
         self._event = event
         self._executions = executions
         self._interpreters: dict[str, Kept] = {}
+        self._alive: set[str] = set()
         self._running: Kept | None = None
         self._count = 0
         self._death: str | None = None
@@ -49,9 +50,19 @@ class FakeSession(SessionSandbox):
         self._death = reason
         self._on_death(reason)
 
+    @property
+    def interpreters(self) -> frozenset[str]:
+        """See ``SessionSandbox.interpreters``."""
+        return frozenset(self._alive)
+
+    def begin(self, language: Language) -> None:
+        """See ``SessionSandbox.begin``; it is started a moment later."""
+        asyncio.get_running_loop().call_soon(self._alive.add, language.name)
+
     async def prepare(self, language: Language) -> None:
         """Nothing to start."""
         await asyncio.sleep(0)
+        self._alive.add(language.name)
 
     async def run(
         self, execution: Execution, language: Language, output: OutputSink, stdin: StandardInput | None = None
@@ -66,7 +77,10 @@ class FakeSession(SessionSandbox):
         self._running = kept
         try:
             script = Script(execution, output, stdin or StandardInput.of(execution), self._event, kept)
-            return await script.run()
+            ending = await script.run()
+            if ending.cell and ending.cell.interpreter_restarted:
+                self._alive.discard(language.name)
+            return ending
         finally:
             self._running = None
             self.files, self._count = kept.files, kept.count
