@@ -9,6 +9,7 @@ from typing import Any
 
 MEMORY = ":memory:"
 MOST_ROWS = 100_000
+_EXAMPLE = """give one object, such as {"parameters": [1, "a"], "max_rows": 100}"""
 
 
 class Refused(Exception):
@@ -33,9 +34,9 @@ def parse(arguments: Sequence[str]) -> Request:
     try:
         given = json.loads(arguments[0]) if arguments else {}
     except ValueError as error:
-        raise Refused(f"the argument is not JSON: {error}") from error
+        raise Refused(f"the argument is not JSON: {error}; {_EXAMPLE}") from error
     if not isinstance(given, dict):
-        raise Refused("the argument is not a JSON object with the options")
+        raise Refused(f"the argument is not a JSON object with the options; {_EXAMPLE}")
     names = [field.name for field in fields(Request)]
     if unknown := [name for name in given if name not in names]:
         raise Refused(f"there is no option {unknown[0]!r}; there are {', '.join(names)}")

@@ -180,6 +180,8 @@ def test_arguments_that_are_no_options_are_refused(arguments, tmp_path):
     argv = [PYTHON, RUNNERS / "sql" / "run.py", "main.sql", *arguments]
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=HANG_SECONDS, check=False)
     assert (done.returncode, done.stderr.startswith("Error: ")) == (1, True)
+    if len(arguments) == 1:
+        assert 'such as {"parameters": [1, "a"], "max_rows": 100}' in done.stderr
 
 
 # --- the interpreter that stays ---

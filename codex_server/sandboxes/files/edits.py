@@ -12,8 +12,10 @@ from .problem import Problem, problem_of
 from .texts import read_text
 from .workspace import Workspace
 
-_MOST_LINES_COMPARED = 2000
+_MOST_LINES_COMPARED, _MOST_COMPARED = 2000, 200
 _SHOWN_LINES = 3
+_LIKE = 0.3
+"""How much of a line another one must have to be shown; unrelated lines of one language have less."""
 _BOM = "\ufeff"
 
 
@@ -144,23 +146,27 @@ def _ambiguous(number: int, lines: list[int]) -> Problem:
 
 def _not_found(body: str, search: str, number: int, path: str) -> Problem:
     near = closest(body.split("\n"), search.strip("\n").split("\n"))
-    detail = f"edit {number}: `search` does not stand in {path!r}; nothing was changed"
-    if near:
-        detail += ", the closest lines are in `closest`"
+    detail = f"edit {number}: `search` does not stand in {path!r}; nothing was changed, "
+    detail += f"the closest lines are in `closest`, from line {near['line']} on" if near else "and no line is like it"
     return Problem("no-match", detail, edit=number, closest=near)
 
 
 def closest(lines: list[str], wanted: list[str]) -> dict[str, object] | None:
-    """The lines that are most like ``wanted``, with the number of the first; bounded, for comparing is slow."""
-    best, place = 0.5, -1
+    """The lines that are most like ``wanted``, with the number of the first; None where no line is like one of it.
+
+    They are found by the longest line of ``wanted``. Bounded, for comparing is slow.
+    """
+    best, place = _LIKE, -1
+    above = max(range(len(wanted)), key=lambda index: len(wanted[index].strip()))
     matcher = difflib.SequenceMatcher(autojunk=False)
-    matcher.set_seq2(wanted[0].strip()[:500])
+    matcher.set_seq2(wanted[above].strip()[:_MOST_COMPARED])
     for index, line in enumerate(lines[:_MOST_LINES_COMPARED]):
-        matcher.set_seq1(line.strip()[:500])
+        matcher.set_seq1(line.strip()[:_MOST_COMPARED])
         if matcher.real_quick_ratio() > best and matcher.quick_ratio() > best and (ratio := matcher.ratio()) > best:
             best, place = ratio, index
     if place < 0:
         return None
+    place = max(0, place - above)
     shown = lines[place : place + max(_SHOWN_LINES, min(len(wanted), 20))]
     return {"line": place + 1, "text": "\n".join(shown)[:4000]}
 

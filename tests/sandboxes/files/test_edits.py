@@ -40,7 +40,15 @@ def test_a_text_that_is_not_there_is_refused_with_the_closest_lines(workspace, f
     problem = refused(workspace, folder, "alpha = 1\nbeta = 2\ngamma = 3\n", ("betta = 2\ngamma", "x"))
     assert problem.code == "no-match"
     assert problem.facts["closest"] == {"line": 2, "text": "beta = 2\ngamma = 3\n"}
-    assert refused(workspace, folder, "alpha\n", ("#############", "x")).facts["closest"] is None
+    assert "from line 2 on" in problem.detail
+    problem = refused(workspace, folder, "alpha\n", ("#############", "x"))
+    assert (problem.facts["closest"], problem.detail.endswith("and no line is like it")) == (None, True)
+
+
+def test_the_closest_lines_are_found_by_the_longest_of_the_search(workspace, folder):
+    text = "if True:\n    pass\n\ntry:\n    total = price * count\nfinally:\n    pass\n"
+    problem = refused(workspace, folder, text, ("with x:\n    totals = prices * count\nelse:", "x"))
+    assert problem.facts["closest"] == {"line": 4, "text": "try:\n    total = price * count\nfinally:"}
 
 
 @pytest.mark.parametrize(
