@@ -70,7 +70,7 @@ async def _refuse(request: Request, error: Exception) -> Response:
         instance=context.request_id,
         base_url=request.app.state.problem_base,
         field_errors=_field_errors(error),
-        facts=error.facts if isinstance(error, FileRefused) else None,
+        facts=context.problem_facts | (error.facts if isinstance(error, FileRefused) else {}),
         headers=_headers(error),
     )
 
@@ -129,6 +129,7 @@ def _http_problem(request: Request, status: int, detail: str, headers: dict[str,
         detail,
         instance=context.request_id,
         base_url=request.app.state.problem_base,
+        facts=context.problem_facts,
         headers=headers,
     )
 

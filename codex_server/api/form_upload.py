@@ -1,7 +1,9 @@
-"""The file in a multipart form, read while the form arrives. Imported when a form comes."""
+"""The files in a multipart form, read while the form arrives. Imported when a form comes."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -14,23 +16,32 @@ _MOST_PARTS = 100
 _AT_ONCE = 2**15
 """Bytes that are parsed in one turn of the event loop."""
 _NO_FILE = "the form has no part named `file` with a file name; send it with curl -F file=@data.csv"
+_FOR_SEVERAL = "`path` names one file and the form has several; end it with `/` to name their folder, as in ?path=data/"
 
 
-class FormFile:
-    """The part named ``file`` of a form; other parts are passed over.
+@dataclass(slots=True)
+class _Part:
+    """A file of the form, as far as it has come and was not taken."""
+
+    name: str
+    data: bytearray = field(default_factory=bytearray)
+    is_closed: bool = False
+
+
+class Form:
+    """The parts of a form that are files: those named ``file``, or with ``any_field`` all; others are passed over.
 
     Raises ``TooLarge`` above ``most`` bytes in all, ``FieldsInvalid`` for what is no form.
     """
 
-    def __init__(self, name: str, chunks: AsyncIterator[bytes], content_type: str, most: int) -> None:
-        self._given_name = name
-        self._most = most
+    def __init__(self, chunks: AsyncIterator[bytes], content_type: str, most: int, *, any_field: bool = False) -> None:
         self._chunks = chunks
-        self._name: str | None = None
-        self._is_file = False
+        self._most = most
+        self._any_field = any_field
+        self._waiting = deque[_Part]()
+        self._open: _Part | None = None
         self._field, self._headers = b"", dict[bytes, bytes]()
-        self._data = bytearray()
-        self._parts, self._size, self._is_closed = 0, 0, False
+        self._parts = self._size = 0
         boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
         if not boundary:
             raise FieldsInvalid([FieldError("", "the Content-Type of the form names no boundary")])
@@ -46,30 +57,31 @@ class FormFile:
             },
         )
 
-    async def open(self) -> str:
-        """The file's name, once the file begins: the one that was given, else the form's."""
-        while self._name is None:
+    async def following(self) -> "tuple[str, AsyncIterator[bytes]] | None":
+        """The name and the content of the next file, once it begins; the one before must have been read."""
+        while not self._waiting:
             if not await self._feed():
-                raise FieldsInvalid([FieldError("", _NO_FILE)])
-        return self._given_name or self._name
+                return None
+        part = self._waiting.popleft()
+        return part.name, self._content(part)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """The file's content."""
-        more = True
-        while more:
-            if self._data:
-                content, self._data = bytes(self._data), bytearray()
+    async def _content(self, part: _Part) -> AsyncIterator[bytes]:
+        while True:
+            if part.data:
+                content, part.data = bytes(part.data), bytearray()
                 yield content
-            more = await self._feed()
-        if self._data:
-            yield bytes(self._data)
+            elif part.is_closed:
+                return
+            else:
+                await self._feed()
 
     async def _feed(self) -> bool:
         """Whether there was another chunk of the form."""
         chunk = await anext(self._chunks, None)
         try:
             if chunk is None:
-                self._check_whole()
+                if self._open:
+                    raise FieldsInvalid([FieldError("", "the form ended within the file; send it again")])
                 return False
             self._size += len(chunk)
             if self._size > self._most:
@@ -81,17 +93,12 @@ class FormFile:
             raise FieldsInvalid([FieldError("", f"the body is no multipart form: {error}")]) from None
         return True
 
-    def _check_whole(self) -> None:
-        if self._name is not None and not self._is_closed:
-            raise FieldsInvalid([FieldError("", "the form ended within the file; send it again")])
-
     def _begin_part(self) -> None:
         self._parts += 1
         if self._parts > _MOST_PARTS:
             raise FieldsInvalid([FieldError("", f"the form has more than {_MOST_PARTS} parts; send the file alone")])
         self._headers.clear()
         self._field = b""
-        self._is_file = False
 
     def _add_field(self, data: bytes, start: int, end: int) -> None:
         if self._field in self._headers:  # the value of the header before has come
@@ -103,17 +110,72 @@ class FormFile:
 
     def _end_headers(self) -> None:
         options = parse_options_header(self._headers.get(b"content-disposition", b""))[1]
-        if options.get(b"name") == FIELD and b"filename" in options and self._name is None:
-            self._is_file = True
-            self._name = options[b"filename"].decode("utf-8", "replace")
+        name = options.get(b"filename")
+        # A page sends a field in which nobody chose a file with an empty name.
+        if name and (self._any_field or options.get(b"name") == FIELD):
+            self._open = _Part(name.decode("utf-8", "replace"))
+            self._waiting.append(self._open)
 
     def _end_part(self) -> None:
-        self._is_closed = self._is_closed or self._is_file
-        self._is_file = False
+        if self._open:
+            self._open.is_closed = True
+        self._open = None
 
     def _add_data(self, data: bytes, start: int, end: int) -> None:
-        if self._is_file:
-            self._data += data[start:end]
+        if self._open:
+            self._open.data += data[start:end]
+
+
+class FormFile:
+    """The first file of a form, called ``name`` unless the form names it; the rest is passed over."""
+
+    def __init__(self, name: str, form: Form) -> None:
+        self._name = name
+        self._form = form
+        self._content: AsyncIterator[bytes] | None = None
+
+    async def open(self) -> str:
+        """The file's name, once the file begins: the one that was given, else the form's."""
+        name, self._content = await _first(self._form)
+        return self._name or name
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """The file's content."""
+        assert self._content is not None  # noqa: S101 - it is open
+        async for chunk in self._content:
+            yield chunk
+        while (other := await self._form.following()) is not None:
+            async for _ in other[1]:
+                pass
+
+
+async def files_of(form: Form, path: str) -> AsyncIterator[tuple[str, AsyncIterator[bytes]]]:
+    """Where each file goes, and its content: by its name, in the folder ``path`` if that ends with ``/``.
+
+    Else ``path`` is that of the one file. It has no end before the form has: what is refused then is not written.
+    """
+    name, content = await _first(form)
+    if path and not path.endswith("/"):
+        yield path, _alone(form, content)
+        return
+    yield path + name, content
+    while (following := await form.following()) is not None:
+        name, content = following
+        yield path + name, content
+
+
+async def _first(form: Form) -> tuple[str, AsyncIterator[bytes]]:
+    first = await form.following()
+    if first is None:
+        raise FieldsInvalid([FieldError("", _NO_FILE)])
+    return first
+
+
+async def _alone(form: Form, content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for chunk in content:
+        yield chunk
+    if await form.following() is not None:
+        raise FieldsInvalid([FieldError("/path", _FOR_SEVERAL)])
 
 
 def form_too_large(most: int) -> TooLarge:

@@ -22,6 +22,8 @@ class RequestContext:
     headers: dict[str, str] = field(default_factory=dict)
     log_fields: dict[str, object] = field(default_factory=dict)
     """For the log: lengths, hashes, ids; never code or output."""
+    problem_facts: dict[str, object] = field(default_factory=dict)
+    """Further members of the problem, should there be one: what was done before it."""
 
 
 def open_context(scope: Scope) -> RequestContext:

@@ -1,19 +1,28 @@
-"""A file in a request's body: the body itself, or the part ``file`` of a multipart form."""
+"""Files in a request's body: the body itself is one, or the parts of a multipart form are."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fastapi import Request
 from starlette.exceptions import HTTPException
 
+from codex_server.service.fields import FieldError, FieldsInvalid
 from codex_server.service.uploads import SentFile
 from codex_server.units import format_seconds, format_size
+
+if TYPE_CHECKING:
+    from codex_server.api.form_upload import Form
 
 _AT_ONCE = 2**18
 """Bytes that are gathered before they are written, and that must come within CODEX_RECEIVE_SECONDS."""
 _AROUND_A_FILE = 2**16
 """Bytes of a form beside its file."""
+_NO_BODY = (
+    "the request has no body, which is to be the file; send it with curl --data-binary @data.csv, or Content-Length: 0 "
+    "for an empty file"
+)
 _FORM, _WRONG_FORM = "multipart/form-data", "application/x-www-form-urlencoded"
 
 
@@ -23,23 +32,50 @@ def sent_file(request: Request, name: str, most: int, seconds: float, *, any_typ
     A part of it that takes longer than ``seconds`` is HTTP 408. ``any_type``: the body is the file, whatever it is
     called.
     """
-    sent = request.headers.get("content-type", "")
-    _check_type("" if any_type else sent, request.headers.get("content-encoding", "identity"))
-    chunks = _gathered(request, seconds)
+    _check_type("" if any_type else _sent_type(request), request.headers.get("content-encoding", "identity"))
     if any_type or not is_form(request):
-        return _RawFile(name, chunks)
-    from codex_server.api.form_upload import FormFile, form_too_large  # noqa: PLC0415 - most servers never see a form
+        return _raw_file(request, name, seconds)
+    from codex_server.api.form_upload import FormFile  # noqa: PLC0415 - most servers never see a form
+
+    return FormFile(name, _form(request, most, seconds, any_field=False))
+
+
+def sent_files(
+    request: Request, path: str, most: int, seconds: float
+) -> AsyncIterator[tuple[str, AsyncIterator[bytes]]]:
+    """The files that come, each with its path: the body with ``path``, or every file of a form. Raises as above.
+
+    For a form ``path`` may be the folder (``files_of``).
+    """
+    _check_type(_sent_type(request), request.headers.get("content-encoding", "identity"))
+    if not is_form(request):
+        return _only(path, _raw_file(request, path, seconds))
+    from codex_server.api.form_upload import files_of  # noqa: PLC0415 - most servers never see a form
+
+    return files_of(_form(request, most, seconds, any_field=True), path)
+
+
+async def _only(path: str, file: "_RawFile") -> AsyncIterator[tuple[str, AsyncIterator[bytes]]]:
+    yield path, aiter(file)
+
+
+def _form(request: Request, most: int, seconds: float, *, any_field: bool) -> "Form":
+    from codex_server.api.form_upload import Form, form_too_large  # noqa: PLC0415 - most servers never see a form
 
     most += _AROUND_A_FILE
     size = announced_size(request)
     if size is not None and size > most:
         raise form_too_large(most)
-    return FormFile(name, chunks, sent, most)
+    return Form(_gathered(request, seconds), _sent_type(request), most, any_field=any_field)
 
 
 def is_form(request: Request) -> bool:
     """Whether the body is a multipart form."""
-    return _media_type(request.headers.get("content-type", "")) == _FORM
+    return _media_type(_sent_type(request)) == _FORM
+
+
+def _sent_type(request: Request) -> str:
+    return request.headers.get("content-type", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +90,13 @@ class _RawFile:
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self.chunks
+
+
+def _raw_file(request: Request, name: str, seconds: float) -> _RawFile:
+    """The body as a file. Raises ``FieldsInvalid`` where there is none: an empty file is one of length 0."""
+    if not {"content-length", "transfer-encoding"} & set(request.headers):
+        raise FieldsInvalid([FieldError("", _NO_BODY)])
+    return _RawFile(name, _gathered(request, seconds))
 
 
 def announced_size(request: Request) -> int | None:

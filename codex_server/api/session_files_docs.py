@@ -26,6 +26,7 @@ from codex_server.service.file_schemas import (
     SearchResponse,
     TextFile,
     TransferRequest,
+    UploadedFiles,
 )
 
 _ENTRY: dict[str, Any] = {"path": "data/in.csv", "type": "file", "size": 3, "modified": 1763726400.5}
@@ -83,9 +84,16 @@ _UPLOAD_BODY = {
                 "schema": {
                     "type": "object",
                     "required": ["file"],
-                    "properties": {"file": {"type": "string", "format": "binary"}},
+                    "properties": {
+                        "file": {
+                            "type": "array",
+                            "minItems": 1,
+                            "items": {"type": "string", "format": "binary"},
+                            "description": "One file or several; a part of any other name counts if it has a file name",
+                        }
+                    },
                 },
-                "examples": {"csv": {"summary": "A CSV file", "value": {"file": "1,2\n"}}},
+                "examples": {"csv": {"summary": "Two files", "value": {"file": ["1,2\n", "3,4\n"]}}},
             },
         },
     }
@@ -103,11 +111,11 @@ DOCS: Mapping[str, dict[str, Any]] = {
     ),
     "upload": _docs(
         "uploadSessionFile",
-        "Upload a file into a session",
+        "Upload files into a session",
         (*_WITH_BODY, "storage-full"),
-        ok("The file as it is now", {"file": _FACTS}),
+        ok("The file as it is now, or of several each", {"file": _FACTS, "files": {"files": [_FACTS]}}),
         status_code=201,
-        response_model=FileFacts,
+        response_model=FileFacts | UploadedFiles,
         extra=_UPLOAD_BODY,
     ),
     "fetch": _docs(
@@ -123,7 +131,7 @@ DOCS: Mapping[str, dict[str, Any]] = {
         (*_WITH_BODY, "file-changed", "storage-full"),
         ok("The file as it is now", {"file": _FACTS}) | {"headers": _ETAG},
         response_model=FileFacts,
-        extra=_UPLOAD_BODY,
+        extra={"requestBody": {"required": True, "content": _BINARY}},
     ),
     "remove": _docs(
         "removeSessionFile",

@@ -31,6 +31,12 @@ class FileFacts(FileEntry):
     etag: Tag | None = Field(default=None, description="Its entity tag, for `If-Match`; null for what is no file")
 
 
+class UploadedFiles(BaseModel):
+    """Several files that were uploaded at once."""
+
+    files: list[FileFacts] = Field(description="As they are now, in the order of the form")
+
+
 class ReadRequest(BaseModel):
     """Texts to read."""
 

@@ -177,12 +177,69 @@ async def test_files_are_uploaded_raw_and_as_a_form(desk):
     assert (await desk.get("/c/d.csv")).content == b"3,4"
 
 
+async def test_the_files_of_a_form_are_written_by_their_names(desk):
+    form = [("file", ("b.csv", b"1,2")), ("image", ("c.png", b"\0png")), ("file", ("empty", b"")), ("none", ("", b""))]
+    sent = await desk.call("POST", params={"path": "in/"}, files=form, data={"note": "no file"})
+    assert sent.status_code == 201, sent.text
+    assert [(file["path"], file["size"], len(file["etag"])) for file in sent.json()["files"]] == [
+        ("in/b.csv", 3, 32),
+        ("in/c.png", 4, 32),
+        ("in/empty", 0, 32),
+    ]
+    assert (await desk.get("/in/c.png")).content == b"\0png"
+    top = await desk.call("POST", files=form[:2])
+    assert [file["path"] for file in top.json()["files"]] == ["b.csv", "c.png"]
+    one = await desk.call("POST", params={"path": "other/"}, files=form[:1])
+    assert (one.status_code, one.json()["path"]) == (201, "other/b.csv")
+
+
+async def test_a_form_reports_what_it_wrote_before_a_file_was_refused(door, desk):
+    await door.client.post(f"{desk.root}/execute", json={"code": "write b the program's"}, headers=BEARER)
+    form = [("file", (name, b"mine")) for name in "abc"]
+    conflict = problem(await desk.call("POST", files=form), 409, "file-conflict")
+    assert (conflict["written"], conflict["unread"]) == (["a"], "the program's")
+    twice = problem(await desk.call("POST", params={"path": "d/"}, files=[*form, form[0]]), 409, "file-conflict")
+    assert twice["written"] == ["d/a", "d/b", "d/c"]
+    assert "written" not in problem(await desk.call("POST", files=form[1:]), 409, "file-conflict")
+    assert [entry["path"] for entry in (await desk.get()).json()["entries"]] == ["a", "b", "d", "d/a", "d/b", "d/c"]
+
+
+async def test_a_form_that_breaks_off_reports_the_files_that_came_whole(desk):
+    body = b"".join(
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="%s"\r\n\r\nmine\r\n' % name
+        for name in (b"a", b"b")
+    )
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    broken = problem(await desk.call("POST", content=body[:-3], headers=headers), 422, "invalid-request")
+    assert broken["written"] == ["a"]
+    assert [entry["path"] for entry in (await desk.get()).json()["entries"]] == ["a"]
+
+
+async def test_several_files_do_not_go_where_one_is_named_and_none_is_written(desk):
+    form = [("file", (name, b"mine")) for name in "ab"]
+    refused = problem(await desk.call("POST", params={"path": "in"}, files=form), 422, "invalid-request")
+    assert "?path=data/" in refused["detail"]
+    assert (await desk.get()).json()["entries"] == []
+
+
+async def test_no_body_is_no_file_and_an_empty_one_is_an_empty_file(desk):
+    for method, path, given in (("POST", "", {"params": {"path": "a"}}), ("PUT", "/b", {})):
+        request = desk.client.build_request(
+            method, f"{desk.root}/files{path}", headers=BEARER | {"Content-Length": "0"}, **given
+        )
+        assert (await desk.client.send(request)).status_code in (200, 201)
+        del request.headers["Content-Length"]
+        nothing = problem(await desk.client.send(request), 422, "invalid-request")
+        assert "Content-Length: 0" in nothing["detail"]
+    assert [(entry["path"], entry["size"]) for entry in (await desk.get()).json()["entries"]] == [("a", 0), ("b", 0)]
+
+
 async def test_an_upload_with_no_name_or_a_hostile_one_or_no_file_is_refused(desk):
     assert (await desk.call("POST", content=b"x")).status_code == 422
     assert (await desk.call("POST", params={"path": "../x"}, content=b"x")).status_code == 422
     hostile = await desk.call("POST", files={"file": ("../../etc/passwd", b"x")})
     assert hostile.status_code == 422 or hostile.json()["path"] == "passwd"
-    assert (await desk.call("POST", files={"other": ("a", b"x")})).status_code in (400, 422)
+    assert (await desk.call("POST", files={"other": ("", b"x")})).status_code in (400, 422)
     wrong = await desk.call("POST", params={"path": "a"}, data={"a": "b"})
     problem(wrong, 415, "unsupported-media-type")
     packed = await desk.put("a", b"x", headers={"Content-Encoding": "gzip"})

@@ -10,9 +10,10 @@ from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.responses import Response, StreamingResponse
 
 from codex_server.api.callers import ExecutingCaller, within_rate
+from codex_server.api.request_context import context_of
 from codex_server.api.routes.artifacts import has_it, no_such_range, wanted_ranges
 from codex_server.api.running import take_object
-from codex_server.api.sent_file import sent_file
+from codex_server.api.sent_file import sent_file, sent_files
 from codex_server.api.services import Services, TheServices
 from codex_server.api.session_files_docs import DOCS
 from codex_server.file_errors import FileChanged, FileConflict
@@ -32,6 +33,7 @@ from codex_server.service.file_schemas import (
     SearchRequest,
     SearchResponse,
     TransferRequest,
+    UploadedFiles,
 )
 from codex_server.service.file_space import FileSpace
 from codex_server.service.request_parsing import validated
@@ -109,13 +111,26 @@ async def upload_session_file(
     space: TheSpace,
     services: TheServices,
     *,
-    path: Annotated[str, Query(max_length=4096, description="Where to write it; by default the file's own name")] = "",
+    path: Annotated[
+        str,
+        Query(
+            max_length=4096, description="Where to write it, or with `/` at its end in which folder; else by its name"
+        ),
+    ] = "",
     overwrite: Annotated[bool, Query(description="Replace a file that was not read")] = False,
-) -> FileFacts:
-    """Write a file that is sent as the body, or as the part `file` of a multipart form."""
-    sent = sent_file(request, path, space.max_bytes, services.settings.receive_seconds)
-    name = await sent.open()
-    return await space.write(path or name, aiter(sent), if_match=None, only_new=False, overwrite=overwrite)
+) -> FileFacts | UploadedFiles:
+    """Write the file that is the body, or each file of a multipart form: of several the response lists all.
+
+    They are written one after the other up to the first that is refused; then `written` says which.
+    """
+    written = dict[str, FileFacts]()
+    async for target, content in sent_files(request, path, space.max_bytes, services.settings.receive_seconds):
+        if target in written:
+            raise FileConflict(f"the form has two files for {target!r}; the first was written")
+        written[target] = await space.write(target, content, if_match=None, only_new=False, overwrite=overwrite)
+        context_of(request).problem_facts["written"] = list(written)
+    files = list(written.values())
+    return files[0] if len(files) == 1 else UploadedFiles(files=files)
 
 
 @router.get("/sessions/{session_id}/files/{path:any_text}", **DOCS["fetch"])
