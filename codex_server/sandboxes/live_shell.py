@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from codex_server.errors import InputRefused
 from codex_server.sandboxes.live_cell import Cell
+from codex_server.sandboxes.protocol.cell import CellEnd
 from codex_server.sandboxes.session import Prompt, Shell
 
 SHELL_PREFIX = "shell:"
@@ -69,26 +70,34 @@ class LiveShell(Shell):
         end = await asyncio.shield(self._cell.end)
         self._cell = None
         self._line.drain()
-        if end is None or end.report.reply_bytes is None:
+        reply = _reply_in(end)
+        if reply is None:
             self.end()
             return None
-        return prompt_in(bytes(end.content[: end.report.reply_bytes]))
+        return prompt_in(reply)
 
     async def close(self) -> None:
         """See ``Shell.close``."""
-        if self._ended:
-            return
-        if self._cell is None:
-            self._cell = self._begin()
-        self._kill()
-        await asyncio.wait([self._cell.end])
-        self.end()
+        while not self._ended:
+            cell = self._cell = self._cell or self._begin()
+            self._kill()
+            await asyncio.wait([cell.end])
+            self._cell = None
+            if _reply_in(cell.end.result()) is None:  # else a prompt was on its way, and nothing was killed yet
+                self.end()
 
     def end(self) -> None:
         """For its session: it is gone. What has appeared is passed on, and its line is closed."""
         self._ended = True
         self._line.drain()
         self._line.close()
+
+
+def _reply_in(end: CellEnd | None) -> bytes | None:
+    """What the shell said when it prompted; None: it has ended."""
+    if end is None or end.report.reply_bytes is None:
+        return None
+    return bytes(end.content[: end.report.reply_bytes])
 
 
 def prompt_in(reply: bytes) -> Prompt:

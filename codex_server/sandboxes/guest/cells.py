@@ -190,7 +190,7 @@ class Cells:
         """Have everyone stand still meanwhile, if that succeeds: an interpreter is started, and nobody disturbs it."""
         running = self._interpreters.with_cells
         if running:
-            self._standstill.stop()
+            self._stop()
         try:
             yield
         finally:
@@ -228,7 +228,7 @@ class Cells:
         cell = interpreter.cell
         if cell and cell.stopped is None:
             cell.stopped = why
-        if not self._standstill.stop():
+        if not self._stop():
             self._boundary.kill_everyone()
         elif interpreter.typed or interpreter.name == FILES:
             self._boundary.signal(self._trees_of({interpreter.pid}), signal.SIGKILL)
@@ -283,8 +283,13 @@ class Cells:
         files = self._interpreters.living.get(FILES)
         if interpreter is files:
             self._standstill.stop_one(interpreter.pid)
-        elif everyone and not self._standstill.stop(self._at_files):
+        elif everyone and not self._stop(self._at_files):
             self._boundary.kill_everyone()
+
+    def _stop(self, spared: Sequence[int] = ()) -> bool:
+        """Have everyone but ``spared`` stand still. False when somebody does not."""
+        shells = [each.pid for each in self._interpreters.living.values() if each.typed]
+        return self._standstill.stop(spared, shells)
 
     def _collect(self, order: CellOrder) -> workspace.Listing:
         if not order.collect:

@@ -21,9 +21,10 @@ import time
 from collections.abc import Collection
 
 from .boundary import Boundary
-from .procfs import is_to_stop, states
+from .procfs import is_to_stop, parent, states
 
 _MOST_SECONDS = 0.25
+_MOST_FROM_ABOVE_SECONDS = 0.1
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.0002, 0.01
 _FIRST_LOOK, _LONGEST_BETWEEN_LOOKS = 0.1, 10.0
 _STILL = frozenset("TtZXx")
@@ -43,14 +44,17 @@ class Standstill:
         self.due = math.inf
         """When to ``look`` next (monotonic)."""
 
-    def stop(self, spared: Collection[int] = ()) -> bool:
+    def stop(self, spared: Collection[int] = (), shells: Collection[int] = ()) -> bool:
         """Have everyone but ``spared`` stand still. False when somebody does not within a quarter of a second.
+
+        ``shells`` stop before their jobs do.
 
         INVARIANT: when this returns True no instruction of those processes is executed before ``resume``, unless the
         kernel itself continues one: ``look`` and ``keep`` find it.
         """
         if not self._still:
             self._stopped_before = {pid for pid in self._boundary.members() if is_to_stop(pid)}
+            self._stop_from_above(shells)
         due, pause = time.monotonic() + _MOST_SECONDS, _FIRST_PAUSE
         while True:
             self._boundary.stop_everyone()
@@ -78,6 +82,18 @@ class Standstill:
     def keep(self, spared: Collection[int] = ()) -> bool:
         """Where everyone is to stand still, make sure of it. False as for ``stop``."""
         return not self._still or self._all_still(spared, _STILL | _IN_THE_KERNEL) or self.stop(spared)
+
+    def _stop_from_above(self, roots: Collection[int]) -> None:
+        """Have trees of processes stop, each parent before its children, as far as that succeeds in time.
+
+        A shell that still runs when its job stops reports it like one that Ctrl-Z has stopped, and prompts.
+        """
+        level, due = set(roots), time.monotonic() + _MOST_FROM_ABOVE_SECONDS
+        while level and time.monotonic() < due:
+            self._boundary.signal(level, signal.SIGSTOP)
+            while time.monotonic() < due and not all(states(pid) <= _STILL | _IN_THE_KERNEL for pid in level):
+                time.sleep(_FIRST_PAUSE)
+            level = {pid for pid in self._boundary.members() if parent(pid) in level}
 
     def resume(self) -> None:
         """Have everyone go on, but for those that the guest itself had stopped.

@@ -79,6 +79,23 @@ def test_one_that_is_spared_goes_on(members):
     assert states(other) == {"T"}
 
 
+def test_a_shell_stands_still_before_its_jobs_and_these_before_theirs(members):
+    sleeper = "import time; time.sleep(1000)"
+    shell, job, below = (members.start(sleeper) for _ in range(3))
+    above, seen = {job: shell, below: job}, {}
+    send_signal = members.signal
+
+    def signal_and_look(pids, number):
+        seen.update((pid, states(above[pid])) for pid in pids if pid in above and pid not in seen)
+        send_signal(pids, number)
+
+    members.signal = signal_and_look
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "parent", lambda pid: above.get(pid, 0))
+        assert Standstill(members).stop(shells=[shell])
+    assert seen == {job: {"T"}, below: {"T"}}
+
+
 def test_what_the_guest_itself_had_stopped_stays_so(members):
     stopped, other = members.start("while True: pass"), members.start("while True: pass")
     os.kill(stopped, signal.SIGSTOP)
