@@ -17,3 +17,5 @@ __prompt() {
     return "$code"
 } 2>/dev/null
 PROMPT_COMMAND=__prompt
+readonly PROMPT_COMMAND __channel # without them every command would seem to run for ever; this way Bash says what is wrong
+readonly -f __prompt

@@ -242,6 +242,16 @@ def test_a_forged_prompt_deceives_its_own_shell_alone(harness: Harness) -> None:
 
 
 @with_a_terminal
+def test_a_shell_refuses_to_lose_its_prompt_and_goes_on(harness: Harness) -> None:
+    with at_a_shell(harness) as desk:
+        for attempt in ("PROMPT_COMMAND=date", "unset PROMPT_COMMAND", "__prompt() { :; }"):
+            refused = desk.call(attempt, wait_seconds=2)
+            assert (refused.running, refused.exit_code) == (False, 1)
+            assert "readonly" in refused.output
+        assert desk.call("(exit 7)").exit_code == 7
+
+
+@with_a_terminal
 def test_nothing_runs_while_every_shell_prompts(harness: Harness) -> None:
     mark = new_id("idle")
     with at_a_shell(harness) as desk:
