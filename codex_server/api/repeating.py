@@ -56,6 +56,12 @@ def _response(response: StoredAnswer, headers: dict[str, str] | None = None) -> 
     )
 
 
+_LOCATED = {201: ("/sessions", "session_id"), 202: ("/executions", "execution_id")}
+"""By status: a session that was opened, and what goes on in the background."""
+
+
 def _location(answer: StoredAnswer) -> dict[str, str]:
-    """Where to follow what goes on in the background."""
-    return {"Location": f"/executions/{json.loads(answer.body)['execution_id']}"} if answer.status == 202 else {}
+    if answer.status not in _LOCATED:
+        return {}
+    place, name = _LOCATED[answer.status]
+    return {"Location": f"{place}/{json.loads(answer.body)[name]}"}

@@ -174,12 +174,15 @@ def header(description: str, example: str) -> dict[str, Any]:
     return {"description": description, "schema": {"type": "string"}, "example": example}
 
 
+REPLAYED = {
+    "Idempotency-Replayed": header("`true` when this is the kept response of an earlier request", "true"),
+}
 _RATE_HEADERS = {
     "RateLimit-Policy": header("Requests (q) in so many seconds (w), after an IETF draft", '"minute";q=60;w=60'),
     "RateLimit": header("How many are left (r), and the seconds (t) until more come", '"minute";r=59;t=60'),
     "Quota-Policy": header("The same for a UTC day, where the server has a quota", '"executions";q=1000;w=86400'),
     "Quota": header("What is left of the day's quota", '"executions";r=999;t=43200'),
-    "Idempotency-Replayed": header("`true` when this is the kept response of an earlier request", "true"),
+    **REPLAYED,
 }
 
 EXECUTE: dict[str, Any] = {

@@ -5,7 +5,7 @@ from typing import Any
 from starlette.responses import Response
 
 from codex_server.api.executions_docs import EXECUTE_OR_FOLLOW
-from codex_server.api.route_docs import BEARER, IN_SESSION, STREAM, header, ok, problems
+from codex_server.api.route_docs import BEARER, IN_SESSION, REPLAYED, STREAM, header, ok, problems
 from codex_server.api.schemas import InterruptResponse, SessionsPage
 from codex_server.service.session_schemas import SessionExecuteResponse, SessionResponse
 
@@ -46,17 +46,20 @@ OPEN: dict[str, Any] = _GUARDED | {
     "response_model": SessionResponse,
     "responses": {
         201: ok("The session is open; `Location` is its address", {"session": _SESSION})
-        | {"headers": {"Location": header("Its address", f"/sessions/{_SESSION['session_id']}")}},
+        | {"headers": {"Location": header("Its address", f"/sessions/{_SESSION['session_id']}"), **REPLAYED}},
         **problems(
             "malformed-request",
             "unknown-language",
             *_REFUSALS,
             "unknown-checkpoint",
             "request-timeout",
+            "idempotency-in-flight",
+            "idempotency-lost",
             "too-large",
             "unsupported-media-type",
             "limit-too-loose",
             "illegal-path",
+            "idempotency-mismatch",
             "rate-limited",
             "internal",
             "draining",

@@ -28,5 +28,7 @@ class Cell:
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     restarted: bool = False
     """Its interpreter is not the one of the cell before."""
+    interrupted: bool = False
+    """Its caller asked for that."""
     requested: Stop | None = None
     timers: list[asyncio.TimerHandle] = field(default_factory=list)

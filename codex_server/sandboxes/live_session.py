@@ -180,6 +180,7 @@ class LiveSession(SessionSandbox):
         """See ``SessionSandbox.interrupt``."""
         if self._current is None or self._current.end.done():
             return False
+        self._current.interrupted = True
         self._send_stop(self._current, "interrupt")
         return True
 
@@ -231,7 +232,8 @@ class LiveSession(SessionSandbox):
         if end is not None:
             restarted = cell.restarted or cell.interpreter in end.report.ended
             ending = end.ending(self._number, cell.started_at, cell.requested, restarted=restarted)
-            return self._counted(ending)
+            facts = replace(ending.cell, interrupted=cell.interrupted) if ending.cell else None
+            return self._counted(replace(ending, cell=facts))
         if cell.requested is None:
             raise SandboxFault("the session's sandbox was lost while the program ran; its outcome is unknown")
         wall = asyncio.get_running_loop().time() - cell.began

@@ -68,7 +68,9 @@ def _reason(outcome: Outcome) -> str | None:
         return reason
     if outcome.status is Status.TIMED_OUT:
         return reason + (_DID_NOT_STOP if cell.interpreter_restarted else _INTERRUPTED)
-    return reason + _REPLACED if cell.interpreter_restarted else reason
+    if cell.interpreter_restarted:
+        return reason + _REPLACED
+    return reason + _STAYS if cell.interrupted else reason
 
 
 def _timed_out(outcome: Outcome) -> str:
@@ -106,6 +108,7 @@ _REASONS: Mapping[Status, Callable[[Outcome], str | None]] = {
 
 
 _INTERRUPTED = "; the interpreter was interrupted and keeps its variables"
+_STAYS = "; interrupted; the variables stay"
 _DID_NOT_STOP = "; the interpreter did not stop, so it was replaced: variables are gone, files stay"
 _REPLACED = "; the interpreter ended, so the next execution has a new one: variables are gone, files stay"
 

@@ -268,6 +268,7 @@ async def test_an_interrupt_ends_what_runs_and_keeps_the_variables(serve):
         assert (await door.client.post(path, headers=BEARER)).json() == {"interrupted": True}
         ended = (await call).json()
         assert (ended["status"], ended["exit_code"], ended["interpreter_restarted"]) == ("failed", 130, False)
+        assert ended["error"].startswith("Exit code 130; interrupted; the variables stay")
         assert (await run_in(door, session, "get x")).json()["stdout"] == "1\n"
 
 
@@ -474,6 +475,26 @@ async def test_an_id_that_is_none_and_if_busy_without_a_session_are_refused(door
     response = await door.execute("print 1", if_busy="wait")
     assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, "/if_busy")
     assert door.backend.executions == []
+
+
+async def test_a_repeated_opening_gets_the_same_session(door):
+    key = BEARER | {"Idempotency-Key": "open-1"}
+    first = await door.client.post("/sessions", json={"ttl_seconds": 60}, headers=key)
+    again = await door.client.post("/sessions", json={"ttl_seconds": 60}, headers=key)
+    assert (again.status_code, again.text, again.headers["idempotency-replayed"]) == (201, first.text, "true")
+    assert again.headers["location"] == first.headers["location"] == f"/sessions/{first.json()['session_id']}"
+    other = await door.client.post("/sessions", json={}, headers=key)
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency-mismatch")
+    assert len(door.backend.sessions) == 1
+
+
+async def test_a_refused_opening_uses_no_key(open_door):
+    async with open_door(max_sessions=1) as door:
+        key = BEARER | {"Idempotency-Key": "open-1"}
+        open_already = await open_one(door)
+        assert (await door.client.post("/sessions", json={}, headers=key)).status_code == 503
+        await close(door, open_already)
+        assert (await door.client.post("/sessions", json={}, headers=key)).status_code == 201
 
 
 async def test_a_key_that_was_used_in_one_session_is_not_for_another(door):

@@ -244,6 +244,8 @@ def test_an_interrupt_ends_the_cell_that_runs(harness: Harness) -> None:
         )
         assert (outcome.status, outcome.exit_code) == (Status.FAILED, 130)
         assert "KeyboardInterrupt" in outcome.stderr.text
+        assert facts(outcome).interrupted
+        assert not facts(cells.run("1")).interrupted
 
 
 def test_cells_run_one_at_a_time(harness: Harness) -> None:

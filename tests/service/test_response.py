@@ -92,6 +92,16 @@ def test_in_a_session_the_reason_says_what_became_of_the_interpreter(changes, re
     assert explain(outcome(**changes, cell=cell)) == reason
 
 
+@pytest.mark.parametrize(
+    ("restarted", "reason"),
+    [(False, "Exit code 130; interrupted; the variables stay"), (True, f"Exit code 130{NEW_ONE}")],
+)
+def test_of_an_interrupted_cell_it_says_whether_the_variables_stay(restarted, reason):
+    cell = CellFacts(1, None, claimed=True, interpreter_restarted=restarted, interrupted=True)
+    assert explain(outcome(exit_code=130, cell=cell)) == reason
+    assert explain(outcome(cell=cell)) is None
+
+
 def test_of_a_cancelled_cell_is_said_only_what_is_known():
     cancelled = replace(outcome(**KILLED, stop=Stop.CANCELLED), session=SessionState("ses_1", None))
     found = build_response(cancelled, explain(cancelled))

@@ -5,18 +5,21 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
+from codex_server.access.idempotency import StoredAnswer
 from codex_server.api.callers import CountedCaller, ExecutingCaller
 from codex_server.api.executing import refuse_repetition, respond_with_outcome, respond_with_stream
-from codex_server.api.repeating import IdempotencyKey
+from codex_server.api.repeating import IdempotencyKey, respond_once
 from codex_server.api.request_context import context_of
 from codex_server.api.running import take_object, take_request
 from codex_server.api.schemas import InterruptResponse, SessionsPage
 from codex_server.api.services import Services, TheServices
 from codex_server.api.sessions_docs import CLOSE, EXECUTE_IN, INTERRUPT, LIST, LOOK, OPEN, STREAM_IN
 from codex_server.errors import InvalidRequest
+from codex_server.model import Caller
+from codex_server.service.open_session import OpenSession
 from codex_server.service.schemas import ExecuteRequest
 from codex_server.service.session_request import describe_session, read_session, to_opening
-from codex_server.service.session_schemas import SessionResponse
+from codex_server.service.session_schemas import SessionRequest, SessionResponse
 
 router = APIRouter()
 A_SESSION = '{"ttl_seconds": 900}'
@@ -26,18 +29,25 @@ SessionId = Annotated[str, Path(max_length=80, description="Id of a session of t
 
 @router.post("/sessions", **OPEN)
 async def open_session(
-    request: Request, response: Response, caller: CountedCaller, services: TheServices
-) -> SessionResponse:
+    request: Request, caller: CountedCaller, services: TheServices, idempotency_key: IdempotencyKey = None
+) -> Response:
     """Open a session: a sandbox that keeps its variables and files from one execution to the next."""
-    content, _ = await take_object(request, services, A_SESSION)
+    content, body = await take_object(request, services, A_SESSION)
     wanted = read_session(content)
+
+    async def make() -> StoredAnswer:
+        session = await _open(wanted, caller, services)
+        context_of(request).log_fields["session_id"] = session.id
+        return StoredAnswer(201, describe_session(session, services.languages).model_dump_json().encode())
+
+    return await respond_once(services.idempotency, caller.key, idempotency_key, body, make)
+
+
+async def _open(wanted: SessionRequest, caller: Caller, services: Services) -> OpenSession:
     uploaded = await services.uploads.contents(wanted.files, caller.key, services.settings.max_workspace)
     kept = await services.checkpoints.contents(wanted.checkpoint, caller.key) if wanted.resumes else ()
     opening = to_opening(wanted, caller.key, services.settings, services.languages, uploaded=uploaded, kept=kept)
-    session = await services.sessions.open(opening.plan, opening.terms)
-    context_of(request).log_fields["session_id"] = session.id
-    response.headers["Location"] = f"/sessions/{session.id}"
-    return describe_session(session, services.languages)
+    return await services.sessions.open(opening.plan, opening.terms)
 
 
 @router.get("/sessions", **LIST)

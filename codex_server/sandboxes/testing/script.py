@@ -82,7 +82,7 @@ class Script:
         self._event = event
         self._kept = kept
         self._result: Mapping[str, object] | None = None
-        self._quit = False
+        self._quit = self._interrupted = False
         self._inputs = {**(kept.files if kept else {}), **{file.path: file.content for file in execution.files}}
         self._files: dict[str, bytes] = {}
         self._skipped: list[SkippedFile] = []
@@ -119,7 +119,10 @@ class Script:
         self._kept.files = {**self._inputs, **self._files}
         if lost:
             self._kept.variables.clear()
-        return CellFacts(self._kept.count, self._result, claimed=not lost, interpreter_restarted=lost)
+        found = self._interrupted
+        return CellFacts(
+            self._kept.count, self._result, claimed=not lost, interpreter_restarted=lost, interrupted=found
+        )
 
     async def _end(self) -> _End:
         try:
@@ -176,6 +179,7 @@ class Script:
                 wait.cancel()
         if self._kept and self._kept.interrupted.is_set():
             self._kept.interrupted.clear()
+            self._interrupted = True
             self._write(b"KeyboardInterrupt\n", Stream.STDERR)
             raise _End(exit_code=130)
 
