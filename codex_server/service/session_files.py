@@ -1,5 +1,6 @@
 """Reading the files of a session, which its own guest lists and hands over: nothing of it is believed unchecked."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -36,7 +37,7 @@ class SessionFiles:
         request: dict[str, object] = {"operation": "tree", "most": _PAGE}
         for _ in range(_MOST_PAGES):
             reply = _outcome(await self._ask(request))
-            found += [file for entry in _entries(reply) if (file := _file(entry, wanted))]
+            found += await asyncio.to_thread(_files, _entries(reply), wanted)  # many long paths take a while
             following = reply.get("next")
             if not isinstance(following, str) or len(found) > MAX_ENTRIES:
                 break
@@ -72,6 +73,10 @@ def _entries(reply: Mapping[str, object]) -> list[Mapping[str, object]]:
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise _no_sense()
     return entries
+
+
+def _files(entries: list[Mapping[str, object]], wanted: Callable[[str], bool]) -> list[SessionFile]:
+    return [file for entry in entries if (file := _file(entry, wanted))]
 
 
 def _file(entry: Mapping[str, object], wanted: Callable[[str], bool]) -> SessionFile | None:
