@@ -28,7 +28,7 @@ SHARED_POOL = "python"
 """The pool of every language without an agent: its warm interpreter can start any of them."""
 PRELOADED = "-data"
 """The suffix of a pool whose sandboxes have imported ``preload`` already."""
-_VERSION_PROBE_SECONDS = 20
+_VERSION_PROBE_SECONDS = 60.0
 _Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9+#.-]{0,31}$")]
 
 
@@ -389,6 +389,11 @@ def _probe_version(interpreter: Interpreter, probe: VersionProbe) -> str | None:
             stdin=subprocess.DEVNULL,
             check=False,
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except subprocess.TimeoutExpired:  # of a busy machine: a server must not be without a language for that
+        said = (
+            f"did not report its version within {_VERSION_PROBE_SECONDS:g} s; start again once the machine is less busy"
+        )
+        raise StartupError(f"{interpreter.path} {said}") from None
+    except OSError:
         return None
     return probe.find(probed.stdout + probed.stderr)

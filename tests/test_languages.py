@@ -8,6 +8,7 @@ from codex_server.languages import Languages, Start, load_languages, runner_fold
 from codex_server.sandboxes.testing.fake import fake_languages
 
 COMMAND = "name: {name}\ntitle: {name}\nfile: main.x\nprogram: {program}\n"
+_SLOW = COMMAND.format(name="slow", program="sh") + "version: {args: ['-c', 'exec sleep 60']}\n"
 
 
 def add(folder: Path, name: str, text: str) -> Path:
@@ -80,6 +81,13 @@ def test_an_interpreter_that_does_not_tell_its_version_is_not_available(tmp_path
     add(tmp_path, "mute", COMMAND.format(name="mute", program="sh") + "version: {args: ['-c', 'exit 0']}\n")
     with pytest.raises(LanguageUnavailable):
         load_languages(tmp_path).find("mute")
+
+
+def test_an_interpreter_that_takes_too_long_stops_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("codex_server.languages.CHECKOUT_RUNNERS", add(tmp_path, "slow", _SLOW))
+    monkeypatch.setattr("codex_server.languages._VERSION_PROBE_SECONDS", 0.1)
+    with pytest.raises(StartupError, match=r"sh did not report its version within 0\.1 s; start again once"):
+        load_languages()
 
 
 @pytest.mark.parametrize("name", ["PYTHON", "Py", "python3"])
