@@ -37,6 +37,7 @@ SECONDS = 90.0
 """Guards against a hang; nothing is judged by it."""
 ARMED = 2
 PLACES = 4
+SESSIONS = 3
 SLEEP = "import time; print('began', flush=True); time.sleep(60); print('ended')"
 
 MEMORY = "kept = []\nwhile True: kept.append(b'x' * (1 << 20))"
@@ -159,6 +160,7 @@ def settings(private: tuple[Dockerd, str], tmp_path: Path) -> dict[str, Any]:
         "state_dir": tmp_path / "state",
         "pool_sizes": {"python": ARMED},
         "max_concurrency": PLACES,
+        "max_sessions": SESSIONS,
         "queue_seconds": SECONDS,
         "rate_limit": "",
     }
@@ -194,7 +196,7 @@ async def assert_well(here: Here, engine: Dockerd) -> None:
     assert (await here.echo()).right
     await here.ready()
     await settled(lambda: len(engine.ids()) == ARMED)
-    await settled(lambda: places_free(here) == PLACES + ARMED + backend_module._SPARE - ARMED)
+    await settled(lambda: places_free(here) == PLACES + SESSIONS + backend_module._SPARE)
 
 
 async def test_when_the_engine_is_stopped_callers_are_told_and_it_recovers_by_itself(engine, settings, python, quick):
