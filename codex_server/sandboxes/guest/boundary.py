@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from ..protocol.launch import LandlockSetup, NamespaceSetup
 from ..protocol.slot import SlotOrder
 from . import devices, kernel, landlock, overlay, terminal, workspace
+from .file_systems import content_bytes, inode_bytes, look_of
 from .procfs import children
 from .signals import hold, send, send_by_pidfd
 from .slot_template import SlotTemplate
@@ -23,8 +24,6 @@ _TMPFS = kernel.MS_NOSUID | kernel.MS_NODEV
 _SHM = "/dev/shm"  # noqa: S108
 _TEMP = "/tmp"  # noqa: S108
 _FOLDERS = ("/workspace", _TEMP, _SHM)
-_INODE_BYTES = 1024
-"""What the kernel keeps in memory for a file beside its content: its inode and its name."""
 
 
 class PidNamespace:
@@ -33,6 +32,9 @@ class PidNamespace:
     workspace = "/workspace"
     inputs = "/tmp/.stdin"  # noqa: S108
     """Where a session lays the standard input of its cells, for the guest to open."""
+
+    folders_in_memory: tuple[str, ...] = _FOLDERS
+    """Those that the guest may write to and that no disk holds."""
 
     def make_inputs(self) -> None:
         """Make that folder."""
@@ -62,15 +64,9 @@ class PidNamespace:
         """The folder for temporary files, opened; None where nothing was made in it."""
         return workspace.open_folder(_TEMP)
 
-    @property
-    def folders_in_memory(self) -> tuple[str, ...]:
-        """Those that the guest may write to and that no disk holds."""
-        return _FOLDERS
-
     def file_bytes(self) -> int | None:
         """Bytes of memory that the guest's files and their inodes take; None where all are on the host's disk."""
-        looks = [os.statvfs(folder) for folder in self.folders_in_memory]
-        return _content_bytes(looks) + _INODE_BYTES * sum(each.f_files - each.f_ffree for each in looks)
+        return content_bytes(self.folders_in_memory) + inode_bytes(self.folders_in_memory)
 
     def members(self) -> Iterator[int]:
         """The pids inside, without init's."""
@@ -92,9 +88,7 @@ class NamespaceBoundary(PidNamespace):
         self._routes_used = False
         self._number = order.number
         self._named = order.workspace
-        self._folders: tuple[str, ...] = tuple(
-            folder for folder in _FOLDERS if folder != self.workspace or not order.workspace
-        )
+        self.folders_in_memory = _folders_of(self.workspace if order.workspace else None)
         self._has_terminal = order.stdio.terminal is not None or order.role == "session"
         self._last_pid = -1
 
@@ -113,7 +107,7 @@ class NamespaceBoundary(PidNamespace):
             with step("slot-root"):
                 self._mount_proc("")
         with step("slot-mounts"):
-            for folder in self._folders:
+            for folder in self.folders_in_memory:
                 self._mount_tmpfs(folder)
             if self._has_terminal:
                 terminal.mount()
@@ -124,7 +118,7 @@ class NamespaceBoundary(PidNamespace):
     def make_inputs(self) -> None:
         """See ``PidNamespace.make_inputs``. INVARIANT: it is a mount point that no guest can move or replace."""
         kernel.mount("tmpfs", self.inputs, "tmpfs", _TMPFS | kernel.MS_NOEXEC, f"mode=755,size={self._workspace_bytes}")
-        self._folders = (*self._folders, self.inputs)  # a cell's input is the guest's, who can have it grow
+        self.folders_in_memory += (self.inputs,)  # a cell's input is the guest's, who can have it grow
 
     def renew(self) -> None:
         """Replace everything that the guest has changed, once nothing of it is alive.
@@ -135,7 +129,7 @@ class NamespaceBoundary(PidNamespace):
         it the slot: nobody is overlooked. SECURITY.md lists every kind of kernel state, and what resets it.
         """
         with step("slot-mounts"):
-            for folder in [folder for folder, look in self._unused.items() if _look_of(folder) != look]:
+            for folder in [folder for folder, look in self._unused.items() if look_of(folder) != look]:
                 kernel.unmount(folder, 0)
                 self._mount_tmpfs(folder)
         with step("slot-network"):
@@ -173,11 +167,11 @@ class NamespaceBoundary(PidNamespace):
         size = self._namespaces.shm_bytes if folder == _SHM else self._workspace_bytes
         inodes = self._namespaces.inodes
         kernel.mount("tmpfs", folder, "tmpfs", _TMPFS, f"size={size},nr_inodes={inodes},{own}")
-        self._unused[folder] = _look_of(folder)
+        self._unused[folder] = look_of(folder)
 
     def used_temp(self) -> int | None:
         """See ``PidNamespace.used_temp``. INVARIANT: it is a mount point, which no guest can move or replace."""
-        return super().used_temp() if self._unused[_TEMP] != _look_of(_TEMP) else None
+        return super().used_temp() if self._unused[_TEMP] != look_of(_TEMP) else None
 
     def note_internet(self) -> None:
         """A guest made a socket of the Internet, or may have: its network is not given to the next one."""
@@ -200,12 +194,7 @@ class NamespaceBoundary(PidNamespace):
     def stored_bytes(self) -> int:
         """Bytes of memory that files hold, and what waits in sockets to be read; a folder on a disk holds none."""
         queued = queued_bytes() if self._internet_used else 0
-        return queued + _content_bytes(map(os.statvfs, self._folders))
-
-    @property
-    def folders_in_memory(self) -> tuple[str, ...]:
-        """See ``PidNamespace.folders_in_memory``."""
-        return self._folders
+        return queued + content_bytes(self.folders_in_memory)
 
 
 class LandlockBoundary:
@@ -355,18 +344,10 @@ class LandlockBoundary:
 
 
 class ContainerBoundary(PidNamespace):
-    """A container around init, which is PID 1 in it: the engine has raised everything.
-
-    ``on_disk``: its workspace is a folder of the host's.
-    """
+    """A container around init, PID 1 in it, by the engine. ``on_disk``: its workspace is a folder of the host's."""
 
     def __init__(self, *, on_disk: bool = False) -> None:
-        self._on_disk = on_disk
-
-    @property
-    def folders_in_memory(self) -> tuple[str, ...]:
-        """See ``PidNamespace.folders_in_memory``."""
-        return tuple(folder for folder in _FOLDERS if folder != self.workspace or not self._on_disk)
+        self.folders_in_memory = _folders_of(self.workspace if on_disk else None)
 
     def enter(self) -> None:
         """Nothing more: this process was started inside."""
@@ -407,16 +388,9 @@ def take_uid(uid: int) -> None:
     os.setresuid(uid, uid, uid)
 
 
-def _content_bytes(looks: Iterable[os.statvfs_result]) -> int:
-    """Bytes that the files of these file systems take."""
-    return sum((each.f_blocks - each.f_bfree) * each.f_frsize for each in looks)
-
-
-def _look_of(folder: str) -> tuple[object, ...]:
-    """Differs once anything was made, changed or removed in ``folder``, the root of a tmpfs."""
-    status, usage = os.stat(folder), os.statvfs(folder)
-    times = (status.st_atime_ns, status.st_mtime_ns, status.st_ctime_ns)
-    return (*times, status.st_mode, status.st_uid, status.st_nlink, usage.f_bfree, usage.f_ffree)
+def _folders_of(disk: str | None) -> tuple[str, ...]:
+    """Those in memory; ``disk`` is not."""
+    return tuple(folder for folder in _FOLDERS if folder != disk)
 
 
 def _set_limits(pid: int, limits: dict[int, tuple[int, int]]) -> None:
