@@ -95,7 +95,7 @@ async def _open_services(
     artifacts = open_artifacts(settings, kept_files, store)
     executions = open_executions(settings, node, store, artifacts, languages)
     closing.push_async_callback(executions.close)
-    sessions = open_sessions(settings, node, store)
+    sessions = open_sessions(settings, node, store, metrics)
     closing.push_async_callback(sessions.close)
     return Services(
         settings=settings,
@@ -149,9 +149,10 @@ def open_executions(
     )
 
 
-def open_sessions(settings: Settings, node: ExecutionNode, store: Store) -> Sessions:
+def open_sessions(settings: Settings, node: ExecutionNode, store: Store, metrics: Metrics) -> Sessions:
     """The sessions of ``node``, bounded as ``settings`` say; ``store`` remembers how they ended."""
-    return Sessions(node, SessionRecords(store), SessionRoom(session_bounds(settings)), Cursors(store, "sessions"))
+    room, cursors = SessionRoom(session_bounds(settings)), Cursors(store, "sessions")
+    return Sessions(node, SessionRecords(store), room, cursors, metrics=metrics)
 
 
 def open_checkpoints(settings: Settings, files: KeptFiles, store: Store) -> Checkpoints:

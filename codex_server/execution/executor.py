@@ -10,7 +10,7 @@ from codex_server.errors import InvalidRequest, SandboxUnavailable
 from codex_server.execution.admission import Admission
 from codex_server.execution.pool import Pool
 from codex_server.execution.run import Finish, Run, stopping
-from codex_server.execution.session import Session, Turn
+from codex_server.execution.session import EndCause, Session, Turn
 from codex_server.languages import Languages
 from codex_server.model import Ending, Execution, ExecutorStats, Outcome, Status
 from codex_server.sandboxes.base import Backend
@@ -181,7 +181,8 @@ class Executor:
         """Cancel every execution and destroy every sandbox."""
         self._draining = True
         await self._cancel_all()
-        await asyncio.gather(*(session.close("the server was stopped") for session in tuple(self._sessions)))
+        ends = [each.close("the server was stopped", EndCause.STOPPED) for each in tuple(self._sessions)]
+        await asyncio.gather(*ends)
         pools, self._pools = list(self._pools.values()), {}
         await asyncio.gather(*(pool.close() for pool in pools))
 

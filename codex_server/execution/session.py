@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 
 from codex_server.errors import SessionBusy, SessionEnded
 from codex_server.languages import Language
@@ -15,12 +16,24 @@ from codex_server.sandboxes.stdin import StandardInput
 from codex_server.units import format_seconds
 
 
+class EndCause(StrEnum):
+    """The kinds of ends, for whoever counts them."""
+
+    CLOSED = "closed"
+    IDLE = "idle"
+    LIFETIME = "lifetime"
+    LOST = "lost"
+    STOPPED = "stopped"
+    """With the server."""
+
+
 @dataclass(frozen=True, slots=True)
 class SessionEnd:
     """When and why a session ended; ``reason`` completes the sentence "it has ended: ..."."""
 
     reason: str
     ended_at: datetime
+    cause: EndCause = EndCause.LOST
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,17 +150,17 @@ class Session:
         """Have ``callback`` called when the session has ended, with this session."""
         self._on_end.append(callback)
 
-    async def close(self, reason: str) -> None:
+    async def close(self, reason: str, cause: EndCause = EndCause.CLOSED) -> None:
         """End it: its processes and files are gone when this returns. ``reason``: see ``SessionEnd``."""
-        self._end(reason)
+        self._end(reason, cause)
         await self._sandbox.destroy()
 
     def _died(self, reason: str) -> None:
-        self._end(reason)
+        self._end(reason, EndCause.LOST)
 
-    def _end(self, reason: str) -> None:
+    def _end(self, reason: str, cause: EndCause) -> None:
         if self.end is None:
-            self.end = SessionEnd(reason, datetime.now(UTC))
+            self.end = SessionEnd(reason, datetime.now(UTC), cause)
             for callback in self._on_end:
                 callback(self)
 

@@ -16,7 +16,7 @@ _SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 
 
 
 class Metrics:
-    """The server's metrics in their own registry; an ``ExecutionObserver`` of the executor."""
+    """The server's metrics in their own registry; an ``ExecutionObserver`` and a ``SessionObserver``."""
 
     def __init__(self) -> None:
         self.backend = ""
@@ -36,6 +36,11 @@ class Metrics:
         )
         self._rejections = Counter(
             "codex_rejections", "Requests that were rejected, by the problem's code", ["reason"], registry=registry
+        )
+        self._sessions_open = Gauge("codex_sessions_open", "Sessions that are open", registry=registry)
+        self._sessions_opened = Counter("codex_sessions_opened", "Sessions that were opened", registry=registry)
+        self._sessions_ended = Counter(
+            "codex_sessions_ended", "Sessions that ended, by cause", ["reason"], registry=registry
         )
         self._http_seconds = Histogram(
             "codex_http_request_seconds",
@@ -63,6 +68,16 @@ class Metrics:
     def rejected(self, reason: str) -> None:
         """Record a rejected request; ``reason`` is the slug of a problem."""
         self._rejections.labels(reason).inc()
+
+    def session_opened(self) -> None:
+        """Record a session that was opened."""
+        self._sessions_opened.inc()
+        self._sessions_open.inc()
+
+    def session_ended(self, cause: str) -> None:
+        """Record a session that has ended; ``cause`` is from a closed set (``EndCause``)."""
+        self._sessions_ended.labels(cause).inc()
+        self._sessions_open.dec()
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
         """Record a response; ``route`` is a template such as ``/execute``, or ``unmatched``."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from codex_server.errors import InvalidRequest, SessionBusy, SessionEnded
 from codex_server.execution.run import Run
-from codex_server.execution.session import Session, SessionEnd, ended_text
+from codex_server.execution.session import EndCause, Session, SessionEnd, ended_text
 from codex_server.model import SessionState
 from codex_server.service.file_space import SeenFiles
 from codex_server.service.shells import Shells
@@ -67,14 +67,14 @@ class OpenSession:
         return self.live.created_at + timedelta(seconds=self.ends_at - self._opened)
 
     @property
-    def overdue(self) -> str | None:
+    def overdue(self) -> tuple[str, EndCause] | None:
         """Why it is to end now, if it is. INVARIANT: one that is in use never is."""
         now = self._clock()
         if self._busy or now < self.ends_at:
             return None
         if now >= self._opened + self.terms.lifetime_seconds:
-            return f"its lifetime of {format_seconds(self.terms.lifetime_seconds)} was over"
-        return f"it was not used for {format_seconds(self.terms.idle_seconds)}"
+            return f"its lifetime of {format_seconds(self.terms.lifetime_seconds)} was over", EndCause.LIFETIME
+        return f"it was not used for {format_seconds(self.terms.idle_seconds)}", EndCause.IDLE
 
     def check(self) -> None:
         """Raise ``SessionEnded`` when it has ended, or is about to."""
@@ -104,18 +104,18 @@ class OpenSession:
         """How the session stands."""
         return SessionState(self.id, None if self.live.end or self._closing else self.expires_at)
 
-    async def close(self, reason: str) -> None:
+    async def close(self, reason: str, cause: EndCause) -> None:
         """End it: what runs is cancelled, what waits is refused, and nothing is left when this returns.
 
         ``reason``: see ``SessionEnd``. A session that has ended has its remains removed.
         """
-        self._closing = self._closing or self.live.end or SessionEnd(reason, datetime.now(UTC))
+        self._closing = self._closing or self.live.end or SessionEnd(reason, datetime.now(UTC), cause)
         runs = tuple(self._runs)
         for run in runs:
             run.cancel(SessionEnded(ended_text(self._closing)))
         await asyncio.gather(*(run.wait(_CANCEL_SECONDS) for run in runs))
         self.shells.abandon()
-        await self.live.close(self._closing.reason)
+        await self.live.close(self._closing.reason, self._closing.cause)
 
     @property
     def _busy(self) -> bool:

@@ -6,9 +6,10 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Protocol
 
 from codex_server.errors import SessionEnded, SessionsFull, UnknownSession
-from codex_server.execution.session import Session, ended_text
+from codex_server.execution.session import EndCause, Session, ended_text
 from codex_server.nodes.node import ExecutionNode
 from codex_server.sandboxes.session import SessionPlan
 from codex_server.service.cursors import Cursors
@@ -22,6 +23,16 @@ _SWEEP_SECONDS = (1.0, 30.0)
 _log = logging.getLogger(__name__)
 
 
+class SessionObserver(Protocol):
+    """Counts sessions."""
+
+    def session_opened(self) -> None:
+        """One is open."""
+
+    def session_ended(self, cause: str) -> None:
+        """One has ended; ``cause`` is an ``EndCause``."""
+
+
 class Sessions:
     """Every open session. INVARIANT: a session of another caller is unknown, whatever is asked of it."""
 
@@ -32,10 +43,11 @@ class Sessions:
         room: SessionRoom,
         cursors: Cursors,
         *,
+        metrics: SessionObserver | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._node, self._records, self._room = node, records, room
-        self._cursors, self._clock = cursors, clock
+        self._cursors, self._metrics, self._clock = cursors, metrics, clock
         self._open: dict[str, OpenSession] = {}
         self._opened = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -57,7 +69,7 @@ class Sessions:
         try:
             await self._records.begin(plan.id, terms.owner, terms.lifetime_seconds)
         except BaseException:  # its caller would never learn its id
-            await self._close(session, "it could not be recorded")
+            await self._close(session, "it could not be recorded", EndCause.LOST)
             raise
         return session
 
@@ -65,8 +77,8 @@ class Sessions:
         """The session of ``owner`` with that id. Raises ``UnknownSession``, or ``SessionEnded`` with when and why."""
         session = self._open.get(session_id)
         if session is not None and session.terms.owner == owner:
-            if not session.closing and (reason := session.overdue):
-                await self._close(session, reason)
+            if not session.closing and (why := session.overdue):
+                await self._close(session, *why)
             session.check()
             return session
         end = None if session else await self._records.find(session_id, owner)
@@ -89,13 +101,13 @@ class Sessions:
 
     async def end(self, session_id: str, owner: str) -> None:
         """Close it, whatever runs in it. Raises as ``find`` does."""
-        await self._close(await self.find(session_id, owner), CLOSED)
+        await self._close(await self.find(session_id, owner), CLOSED, EndCause.CLOSED)
 
     async def sweep(self) -> None:
         """End the sessions whose time is over."""
         for session in tuple(self._open.values()):
-            if not session.closing and (reason := session.overdue):
-                await self._close(session, reason)
+            if not session.closing and (why := session.overdue):
+                await self._close(session, *why)
 
     def end_waits(self) -> None:
         """The server stops: whoever waits at a shell has what is new now."""
@@ -115,15 +127,17 @@ class Sessions:
         self._opened += 1
         session = self._open[live.id] = OpenSession(live, terms, self._opened, self._clock)
         live.on_end(partial(self._ended, session))
+        if self._metrics:
+            self._metrics.session_opened()
         if self._stopping:
             session.shells.end_waits()
         if self._sweeping is None or self._sweeping.done():
             self._sweeping = asyncio.get_running_loop().create_task(self._sweep_on())
         return session
 
-    async def _close(self, session: OpenSession, reason: str) -> None:
+    async def _close(self, session: OpenSession, reason: str, cause: EndCause) -> None:
         try:
-            await session.close(reason)
+            await session.close(reason, cause)
         finally:
             self._room.release(session.id)
 
@@ -131,6 +145,8 @@ class Sessions:
         del self._open[live.id]
         if live.end:
             self._records.end(live.id, session.terms.owner, live.end)
+            if self._metrics:
+                self._metrics.session_ended(live.end.cause)
         if not session.closing:  # nobody closed it: it died
             task = asyncio.get_running_loop().create_task(self._clear_away(session))
             self._tasks.add(task)
@@ -138,7 +154,7 @@ class Sessions:
 
     async def _clear_away(self, session: OpenSession) -> None:
         try:
-            await self._close(session, "it was lost")
+            await self._close(session, "it was lost", EndCause.LOST)
         except Exception:
             _log.exception("what is left of a session cannot be removed", extra={"session_id": session.id})
 

@@ -1,11 +1,13 @@
 """``GET /metrics``: what Prometheus gets, and what never becomes a label."""
 
 import asyncio
+import time
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from codex_server.app import begin_drain
+from tests.api.conftest import BEARER
 
 pytestmark = pytest.mark.anyio
 
@@ -40,6 +42,25 @@ async def test_executions_are_counted_by_language_and_status(door):
     assert value(seen, "codex_executions_running") == 0
     assert value(seen, "codex_queue_depth") == 0
     assert ("codex_pool_sandboxes", (("pool", "python"), ("state", "armed"))) in seen
+
+
+async def test_sessions_are_counted_as_they_open_and_by_why_they_end(door):
+    paths = []
+    for _ in range(4):
+        opened = await door.client.post("/sessions", json={}, headers=BEARER)
+        paths.append(opened.headers["location"])
+    assert value(await samples(door), "codex_sessions_open") == 4
+    await door.client.delete(paths[0], headers=BEARER)
+    door.backend.sessions[1].die("its container had no memory left")
+    sessions = door.app.state.services.sessions
+    sessions._clock = lambda: time.monotonic() + 1000
+    for path in paths[2:]:
+        sessions._open[path.removeprefix("/sessions/")]._clock = sessions._clock
+    await sessions.sweep()
+    seen = await samples(door)
+    assert (value(seen, "codex_sessions_open"), value(seen, "codex_sessions_opened_total")) == (0, 4)
+    ended = {reason: value(seen, "codex_sessions_ended_total", reason=reason) for reason in ("closed", "lost", "idle")}
+    assert ended == {"closed": 1, "lost": 1, "idle": 2}
 
 
 async def test_refusals_are_counted_once_each_by_the_problem_s_code(open_door):

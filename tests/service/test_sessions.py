@@ -162,7 +162,7 @@ async def test_the_sweeper_goes_on_after_an_error(desk, monkeypatch, caplog):
     session = await desk.open("ses_1", idle=60.0)
     failed = []
 
-    async def fail(reason):
+    async def fail(reason, cause):
         failed.append(reason)
         monkeypatch.undo()
         monkeypatch.setattr(sessions_module, "_SWEEP_SECONDS", (0.0, 0.0))
