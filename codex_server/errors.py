@@ -24,7 +24,6 @@
     |- UnknownShell               the session has no shell with that name
     |- UnknownCheckpoint          the caller has no checkpoint with that id
     |- UnknownWorkspace           the operator has named no folder so
-    |- FileRefused                an operation on the files of a session is refused (``file_errors.py``)
     |- UnknownArtifact            the link is not one that this server made
     |- ArtifactGone               the file of a link is not kept any more
     |- UnknownFile                the caller has no uploaded file with that id
@@ -50,7 +49,7 @@
         `- ImageNotBuilt          a runner's container image cannot be built
 
 Each class has a ``slug`` (the ``code`` in a problem) and a ``title``; each message says what to do next.
-HTTP status codes are in ``api/problems.py``.
+Those about the files of a session are in ``file_errors.py``. HTTP status codes are in ``api/problems.py``.
 """
 
 from typing import ClassVar

@@ -2,11 +2,12 @@
 
 ::
 
-    FileRefused
-    |- UnknownPath                there is nothing at that path
-    |- FileConflict               what is there stands in the way, or was not read
-    |- FileChanged                the file is not the one that the request names
-    `- EditRefused                a text to be replaced is not found exactly once
+    CodexError
+    `- FileRefused                an operation on the files of a session is refused
+        |- UnknownPath            there is nothing at that path
+        |- FileConflict           what is there stands in the way, or was not read
+        |- FileChanged            the file is not the one that the request names
+        `- EditRefused            a text to be replaced is not found exactly once
 """
 
 from codex_server.errors import CodexError

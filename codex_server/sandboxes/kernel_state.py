@@ -257,7 +257,7 @@ KERNEL_STATE: Final = (
         "files of a named workspace: content, modes, locks, watches",
         Owner.HOST,
         "the operator's own folder alone, as its owner: no set-uid bit, no device, no lease; the size of each file; "
-        "all sessions of a workspace have one uid, and pid namespaces keep them apart",
+        "all sessions of a workspace have one uid, and pid namespaces (at `confined` Landlock) keep them apart",
         "stays: that is what it is for",
         _tests(
             "test_what_a_session_writes_is_the_owners_own_and_stays test_no_rights_are_left_on_the_disk "

@@ -1,6 +1,7 @@
 """Sessions in the operator's folders: what they write is the folder's owner's, and nothing beside it is in reach."""
 
 import asyncio
+import errno
 import os
 import shutil
 import socket
@@ -45,6 +46,11 @@ class Operator:
     folder: Path
 
     @property
+    def confined(self) -> bool:
+        """Whether programs see the host's own folders, through Landlock."""
+        return self.harness.name == "confined"
+
+    @property
     def notes(self) -> Path:
         """The folder that may be written."""
         return self.folder / "notes"
@@ -72,12 +78,15 @@ def _backend(level: str, settings: Settings, languages: Languages) -> Backend:
 
 
 @pytest.fixture(
-    scope="module", params=[in_tier(tier_of_level(level), level) for level in ("full", "namespaces", "docker")]
+    scope="module",
+    params=[in_tier(tier_of_level(level), level) for level in ("full", "namespaces", "confined", "docker")],
 )
 def server(
     request: pytest.FixtureRequest, real_languages: Languages, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Operator]:
     level: str = request.param
+    if level == "confined" and AS_ROOT:
+        pytest.skip("as root, confined sandboxes have ids of their own, which no mount maps: refused at the start")
     top = Path(tempfile.mkdtemp(prefix="codex-workspaces-"))
     _folders(top)
     settings = Settings(
@@ -165,7 +174,10 @@ def test_a_folder_that_is_only_read_refuses_every_write(operator: Operator) -> N
             print(open('a.txt').read(), [attempt(os.open, 'b', os.O_CREAT | os.O_WRONLY), attempt(os.remove, 'a.txt'),
                 attempt(os.chmod, 'a.txt', 0o600), attempt(os.mkdir, 'd'), attempt(os.rename, 'a.txt', 'c')])
         """
-        assert cells.shown(textwrap.dedent(code)) == f"data {[30] * 5}\n"
+        refused = [errno.EROFS] * 5
+        if operator.confined:
+            refused = [errno.EACCES] * 2 + [errno.EPERM] + [errno.EACCES] * 2
+        assert cells.shown(textwrap.dedent(code)) == f"data {refused}\n"
         with pytest.raises(InvalidRequest, match="Read-only"):
             cells.run("pass", files={"given.txt": b"no"})
     assert sorted(os.listdir(operator.folder / "data")) == ["a.txt"]
@@ -176,6 +188,8 @@ def test_two_sessions_share_a_folder_and_nothing_else(operator: Operator) -> Non
         one.run("open('shared.txt', 'w').write('from one'); open('/tmp/own', 'w').close()")
         found = "import os; print(open('shared.txt').read(), os.path.exists('/tmp/own'))"
         assert other.shown(found) == "from one False\n"
+        if operator.confined:
+            return
         seen = "print({int(name) for name in os.listdir('/proc') if name.isdigit()} - {1, os.getpid()})"
         assert other.shown(seen) == "set()\n"
         assert one.shown("print('alive')") == "alive\n"
@@ -187,7 +201,10 @@ def test_nothing_beside_the_folder_is_in_reach(operator: Operator) -> None:
     with operator.session() as cells:
         code = f"""import os
 def found(path):
-    return os.path.exists(path)
+    try:
+        return bool(os.listdir(path) if os.path.isdir(path) else open(path).read())
+    except OSError:
+        return False
 print([found(path) for path in ('way/a.txt', 'up', '../secret', '{operator.folder}', '/opt/codex/workspaces/0')])"""
         assert cells.shown(code) == f"{[False] * 5}\n"
 
@@ -245,6 +262,14 @@ def test_a_file_of_somebody_else_is_nobodys_in_it(operator: Operator) -> None:
         assert "PermissionError" in cells.run("open('foreign')").stderr.text
         assert "Error" in cells.run("import os; os.chmod('foreign', 0o666)").stderr.text
     assert foreign.stat().st_mode & 0o777 == 0o600
+
+
+def test_modes_and_times_of_its_files_can_be_set(operator: Operator) -> None:
+    with operator.session() as cells:
+        cells.run("import os\nos.mkdir('new')\nopen('new/file', 'w').close()\nos.chmod('new/file', 0o640)")
+        assert cells.shown("os.utime('new/file', (5, 5)); os.stat('new/file').st_mtime == 5 and None") == ""
+    status = (operator.notes / "new/file").stat()
+    assert (status.st_mode & 0o777, status.st_mtime) == (0o640, 5)
 
 
 def test_a_file_is_bounded_though_the_disk_is_large(operator: Operator) -> None:
@@ -312,8 +337,8 @@ while True:
             await asyncio.wait([asyncio.ensure_future(run.outcome())])
 
         operator.harness.wait(play())
-        assert "given.txt" not in hostile.shown("import os; print(os.listdir('/tmp'))")
-        assert "given.txt" not in cells.shown("import os; print(os.listdir('/tmp'))")
+        for each in (hostile, cells):
+            assert each.shown("import os; print(os.path.exists('/tmp/given.txt'))") == "False\n"
 
 
 def test_a_socket_of_the_host_beside_the_folder_is_out_of_reach(operator: Operator) -> None:
@@ -323,7 +348,8 @@ def test_a_socket_of_the_host_beside_the_folder_is_out_of_reach(operator: Operat
         (operator.notes / "way").symlink_to(operator.folder / "secret/new")
         with operator.session() as cells:
             tried = cells.run("import socket; socket.socket(socket.AF_UNIX).connect('way')")
-            assert "FileNotFoundError" in tried.stderr.text
+            why = "Address family not supported" if operator.confined else "FileNotFoundError"
+            assert why in tried.stderr.text
     (operator.folder / "secret/new").unlink()
 
 
@@ -340,7 +366,7 @@ def test_a_folder_that_was_replaced_is_refused_or_still_the_old_one(operator: Op
     operator.notes.rename(kept)
     operator.notes.symlink_to(operator.folder / "secret")
     try:
-        if operator.harness.name == "docker":
+        if operator.harness.name in ("confined", "docker"):
             with pytest.raises(SandboxUnavailable, match="'notes' was moved, replaced or removed"), operator.session():
                 pass
         else:

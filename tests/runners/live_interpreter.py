@@ -142,13 +142,20 @@ def started(argv: Sequence[str | Path], workspace: Path, env: Mapping[str, str] 
         "/bin/sh",
         ["sh", "-c", 'cd "$0" && exec "$@"', workspace, *argv],
         dict(env),
-        file_actions=[(os.POSIX_SPAWN_DUP2, end, target) for target, end in enumerate(ends)],
+        file_actions=[(os.POSIX_SPAWN_DUP2, end, target) for target, end in enumerate(ends)]
+        + [(os.POSIX_SPAWN_CLOSE, other) for other in _inheritable() if other >= len(ends)],
         setsid=True,
     )
     theirs.close()
     for end in (nothing, out_end, err_end):
         os.close(end)
     return LiveInterpreter(pid, ours, (out, err), lambda: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+
+def _inheritable() -> list[int]:
+    """What whoever started the tests has left open to every program."""
+    own = map(int, os.listdir("/proc/self/fd"))
+    return [number for number in own if os.path.exists(f"/proc/self/fd/{number}") and os.get_inheritable(number)]
 
 
 class Forking:

@@ -32,8 +32,9 @@ from codex_server.sandboxes.docker.sandbox import Container, DockerSandbox
 from codex_server.sandboxes.docker.session import ContainerInterpreters, DockerSession
 from codex_server.sandboxes.docker.starter import ContainerStarter, removed_on_failure
 from codex_server.sandboxes.docker.sweeper import Sweeper
-from codex_server.sandboxes.docker.workspaces import PinnedFolder, Workspaces, refusal_of
+from codex_server.sandboxes.docker.workspaces import expected_in, mount_of, refusal_of
 from codex_server.sandboxes.environment import ABSENT, guest_environment, packages_environment
+from codex_server.sandboxes.named_workspaces import PinnedFolder, PinnedFolders
 from codex_server.sandboxes.protocol import frames
 from codex_server.sandboxes.protocol.codec import decode, encode
 from codex_server.sandboxes.protocol.launch import ContainerLaunch, ImageContents, ImageProbe, SlotSetup
@@ -75,7 +76,7 @@ class DockerBackend(Backend):
         self._shortfall: list[str] = []
         self._filters = "", ""  # of every guest, and one more of those in a session
         self._filter_of_workspaces = ""
-        self._workspaces = Workspaces(settings)
+        self._workspaces = PinnedFolders(settings)
         self._started = self._closed = False
         self._making = asyncio.Semaphore(_MADE_AT_ONCE)
         self._arming = Arming()
@@ -179,7 +180,7 @@ class DockerBackend(Backend):
     async def _prove_workspaces(self) -> None:
         """Start a container with each of the operator's folders: not every engine can give them to a session."""
         python = self._languages.get(SESSION_RUNNER)
-        for name, folder in self._workspaces.folders.items():
+        for folder in self._workspaces.by_name.values():
             try:
                 if python is None or SESSION_RUNNER not in self._images:
                     raise SandboxUnavailable("sessions run in the image of Python, which is missing")
@@ -187,7 +188,7 @@ class DockerBackend(Backend):
                 container.attachment.close()
                 await container.remove()
             except SandboxUnavailable as error:
-                raise refusal_of(name, folder.named, error.detail) from error
+                raise refusal_of(folder, error.detail) from error
 
     def _leave_out(self, runner: str, reason: str) -> None:
         _log.warning("%s is left out: %s", runner, reason)
@@ -250,7 +251,7 @@ class DockerBackend(Backend):
             return await self._arming.finish(self._open_session(plan, python))
 
     async def _open_session(self, plan: SessionPlan, python: Language) -> DockerSession:
-        folder = self._workspaces.folders[plan.workspace.name] if plan.workspace else None
+        folder = self._workspaces.by_name[plan.workspace.name] if plan.workspace else None
         container = await self._start_session(python, plan.limits.processes, folder)
         async with removed_on_failure(container):
             await self._limit(container, plan)
@@ -270,7 +271,7 @@ class DockerBackend(Backend):
         launch = ContainerLaunch(setup, None, self._environment(python), stdio_order(PIPES), session=True)
         mount = None
         if folder:
-            mount, workspace = folder.mount(processes), folder.expected
+            mount, workspace = mount_of(folder, processes), expected_in(folder)
             setup = replace(setup, process_margin=_UNBOUND, seccomp_of_workspaces=self._filter_of_workspaces)
             launch = replace(launch, setup=setup, workspace=workspace)
         image = self._images[SESSION_RUNNER]

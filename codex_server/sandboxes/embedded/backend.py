@@ -22,12 +22,13 @@ from codex_server.sandboxes.embedded.plans import Kind, Plans, SlotPlan
 from codex_server.sandboxes.embedded.sandbox import EmbeddedSandbox
 from codex_server.sandboxes.embedded.session import EmbeddedSession
 from codex_server.sandboxes.embedded.slot import Slot, SlotParts
+from codex_server.sandboxes.embedded.workspaces import Workspaces
 from codex_server.sandboxes.embedded.zygote_process import LaunchFailed, Zygote
 from codex_server.sandboxes.embedded.zygote_supervisor import ZygoteSupervisor
 from codex_server.sandboxes.guest import kernel
 from codex_server.sandboxes.guest.named_folders import STEP as WORKSPACES_STEP
 from codex_server.sandboxes.guest.removal import remove_tree
-from codex_server.sandboxes.named_workspaces import check_none
+from codex_server.sandboxes.named_workspaces import PinnedFolders, check_none
 from codex_server.sandboxes.protocol.payload import BackendDefaults
 from codex_server.sandboxes.session import SessionPlan, SessionSandbox
 from codex_server.settings import Settings
@@ -67,6 +68,7 @@ class EmbeddedBackend(Backend):
         self._isolation: Isolation | None = None
         self._closed = False
         self._defaults = BackendDefaults.of(settings)
+        self._pinned = PinnedFolders(settings)
         self._host = HostResources(settings.guest_ids, languages, self._slots)
 
     async def start(self) -> None:
@@ -98,16 +100,13 @@ class EmbeddedBackend(Backend):
         return await self._prove(level, Plans.for_namespaces(self._settings, self._languages, host), shortfall)
 
     async def _reach_confined(self, python: Interpreter, shortfall: list[str]) -> bool:
-        check_none(
-            self._settings,
-            "this host allows isolation level confined alone, where programs see the host's own folders"
-            + "".join(f"; {cause}" for cause in shortfall),
-            "Run the server where it reaches level namespaces (`codex-server doctor` shows what is missing)",
-        )
         taken = self._host.take_for_confined(python, shortfall)
         if taken is None:
             return False
-        plans = Plans.for_confined(self._settings, self._languages, *taken)
+        host, home = taken
+        self._pinned.open()
+        workspaces = Workspaces.for_confined(self._pinned.by_name, host.ids, home)
+        plans = Plans.for_confined(self._settings, self._languages, host, home, workspaces)
         return await self._prove(IsolationLevel.CONFINED, plans, shortfall)
 
     async def _prove(self, level: IsolationLevel, plans: Plans, shortfall: list[str]) -> bool:
@@ -138,6 +137,7 @@ class EmbeddedBackend(Backend):
         await asyncio.gather(*(supervisor.close() for supervisor in self._supervisors()))
         await self._arming.settle()
         await self._host.close()
+        self._pinned.close()
 
     def _supervisors(self) -> list[ZygoteSupervisor]:
         return [supervisor for supervisor in (self._plain, self._preloaded) if supervisor is not None]

@@ -126,7 +126,14 @@ class Plans:
         return cls(python, launch_plan, setup, ids.of_slot, languages, None, workspaces, environment)
 
     @classmethod
-    def for_confined(cls, settings: Settings, languages: Languages, host: "HostParts", home: Path) -> "Plans":
+    def for_confined(
+        cls,
+        settings: Settings,
+        languages: Languages,
+        host: "HostParts",
+        home: Path,
+        workspaces: Workspaces = NO_WORKSPACES,
+    ) -> "Plans":
         """Level ``confined``: the host's own root, seen through Landlock."""
         python, ids = host.python, host.ids
         languages, shortfall = _within_reach(languages, others=ids.per_slot)
@@ -161,7 +168,7 @@ class Plans:
             lambda number: first + (number if ids.per_slot else 0),
             languages,
             home,
-            NO_WORKSPACES,
+            workspaces,
             extra,
             shortfall,
         )
@@ -177,6 +184,8 @@ class Plans:
 
     def slot(self, number: int, kind: Kind) -> SlotPlan:
         """The plan of slot ``number``."""
+        place = self.workspaces.places[kind.workspace] if kind.workspace else None
+        pin = place.pin if place else None
         folder = None
         environment = self._environment
         if self.home:
@@ -184,7 +193,6 @@ class Plans:
             folder.mkdir(mode=0o700)
             _link_node_modules(self.languages, folder)
             environment = _confined_environment(self.languages, self.home, folder) | self._environment
-        place = self.workspaces.places[kind.workspace] if kind.workspace else None
         order = SlotOrder(
             uid=place.uid if place else self.slot_uid(number),
             agent=command_of(kind.agent, confined=self.home is not None) if kind.agent else None,
@@ -194,6 +202,7 @@ class Plans:
             stdio=stdio_order(kind.stdio),
             role=kind.role,
             workspace=place.folder if place else None,
+            pin=pin,
         )
         return SlotPlan(order, folder)
 

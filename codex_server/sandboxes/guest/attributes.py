@@ -1,7 +1,8 @@
 """Modes and times of files, set by init where guests have the server's uid and see the host's own files.
 
 There a guest's ``chmod`` or ``utime`` would reach every file of that uid: the server's, and other guests'. So the calls
-are held (``notices.ATTRIBUTES``), and init makes them for files in the guest's own folder.
+are held (``notices.ATTRIBUTES``), and init makes them for files in the guest's own folder, and in the operator's that
+is its workspace.
 
 INVARIANT: init acts on the inode that it has opened and whose place it has looked at, never on a path, nor on what the
 guest's memory says later. No file of the host enters the folder by another name: Landlock refuses links from outside.
@@ -9,7 +10,7 @@ guest's memory says later. No file of the host enters the folder by another name
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 
 from . import kernel
@@ -22,15 +23,15 @@ _SPECIAL = 0o7000
 
 
 class AttributeService:
-    """Answers the calls that ``ATTRIBUTES`` hold, for files below ``folder``.
+    """Answers the calls that ``ATTRIBUTES`` hold, for files below ``folders``, whose paths have no links.
 
     ``answer`` ends a call with an errno, or 0; ``is_waiting`` says whether its caller still waits.
     """
 
     def __init__(
-        self, folder: str, answer: Callable[[Notice, int], None], is_waiting: Callable[[Notice], bool]
+        self, folders: Iterable[str], answer: Callable[[Notice, int], None], is_waiting: Callable[[Notice], bool]
     ) -> None:
-        self._below = os.path.join(os.path.realpath(folder), "")
+        self._below = tuple(os.path.join(folder, "") for folder in folders)
         self._answer = answer
         self._is_waiting = is_waiting
 

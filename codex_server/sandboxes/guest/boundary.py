@@ -5,14 +5,14 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
-from ..protocol.launch import LandlockSetup, NamespaceSetup
+from ..protocol.launch import NamespaceSetup
 from ..protocol.slot import SlotOrder
-from . import devices, kernel, landlock, overlay, terminal, workspace
+from . import devices, kernel, overlay, terminal, workspace
 from .file_systems import content_bytes, inode_bytes, look_of
-from .procfs import children
-from .signals import hold, send, send_by_pidfd
+from .landlock_boundary import LandlockBoundary
+from .signals import send
 from .slot_template import SlotTemplate
 from .sockets import queued_bytes, waiting_routes
 from .step import step
@@ -36,6 +36,10 @@ class PidNamespace:
     folders_in_memory: tuple[str, ...] = _FOLDERS
     """Those that the guest may write to and that no disk holds."""
 
+    def open_workspace(self) -> int:
+        """The workspace, opened."""
+        return workspace.open_folder(self.workspace)
+
     def make_inputs(self) -> None:
         """Make that folder."""
         os.mkdir(self.inputs, 0o755)
@@ -53,7 +57,8 @@ class PidNamespace:
 
     def limit(self, worker: int, limits: dict[int, tuple[int, int]]) -> None:
         """Set the worker's resource limits."""
-        _set_limits(worker, limits)
+        for limit, value in limits.items():
+            resource.prlimit(worker, limit, value)
 
     def kill_everyone(self) -> None:
         """Kill every other process inside: to PID 1, ``-1`` is all of its namespace."""
@@ -197,152 +202,6 @@ class NamespaceBoundary(PidNamespace):
         return queued + content_bytes(self.folders_in_memory)
 
 
-class LandlockBoundary:
-    """No namespaces: Landlock and seccomp bound what the worker reaches; init adopts its processes and finds them all.
-
-    ``uid`` is the guest's, ``own_uid`` whether nobody else has it. The zygote, which only ends what is left, knows no
-    ``folder``.
-    """
-
-    def __init__(self, landlock: LandlockSetup, uid: int, *, own_uid: bool, folder: str = "") -> None:
-        self._landlock = landlock
-        self._uid = uid
-        self._own_uid = own_uid
-        self.folder = folder
-        self.workspace = os.path.join(self.folder, "workspace")
-        self.temp = os.path.join(self.folder, "tmp")
-        self.inputs = os.path.join(self.folder, ".stdin")
-        self._opened_temp = -1
-
-    def make_inputs(self) -> None:
-        """See ``PidNamespace.make_inputs``. INVARIANT: the guest may not write to the folder that it is in."""
-        os.mkdir(self.inputs, 0o755)
-
-    def signal(self, pids: Iterable[int], number: int) -> None:
-        """See ``PidNamespace.signal``; a container's root may not signal another uid, that uid itself may."""
-        if self._own_uid and (chosen := list(pids)):
-            self._as_guest(lambda: send(chosen, number))
-        elif not self._own_uid:
-            send(pids, number)
-
-    def stop_everyone(self) -> None:
-        """See ``PidNamespace.stop_everyone``; where others have the uid too, one after the other."""
-        self.signal([-1] if self._own_uid else list(self.members()), signal.SIGSTOP)
-
-    def enter(self) -> None:
-        """Adopt every orphan of the slot, and make the slot's own folders.
-
-        INVARIANT: what is in ``folder`` cannot be moved or replaced: it stays the server's, the guest's group may only
-        enter it, and Landlock grants no writing there. A later interpreter's rules name the same folders.
-        """
-        with step("slot-folders"):
-            kernel.adopt_orphans()
-            for folder in (self.workspace, self.temp):
-                os.mkdir(folder, 0o700)
-                os.chown(folder, self._uid, self._uid)
-            os.chown(self.folder, -1, self._uid)
-            os.chmod(self.folder, 0o750)  # noqa: S103 - the group is the guest's own
-            self._opened_temp = workspace.open_folder(self.temp)
-
-    def used_temp(self) -> int | None:
-        """See ``PidNamespace.used_temp``."""
-        return self._opened_temp
-
-    def confine_worker(self) -> None:
-        """In the worker, before its system calls are filtered."""
-        seen = self._landlock
-        own = [self.workspace, self.temp]
-        landlock.restrict(read_only=[*seen.readable, self.folder], read_write=[*own, *seen.writable_devices])
-
-    def limit(self, worker: int, limits: dict[int, tuple[int, int]]) -> None:
-        """Set the worker's resource limits; a container's root may not do that to another uid, that uid itself may."""
-        if self._own_uid:
-            self._as_guest(lambda: _set_limits(worker, limits))
-        else:
-            _set_limits(worker, limits)
-
-    def kill_everyone(self) -> None:
-        """Kill everything in the slot: what has its uid at one stroke, or else one descendant after the other."""
-        if self._own_uid:
-            self._as_guest(lambda: os.kill(-1, signal.SIGKILL))
-        else:
-            self._kill_tree()
-
-    def _as_guest(self, action: Callable[[], None]) -> None:
-        pid = os.fork()
-        if pid == 0:
-            try:
-                take_uid(self._uid)
-                action()
-            except ProcessLookupError:
-                os._exit(0)
-            except OSError as error:
-                os._exit(error.errno or 1)
-            finally:
-                os._exit(0)
-        failure = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        if failure > 0:
-            raise OSError(failure, os.strerror(failure))
-
-    def _kill_tree(self, below: Collection[int] = ()) -> None:
-        """Stop every process and keep it from forking, until no other is found; then kill them all.
-
-        INVARIANT: none is killed before all stand still, or those that still run would fork into the places freed.
-        """
-        still: dict[int, int] = {}  # pid -> pidfd
-        try:
-            while fresh := set(self.members(below)) - still.keys():
-                for pid in fresh:
-                    still[pid] = hold(pid, fresh | still.keys() | {os.getpid()})
-            for pidfd in still.values():
-                send_by_pidfd(pidfd, signal.SIGKILL)
-        finally:
-            for pidfd in still.values():
-                if pidfd >= 0:
-                    os.close(pidfd)
-
-    def end_orphans(self, spared: Collection[int]) -> None:
-        """In the zygote, their reaper: end what an init that was killed left behind; ``spared`` are the other inits."""
-        while orphans := [pid for pid in children(os.getpid()) if pid not in spared and self._is_of_this_slot(pid)]:
-            if self._own_uid:
-                self.kill_everyone()
-            else:
-                self._kill_tree(orphans)
-            for pid in orphans:
-                os.waitpid(pid, 0)
-
-    def _is_of_this_slot(self, pid: int) -> bool:
-        return not self._own_uid or os.stat(f"/proc/{pid}").st_uid == self._uid
-
-    def members(self, below: Collection[int] = ()) -> Iterator[int]:
-        """The pids of all descendants, or of those ``below`` some of them with these."""
-        yield from below
-        waiting = list(below) or [os.getpid()]
-        while waiting:
-            for pid in children(waiting.pop()):
-                waiting.append(pid)
-                yield pid
-
-    def note_internet(self) -> None:
-        """Nothing: there are no such sockets here."""
-
-    def route_sockets(self) -> int:
-        """None: there are no such sockets here."""
-        return 0
-
-    def uncharged_bytes(self) -> int:
-        """None: there are no such sockets here."""
-        return 0
-
-    def stored_bytes(self) -> int:
-        """Nothing: files are on the host's disk here."""
-        return 0
-
-    def file_bytes(self) -> int | None:
-        """See ``PidNamespace.file_bytes``."""
-        return None
-
-
 class ContainerBoundary(PidNamespace):
     """A container around init, PID 1 in it, by the engine. ``on_disk``: its workspace is a folder of the host's."""
 
@@ -377,22 +236,10 @@ def boundary_of(template: SlotTemplate, order: SlotOrder) -> NamespaceBoundary |
     if setup.namespaces:
         return NamespaceBoundary(template, setup.namespaces, order)
     if setup.landlock:
-        return LandlockBoundary(setup.landlock, order.uid, own_uid=setup.uid_per_slot, folder=order.folder or "")
+        return LandlockBoundary(setup.landlock, order.uid, own_uid=setup.uid_per_slot, order=order)
     raise ValueError("the setup names no boundary for a slot")
-
-
-def take_uid(uid: int) -> None:
-    """Become ``uid`` for good, with no group but its own."""
-    os.setgroups([])
-    os.setresgid(uid, uid, uid)
-    os.setresuid(uid, uid, uid)
 
 
 def _folders_of(disk: str | None) -> tuple[str, ...]:
     """Those in memory; ``disk`` is not."""
     return tuple(folder for folder in _FOLDERS if folder != disk)
-
-
-def _set_limits(pid: int, limits: dict[int, tuple[int, int]]) -> None:
-    for limit, value in limits.items():
-        resource.prlimit(pid, limit, value)

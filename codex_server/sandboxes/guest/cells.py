@@ -5,6 +5,7 @@ the kernel's word. A forged claim ends the forger's own cell, and deceives its o
 """
 
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -51,7 +52,7 @@ class Cells:
         self._bounds = bounds
         self._standstill = Standstill(config.boundary)
         self._unchanged: dict[str, workspace.Identity] = {}
-        self._top = workspace.open_folder(config.boundary.workspace)
+        self._top = config.boundary.open_workspace()
         self._inputs = workspace.open_folder(config.boundary.inputs)
         self.due = 0.0
         """When the limits are to be looked at next (monotonic)."""
@@ -94,7 +95,9 @@ class Cells:
         return self._config.order.workspace is not None
 
     def _add_files(self, payload: int, offset: int, files: Sequence[tuple[str, int]]) -> None:
-        owner = self._config.order.uid
+        owner, pin = self._config.order.uid, self._config.order.pin
+        if files and pin and pin.read_only:  # no mount keeps init from writing there: Landlock binds the guest alone
+            raise FilesRefused(f"{files[0][0]!r} cannot be written: {os.strerror(errno.EROFS)}")
         if self._is_named:
             with acting_as(owner):
                 add_files(self._top, payload, offset, files, None)

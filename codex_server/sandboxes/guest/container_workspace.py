@@ -7,6 +7,7 @@ another machine, so init compares what it finds with what the server has opened,
 import os
 
 from ..protocol.launch import ContainerWorkspace
+from .named_folders import identity
 from .step import StepFailed, step
 
 WORKSPACE = "/workspace"
@@ -31,11 +32,6 @@ def check(expected: ContainerWorkspace) -> None:
     if expected.owner not in (None, status.st_uid):
         why = f"the engine shows the folder of uid {expected.owner} as uid {status.st_uid}'s: it maps ids (rootless?)"
         raise StepFailed(STEP, None, why)
-
-
-def identity(status: os.stat_result) -> str:
-    """What no other file of a machine has while this one is open."""
-    return f"{status.st_dev}:{status.st_ino}"
 
 
 def _mounted_inside() -> str | None:

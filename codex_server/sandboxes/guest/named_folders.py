@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from ..protocol.launch import NamedFolder
+from ..protocol.slot import WorkspacePin
 from . import kernel
 from .step import StepFailed, step
 
@@ -40,6 +41,32 @@ def _open(folder: NamedFolder) -> int:
         except OSError as error:
             raise StepFailed(STEP, error.errno, f"{folder.folder}: {_said(error)}") from error
     return tree
+
+
+def identity(status: os.stat_result) -> str:
+    """What no other file of a machine has while this one is open."""
+    return f"{status.st_dev}:{status.st_ino}"
+
+
+def open_pinned(folder: str, pin: WorkspacePin) -> int:
+    """The folder itself. INVARIANT: no other one, though a guest of another workspace may have moved its path."""
+    with step(STEP):
+        top = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK | os.O_CLOEXEC)
+        if identity(os.fstat(top)) != pin.identity:
+            os.close(top)
+            raise StepFailed(STEP, None, "the folder was replaced")
+    return top
+
+
+@contextmanager
+def pinned(folder: str, pin: WorkspacePin | None) -> Iterator[int]:
+    """The same, open meanwhile; -1 without ``pin``."""
+    top = open_pinned(folder, pin) if pin else -1
+    try:
+        yield top
+    finally:
+        if pin:
+            os.close(top)
 
 
 def _said(error: OSError) -> str:

@@ -4,7 +4,8 @@ import errno
 
 from . import kernel, notices
 from .attributes import AttributeService
-from .boundary import Boundary, LandlockBoundary
+from .boundary import Boundary
+from .landlock_boundary import LandlockBoundary
 from .locks import Locks, LockService
 
 _MOST_ROUTE_SOCKETS = 32
@@ -23,7 +24,7 @@ class NoticeServer:
         self.locks = LockService(self._answer, self._is_waiting, locks)
         self._services = {kernel.number_of(notices.LOCKS.call): self.locks.serve}
         if isinstance(boundary, LandlockBoundary):
-            attributes = AttributeService(boundary.folder, self._answer, self._is_waiting)
+            attributes = AttributeService(boundary.own_folders, self._answer, self._is_waiting)
             self._services |= {kernel.number_of(held.call): attributes.serve for held in notices.ATTRIBUTES}
 
     def receive(self) -> notices.Notice | None:

@@ -17,7 +17,8 @@ from typing import NoReturn
 from ..protocol.codec import parse
 from ..protocol.run import WorkerRequest
 from . import kernel, notices, terminal
-from .boundary import SLOT_NAMESPACES, take_uid
+from .boundary import SLOT_NAMESPACES
+from .credentials import take_uid
 from .slot_config import SlotConfig
 
 READY = b"R"

@@ -21,7 +21,8 @@ from ..protocol.launch import SlotSetup, ZygoteReady
 from ..protocol.run import RunHeader, RunOrder, RunReport, WorkerRequest
 from ..protocol.slot import SlotOrder, SlotReady, StepFailure, WorkerEnd, WorkerForked, ZygoteOrder
 from . import devices, init, kernel, named_folders, notices, overlay, worker
-from .boundary import LandlockBoundary, boundary_of
+from .boundary import boundary_of
+from .landlock_boundary import LandlockBoundary
 from .process_tree import ended
 from .slot_config import SlotConfig
 from .slot_template import Filters, SlotTemplate, load_agent

@@ -14,11 +14,20 @@ workers are interpreters that stay, and one that carries out operations on files
 
 
 @dataclass(frozen=True, slots=True)
+class WorkspacePin:
+    """What the operator's folder is to be, whatever its path leads to by now (``guest/named_folders.identity``)."""
+
+    identity: str
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
 class SlotOrder:
     """One slot to arm. ``agent`` is the command of the program that waits in it; None is the zygote's own Python.
 
     ``folder``: its own on the host, at level ``confined``; ``number``: which of the sets of device nodes is its own;
-    ``workspace``: where the guest root has the operator's folder that is its workspace, if it is one.
+    ``workspace``: where the operator's folder lies that is its workspace, if it is one: in the guest root, or at level
+    ``confined`` on the host, where ``pin`` says which folder that is.
     """
 
     uid: Id
@@ -29,6 +38,7 @@ class SlotOrder:
     stdio: StdioOrder
     role: Role = "execution"
     workspace: str | None = None
+    pin: WorkspacePin | None = None
 
     @property
     def program(self) -> str:

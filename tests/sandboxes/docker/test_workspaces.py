@@ -8,20 +8,21 @@ from pathlib import Path
 import pytest
 
 from codex_server.errors import SandboxUnavailable, StartupError
-from codex_server.sandboxes.docker.workspaces import PinnedFolder, Workspaces
+from codex_server.sandboxes.docker.workspaces import expected_in, mount_of
 from codex_server.sandboxes.guest import container_workspace
 from codex_server.sandboxes.guest.step import StepFailed
+from codex_server.sandboxes.named_workspaces import PinnedFolder, PinnedFolders
 from codex_server.settings import Settings
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to somebody else")
 
 
 @pytest.fixture
-def workspaces(tmp_path: Path) -> Iterator[Workspaces]:
+def workspaces(tmp_path: Path) -> Iterator[PinnedFolders]:
     for name in ("notes", "data"):
         (tmp_path / name).mkdir()
     named = f"notes={tmp_path}/notes,data={tmp_path}/data:ro"
-    opened = Workspaces(Settings(state_dir=tmp_path / "state", workspaces=named))  # type: ignore[arg-type]
+    opened = PinnedFolders(Settings(state_dir=tmp_path / "state", workspaces=named))  # type: ignore[arg-type]
     opened.open()
     yield opened
     opened.close()
@@ -34,48 +35,48 @@ def give_to(folder: PinnedFolder, uid: int, gid: int) -> None:
 def test_a_folder_that_cannot_be_opened_is_named_at_the_start(tmp_path: Path) -> None:
     for path, why in (("missing", "No such file"), ("file", "Not a directory")):
         (tmp_path / "file").touch()
-        named = Workspaces(Settings(state_dir=tmp_path / "state", workspaces=f"a={tmp_path / path}"))  # type: ignore[arg-type]
-        with pytest.raises(StartupError, match=f"{tmp_path / path}.: {why}"):
+        named = PinnedFolders(Settings(state_dir=tmp_path / "state", workspaces=f"a={tmp_path / path}"))  # type: ignore[arg-type]
+        with pytest.raises(StartupError, match=f"{tmp_path / path}: {why}"):
             named.open()
 
 
-def test_a_folder_whose_path_leads_elsewhere_is_refused(workspaces: Workspaces) -> None:
-    notes = workspaces.folders["notes"]
-    assert notes.expected.identity == container_workspace.identity(notes.named.folder.stat())
+def test_a_folder_whose_path_leads_elsewhere_is_refused(workspaces: PinnedFolders) -> None:
+    notes = workspaces.by_name["notes"]
+    assert expected_in(notes).identity == container_workspace.identity(notes.named.folder.stat())
     notes.named.folder.rmdir()
     with pytest.raises(SandboxUnavailable, match="'notes' was moved"):
-        _ = notes.expected
+        expected_in(notes)
     notes.named.folder.mkdir()
     with pytest.raises(SandboxUnavailable, match="'notes' was moved"):
-        _ = notes.expected
+        expected_in(notes)
 
 
 @as_root
 @pytest.mark.parametrize(("ids", "why"), [((0, 0), "root owns it"), ((1234, 0), "its group is root's")])
-def test_roots_folder_is_only_read(workspaces: Workspaces, ids: tuple[int, int], why: str) -> None:
-    for folder in workspaces.folders.values():
+def test_roots_folder_is_only_read(workspaces: PinnedFolders, ids: tuple[int, int], why: str) -> None:
+    for folder in workspaces.by_name.values():
         give_to(folder, *ids)
     with pytest.raises(SandboxUnavailable, match=why):
-        workspaces.folders["notes"].mount(10)
-    assert workspaces.folders["data"].mount(10).owner is None
+        mount_of(workspaces.by_name["notes"], 10)
+    assert mount_of(workspaces.by_name["data"], 10).owner is None
 
 
 @as_root
-def test_a_session_has_the_ids_of_the_folders_owner(workspaces: Workspaces) -> None:
-    notes = workspaces.folders["notes"]
+def test_a_session_has_the_ids_of_the_folders_owner(workspaces: PinnedFolders) -> None:
+    notes = workspaces.by_name["notes"]
     give_to(notes, 1234, 1235)
-    assert notes.mount(10).owner == (1234, 1235)
-    assert notes.expected.owner == 1234
-    assert workspaces.folders["data"].expected.owner is None
+    assert mount_of(notes, 10).owner == (1234, 1235)
+    assert expected_in(notes).owner == 1234
+    assert expected_in(workspaces.by_name["data"]).owner is None
 
 
-def test_a_container_serves_no_other_folder(workspaces: Workspaces, monkeypatch: pytest.MonkeyPatch) -> None:
-    notes, data = workspaces.folders["notes"], workspaces.folders["data"]
+def test_a_container_serves_no_other_folder(workspaces: PinnedFolders, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes, data = workspaces.by_name["notes"], workspaces.by_name["data"]
     monkeypatch.setattr(container_workspace, "WORKSPACE", str(notes.named.folder))
-    container_workspace.check(notes.expected)
-    stranger = replace(notes.expected, owner=os.geteuid() + 1)
+    container_workspace.check(expected_in(notes))
+    stranger = replace(expected_in(notes), owner=os.geteuid() + 1)
     others = (
-        (data.expected, "another folder"),
+        (expected_in(data), "another folder"),
         (stranger, "it maps ids"),
         (replace(stranger, owner=None), "read-only"),
     )

@@ -36,7 +36,9 @@ def ask(folder):
         errors, kept = [], [ctypes.create_string_buffer(given) for given in arguments if isinstance(given, bytes)]
         addresses = map(ctypes.addressof, kept)
         registers = [next(addresses) if isinstance(given, bytes) else given for given in arguments]
-        service = AttributeService(str(folder), lambda notice, error: errors.append(error), lambda notice: is_waiting)
+        service = AttributeService(
+            [os.path.realpath(folder)], lambda notice, error: errors.append(error), lambda notice: is_waiting
+        )
         service.serve(Notice(1, os.getpid(), kernel.number_of(call), (*registers, *[0] * (6 - len(registers)))))
         return errors
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from codex_server.sandboxes.guest.boundary import LandlockBoundary, PidNamespace
+from codex_server.sandboxes.guest.boundary import PidNamespace
 from codex_server.sandboxes.guest.bounds import Bounds
+from codex_server.sandboxes.guest.landlock_boundary import LandlockBoundary
 from codex_server.sandboxes.protocol.launch import LandlockSetup
 from tests.sandboxes.executions import RUN_ORDER, SETUP
 

@@ -8,6 +8,7 @@ import pytest
 
 from codex_server.sandboxes.guest.cells import Cells
 from codex_server.sandboxes.guest.interpreter import Interpreter, Interpreters
+from codex_server.sandboxes.guest.workspace import open_folder
 from codex_server.sandboxes.protocol import frames
 from codex_server.sandboxes.protocol.codec import decode, render
 from codex_server.sandboxes.protocol.session import CellHeader, CellOrder, CellReport
@@ -17,7 +18,7 @@ from tests.sandboxes.executions import SLOT_ORDER
 @pytest.mark.parametrize("open_stdin", [False, True], ids=["file", "pipe"])
 def test_a_cell_whose_input_cannot_be_laid_is_refused(tmp_path, open_stdin):
     (tmp_path / "5").mkdir()
-    boundary = SimpleNamespace(workspace=str(tmp_path), inputs=str(tmp_path))
+    boundary = SimpleNamespace(open_workspace=lambda: open_folder(str(tmp_path)), inputs=str(tmp_path))
     server, channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     guest, ours = socket.socketpair()
     interpreters = Interpreters({"python": Interpreter("python", os.getpid(), ours, None)})

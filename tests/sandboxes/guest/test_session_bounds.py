@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from codex_server.sandboxes.guest.boundary import LandlockBoundary
+from codex_server.sandboxes.guest.landlock_boundary import LandlockBoundary
 from codex_server.sandboxes.guest.procfs import resident_bytes
 from codex_server.sandboxes.guest.session_bounds import INIT_BYTES, SessionBounds
 from codex_server.sandboxes.guest.session_workspace import FilesRefused
