@@ -16,6 +16,8 @@ MOST_SHELLS = 8
 """Of one session: each has a terminal, of which a sandbox has 16."""
 _DEFAULT = 24, 80
 """Rows and columns."""
+_LINE_ENDS = frozenset("\r\n\x0f")
+"""What has Bash run the line: Enter, Ctrl-J and Ctrl-O."""
 _QUIET_SECONDS = {"text": 0.15, "ansi": 0.15, "raw": 0.01}
 """By form: when nothing appears for so long after keys were typed, a program is taken to wait for the next ones."""
 
@@ -70,9 +72,14 @@ class Shells:
         """Whether a command runs in any of them."""
         return any(each.prompted for each in self._terminals.values())
 
-    def __contains__(self, name: str) -> bool:
-        """Whether a shell of that name is there."""
-        return name in self._terminals
+    def may_start(self, name: str, request: ShellRequest) -> bool:
+        """Whether the call may start a program: it opens a shell, or types a line at one that prompts."""
+        terminal = self._terminals.get(name)
+        if terminal is None or "command" in request.model_fields_set:
+            return True
+        if terminal.ended:
+            return bool(request.typed)
+        return terminal.prompted is None and not _LINE_ENDS.isdisjoint(request.typed)
 
     def entries(self) -> list[ShellEntry]:
         """Each shell that is there."""

@@ -133,13 +133,24 @@ async def test_a_session_that_is_closed_ends_who_waits_for_its_shell(door):
     assert (await call(door, session)).status_code == 410
 
 
-async def test_commands_and_new_shells_count_against_the_rate_and_keys_do_not(open_door):
-    async with open_door(rate_limit="3/minute") as door:
+async def test_what_may_start_a_program_counts_against_the_rate_and_other_input_does_not(open_door):
+    async with open_door(rate_limit="5/minute") as door:
         session = await open_one(door)
         assert (await call(door, session)).status_code == 200
         assert (await call(door, session, command="print 1")).status_code == 200
-        for fields in ({"command": "print 2"}, {"command": ""}):
+        assert (await call(door, session, text="print 2\r", wait_seconds=5)).status_code == 200
+        assert (await call(door, session, command="wait ever", wait_seconds=0)).json()["running"]
+        for fields in ({}, {"text": "print 3\r"}):  # a program runs: it is its input
+            assert (await call(door, session, wait_seconds=0, **fields)).status_code == 200
+
+
+async def test_no_way_to_type_a_line_at_a_prompt_is_beyond_the_rate(open_door):
+    async with open_door(rate_limit="2/minute") as door:
+        session = await open_one(door)
+        assert (await call(door, session)).status_code == 200
+        typed = [{"text": "print 4\r"}, {"text": "print 5\n"}, {"keys": ["Enter"]}, {"keys": ["Ctrl-J"]}]
+        for fields in (*typed, {"keys": ["Ctrl-O"]}, {"command": "print 6"}, {"command": ""}):
             assert (await call(door, session, **fields)).json()["code"] == "rate-limited"
         assert (await call(door, session, "other")).json()["code"] == "rate-limited"
-        for fields in ({"text": "print 3\r"}, {"keys": ["Enter"]}, {}):
+        for fields in ({}, {"text": "print"}, {"keys": ["Backspace"]}):
             assert (await call(door, session, wait_seconds=0, **fields)).status_code == 200

@@ -33,7 +33,7 @@ async def call_shell(
     content, _ = await take_object(request, services, A_COMMAND)
     wanted = validated(ShellRequest, content)
     session = await services.sessions.find(session_id, caller.key)
-    if "command" in wanted.model_fields_set or name not in session.shells:  # the rest is input, as of an execution
+    if session.shells.may_start(name, wanted):  # the rest is input, as of an execution
         count_against_rate(request, caller, services)
     return await session.shells.call(name, wanted)
 
