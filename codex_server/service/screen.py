@@ -123,16 +123,17 @@ def _without_cut_end(data: bytes) -> bytes:
     return data[: cut.start() if cut else _whole_characters(data)]
 
 
-def render(data: bytes, rows: int, columns: int, form: Form, column: int = 0) -> tuple[str, int]:
+def render(data: bytes, rows: int, columns: int, form: Form, column: int = 0, *, full: bool = False) -> tuple[str, int]:
     """``data`` as it looks on an empty screen of that size, without empty lines at its end; and where the cursor is.
 
+    ``full``: a program has the whole screen, so what has left it at the top is not shown.
     ``column`` is where the cursor stood before. ``ansi`` keeps colours and bold type; ``raw`` is what was sent. Slow:
     call it in a thread. INVARIANT: the bytes are a guest's: whatever they are, there is a text, within seconds.
     """
     if form == "raw":
         return data.decode("utf-8", "replace"), column
     try:
-        return _emulated(data, rows, columns, form, column)
+        return _emulated(data, rows, columns, form, column, full=full)
     except Exception:  # no emulator here, or its own failure over strange bytes
         return plainly(data), 0
 
@@ -151,13 +152,13 @@ class _TooMuchWork(Exception):
     """The bytes redraw the screen again and again."""
 
 
-def _emulated(data: bytes, rows: int, columns: int, form: Form, column: int) -> tuple[str, int]:
+def _emulated(data: bytes, rows: int, columns: int, form: Form, column: int, *, full: bool) -> tuple[str, int]:
     import pyte  # noqa: PLC0415 - most servers never show a terminal
 
     screen = pyte.HistoryScreen(columns, rows, history=MOST_KEPT, ratio=0.5)
     screen.cursor.x = min(column, columns - 1)
     _feed(pyte.ByteStream(screen), _PRIVATE.sub(b"", data), max(4, _MOST_CELLS_AT_ONCE // (rows * columns)))
-    lines = [*screen.history.top, *(screen.buffer[row] for row in range(rows))]
+    lines = [*(() if full else screen.history.top), *(screen.buffer[row] for row in range(rows))]
     show = _coloured if form == "ansi" else _plain
     text = "\n".join(show(line, columns) for line in lines).rstrip("\n")
     first, newline, rest = text.partition("\n")

@@ -225,7 +225,7 @@ class Shells:
         if not data:
             return response
         size, column = (screen.rows, screen.columns), 0 if full else screen.column
-        output, column = await asyncio.to_thread(render, data, *size, request.form, column)
+        output, column = await asyncio.to_thread(render, data, *size, request.form, column, full=full)
         screen.column = screen.column if full else column
         return response.model_copy(update={"output": output})
 

@@ -185,3 +185,10 @@ def test_a_control_sequence_that_is_cut_off_is_obeyed_when_it_is_whole():
     assert screen.take("text")[0] == b"red: "
     screen.feed(b"1mx")
     assert shown(screen.take("text")[0]) == "x"
+
+
+@pytest.mark.parametrize("form", ["text", "ansi"])
+def test_what_has_left_a_full_screen_is_not_on_it(form):
+    drawn = b"\r\n".join(b"line %d" % number for number in range(10))
+    assert render(drawn, 3, 20, form, full=True)[0] == "line 7\nline 8\nline 9"
+    assert render(drawn, 3, 20, form)[0].startswith("line 0\n")
