@@ -2,6 +2,7 @@
 """Guests that stay: nothing runs between two cells, claims deceive the claimer alone, and sessions are apart."""
 
 import asyncio
+import json
 import os
 import socket
 import time
@@ -15,6 +16,7 @@ from codex_server.errors import InvalidRequest
 from codex_server.limits import Limits
 from codex_server.model import Ending, Execution, InputFile, Stream, Terminal
 from codex_server.sandboxes.session import SessionPlan, SessionSandbox
+from tests.escape.sandbox_harness import PRELUDE
 
 pytestmark = [pytest.mark.levels("full", "namespaces", "confined"), pytest.mark.embedded]
 
@@ -205,6 +207,44 @@ def test_a_process_that_the_guest_has_stopped_stays_stopped(session):
     session.run("os.kill(child, signal.SIGSTOP)")
     code = "print(open(f'/proc/{child}/stat').read().rpartition(') ')[2][:1])"
     assert [session.run(code)[1] for _ in range(2)] == ["T\n", "T\n"]
+
+
+_CONFINEMENT = """
+import fcntl, resource
+def status():
+    names = ("Uid", "Gid", "Groups", "NoNewPrivs", "Seccomp", "Seccomp_filters", "CapInh", "CapPrm", "CapEff", "CapAmb")
+    lines = [line.split() for line in text("/proc/self/status").splitlines()]  # at `confined` it cannot be read
+    return {line[0]: line[1:] for line in lines if line[0].rstrip(":") in names}
+def text(place):
+    try: return open(place).read()
+    except OSError as error: return errno.errorcode[error.errno]
+def locked(command): return attempt(fcntl.fcntl, library, command, 1)
+library, watch = os.open("/usr/bin/env", os.O_RDONLY), libc.inotify_init1(0)
+calls = {
+    "core": call("setrlimit", 4, bytes(16)), "aio": call("io_setup", 9, ctypes.create_string_buffer(8)),
+    "huge": [call("mmap", 0, 2 << 20, 3, 0x40022, -1, 0), call("memfd_create", b"x", 4), call("shmget", 7, 4096, 0o5600)],
+    "leases": [locked(1024), locked(1026)], "whole": attempt(fcntl.flock, library, fcntl.LOCK_EX | fcntl.LOCK_NB),
+    "watch": call("inotify_add_watch", watch, b"/usr/bin", 0xfff), "queue": call("mq_open", b"x", 66, 0o600, 0),
+    "pidfd": call("pidfd_open", os.getpid(), 0), "attributes": attempt(fcntl.ioctl, library, 0x40086602, bytes(64)),
+    "host": [attempt(os.utime, "/usr/bin/env"), attempt(os.chmod, "/etc/passwd", 0o777), text("/etc/shadow")],
+    "proc": [attempt(lambda: open(f"/proc/self/{name}", "w")) for name in ("clear_refs", "oom_score_adj", "mem")],
+    "score": text("/proc/self/oom_score_adj"),
+}
+limits = {number: resource.getrlimit(number) for number in range(16) if number != resource.RLIMIT_CPU}
+tell([status(), calls, limits])
+"""
+
+
+def test_an_interpreter_is_confined_as_the_worker_of_an_execution_is(harness, session):
+    """Rights, filters, limits, and what reaches kernel state that is not the guest's own; its uid is another one."""
+    as_an_execution = harness.python(_CONFINEMENT).told
+    as_a_cell = json.loads(session.run(PRELUDE + _CONFINEMENT)[1])
+    for facts, *_ in (as_an_execution, as_a_cell):
+        ids = {*facts.pop("Uid:", ()), *facts.pop("Gid:", ())}
+        assert os.geteuid() != 0 or "0" not in ids
+    filters = [int(facts.pop("Seccomp_filters:", ["0"])[0]) for facts in (as_an_execution[0], as_a_cell[0])]
+    assert filters == sorted(filters), "a session has one more, and none less"
+    assert as_a_cell == as_an_execution
 
 
 def test_a_forged_claim_ends_the_forgers_cell_and_nothing_else(session):

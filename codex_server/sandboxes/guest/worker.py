@@ -33,8 +33,9 @@ _FIXED_LIMITS = {
     resource.RLIMIT_RTPRIO: (0, 0),
 }
 _LOCKS = 10  # RLIMIT_LOCKS, which the kernel no longer looks at
-_INHERITED_LIMITS = (resource.RLIMIT_AS, resource.RLIMIT_RSS, resource.RLIMIT_RTTIME, _LOCKS)
-"""Those that bound nothing here: as far up as the server's own hard limit."""
+_INHERITED_LIMITS = (resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_RSS, resource.RLIMIT_RTTIME, _LOCKS)
+"""Those that bound nothing here: as far up as the server's own hard limit. Of an execution init bounds the CPU time; of
+an interpreter, which lives for many cells, it counts each one's."""
 
 _UNKNOWN_TO_GVISOR = {
     resource.RLIMIT_MSGQUEUE,
@@ -137,7 +138,7 @@ def confine(config: SlotConfig) -> None:
 
 
 def _set_limits(pending_signals: int) -> None:
-    """All sixteen, but for the four that init sets when it knows the execution: CPU, DATA, FSIZE and NPROC."""
+    """All sixteen, but for those that init sets when it knows the execution or the interpreter: DATA, FSIZE, NPROC."""
     fixed = _FIXED_LIMITS | {resource.RLIMIT_SIGPENDING: (pending_signals, pending_signals)}
     fixed |= dict.fromkeys(_INHERITED_LIMITS, (resource.RLIM_INFINITY,) * 2)
     for limit, values in fixed.items():

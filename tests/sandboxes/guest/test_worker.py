@@ -96,7 +96,7 @@ def test_no_fixed_limit_is_unknown_here():
 
 
 def test_each_of_the_kernels_sixteen_limits_is_set_by_the_worker_or_by_its_init():
-    by_init = {resource.RLIMIT_CPU, resource.RLIMIT_DATA, resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC}
+    by_init = {resource.RLIMIT_DATA, resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC}
     fixed = {*worker._FIXED_LIMITS, resource.RLIMIT_SIGPENDING, *worker._INHERITED_LIMITS}
     assert fixed | by_init == set(range(16))
 
