@@ -177,7 +177,7 @@ KERNEL_STATE: Final = (
     State(
         "inotify instances and watches",
         Owner.CREATOR,
-        "`/proc/sys/user/max_inotify_*` of the namespaces: a part for each guest",
+        "`/proc/sys/user/max_inotify_*` of the namespaces: a part for each guest, at least 2 and 64",
         _WITH_IT,
         _tests("test_what_the_kernel_counts_by_user_is_left_to_the_host_and_to_other_guests"),
     ),

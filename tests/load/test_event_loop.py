@@ -42,7 +42,7 @@ HARMLESS = (
         "_start_launcher",
         "until the launcher's program is loaded, after one had died",
     ),
-    ("io.BufferedWriter.write", "embedded/sandbox.py", "_in_memory", "into memory (a memfd): no disk is behind it"),
+    ("os.write", "embedded/sandbox.py", "in_memory", "into memory (a memfd): no disk is behind it"),
 )
 """What blocks by its name and not in fact: the function, who may call it, and why."""
 

@@ -12,7 +12,12 @@ from codex_server.limits import MOST_PENDING_SIGNALS
 from codex_server.sandboxes.embedded.guestids import GuestIds
 
 _SYSCTLS = Path("/proc/sys/user")
-_COUNTED = ("max_inotify_instances", "max_inotify_watches")
+_LEAST = {"max_inotify_instances": 2, "max_inotify_watches": 64}
+"""The least that a guest is given of each: what `tail -f` beside one program that watches a folder needs.
+
+A kernel allows a user 128 instances, and a server has places for more sandboxes than that, nearly all of them sessions
+that stand still. So very many greedy guests can together use up what all of them may have.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +35,10 @@ def shares_of(ids: GuestIds, slots: int, *, own_account: bool) -> Shares:
     """
     guests = slots if ids.per_slot else 1
     kept = 2 if own_account else 1
-    counted = {name: _limit(name) for name in _COUNTED}
+    counted = {name: _limit(name) for name in _LEAST}
     # INVARIANT: no user namespace can be made inside, whatever the system call filter says.
     limits = {"max_user_namespaces": 0} | {
-        name: max(1, limit // kept // guests) for name, limit in counted.items() if limit is not None
+        name: max(_LEAST[name], limit // kept // guests) for name, limit in counted.items() if limit is not None
     }
     signals = resource.getrlimit(resource.RLIMIT_SIGPENDING)[0]
     share = MOST_PENDING_SIGNALS if signals == resource.RLIM_INFINITY else signals // kept // guests

@@ -30,7 +30,7 @@ def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         (OWN_IDS, 32, False, 4, 312),
         (OWN_IDS, 32, True, 2, 156),
         (OWN_IDS, 4, False, 32, 1024),
-        (OWN_IDS, 1000, True, 1, 5),
+        (OWN_IDS, 1000, True, 2, 5),
         (ONE_ID, 32, True, 64, 5000),
         (ONE_ID, 2, True, 64, 2048),
     ],
