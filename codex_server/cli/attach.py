@@ -133,13 +133,15 @@ def _raw_terminal(keyboard: int) -> Iterator[None]:
 
 @contextmanager
 def _window_changes(wake: int) -> Iterator[None]:
-    """Within the context a byte is written to ``wake`` whenever the window has another size."""
+    """Within the context a byte is written to ``wake`` whenever the window has another size.
 
-    def note(*_: object) -> None:
-        os.write(wake, b"\0")
-
-    before: Callable[..., Any] | int | None = signal.signal(signal.SIGWINCH, note)
+    By the interpreter's own handler, whichever thread the kernel chose: this one may wait for a key meanwhile.
+    """
+    os.set_blocking(wake, False)
+    before: Callable[..., Any] | int | None = signal.signal(signal.SIGWINCH, lambda *_: None)
+    other = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     try:
         yield
     finally:
+        signal.set_wakeup_fd(other)
         signal.signal(signal.SIGWINCH, before)

@@ -108,7 +108,7 @@ def test_the_window_is_followed(desk: Desk) -> None:
         seat.size(40, 120)
         seat.process.send_signal(signal.SIGWINCH)
         shell = desk.backend.sessions[0].shells["main"]
-        assert until(lambda: (shell.size.rows, shell.size.columns) == (40, 120), SECONDS)
+        assert until(lambda: (shell.size.rows, shell.size.columns) == (40, 120), SECONDS), seat.shown
         seat.type(b"exit\r")
         seat.until_shown(b"the shell has ended")
         assert seat.ended() == 0

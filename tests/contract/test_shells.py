@@ -237,8 +237,11 @@ def test_a_forged_prompt_deceives_its_own_shell_alone(harness: Harness) -> None:
         assert (forged.exit_code, forged.cwd) == (0, "/forged")
         assert desk.call("pwd", name="other").cwd == "/workspace"
         assert desk.cells.shown("print(1)") == "1\n"
-        desk.call(keys=["Ctrl-C"], wait_seconds=2)
-        assert desk.call("pwd", wait_seconds=2).cwd == "/workspace"
+        for _ in range(10):  # one that reaches Python as it ends is lost, as at any terminal
+            desk.call(keys=["Ctrl-C"], wait_seconds=1)
+            if (cwd := desk.call("pwd", wait_seconds=1).cwd) == "/workspace":
+                break
+        assert cwd == "/workspace"
 
 
 @with_a_terminal
