@@ -141,7 +141,7 @@ class CellFacts:
     ``result`` is by media type what the interpreter claims to be the value of the last expression, and ``claimed``
     whether ``exit_code`` is its word too: it lives, and no kernel has counted an end. A forged claim deceives only the
     session that made it. ``interpreter_restarted``: the interpreter ended or was killed, and its variables are gone.
-    ``interrupted``: its caller asked for that while it ran.
+    ``interrupted``: its caller asked for that while it ran. ``session_lost``: the session has ended with it.
     """
 
     execution_count: int
@@ -149,6 +149,7 @@ class CellFacts:
     claimed: bool
     interpreter_restarted: bool
     interrupted: bool = False
+    session_lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,11 @@ class Executor:
             await held.enter_async_context(self._admission.place())
             await sandbox.prepare(run.language)
             run.begin()
-            return await sandbox.run(run.execution, run.language, run.write_output, run.stdin)
+            try:
+                return await sandbox.run(run.execution, run.language, run.write_output, run.stdin)
+            except asyncio.CancelledError:
+                run.cancelled_ending = sandbox.cancelled
+                raise
 
     async def _run_alone(self, run: Run, held: AsyncExitStack) -> Ending:
         """Run in a sandbox of its own. One that is lost before the code begins is replaced without notice."""

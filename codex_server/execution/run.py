@@ -31,6 +31,8 @@ class Run:
         self._finish = finish
         self.language = language
         self.began: float | None = None
+        self.cancelled_ending: Ending | None = None
+        """For the executor: how it ended as it was cancelled, where its sandbox knows."""
         self._arrived = time.monotonic()
         self._started_at: datetime | None = None
         self._recorder = Recorder(execution.limits.output_bytes, flood_bytes)
@@ -160,6 +162,8 @@ class Run:
         """Return the ending of a program that was cancelled while running. Raises ``Draining`` before it began."""
         if self.began is None or self._started_at is None:
             raise self._refusal or stopping()
+        if self.cancelled_ending:
+            return self.cancelled_ending
         return Ending(
             exit_code=None,
             signal=SIGKILL,

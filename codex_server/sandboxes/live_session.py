@@ -72,6 +72,7 @@ class LiveSession(SessionSandbox):
         self._cells: dict[int, Cell] = {}
         self._shells: dict[str, LiveShell] = {}
         self._current: Cell | None = None
+        self._cancelled: Ending | None = None
         self._sent = self._number = 0
         self._destroyed = False
         self._death: str | None = None
@@ -145,6 +146,7 @@ class LiveSession(SessionSandbox):
     ) -> Ending:
         """See ``SessionSandbox.run``."""
         self._number += 1
+        self._cancelled = None
         source = stdin or StandardInput.of(execution)
         found, cell = await self._run_once(execution, language, output, source)
         if found is not None and not found.was_run:  # its interpreter had died since its last cell
@@ -172,9 +174,24 @@ class LiveSession(SessionSandbox):
                 end = await self._ended(cell)
                 finish()
             return end, cell
+        except asyncio.CancelledError:
+            self._cancelled = self._cancelled_ending(cell)
+            raise
         finally:
             self._current = None
             self._forget(cell)
+
+    def _cancelled_ending(self, cell: Cell) -> Ending | None:
+        found = cell.end.result() if cell.end.done() else None
+        if found is None or found.was_run:
+            with contextlib.suppress(SandboxFault):  # then nobody knows
+                return self._ending(cell, found)
+        return None
+
+    @property
+    def cancelled(self) -> Ending | None:
+        """See ``SessionSandbox.cancelled``."""
+        return self._cancelled
 
     def interrupt(self) -> bool:
         """See ``SessionSandbox.interrupt``."""
@@ -237,7 +254,7 @@ class LiveSession(SessionSandbox):
         if cell.requested is None:
             raise SandboxFault("the session's sandbox was lost while the program ran; its outcome is unknown")
         wall = asyncio.get_running_loop().time() - cell.began
-        facts = CellFacts(self._number, None, claimed=False, interpreter_restarted=True)
+        facts = CellFacts(self._number, None, claimed=False, interpreter_restarted=True, session_lost=True)
         return replace(ending_without_report(cell.started_at, wall, cell.requested), cell=facts)
 
     async def _carry_out(

@@ -122,6 +122,11 @@ class SessionSandbox(ABC):
         could not be started, so that nothing of the program has begun, and ``SandboxFault`` when the sandbox was lost.
         """
 
+    @property
+    def cancelled(self) -> Ending | None:
+        """How the cell ended whose caller was cancelled last; None where nothing is known of it."""
+        return None
+
     @abstractmethod
     def interrupt(self) -> bool:
         """Interrupt the cell that runs, as Ctrl-C would. False when none runs."""

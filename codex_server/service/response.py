@@ -44,7 +44,7 @@ def _in_session(response: ExecuteResponse, outcome: Outcome, state: SessionState
         **dict(response) | {"truncated": truncated},
         execution_count=cell.execution_count if cell else None,
         result=readable_result(cell.result) if cell else None,
-        interpreter_restarted=cell.interpreter_restarted if cell else None,
+        interpreter_restarted=cell.interpreter_restarted if cell and not cell.session_lost else None,
         session_expires_at=state.expires_at,
     )
 
@@ -66,7 +66,9 @@ def _reason(outcome: Outcome) -> str | None:
     cell = outcome.ending.cell
     if reason is None or cell is None:
         return reason
-    if outcome.status is Status.TIMED_OUT:
+    if cell.session_lost:
+        return reason + _LOST
+    if outcome.status in (Status.TIMED_OUT, Status.CANCELLED):
         return reason + (_DID_NOT_STOP if cell.interpreter_restarted else _INTERRUPTED)
     if cell.interpreter_restarted:
         return reason + _REPLACED
@@ -108,6 +110,7 @@ _REASONS: Mapping[Status, Callable[[Outcome], str | None]] = {
 
 
 _INTERRUPTED = "; the interpreter was interrupted and keeps its variables"
+_LOST = "; the session ended with it: variables are gone, and the files that it alone had"
 _STAYS = "; interrupted; the variables stay"
 _DID_NOT_STOP = "; the interpreter did not stop, so it was replaced: variables are gone, files stay"
 _REPLACED = "; the interpreter ended, so the next execution has a new one: variables are gone, files stay"

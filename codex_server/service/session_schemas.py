@@ -117,7 +117,7 @@ class SessionExecuteResponse(ExecuteResponse):
 
     truncated: SessionTruncated
     execution_count: int | None = Field(
-        description="The number of this execution in its session, from 1; null when it was cancelled"
+        description="The number of this execution in its session, from 1; null where nothing is known of its end"
     )
     result: dict[str, Any] | None = Field(
         description="The value of the last expression in the forms that it offers, by media type: text, base64 for "
@@ -126,7 +126,7 @@ class SessionExecuteResponse(ExecuteResponse):
     )
     interpreter_restarted: bool | None = Field(
         description="Whether the interpreter ended or was killed: its variables are gone, the files stay. Null when "
-        "the execution was cancelled, and this is not known"
+        "the session ended with it"
     )
     session_expires_at: datetime | None = Field(
         description="When the session ends unless it is used before (RFC 3339, UTC); null when it has ended"

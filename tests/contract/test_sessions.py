@@ -210,7 +210,9 @@ def test_a_cell_that_is_cancelled_is_interrupted(harness: Harness) -> None:
             run.cancel()
 
         outcome = cells.while_running(lambda: cells.submit("import time; time.sleep(60)"), cancel)
-        assert outcome.status is Status.CANCELLED
+        assert (outcome.status, outcome.exit_code, outcome.signal) == (Status.CANCELLED, 130, None)
+        assert (facts(outcome).execution_count, facts(outcome).interpreter_restarted) == (2, False)
+        assert "KeyboardInterrupt" in outcome.stderr.text
         assert cells.shown("print(x)") == "1\n"
 
 
@@ -279,6 +281,7 @@ def test_a_cell_that_runs_when_its_session_is_closed_is_cancelled(harness: Harne
 
         outcome = cells.while_running(lambda: cells.submit("import time; time.sleep(60)"), close)
         assert outcome.status is Status.CANCELLED
+        assert facts(outcome).session_lost
 
 
 def test_languages_share_files_and_not_variables(harness: Harness) -> None:

@@ -68,6 +68,7 @@ def test_the_reason_comes_first_and_names_the_limit(changes, reason):
 
 
 INTERRUPTED = {"exit_code": 130, "stop": Stop.WALL_TIME}
+DID_NOT_STOP = "; the interpreter did not stop, so it was replaced: variables are gone, files stay"
 NEW_ONE = "; the interpreter ended, so the next execution has a new one: variables are gone, files stay"
 
 
@@ -82,9 +83,15 @@ NEW_ONE = "; the interpreter ended, so the next execution has a new one: variabl
         (
             KILLED | {"stop": Stop.WALL_TIME},
             True,
-            "Timed out after 10 s; the interpreter did not stop, so it was replaced: variables are gone, files stay",
+            f"Timed out after 10 s{DID_NOT_STOP}",
         ),
         (KILLED | {"oom_kills": 1}, True, f"Out of memory: limit 512 MiB{NEW_ONE}"),
+        (
+            {"exit_code": 130, "stop": Stop.CANCELLED},
+            False,
+            "Cancelled before it ended; the interpreter was interrupted and keeps its variables",
+        ),
+        (KILLED | {"stop": Stop.CANCELLED}, True, f"Cancelled before it ended{DID_NOT_STOP}"),
     ],
 )
 def test_in_a_session_the_reason_says_what_became_of_the_interpreter(changes, restarted, reason):
@@ -100,6 +107,15 @@ def test_of_an_interrupted_cell_it_says_whether_the_variables_stay(restarted, re
     cell = CellFacts(1, None, claimed=True, interpreter_restarted=restarted, interrupted=True)
     assert explain(outcome(exit_code=130, cell=cell)) == reason
     assert explain(outcome(cell=cell)) is None
+
+
+@pytest.mark.parametrize("stop", [Stop.WALL_TIME, Stop.CANCELLED])
+def test_of_a_cell_with_which_its_session_ended_nothing_is_said_to_stay(stop):
+    cell = CellFacts(1, None, claimed=False, interpreter_restarted=True, session_lost=True)
+    ended = replace(outcome(**KILLED, stop=stop, cell=cell), session=SessionState("ses_1", None))
+    found = build_response(ended, explain(ended))
+    assert (found.execution_count, found.interpreter_restarted) == (1, None)
+    assert found.error.endswith("; the session ended with it: variables are gone, and the files that it alone had")
 
 
 def test_of_a_cancelled_cell_is_said_only_what_is_known():
