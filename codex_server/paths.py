@@ -38,6 +38,18 @@ def checked_path(path: str, pointer: str = "") -> str:
         raise IllegalPath(f"{_shown(path)} {error}; write a relative path such as data/input.csv", pointer) from None
 
 
+def relative_path(path: str) -> str:
+    """``data/x.csv`` for ``./data//x.csv``, ``/mnt/data/data/x.csv`` and ``sandbox:/workspace/data/x.csv``.
+
+    A ``/`` at the end stays. What is no path in the workspace comes back as it is: whoever uses it checks it.
+    """
+    try:
+        pieces = _below_workspace(path)
+    except ValueError:
+        return path
+    return "/".join([*pieces, ""] if pieces and path.endswith("/") else pieces)
+
+
 def checked_paths(written: Iterable[str], program: str) -> list[str]:
     """Return the normalised paths of all files of a request; ``program`` is the file of the code itself.
 

@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codex_server.errors import IllegalPath
-from codex_server.paths import MAX_ENTRIES, MAX_PATH_BYTES, WORKSPACE_ALIASES, checked_path, checked_paths
+from codex_server.paths import (
+    MAX_ENTRIES,
+    MAX_PATH_BYTES,
+    WORKSPACE_ALIASES,
+    checked_path,
+    checked_paths,
+    relative_path,
+)
 
 HOSTILE_PARTS = st.sampled_from(
     ["", ".", "..", "a", "b c", "\0", "\n", "\x7f", "\ud800", "é" * 130, "x" * 256, "~", "-rf", "...", "mnt", "data"]
@@ -60,6 +67,29 @@ def test_a_path_that_passes_is_the_one_that_was_meant_and_stays_inside_the_works
 )
 def test_a_path_that_stays_inside_is_normalised(path, checked):
     assert checked_path(path) == checked
+
+
+@pytest.mark.parametrize(
+    ("path", "relative"),
+    [
+        ("a/b.csv", "a/b.csv"),
+        ("./a//b.csv", "a/b.csv"),
+        ("/mnt/data/a/b.csv", "a/b.csv"),
+        ("/home/user/b.csv", "b.csv"),
+        ("sandbox:/workspace/b.csv", "b.csv"),
+        ("a/", "a/"),
+        ("/workspace/", ""),
+        ("/mnt/data", ""),
+        ("", ""),
+        ("a/../b", "a/../b"),
+        ("../b", "../b"),
+        ("/mnt/data/../../etc/passwd", "../../etc/passwd"),
+        ("/etc/passwd", "/etc/passwd"),
+        ("/mnt/database", "/mnt/database"),
+    ],
+)
+def test_other_names_of_the_workspace_are_left_out_and_nothing_is_climbed(path, relative):
+    assert relative_path(path) == relative
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def _headers(error: errors.CodexError) -> dict[str, str]:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, errors.RateLimited | errors.QuotaExceeded | errors.Unavailable):
         headers["Retry-After"] = str(error.retry_after)
-    if isinstance(error, errors.IdempotencyInFlight):
+    if isinstance(error, errors.IdempotencyInFlight | errors.SessionBusy):
         headers["Retry-After"] = "1"
     return headers
 

@@ -1,5 +1,6 @@
 """A run's events on the wire: server-sent events, or a line of JSON for each (NDJSON)."""
 
+import re
 from collections.abc import AsyncIterator
 
 from fastapi import Request
@@ -25,11 +26,22 @@ HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 """Of every stream: nobody keeps it, and a proxy sends each piece on at once."""
 
 
+def wants_lines(request: Request, other: str) -> bool:
+    """Whether the client names NDJSON in ``Accept``, and does not prefer ``other`` by its quality value."""
+    qualities: dict[str, float] = {}
+    for each in request.headers.get("accept", "").split(","):
+        media_type, _, parameters = each.partition(";")
+        quality = re.search(r"(?:^|;)\s*q=(1(?:\.0{0,3})?|0(?:\.\d{0,3})?)\s*(?:;|$)", parameters, re.IGNORECASE)
+        qualities[media_type.strip().lower()] = float(quality[1]) if quality else 1.0
+    wanted = qualities.get(NDJSON, 0.0)
+    return wanted > 0 and wanted >= qualities.get(other, 0.0)
+
+
 class RunStream(StreamingResponse):
     """The events of ``run`` as they happen. Whoever stops reading slows nothing; whoever leaves cancels the run."""
 
     def __init__(self, request: Request, run: Run, services: Services) -> None:
-        lines = NDJSON in request.headers.get("accept", "")
+        lines = wants_lines(request, EVENT_STREAM)
         media_type = NDJSON if lines else EVENT_STREAM
         super().__init__(self._lines() if lines else self._events(), media_type=media_type, headers=HEADERS)
         self._request, self._run, self._services = request, run, services

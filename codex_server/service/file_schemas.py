@@ -2,11 +2,18 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from codex_server.paths import relative_path
 
 _REQUEST = ConfigDict(extra="forbid", strict=True, frozen=True)
 Tag = Annotated[str, Field(pattern=r"^[0-9a-z-]{1,120}$")]
 """An entity tag. It stands in a header, and was made where a guest may reach: nothing else may be in it."""
+
+WorkspacePath = Annotated[str, AfterValidator(relative_path)]
+"""A path as callers write it: in the workspace's other names too, as in the files of an execution."""
+FolderPath = Annotated[WorkspacePath, AfterValidator(lambda path: path.removesuffix("/"))]
+"""The same, of what may be a folder."""
 
 
 class FileEntry(BaseModel):
@@ -42,7 +49,7 @@ class ReadRequest(BaseModel):
 
     model_config = _REQUEST
 
-    paths: list[str] = Field(
+    paths: list[WorkspacePath] = Field(
         min_length=1,
         max_length=100,
         description="Files, each whole or a range of its lines",
@@ -96,7 +103,7 @@ class EditRequest(BaseModel):
 
     model_config = _REQUEST
 
-    path: str
+    path: WorkspacePath
     edits: list[EditBlock] = Field(min_length=1, max_length=100)
     if_match: str | None = Field(None, description="Only if the file has this entity tag")
 
@@ -125,7 +132,7 @@ class SearchRequest(BaseModel):
     model_config = _REQUEST
 
     pattern: str = Field(min_length=1, max_length=1000, description="A regular expression")
-    path: str = Field("", description="Folder to search in; by default all of the workspace")
+    path: FolderPath = Field("", description="Folder to search in; by default all of the workspace")
     glob: str | None = Field(
         None, description="Which files, by name, or by path where it has a slash", examples=["*.py"]
     )
@@ -156,8 +163,8 @@ class TransferRequest(BaseModel):
 
     model_config = _REQUEST
 
-    path: str
-    to: str
+    path: FolderPath
+    to: WorkspacePath
     overwrite: bool = Field(False, description="Replace a file that is at `to`")
 
 
@@ -166,7 +173,7 @@ class DeleteRequest(BaseModel):
 
     model_config = _REQUEST
 
-    path: str
+    path: FolderPath
     recursive: bool = Field(False, description="Remove a folder with all that is in it")
 
 
@@ -175,8 +182,8 @@ class CombineRequest(BaseModel):
 
     model_config = _REQUEST
 
-    paths: list[str] = Field(min_length=1, max_length=1000)
-    to: str
+    paths: list[WorkspacePath] = Field(min_length=1, max_length=1000)
+    to: WorkspacePath
     headers: bool = Field(False, description="Put a line with its path in front of each")
     overwrite: bool = Field(False, description="Replace a file that is at `to`")
 
@@ -186,8 +193,8 @@ class ArchiveRequest(BaseModel):
 
     model_config = _REQUEST
 
-    paths: list[str] = Field(default=[], max_length=1000, description="By default all of the workspace")
-    to: str = Field(description="Path of the archive", examples=["out/results.zip"])
+    paths: list[FolderPath] = Field(default=[], max_length=1000, description="By default all of the workspace")
+    to: WorkspacePath = Field(description="Path of the archive", examples=["out/results.zip"])
     format: Literal["zip", "tar.gz"] = "zip"
     overwrite: bool = Field(False, description="Replace a file that is at `to`")
 
@@ -197,8 +204,8 @@ class ExtractRequest(BaseModel):
 
     model_config = _REQUEST
 
-    path: str
-    to: str = Field("", description="Folder for its files; by default the workspace itself")
+    path: WorkspacePath
+    to: FolderPath = Field("", description="Folder for its files; by default the workspace itself")
     overwrite: bool = Field(False, description="Replace files that are there")
 
 

@@ -25,6 +25,11 @@ def kinds(items):
     return [item["problem"]["code"] if "problem" in item else item["status"] for item in items]
 
 
+async def test_a_client_that_prefers_json_gets_no_lines(door):
+    response = await send(door, ["print a"], headers={"Accept": "application/x-ndjson;q=0.5, application/json"})
+    assert response.headers["content-type"] == "application/json"
+
+
 async def test_each_item_has_its_outcome_or_its_problem_in_its_place(door):
     items = ["print a", "", {"code": "print", "language": "pyton"}, {"cod": 1}, "exit 3", "die", "print b"]
     response = await send(door, items)

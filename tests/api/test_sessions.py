@@ -227,6 +227,7 @@ async def test_one_runs_at_a_time_and_the_next_waits_or_is_refused_as_it_asks(se
         await until_runs(door)
         refused = await run_in(door, session, "get x", if_busy="reject")
         assert (refused.status_code, refused.json()["code"]) == (409, "session-busy")
+        assert refused.headers["retry-after"] == "1"
         waits = asyncio.ensure_future(run_in(door, session, "get x", if_busy="wait"))
         door.backend.event("go").set()
         assert (await first).json()["status"] == "succeeded"

@@ -51,6 +51,22 @@ async def test_each_event_is_on_the_wire_before_the_next_one_happens(serve):
         assert not {"stdout", "stderr", "output"} & finished.keys()
 
 
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("application/x-ndjson;q=0.5, text/event-stream", "text/event-stream"),
+        ("application/x-ndjson; q=0", "text/event-stream"),
+        ("application/x-ndjsonx, */*", "text/event-stream"),
+        ("text/event-stream;q=0.3, Application/X-NDJSON;q=0.3", "application/x-ndjson"),
+        ("text/event-stream;q=0.9, application/x-ndjson", "application/x-ndjson"),
+        ("*/*;q=0.1, application/x-ndjson;charset=utf-8;q=0.2", "application/x-ndjson"),
+    ],
+)
+async def test_the_form_is_the_one_that_the_client_prefers(serve, accept, kind):
+    async with serve() as door, following(door, "print a", headers={"Accept": accept}) as response:
+        assert response.headers["content-type"].partition(";")[0] == kind
+
+
 async def test_the_last_event_is_the_response_of_execute(serve):
     async with serve() as door:
         *_, finished = await all_lines(door, "print a\nerror b")

@@ -17,7 +17,7 @@ from codex_server.api.request_context import context_of
 from codex_server.api.route_docs import BATCH
 from codex_server.api.running import operation_context, take_object
 from codex_server.api.services import Services, TheServices
-from codex_server.api.stream import HEADERS, NDJSON, NDJSON_PING, PING_SECONDS
+from codex_server.api.stream import HEADERS, NDJSON, NDJSON_PING, PING_SECONDS, wants_lines
 from codex_server.errors import InvalidRequest
 from codex_server.operations.context import ignore
 from codex_server.operations.execute_code import submit_code
@@ -36,7 +36,7 @@ async def execute_batch(
     """Run up to 100 programs, a few at a time. An item that is refused has a `problem` in its place."""
     content, body = await take_object(request, services, A_BATCH)
     wanted = read_batch(content)
-    lines = NDJSON in request.headers.get("accept", "")
+    lines = wants_lines(request, "application/json")
     if lines and idempotency_key is not None:
         raise InvalidRequest("a stream is not kept, so it cannot be repeated; leave Idempotency-Key or Accept out")
     if len(wanted.items) > 1:

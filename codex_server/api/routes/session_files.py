@@ -28,12 +28,14 @@ from codex_server.service.file_schemas import (
     ExtractResponse,
     FileFacts,
     FileTree,
+    FolderPath,
     ReadRequest,
     ReadResponse,
     SearchRequest,
     SearchResponse,
     TransferRequest,
     UploadedFiles,
+    WorkspacePath,
 )
 from codex_server.service.file_space import FileSpace
 from codex_server.service.request_parsing import validated
@@ -47,7 +49,7 @@ class _AnyText(PathConvertor):
 
 register_url_convertor("any_text", _AnyText())
 SessionId = Annotated[str, Path(max_length=80, description="Id of a session of the caller's own")]
-FilePath = Annotated[str, Path(max_length=4096, description="Path of a file, relative to the workspace")]
+FilePath = Annotated[WorkspacePath, Path(max_length=4096, description="Path of a file, relative to the workspace")]
 _HEADERS = {
     "Accept-Ranges": "bytes",
     "Cache-Control": "private, no-cache",
@@ -93,7 +95,7 @@ async def _wanted(request: Request, services: Services, shape: type[_Shape]) -> 
 async def list_session_files(
     *,
     space: TheSpace,
-    path: Annotated[str, Query(max_length=4096, description="Folder to list; by default the workspace")] = "",
+    path: Annotated[FolderPath, Query(max_length=4096, description="Folder to list; by default the workspace")] = "",
     depth: Annotated[int, Query(ge=1, le=64, description="How many folders deep")] = 32,
     glob: Annotated[
         str | None, Query(max_length=1000, description="Which entries, by name, or by path where it has a slash")
@@ -112,7 +114,7 @@ async def upload_session_file(
     services: TheServices,
     *,
     path: Annotated[
-        str,
+        WorkspacePath,
         Query(
             max_length=4096, description="Where to write it, or with `/` at its end in which folder; else by its name"
         ),
