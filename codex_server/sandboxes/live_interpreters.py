@@ -10,6 +10,10 @@ from codex_server.sandboxes.protocol.report import failure_in
 from codex_server.sandboxes.protocol.session import InterpreterOrder, InterpreterReady
 
 _START_SECONDS = 30.0
+_PERHAPS = (
+    "; nothing was run; if what runs in the session uses up its processes or memory (`limits.processes`, "
+    "`limits.memory_bytes`), end some of it, or open a session with more"
+)
 _GONE = "the session's sandbox is gone; nothing was run"
 
 
@@ -80,7 +84,7 @@ class Interpreters:
         failure = failure_in(kind, body)
         if self._reply is None or self._reply.done():
             raise frames.BadFrame(failure)
-        self._reply.set_exception(SandboxUnavailable(f"an interpreter could not be started: {failure}"))
+        self._reply.set_exception(SandboxUnavailable(f"an interpreter could not be started ({failure}){_PERHAPS}"))
 
     def ended(self, names: Iterable[str]) -> None:
         """These live no more."""
