@@ -10,6 +10,7 @@ from codex_server.execution.events import Finished, Started
 from codex_server.execution.executor import Executor
 from codex_server.model import Caller, Status
 from codex_server.nodes.local import LocalNode
+from codex_server.observe.metrics import Metrics
 from codex_server.operations.catalogue import CATALOGUE
 from codex_server.operations.context import Context
 from codex_server.operations.operation import NoInput
@@ -40,7 +41,7 @@ async def surroundings():
         artifacts = open_artifacts(settings, files, store)
         uploads = Uploads(files, Cursors(store, "files"), settings.max_upload)
         executions = open_executions(settings, node, store, artifacts, languages)
-        sessions = open_sessions(settings, node, store)
+        sessions = open_sessions(settings, node, store, Metrics())
         yield (
             (
                 lambda room=20_000, form=WHOLE: Context(
