@@ -55,6 +55,12 @@ class Desk:
     def call(self, command: str | None = None, /, name: str = "main", **fields: Any) -> ShellResponse:
         return self.harness.wait(self._call(command, name, **fields))
 
+    def interrupt(self) -> ShellResponse:
+        """Press Ctrl-C until the shell prompts: one that comes before a program has begun is lost, as at a terminal."""
+        while (ended := self.call(keys=["Ctrl-C"], wait_seconds=3)).running:
+            pass
+        return ended
+
     async def _call(self, command: str | None, name: str, **fields: Any) -> ShellResponse:
         given = fields if command is None else {"command": command, **fields}
         return await self.shells.call(name, ShellRequest(**{"wait_seconds": 30, **given}))
@@ -110,9 +116,7 @@ def test_a_program_that_runs_is_followed_and_interrupted(harness: Harness) -> No
     with at_a_shell(harness) as desk:
         begun = desk.call("echo begun; sleep 1000", wait_seconds=0.2)
         assert (begun.running, begun.exit_code) == (True, None)
-        ended = desk.call(keys=["Ctrl-C"])
-        if ended.running:
-            ended = desk.call(wait_seconds=30)
+        ended = desk.interrupt()
         assert (ended.running, ended.exit_code) == (False, 130)
         assert desk.call("echo ok").exit_code == 0
 

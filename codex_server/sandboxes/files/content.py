@@ -88,21 +88,16 @@ def replace(
     only_new: bool = False,
 ) -> dict[str, object]:
     """Put a new file at ``place``, which ``fill`` writes; nobody ever sees a part of it."""
-    new = f".new-{secrets.token_hex(8)}"
-    file = os.open(new, _NEW, 0o644, dir_fd=place.folder)
-    try:
-        with _forgotten(place.folder, new):
-            fill(file, place.path)
-            if (mode := _mode_at(place)) is not None:
-                os.fchmod(file, mode)
-            _check(workspace, place, if_match)
-            version = version_of(file)  # before anybody can find it by its name, and write to it
-            workspace.rename(place.folder, new, place.folder, place.name, replacing=not only_new)
+    with _new_file(place.folder, 0o644) as (new, file):
+        fill(file, place.path)
+        if (mode := _mode_at(place)) is not None:
+            os.fchmod(file, mode)
+        _check(workspace, place, if_match)
+        version = version_of(file)  # before anybody can find it by its name, and write to it
+        workspace.rename(place.folder, new, place.folder, place.name, replacing=not only_new)
         if version.content is None:  # the tag of a large file changes with its name
             version = version_of(file)
         return version.facts(place.path)
-    finally:
-        os.close(file)
 
 
 def _writer_of(content: Iterator[bytes], most: int) -> Callable[[int, str], None]:
@@ -136,6 +131,25 @@ def _check(workspace: Workspace, place: Place, if_match: str | None) -> None:
         raise Problem("not-found", f"there is nothing at {place.path!r}")
     if if_match not in ("*", found):
         raise Problem("changed", f"{place.path!r} is not what it was when you read it", etag=found)
+
+
+def _hidden_name() -> str:
+    return f".new-{secrets.token_hex(8)}"
+
+
+@contextmanager
+def _new_file(folder: int, mode: int) -> Iterator[tuple[str, int]]:
+    """A file that has no other name yet, and a descriptor of it; removed if the block fails.
+
+    INVARIANT: also when the operation is cancelled (SIGINT) just as it is made.
+    """
+    name = _hidden_name()
+    with _forgotten(folder, name):
+        file = os.open(name, _NEW, mode, dir_fd=folder)
+        try:
+            yield name, file
+        finally:
+            os.close(file)
 
 
 @contextmanager
@@ -227,9 +241,9 @@ _Put = Callable[[int, str, int, str], None]
 def _copy_entry(folder: int, name: str, target: int, new: str, put: _Put) -> None:
     status = os.stat(name, dir_fd=folder, follow_symlinks=False)
     if stat.S_ISLNK(status.st_mode):
-        hidden = f".new-{secrets.token_hex(8)}"
-        os.symlink(os.readlink(name, dir_fd=folder), hidden, dir_fd=target)
+        hidden = _hidden_name()
         with _forgotten(target, hidden):
+            os.symlink(os.readlink(name, dir_fd=folder), hidden, dir_fd=target)
             put(target, hidden, target, new)
     elif stat.S_ISDIR(status.st_mode):
         _copy_folder(folder, name, target, new, put)
@@ -255,15 +269,10 @@ def _copy_file(folder: int, name: str, target: int, new: str, put: _Put) -> None
     source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     try:
         mode = stat.S_IMODE(os.fstat(source).st_mode) & 0o777
-        hidden = f".new-{secrets.token_hex(8)}"
-        file = os.open(hidden, _NEW, mode, dir_fd=target)
-        try:
-            with _forgotten(target, hidden):
-                _copy(source, file, 0, os.fstat(source).st_size)
-                os.fchmod(file, mode)
-                put(target, hidden, target, new)
-        finally:
-            os.close(file)
+        with _new_file(target, mode) as (hidden, file):
+            _copy(source, file, 0, os.fstat(source).st_size)
+            os.fchmod(file, mode)
+            put(target, hidden, target, new)
     finally:
         os.close(source)
 
