@@ -2,8 +2,10 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from codex_server.errors import InputRefused, InvalidRequest, UnknownShell
 from codex_server.execution.session import Session
@@ -12,6 +14,8 @@ from codex_server.sandboxes.session import Prompt, Shell
 from codex_server.service.screen import Screen, render
 from codex_server.service.shell_schemas import ShellEntry, ShellRequest, ShellResponse
 
+Attended = Callable[[Coroutine[Any, Any, None]], Awaitable[None]]
+"""Waits for what it is given, as long as anybody is there to have the response."""
 MOST_SHELLS = 8
 """Of one session: each has a terminal, of which a sandbox has 16."""
 _DEFAULT = 24, 80
@@ -20,6 +24,10 @@ _LINE_ENDS = frozenset("\r\n\x0f")
 """What has Bash run the line: Enter, Ctrl-J and Ctrl-O."""
 _QUIET_SECONDS = {"text": 0.15, "ansi": 0.15, "raw": 0.01}
 """By form: when nothing appears for so long after keys were typed, a program is taken to wait for the next ones."""
+
+
+async def _alone(work: Coroutine[Any, Any, None]) -> None:
+    await work
 
 
 @dataclass(slots=True)
@@ -89,9 +97,10 @@ class Shells:
             if not each.ended
         ]
 
-    async def call(self, name: str, request: ShellRequest) -> ShellResponse:
+    async def call(self, name: str, request: ShellRequest, attended: Attended = _alone) -> ShellResponse:
         """Type what is asked for, wait, and return what is new. A shell that is not there is started.
 
+        ``attended`` carries the wait out, and may end it by an error: what appears after that is new for the next call.
         Raises ``InvalidRequest`` for one more than there may be, what ``Session.open_shell`` raises, and
         ``SessionEnded`` also when the session ends meanwhile.
         """
@@ -100,7 +109,7 @@ class Shells:
             async with terminal.typing:
                 self._resize(terminal, request)
                 await self._type(terminal, request.typed)
-            await self._wait(terminal, request)
+            await attended(self._wait(terminal, request))
             self._session.check()
             async with terminal.looking:
                 response = await self._response(terminal, request)

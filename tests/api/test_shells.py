@@ -5,6 +5,8 @@ import asyncio
 import pytest
 
 from codex_server.access.tokens import TokenStore
+from codex_server.api.disconnect import while_connected
+from codex_server.api.routes import shells
 from codex_server.app import begin_drain
 from codex_server.errors import InvalidRequest
 from codex_server.sandboxes.testing.fake_session import FakeSession
@@ -73,6 +75,31 @@ async def test_a_call_that_waits_does_not_hold_up_a_server_that_stops(door):
     await begin_drain(door.app)
     ended = await waiting
     assert (ended.status_code, ended.json()["running"]) == (200, True)
+
+
+async def test_what_appears_after_a_caller_has_left_is_new_for_the_next(serve, monkeypatch):
+    left = asyncio.Event()
+
+    async def watched(request, work):
+        try:
+            await while_connected(request, work)
+        finally:
+            left.set()
+
+    monkeypatch.setattr(shells, "while_connected", watched)
+    async with serve() as door:
+        session = await open_one(door)
+        assert (await call(door, session)).json()["output"] == "$"
+        left.clear()
+        leaving = asyncio.ensure_future(call(door, session, command="wait go", wait_seconds=60))
+        while not door.backend.sessions[0].shells["main"].typed:
+            await asyncio.sleep(0)
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        await left.wait()
+        door.backend.event("go").set()
+        ended = (await call(door, session, wait_seconds=60)).json()
+        assert (ended["output"], ended["running"]) == ("wait go\n$", False)
 
 
 @pytest.mark.parametrize(

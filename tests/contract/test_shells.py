@@ -175,7 +175,7 @@ def test_several_shells_and_a_cell_run_beside_one_another(harness: Harness) -> N
         assert desk.call("cd /tmp; echo other", name="other").output == "/workspace$ cd /tmp; echo other\nother\n~$"
         assert desk.cells.shown("open('seen', 'w').close(); print('cell')") == "cell\n"
         assert desk.call("ls /workspace", name="other").output.count("seen") == 1
-        assert desk.call().running
+        assert desk.call(wait_seconds=0).running
         desk.cells.run("open('go', 'w').close()")
         assert (desk.call().exit_code, desk.call("pwd").cwd) == (0, "/workspace")
         assert [each.name for each in desk.shells.entries()] == ["main", "other"]

@@ -40,7 +40,7 @@ def own_harness(harnesses: Harnesses, level: str) -> Iterator[SandboxHarness]:
     """A harness of the test's own, whose parts it may break; afterwards nothing of it is left."""
     harnesses.at(level)  # or a skip
     before = HostSnapshot.take()
-    harness = harnesses.new(level)
+    harness = harnesses.new(level, max_sessions=4)  # few slots: one test takes them all
     harness.open()
     yield harness
     harness.close()

@@ -40,7 +40,9 @@ def test_the_shown_defaults_are_those_in_force():
 def test_no_page_names_a_variable_that_does_not_exist(page: Path):
     known = {ENV_PREFIX + name.upper() for name in Settings.model_fields} | {
         "CODEX_FAULTS",
+        "CODEX_IDLE_SESSIONS",
         "CODEX_REQUIRE_LEVELS",
+        "CODEX_SESSIONS",
         "CODEX_SOAK",
         "CODEX_TEST_BASE",
     }  # for the suite

@@ -1,11 +1,13 @@
 """``/sessions/{session_id}/shells``: terminals that remember, by name."""
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from codex_server.api.callers import ExecutingCaller, count_against_rate
+from codex_server.api.disconnect import while_connected
 from codex_server.api.running import take_object
 from codex_server.api.services import TheServices
 from codex_server.api.shells_docs import CALL, CLOSE, LIST
@@ -35,7 +37,7 @@ async def call_shell(
     session = await services.sessions.find(session_id, caller.key)
     if session.shells.may_start(name, wanted):  # the rest is input, as of an execution
         count_against_rate(request, caller, services)
-    return await session.shells.call(name, wanted)
+    return await session.shells.call(name, wanted, partial(while_connected, request))
 
 
 @router.delete("/sessions/{session_id}/shells/{name}", **CLOSE)
