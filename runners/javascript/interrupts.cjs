@@ -53,6 +53,12 @@ class Interrupts {
     return running !== 0 && Atomics.load(this.#shared, WANTED) === running;
   }
 
+  /** The same, by an error of the cell. A child that SIGINT ended can be noticed before the signal itself is. */
+  causedBy(error) {
+    if (error?.signal === 'SIGINT' && !this.wanted) Atomics.wait(this.#shared, WANTED, 0, PATIENCE_MS);
+    return this.wanted || error?.code === 'EINTR';
+  }
+
   /** Keep the process from ending while only an interrupt can come. */
   hold() {
     this.#worker.ref();
@@ -80,7 +86,8 @@ function watch(shared) {
     for (;;) {
       endCell(shared);
       waitForSignal();
-      shared[WANTED] = Atomics.load(shared, RUNNING);
+      Atomics.store(shared, WANTED, Atomics.load(shared, RUNNING));
+      Atomics.notify(shared, WANTED);
     }
   });
   parentPort.postMessage('ready');

@@ -158,7 +158,7 @@ class Session {
   }
 
   #uncaught(error) {
-    if (this.#interrupts.wanted || error?.code === 'EINTR') return this.#interrupted();
+    if (this.#interrupts.causedBy(error)) return this.#interrupted();
     if (process.listenerCount('uncaughtException')) return process.emit('uncaughtException', error, 'uncaughtException');
     this.#cell.exitCode = 1;
     print(describe(error, this.#sources));

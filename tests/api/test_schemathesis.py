@@ -43,7 +43,9 @@ class Server(threading.Thread):
 @pytest.fixture(scope="module")
 def api():
     settings_ = Settings.model_construct(api_token=None, allow_no_auth=False, rate_limit="")
-    settings_ = settings_.model_copy(update={"api_token": Settings(api_token=TOKEN).api_token})
+    # With a longer time for the background, a timeout that the schema refuses would be taken beside `wait_seconds`.
+    changes = {"api_token": Settings(api_token=TOKEN).api_token, "max_background_timeout": settings_.max_timeout}
+    settings_ = settings_.model_copy(update=changes)
     server = Server(create_app(settings_, backend=FakeBackend(), languages=fake_languages()))
     server.start()
     try:

@@ -406,6 +406,12 @@ def test_an_interrupt_ends_a_cell_whatever_it_does_and_variables_stay(name, sess
     assert session.end() == 0
 
 
+def test_a_child_that_somebody_else_interrupted_is_an_error_like_any(session):
+    reply = session.run("require('child_process').execSync('kill -INT $$')")
+    assert (reply.code, "Error: Command failed" in reply.stderr) == (1, True)
+    assert session.end() == 0
+
+
 def test_an_interrupt_ends_a_cell_that_waits_for_input(session):
     def interrupt(session: LiveNode) -> None:
         session.read_stdout("go\n")
