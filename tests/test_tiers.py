@@ -1,5 +1,6 @@
 """Which tests run when, beside which others, and that no level is left to nobody."""
 
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,12 @@ from tests.conftest import _group_of, _tier_of
 from tests.host_snapshot import GUEST_IDS
 from tests.levels import LEVELS
 from tests.tiers import Tier, by_tier, examples, in_tier, sampled, tier_of_level, tier_of_load
+
+
+def test_a_worker_is_told_the_group_of_each_test(request: pytest.FixtureRequest):
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        pytest.skip("the tests run in one process")
+    assert request.node.nodeid.endswith("@test_tiers")
 
 
 @pytest.mark.parametrize(("tier", "held"), [("quick", 1), ("change", 2), ("nightly", 3)])

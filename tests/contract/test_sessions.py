@@ -329,7 +329,7 @@ def test_sessions_leave_no_descriptor(harness: Harness) -> None:
         return len(os.listdir("/proc/self/fd"))
 
     before = play()
-    assert [play() for _ in range(3)] == [before] * 3
+    assert max(play() for _ in range(3)) <= before  # a client of an engine may close a connection that it kept
 
 
 def test_an_interpreter_that_was_begun_at_the_opening_serves_the_first_cell(harness: Harness) -> None:
