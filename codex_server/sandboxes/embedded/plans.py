@@ -40,6 +40,8 @@ from codex_server.settings import Settings
 
 _INODES = 20_000
 _ABSENT = str(SANDBOXES_FOLDER / ABSENT)
+_SESSIONS_COUNTED = 20
+"""As many as one caller may have open by default."""
 _SPARE_PROCESSES = 64
 """What an account's own processes may grow by while the server runs, where RLIMIT_NPROC counts them too."""
 
@@ -307,7 +309,7 @@ def _setup(
     return SlotSetup(
         cgroups=host.tree is not None,
         uid_per_slot=host.ids.per_slot,
-        process_margin=_process_margin(host, namespaces=namespaces is not None),
+        process_margin=_process_margin(settings, host, namespaces=namespaces is not None),
         workspace_bytes=settings.max_workspace,
         pending_signals=host.shares.pending_signals,
         import_path=import_path,
@@ -349,17 +351,17 @@ def _namespace_setup(
     )
 
 
-def _process_margin(host: HostParts, *, namespaces: bool) -> int:
-    return 0 if host.ids.per_slot else _shared_id_margin(host.slots, namespaces=namespaces)
-
-
-def _shared_id_margin(slots: int, *, namespaces: bool) -> int:
+def _process_margin(settings: Settings, host: HostParts, *, namespaces: bool) -> int:
     """What to add to RLIMIT_NPROC where all slots share one id: it counts the processes of all of them together.
 
-    In a user namespace those are ours alone (an init and a worker for each slot); without one, the account's are too.
+    In a user namespace those are ours alone (an init and a worker for each slot, in a session two interpreters);
+    without one, the account's are too. With more sessions than are counted here a program may find no process left.
     INVARIANT: it stays small: it is what bounds a fork bomb there, and thousands of dying processes choke a host.
     """
-    ours = 2 * slots
+    if host.ids.per_slot:
+        return 0
+    sessions = min(settings.max_sessions, _SESSIONS_COUNTED)
+    ours = 2 * (host.slots - settings.max_sessions) + 3 * sessions
     return ours if namespaces else ours + _tasks_of_account(os.geteuid()) + _SPARE_PROCESSES
 
 

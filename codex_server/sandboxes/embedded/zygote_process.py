@@ -91,7 +91,7 @@ class Zygote:
 
     @property
     def alive(self) -> bool:
-        """Whether it still runs; a dead zygote's slots are dead too."""
+        """Whether it still runs; a dead zygote's slots are dead too, but at level ``confined``."""
         return self._channel.is_silent() and self._launcher.poll() is None
 
     async def arm(self, order: SlotOrder, cgroups: list[int]) -> tuple[Channel, list[int]]:

@@ -1,6 +1,7 @@
 """A zygote that is kept alive, and those of its slots that stand empty."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 from codex_server.errors import SandboxUnavailable
@@ -17,14 +18,26 @@ class ZygoteSupervisor:
         self._zygote: Zygote | None = None
         self._last_failure: str | None = None
         self._closed = False
+        self._restarting: asyncio.Future[None] | None = None
         self.idle = IdleSlots()
 
     @property
     def problem(self) -> str | None:
         """Why it can make no slot now, as a sentence; None also before its zygote was ever needed."""
-        if self._last_failure is not None or self._zygote is None or self._zygote.alive:
+        if self._last_failure is not None:
             return self._last_failure
-        return "the zygote is being restarted"
+        if self._zygote and not self._zygote.alive:
+            self._restart()
+        return "the zygote is being restarted" if self._restarting and not self._restarting.done() else None
+
+    def _restart(self) -> None:
+        """In the background: at level confined the armed sandboxes outlive their zygote, so nobody else may need it."""
+        if self._restarting is None or self._restarting.done():
+            self._restarting = asyncio.ensure_future(self._try_to_restart())
+
+    async def _try_to_restart(self) -> None:
+        with contextlib.suppress(SandboxUnavailable):  # then ``problem`` says why
+            await self.zygote()
 
     async def open(self) -> Zygote:
         """Launch the zygote now. Raises ``LaunchFailed``."""
@@ -53,6 +66,8 @@ class ZygoteSupervisor:
         await self.idle.close()
         async with self._launching:
             await self._end_zygote()
+        if self._restarting:
+            await self._restarting
 
     async def _end_zygote(self) -> None:
         if self._zygote:

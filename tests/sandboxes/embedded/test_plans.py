@@ -11,6 +11,7 @@ import pytest
 from codex_server.interpreters import find_interpreter
 from codex_server.languages import Languages, load_languages
 from codex_server.packages.package_set import InstalledPackages
+from codex_server.sandboxes.embedded import plans as module
 from codex_server.sandboxes.embedded.environments import make_empty_environment
 from codex_server.sandboxes.embedded.guestids import GuestIds
 from codex_server.sandboxes.embedded.plans import HostParts, Kind, Plans, empty_environment
@@ -30,12 +31,15 @@ def open_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
+SLOTS = Settings().max_sessions + 40
+
+
 def host(*, own_ids: bool) -> HostParts:
     ids_in_map = (0, 70_000, 20_000 if own_ids else 1)
     ids = GuestIds(ids_in_map, ids_in_map, map_tool=False)
     python = find_interpreter("python")
     assert python
-    return HostParts(python, ids, None, 4)
+    return HostParts(python, ids, None, SLOTS)
 
 
 def languages_with(folder: Path) -> Languages:
@@ -165,3 +169,13 @@ def test_a_confined_guest_finds_the_javascript_packages_beside_its_workspace(ope
     assert folder
     assert (folder / "node_modules").readlink() == open_folder / "node-24" / "node_modules"
     assert "node_modules" not in {path.name for path in home.iterdir()}
+
+
+@pytest.mark.parametrize(("sessions", "margin"), [(200, 140), (10, 2 * (SLOTS - 10) + 30)])
+def test_where_all_have_one_id_the_margin_for_processes_stays_small_however_many_sessions_may_be_open(
+    sessions: int, margin: int
+) -> None:
+    settings = Settings(max_sessions=sessions)
+    assert module._process_margin(settings, host(own_ids=False), namespaces=True) == margin
+    assert module._process_margin(settings, host(own_ids=False), namespaces=False) > margin
+    assert module._process_margin(settings, host(own_ids=True), namespaces=True) == 0

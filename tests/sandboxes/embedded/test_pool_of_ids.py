@@ -79,7 +79,7 @@ async def processes() -> AsyncIterator[Processes]:
 
 @pytest.fixture
 async def backend(processes: Processes, languages: Languages) -> AsyncIterator[EmbeddedBackend]:
-    backend = EmbeddedBackend(Settings(max_concurrency=1, pool_sizes={"python": 1}), languages)
+    backend = EmbeddedBackend(Settings(max_concurrency=1, max_sessions=1, pool_sizes={"python": 1}), languages)
     backend._plans = processes  # type: ignore[assignment]
     backend._plain = ZygoteSupervisor(processes.launch)  # type: ignore[arg-type]
     yield backend

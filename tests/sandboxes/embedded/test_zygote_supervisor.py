@@ -63,7 +63,21 @@ async def test_a_dead_one_is_a_problem_until_another_is_launched(supervisor, lau
     assert supervisor.problem == "the zygote is being restarted"
     assert await supervisor.zygote() is launches.zygotes[1]
     assert launches.zygotes[0].closed
-    assert supervisor.problem is None
+    while supervisor.problem:
+        await asyncio.sleep(0)
+
+
+async def test_a_dead_one_is_restarted_when_somebody_asks_how_it_is_though_nobody_needs_it(supervisor, launches):
+    await supervisor.open()
+    launches.zygotes[0].alive = False
+    while supervisor.problem:
+        await asyncio.sleep(0)
+    assert len(launches.zygotes) == 2
+    launches.zygotes[1].alive, launches.fails = False, True
+    while supervisor.problem == "the zygote is being restarted":
+        await asyncio.sleep(0)
+    assert "no memory" in supervisor.problem
+    await supervisor.close()
 
 
 async def test_one_that_cannot_be_launched_is_reported_and_tried_again(supervisor, launches):
