@@ -108,9 +108,13 @@ def test_a_zygote_that_is_killed_is_started_again(own_harness):
     else:
         assert own_harness.level is IsolationLevel.CONFINED  # its slots live on, and tell the truth
         assert seen.status == "timed_out"
-    assert until(lambda: own_harness.backend.problem() is not None)
+
+    async def problem() -> str | None:
+        return own_harness.backend.problem()
+
+    assert until(lambda: own_harness.wait(problem()) is not None)
     assert_works(own_harness)
-    assert own_harness.backend.problem() is None
+    assert until(lambda: own_harness.wait(problem()) is None)
 
 
 @pytest.mark.tier("change")
