@@ -87,23 +87,22 @@ def server(
     level: str = request.param
     if level == "confined" and AS_ROOT:
         pytest.skip("as root, confined sandboxes have ids of their own, which no mount maps: refused at the start")
-    top = Path(tempfile.mkdtemp(prefix="codex-workspaces-"))
-    _folders(top)
-    settings = Settings(
-        state_dir=tmp_path_factory.mktemp("state"),
-        workspaces=f"notes={top}/notes,data={top}/data:ro",  # type: ignore[arg-type]
-        min_isolation="full" if level == "docker" else level,  # type: ignore[arg-type]
-        guest_ids=next_guest_ids(),
-        pool_sizes={"python": 1, "javascript": 0},
-        max_file_size=2**20,
-        max_workspace=2**20,
-    )
-    with asyncio.Runner() as runner:
+    with tempfile.TemporaryDirectory(prefix="codex-workspaces-") as folder, asyncio.Runner() as runner:
+        top = Path(folder)
+        _folders(top)
+        settings = Settings(
+            state_dir=tmp_path_factory.mktemp("state"),
+            workspaces=f"notes={top}/notes,data={top}/data:ro",  # type: ignore[arg-type]
+            min_isolation="full" if level == "docker" else level,  # type: ignore[arg-type]
+            guest_ids=next_guest_ids(),
+            pool_sizes={"python": 1, "javascript": 0},
+            max_file_size=2**20,
+            max_workspace=2**20,
+        )
         backend = _backend(level, settings, real_languages)
         try:
             runner.run(backend.start())
         except StartupError as error:
-            shutil.rmtree(top)
             out_of_reach(level, error)
         languages = runner.run(backend.survey(real_languages))
         harness = Harness(level, runner, backend, languages, settings)
@@ -111,7 +110,6 @@ def server(
         yield Operator(harness, top)
         runner.run(harness.executor.close())
         runner.run(backend.close())
-    shutil.rmtree(top)
 
 
 @pytest.fixture

@@ -248,6 +248,8 @@ class Host:
         self.victim = subprocess.Popen(
             [sys.executable, "-c", "import signal; signal.pause()"], env={"HOST_SECRET": self.SECRET}, cwd="/"
         )
+        # Its arguments show a moment after it was started; until then a snapshot would take it for another process.
+        assert until(lambda: Path(f"/proc/{self.victim.pid}/cmdline").read_bytes())
 
     def _listen(self, kind: str) -> socket.socket:
         listener = socket.socket(socket.AF_INET if kind == "tcp" else socket.AF_UNIX)
